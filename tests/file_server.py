@@ -21,6 +21,8 @@ class FileServer:
       status: path -> status instead of the file.
       kind: of all files.
       location: path -> address that it leads to.
+      tag: header ETag of all files.
+      length: header Content-Length of all files; empty: the true one.
       requests: path and Range header of each request.
     """
 
@@ -32,6 +34,7 @@ class FileServer:
     kind: str = "application/octet-stream"
     location: dict[str, str] = dataclasses.field(default_factory=dict)
     tag: str = '"one"'
+    length: str = ""
     requests: list[tuple[str, str]] = dataclasses.field(default_factory=list)
     url: str = ""
 
@@ -77,7 +80,7 @@ def serving(server: FileServer) -> Iterator[FileServer]:
                 )
             self.send_header("ETag", server.tag)
             self.send_header("Content-Type", server.kind)
-            self.send_header("Content-Length", str(len(content) - begin))
+            self.send_header("Content-Length", server.length or str(len(content) - begin))
             self.end_headers()
             body = content[begin:]
             if server.breaks > 0:

@@ -1,9 +1,13 @@
 """`grasp-jax convert`: data of other projects come out with the same users, items, order and texts, and are read at once."""
 
+import datetime
+import decimal
 import json
 import pathlib
 import sys
 
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
 from grasp_jax.data.dataset import Dataset
@@ -77,6 +81,22 @@ def test_rectools(tmp_path: pathlib.Path) -> None:
     assert dataset.texts.users is not None and dataset.report.without_attributes == 1
     (tmp_path / "log.csv").unlink()
     assert "expected one, as RecTools has it" in refusal(main, ["rectools", str(tmp_path), "x"])
+
+
+def test_dates_and_decimals_become_text(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Features of Parquet files would end in a traceback; or the printed command not be one for a folder with a blank."""
+    hour, day = datetime.datetime(2024, 1, 31, 10), datetime.date(2020, 5, 1)
+    log = {"user_id": ["a"] * 3, "item_id": [1, 2, 3], "datetime": [hour] * 3}
+    pyarrow.parquet.write_table(pa.table(log), tmp_path / "log.parquet")
+    for name, value in (("released", day), ("price", decimal.Decimal("9.50"))):
+        features = {"id": [1, 2], "feature": [name] * 2, "value": [value] * 2}
+        pyarrow.parquet.write_table(pa.table(features), tmp_path / f"{name}.parquet")
+    main(["rectools", str(tmp_path), str(tmp_path / "my data")])
+    row = json.loads((tmp_path / "my data" / "items.jsonl").read_text().splitlines()[0])
+    assert row == {"item": 1, "price": "9.50", "released": "2020-05-01"}
+    assert f"next: grasp-jax init '{tmp_path / 'my data'}'" in capsys.readouterr().out
 
 
 def test_unisrec(tmp_path: pathlib.Path) -> None:

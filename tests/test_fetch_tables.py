@@ -58,6 +58,13 @@ ENCRYPTED = with_bytes(with_bytes(MOVIES, 6, b"\x01"), ENTRY + 8, b"\x01")
         (archive(ml__ratings_dat="1::2\n", ml__movies_dat=FILMS), "row 1 has 2 fields"),
         (archive(ml__ratings_dat="", ml__movies_dat=FILMS), "holds no interactions"),
         (archive(ml__ratings_dat=RATINGS, ml__movies_dat="7::Heat\n"), "expected film, title"),
+        (
+            archive(
+                ml__ratings_csv=f"h\n1,{''.join(map(str, range(40_000)))},4,9\n",
+                ml__movies_csv="h\n",
+            ),
+            "ratings.csv: damaged after line 2",
+        ),
     ],
 )
 def test_a_bad_archive_writes_nothing(
@@ -203,3 +210,40 @@ def test_yelp(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> Non
         message = refusal(main, ["yelp", f"--into={folder / 'out'}", f"--archive={bad}"])
         assert_names(message, ("member", "is a link" if extra is link else "leads out"))
         assert not (folder / "out" / "interactions.csv").exists()
+
+
+REVIEW = {"user_id": "u1", "business_id": "b1", "stars": 4.0, "date": "2018-07-07 22:09:11"}
+BUSINESS = {"business_id": "b1", "name": "Bar", "categories": ["Pubs", "Food "]}
+
+
+def yelp_folder(folder: pathlib.Path, *reviews: dict[str, object]) -> list[str]:
+    """Yelp's files, unpacked; returns the call that reads them."""
+    (folder / "yelp").mkdir(parents=True, exist_ok=True)
+    lines = "".join(json.dumps(review) + "\n" for review in reviews)
+    (folder / "yelp" / "yelp_academic_dataset_review.json").write_text(lines)
+    (folder / "yelp" / "yelp_academic_dataset_business.json").write_text(json.dumps(BUSINESS))
+    return ["yelp", f"--into={folder / 'out'}", f"--archive={folder / 'yelp'}"]
+
+
+def test_a_folder_of_yelp_that_changed_is_read_again(tmp_path: pathlib.Path) -> None:
+    """The tables of an older folder of the same name would pass for those of the newer one; or a list be a fault of ours."""
+    main(yelp_folder(tmp_path, REVIEW))
+    data = Dataset.read(tmp_path / "out")
+    assert data.texts.items is not None
+    assert data.log.num_interactions == 1
+    assert list(data.texts.items.columns["categories"]) == [["Pubs", "Food"]]
+    main(yelp_folder(tmp_path, REVIEW, REVIEW | {"user_id": "u2"}))
+    assert Dataset.read(tmp_path / "out").log.num_interactions == 2
+
+
+def test_damaged_records_of_yelp_are_named(tmp_path: pathlib.Path) -> None:
+    """A list in the place of an id, or a byte that is no text, would end in a traceback."""
+    call = yelp_folder(tmp_path, REVIEW, REVIEW | {"business_id": ["b1"]})
+    assert_names(refusal(main, call), ("review.json:2: not a review",))
+    call = yelp_folder(tmp_path, REVIEW)
+    with (tmp_path / "yelp" / "yelp_academic_dataset_review.json").open("ab") as file:
+        file.write(b'{"user_id": "\xff"}\n')
+    assert_names(refusal(main, call), ("review.json: damaged after line 1",))
+    half = REVIEW | {"user_id": "\ud800"}
+    main(yelp_folder(tmp_path / "half", half))
+    assert Dataset.read(tmp_path / "half" / "out").log.user_ids.tolist() == ["?"]

@@ -10,7 +10,7 @@ PACKAGE = pathlib.Path(grasp_jax.__file__).parent
 ROOMS = (  # in the order of DESIGN's house: what stands later may import what stands earlier
     ("cores",),
     ("errors", "log", "board", "outlets", "timing", "machine", "frames"),
-    ("files", "locks", "paths", "progress"),
+    ("files", "flags", "locks", "paths", "progress"),
     ("preemption",),
     ("config",),
     ("config_file", "compiled", "earlier_version", "provenance"),

@@ -12,6 +12,7 @@ import pytest
 
 from grasp_jax.evaluation.protocols import PROTOCOLS
 from grasp_jax.files import disk_is_full, read_sealed, write_sealed
+from grasp_jax.main import explained
 from grasp_jax.models.methods import METHODS
 from tests.command_line import arguments, one_line_error, run, write_dataset
 
@@ -320,6 +321,12 @@ def test_divergence_names_step_batch_and_checkpoint(tmp_path: pathlib.Path) -> N
     (saved,) = (tmp_path / "run").rglob("diverged_step*.npz")
     with np.load(saved, allow_pickle=False) as batch:
         assert {"items", "users", "negatives"} <= set(batch.files)
+
+
+def test_a_full_disk_outside_of_a_run_has_no_name() -> None:
+    """`grasp-jax fetch`, which has no workdir, would say that the disk is full (None)."""
+    said = explained(OSError(errno.ENOSPC, "No space left on device"))
+    assert said.startswith("the disk is full; free space")
 
 
 def test_a_full_disk_is_told_from_other_failures() -> None:

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import pathlib
 import sys
 
@@ -182,7 +183,9 @@ def test_rows_without_an_item_do_not_hide_the_table_of_items(tmp_path: pathlib.P
     (folder / "part-00000.parquet").unlink()
     found = look(tmp_path / "logs")
     assert found.items is not None and found.title == "name"
-    assert any("row 4 (row 4 of part-00001.parquet) has no value" in line for line in found.open)
+    assert any(
+        "row 4 (row 4 of part-00001.parquet) has no value" in line for line in found.undecided
+    )
 
 
 def test_only_columns_of_text_are_called_text(tmp_path: pathlib.Path) -> None:
@@ -227,19 +230,30 @@ def test_what_cannot_be_decided_is_said(tmp_path: pathlib.Path) -> None:
     )
     found = look(tmp_path)
     assert found.columns == {"user": "uid", "item": "iid", "timestamp": ""} and found.items is None
-    assert any("no column says it" in line for line in found.open)
-    assert any("no table of items was found" in line for line in found.open)
+    assert any("no column says it" in line for line in found.undecided)
+    assert any("no table of items was found" in line for line in found.undecided)
     config, dataset = read_by_its_config(write_config(tmp_path, str(tmp_path / "a.py")))
     assert config.model.method == "sasrec_ce" and dataset.log.num_interactions == 12
     (tmp_path / "items.csv").write_text("iid,title\n" + "".join(f"{k},Soap\n" for k in range(6)))
-    assert any("50 % of the items have no row in items.csv" in line for line in look(tmp_path).open)
+    assert any(
+        "50 % of the items have no row in items.csv" in line for line in look(tmp_path).undecided
+    )
     (tmp_path / "items.csv").write_text("iid,colour\n0,red\n")
     found = look(tmp_path)
     assert found.items is None and any(
-        "no column looks like a title" in line for line in found.open
+        "no column looks like a title" in line for line in found.undecided
     )
     (tmp_path / "broken.parquet").write_bytes(b"PAR1")
-    assert any("broken.parquet: not a readable parquet" in line for line in look(tmp_path).open)
+    assert any(
+        "broken.parquet: not a readable parquet" in line for line in look(tmp_path).undecided
+    )
+    packed = bytearray(gzip.compress(bytes(range(256)) * 99))
+    packed[12:40] = b"\xff" * 28
+    (tmp_path / "torn.csv.gz").write_bytes(packed)
+    (tmp_path / os.fsdecode(b"log-\xff.csv")).write_text("user,item\n1,2\n")
+    said = "\n".join(look(tmp_path).undecided)
+    assert "torn.csv.gz: not a readable csv" in said
+    assert "'log-\\udcff.csv': the name is not UTF-8" in said
 
 
 def test_a_small_catalogue_can_be_trained(tmp_path: pathlib.Path) -> None:
@@ -257,7 +271,7 @@ def test_times_that_no_reader_takes_are_left(tmp_path: pathlib.Path) -> None:
     found = look(tmp_path)
     assert (
         found.columns["timestamp"] == ""
-        and "column 'date' was not used as the time" in found.open[0]
+        and "column 'date' was not used as the time" in found.undecided[0]
     )
 
 
@@ -279,6 +293,27 @@ def test_pairs_without_names(tmp_path: pathlib.Path) -> None:
     (tmp_path / "inter.txt").write_text("1 1\n1 2\n1 3\n2 1\n2 3\n2 2\n")
     config, dataset = read_by_its_config(write_config(tmp_path, str(tmp_path / "a.py")))
     assert dataset.log.num_interactions == 6 and config.model.method == "sasrec_ce"
+    (tmp_path / "items.csv").write_text("item,title\n1,Oil\n2,Wax\n3,Soap\n")
+    (tmp_path / "people.csv").write_text("user,age\n1,30\n2,40\n")
+    (tmp_path / "inter.txt").write_text((tmp_path / "inter.txt").read_text() + "1 x\n")
+    assert_names(look(tmp_path).lines[1], ("items.csv", "title is 'title'"))  # a run names the row
+    (tmp_path / "inter.txt").write_text("1 1\n1 2\n1 3\n2 1\n2 3\n2 2\n")
+    config, dataset = read_by_its_config(write_config(tmp_path, str(tmp_path / "b.py")))
+    assert config.model.method == "sasrec_ce,grasp_plus" and dataset.titles[0] == "Oil"
+    assert config.data.users_file == "people.csv"
+
+
+def test_the_table_of_users_has_most_of_them(tmp_path: pathlib.Path) -> None:
+    """Names of categories, whose small numbers are ids of users too, would become attributes of users in place of the users' own table."""
+    rows = [f"{user},{item},{item}" for user in range(1, 40) for item in range(3)]
+    (tmp_path / "interactions.csv").write_text("user,item,timestamp\n" + "\n".join(rows) + "\n")
+    (tmp_path / "categories.csv").write_text("id,label\n1,Soap\n2,Oil\n")
+    assert look(tmp_path).users is None, "two of 39"
+    people = "".join(f"{user},30\n" for user in range(1, 40))
+    (tmp_path / "customers.csv").write_text("id,age\n" + people)
+    found = look(tmp_path)
+    assert found.users is not None and found.users.path.name == "customers.csv"
+    assert any("categories.csv; they are not read" in line for line in found.undecided)
 
 
 def test_nothing_is_overwritten_and_refusals_are_one_line(tmp_path: pathlib.Path) -> None:

@@ -6,17 +6,17 @@ from collections.abc import Sequence
 
 from grasp_jax.errors import UserError
 from grasp_jax.files import write_text
+from grasp_jax.flags import command_parser, filled
 from grasp_jax.paths import check_file
 from grasp_jax.setup.look import look
 from grasp_jax.setup.write import config_text, data_name
 
 USAGE = "grasp-jax init FOLDER [--out=FILE.py]"
-HELP = f"""usage: {USAGE}
-
+ABOUT = """\
 Looks at the tables in FOLDER (.csv, .tsv and .jsonl, also compressed as .gz or .zst, and .parquet), finds interactions, items, users and
 their columns, and writes a commented config file: FILE.py, or NAME_config.py in the current folder, where NAME is the last part of FOLDER.
-It prints what it found, what you should check, and the command that trains with the config. A file that exists is never overwritten.
-
+It prints what it found, what you should check, and the command that trains with the config. A file that exists is never overwritten."""
+EXAMPLES = """\
 example:
   grasp-jax init ml-latest-small        # writes ml-latest-small_config.py; read it, then run the command that init prints"""
 
@@ -30,18 +30,11 @@ def main(arguments: Sequence[str]) -> None:
     Raises:
       UserError: they are not understood, the folder cannot be read, or the config file exists.
     """
-    if any(argument in ("-h", "--help", "-help") for argument in arguments):
-        print(HELP)
-        return
-    outs = [own.partition("=")[2] for own in arguments if own.startswith("--out=")]
-    folders = [own for own in arguments if not own.startswith("--out=")]
-    if unknown := [own for own in folders if own.startswith("-")]:
-        raise UserError(f"{unknown[0]}: no such flag of init; expected {USAGE}")
-    if len(folders) != 1 or len(outs) > 1 or not folders[0]:
-        raise UserError(
-            f"init: {len(folders)} folders and {len(outs)} --out given; expected {USAGE}"
-        )
-    write_config(pathlib.Path(folders[0]).expanduser(), outs[0] if outs else None)
+    parser = command_parser(USAGE, ABOUT, EXAMPLES)
+    parser.add_argument("folder", metavar="FOLDER", type=filled, help="folder of your tables")
+    parser.add_argument("--out", metavar="FILE.py", help="the config file to be written")
+    given = parser.parse_args(arguments)
+    write_config(pathlib.Path(given.folder).expanduser(), given.out)
 
 
 def write_config(folder: pathlib.Path, out: str | None) -> pathlib.Path:
@@ -64,7 +57,7 @@ def write_config(folder: pathlib.Path, out: str | None) -> pathlib.Path:
     write_text(path, config_text(found, name))
     for line in found.lines:
         print(f"found: {line}")
-    for line in found.open:
+    for line in found.undecided:
         print(f"not decided: {line}")
     print(f"wrote {path}: read it, then run")
     print(f"  grasp-jax --config={shlex.quote(str(path))} --workdir={shlex.quote(f'runs/{name}')}")

@@ -2,6 +2,7 @@
 
 import itertools
 import pathlib
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from grasp_jax.data.delimited import read_delimited
 from grasp_jax.data.tables import Table, read_table, values_of
 from grasp_jax.errors import UserError
 from grasp_jax.files import read_object
+from grasp_jax.flags import command_parser, filled
 from grasp_jax.paths import check_folder
 from grasp_jax.setup import names
 from grasp_jax.setup.converted import Converted, only_file, text_lines, write_converted
@@ -66,11 +68,11 @@ def rectools(folder: pathlib.Path) -> Converted:
     named = {"user": "user_id", "item": "item_id", "timestamp": "datetime"}
     named |= {"weight": "weight"} if "weight" in pairs[0].columns else {}
     interactions = {purpose: values_of(pairs[0], name) for purpose, name in named.items()}
-    known = {kind: {str(own) for own in interactions[kind]} for kind in ("user", "item")}
+    known = {kind: {str(value) for value in interactions[kind]} for kind in ("user", "item")}
     rows: dict[str, dict[str, dict[str, Any]]] = {"item": {}, "user": {}}
     for table in tables:
         if {"id", "feature", "value"} <= set(table.columns):
-            ids = {str(own) for own in values_of(table, "id")}
+            ids = {str(value) for value in values_of(table, "id")}
             kind = max(rows, key=lambda kind, ids=ids: len(ids & known[kind]))  # type: ignore[misc]
             _add_features(rows[kind], table, kind)
     items = list(rows["item"].values())
@@ -101,8 +103,8 @@ def unisrec(folder: pathlib.Path) -> Converted:
     of_items, of_users = (_indexed(folder / f"{name}.{kind}2index") for kind in ("item", "user"))
     pairs = [
         (of_users.get(user, user), of_items.get(item, item))
-        for user, own in histories.items()
-        for item in own
+        for user, bought in histories.items()
+        for item in bought
     ]
     items = []
     if (folder / f"{name}.text").is_file():
@@ -121,7 +123,8 @@ def llm_esr(folder: pathlib.Path) -> Converted:
     """
     folder = folder / "handled" if (folder / "handled").is_dir() else folder
     path = next(
-        (folder / own for own in ("inter.txt", "inter_seq.txt") if (folder / own).is_file()), None
+        (folder / name for name in ("inter.txt", "inter_seq.txt") if (folder / name).is_file()),
+        None,
     )
     if path is None:
         raise UserError(
@@ -131,18 +134,18 @@ def llm_esr(folder: pathlib.Path) -> Converted:
     users, items = (_mapping(folder, maps, name) for name in ("id2user", "id2item"))
     pairs = []
     for number, line in enumerate(text_lines(path), start=1):
-        user, *own = line.split()
-        if not own:
+        user, *bought = line.split()
+        if not bought:
             raise UserError(
                 f"{path}: line {number}: {line[:60]!r}; expected a user and one or more items"
             )
-        pairs += [(users.get(user, user), items.get(item, item)) for item in own]
+        pairs += [(users.get(user, user), items.get(item, item)) for item in bought]
     rows = []
     if (attributes := folder / "item2attributes.json").is_file():
         rows = [
-            {"item": item} | _attributes(own)
-            for item, own in read_object(attributes, MEND).items()
-            if isinstance(own, dict)
+            {"item": item} | _attributes(fields)
+            for item, fields in read_object(attributes, MEND).items()
+            if isinstance(fields, dict)
         ]
     return Converted(
         _columns(pairs),
@@ -159,15 +162,14 @@ KINDS: dict[str, Callable[[pathlib.Path], Converted]] = {
     "llm_esr": llm_esr,
 }
 USAGE = f"grasp-jax convert {'|'.join(KINDS)} FOLDER NEW_FOLDER"
-HELP = f"""usage: {USAGE}
-
+ABOUT = """\
 Reads the data of another project and writes interactions.csv and, if there are texts, items.jsonl and users.jsonl into NEW_FOLDER.
 
   recbole   RecBole's atomic files: NAME.inter, and NAME.item and NAME.user if they exist
   rectools  a table with the columns user_id, item_id and datetime, and tables of features with the columns id, feature and value
   unisrec   the folder of one data set of UniSRec: NAME.train.inter, NAME.valid.inter, NAME.test.inter and NAME.text
-  llm_esr   LLM-ESR's folder "handled"
-
+  llm_esr   LLM-ESR's folder "handled\""""
+EXAMPLES = """\
 example:
   grasp-jax convert recbole dataset/ml-100k data/ml-100k
   grasp-jax init data/ml-100k"""
@@ -179,18 +181,18 @@ def main(arguments: Sequence[str]) -> None:
     Raises:
       UserError: they are not understood, or what the converters raise.
     """
-    if any(argument in ("-h", "--help", "-help") for argument in arguments):
-        print(HELP)
-        return
-    if len(arguments) != 3 or arguments[0] not in KINDS:
-        raise UserError(f"convert: {' '.join(arguments)[:60]!r}; expected {USAGE}")
-    out = check_folder(arguments[2], "NEW_FOLDER")
-    data = KINDS[arguments[0]](pathlib.Path(arguments[1]).expanduser())
+    parser = command_parser(USAGE, ABOUT, EXAMPLES)
+    parser.add_argument("kind", metavar="KIND", choices=KINDS, help="whose data they are")
+    parser.add_argument("folder", metavar="FOLDER", type=filled, help="folder of the data")
+    parser.add_argument("out", metavar="NEW_FOLDER", help="folder of the files to be written")
+    given = parser.parse_args(arguments)
+    out = check_folder(given.out, "NEW_FOLDER")
+    data = KINDS[given.kind](pathlib.Path(given.folder).expanduser())
     for path in write_converted(data, out):
         print(f"wrote {path}")
     for note in data.notes:
         print(f"note: {note}")
-    print(f"next: grasp-jax init {out}")
+    print(f"next: grasp-jax init {shlex.quote(str(out))}")
 
 
 def _atomic(path: pathlib.Path) -> Table:
@@ -211,9 +213,9 @@ def _atomic_rows(path: pathlib.Path, wanted: Sequence[str], kind: str) -> list[d
     if not path.is_file():
         return []
     table = _atomic(path)
-    own = _needed(table, wanted, f"{kind}s")
+    id_column = _needed(table, wanted, f"{kind}s")
     titles = names.found(list(table.columns), names.TITLE) if kind == "item" else []
-    called = {name: bare(name) for name in table.columns} | {own: kind}
+    called = {name: bare(name) for name in table.columns} | {id_column: kind}
     if titles:
         called[titles[0]] = "title"
     columns = [values_of(table, name) for name in called]
@@ -223,8 +225,8 @@ def _atomic_rows(path: pathlib.Path, wanted: Sequence[str], kind: str) -> list[d
 def _add_features(rows: dict[str, dict[str, Any]], table: Table, kind: str) -> None:
     """Long features as rows: a list where an id has several values of one feature."""
     columns = [values_of(table, name) for name in ("id", "feature", "value")]
-    for own, feature, value in zip(*columns, strict=True):
-        row = rows.setdefault(str(own), {kind: own})
+    for key, feature, value in zip(*columns, strict=True):
+        row = rows.setdefault(str(key), {kind: key})
         if str(feature) not in row:
             row[str(feature)] = value
         else:
@@ -256,24 +258,24 @@ def _indexed(path: pathlib.Path) -> dict[str, str]:
 
 
 def _mapping(folder: pathlib.Path, maps: Mapping[str, Any], name: str) -> dict[str, str]:
-    own = maps.get(name, {})
-    if not isinstance(own, dict):
+    mapping = maps.get(name, {})
+    if not isinstance(mapping, dict):
         raise UserError(
-            f"{folder / 'id_map.json'}: {name} is a {type(own).__name__}; expected an object; {MEND}"
+            f"{folder / 'id_map.json'}: {name} is a {type(mapping).__name__}; expected an object; {MEND}"
         )
-    return {str(number): str(raw) for number, raw in own.items()}
+    return {str(number): str(raw) for number, raw in mapping.items()}
 
 
-def _attributes(own: Mapping[str, Any]) -> dict[str, Any]:
+def _attributes(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Texts, numbers and lists of an item; a name is its title, lists in lists are flat, tables and addresses are left out."""
     found: dict[str, Any] = {}
-    for name, value in own.items():
+    for name, value in fields.items():
         if isinstance(value, list):
             value = [
                 str(part) for one in value for part in (one if isinstance(one, list) else [one])
             ]
         if isinstance(value, (str, int, float, list)) and name not in ("asin", "imUrl"):
-            found["title" if name == "name" and "title" not in own else name] = value
+            found["title" if name == "name" and "title" not in fields else name] = value
     return found
 
 

@@ -44,7 +44,10 @@ def write_converted(data: Converted, out: pathlib.Path) -> list[pathlib.Path]:
     texts = {"interactions.csv": lines.getvalue()}
     for name, table in (("items.jsonl", data.items), ("users.jsonl", data.users)):
         if table:
-            texts[name] = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in table)
+            texts[name] = "".join(
+                json.dumps(row, ensure_ascii=False, default=str) + "\n"
+                for row in table  # dates, decimals
+            )
     for name in texts:
         if (out / name).exists():
             raise UserError(f"{out / name}: exists, and is not overwritten; name another folder")

@@ -5,9 +5,11 @@ import dataclasses
 import pathlib
 import shlex
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
+from grasp_jax.config import DataConfig
 from grasp_jax.data.columns import listed
 from grasp_jax.data.identifiers import id_column
 from grasp_jax.data.parts import parts_of
@@ -17,28 +19,39 @@ from grasp_jax.data.times import time_column
 from grasp_jax.errors import UserError
 from grasp_jax.knowledge.text.columns import why_no_text
 from grasp_jax.setup import names
-from grasp_jax.setup.sample import Sample, readable, sample
+from grasp_jax.setup.sample import Sample, readable, sample, sample_pairs
 
 ATOMIC = (".inter", ".item", ".user")  # RecBole's files
-MOST_MISSING = 0.05  # as config.data.max_missing_text
+MOST_MISSING = DataConfig().max_missing_text
+LEAST_KNOWN = 0.5  # share of the users that their table must have at least
+NO_UTF8 = "the name is not UTF-8, so no config file can hold it; expected UTF-8; rename it"
+
+
+class Match(NamedTuple):
+    """A table that may be that of the items or users: its column `id` holds a share of the ids in a column of the interactions."""
+
+    share: float
+    table: Sample
+    id: str
+    column: str
 
 
 @dataclasses.dataclass(frozen=True)
-class Found:
+class FolderContents:
     """What a folder holds.
 
     Attributes:
       folder: where.
-      interactions: file of the interactions; None for `inter.txt`, which has no names of columns.
+      interactions: file of the interactions.
       columns: purpose ("user", "item", "timestamp", "rating") -> column; an empty timestamp: the rows are in the order of time.
       items: table of items, or None; `item_id` and `title` are its columns.
       users: table of users, or None; `user_id` is its column.
       lines: what was found, for people.
-      open: what could not be decided, for people.
+      undecided: what could not be decided, for people.
     """
 
     folder: pathlib.Path
-    interactions: Sample | None
+    interactions: Sample
     columns: dict[str, str]
     items: Sample | None = None
     item_id: str = ""
@@ -46,15 +59,15 @@ class Found:
     users: Sample | None = None
     user_id: str = ""
     lines: tuple[str, ...] = ()
-    open: tuple[str, ...] = ()
+    undecided: tuple[str, ...] = ()
 
     def items_left(self) -> int | None:
         """How many items the user with the most items never had; None where not all rows were looked at."""
-        own = self.interactions
-        if own is None or not own.whole or not (self.items is None or self.items.whole):
+        log = self.interactions
+        if not log.whole or not (self.items is None or self.items.whole):
             return None
         try:
-            users, items = (id_column(own.table, self.columns[of], []) for of in ("user", "item"))
+            users, items = (id_column(log.table, self.columns[of], []) for of in ("user", "item"))
             catalogue = id_column(self.items.table, self.item_id, []) if self.items else items
         except UserError:
             return None  # a run names the row at fault
@@ -62,7 +75,7 @@ class Found:
         return len(np.unique(catalogue)) - int(np.bincount(pairs[0]).max(initial=0))
 
 
-def look(folder: pathlib.Path) -> Found:
+def look(folder: pathlib.Path) -> FolderContents:
     """Looks at the files of a folder.
 
     Raises:
@@ -71,27 +84,34 @@ def look(folder: pathlib.Path) -> Found:
     if not folder.is_dir():
         why = "a file" if folder.is_file() else "no such folder"
         raise UserError(f"{folder}: {why}; expected the folder that holds your interactions")
+    if not _is_utf8(str(folder.resolve())):
+        raise UserError(f"{str(folder.resolve())!a}: {NO_UTF8}")
     samples, unread = _samples(folder)
-    pairs = [own for own in samples if _is_interactions(own)]
-    if not pairs and (folder / KNOWN_NAMES[0]).is_file():
-        line = f"interactions: {KNOWN_NAMES[0]}, lines 'user item' in the order of time"
-        return Found(folder, None, {}, lines=(line,), open=tuple(unread))
-    if not pairs:
+    pairs = [table for table in samples if _is_interactions(table)]
+    if pairs:
+        _refuse_parts(folder, pairs)
+        chosen, undecided = _chosen(pairs)
+        columns, more = _columns(chosen)
+        lines = [f"interactions: {chosen.path.name} ({chosen.table.form}), {chosen.rows_in_words}"]
+        lines.append(
+            "columns: " + ", ".join(f"{what} is {name!r}" for what, name in columns.items() if name)
+        )
+        undecided += more
+    elif (folder / KNOWN_NAMES[0]).is_file():
+        chosen, undecided = sample_pairs(folder / KNOWN_NAMES[0]), []
+        columns = {"user": "user", "item": "item"}
+        lines = [
+            f"interactions: {chosen.path.name}, lines 'user item' in the order of time, {chosen.rows_in_words}"
+        ]
+    else:
         raise UserError(_nothing(folder, samples))
-    _refuse_parts(folder, pairs)
-    chosen, undecided = _chosen(pairs)
-    columns, more = _columns(chosen)
-    lines = [f"interactions: {chosen.path.name} ({chosen.table.form}), {chosen.said}"]
-    lines.append(
-        "columns: " + ", ".join(f"{what} is {name!r}" for what, name in columns.items() if name)
-    )
-    found = Found(folder, chosen, columns)
-    rest = [own for own in samples if own not in pairs]
+    found = FolderContents(folder, chosen, columns)
+    rest = [table for table in samples if table not in pairs]
     found, of_items = _with_items(found, rest)
-    found, of_users = _with_users(found, [own for own in rest if own is not found.items])
-    undecided += [*more, *of_items, *of_users, *unread, *_refused(chosen, found.columns)]
+    found, of_users = _with_users(found, [table for table in rest if table is not found.items])
+    undecided += [*of_items, *of_users, *unread, *_refused(chosen, found.columns)]
     lines += [line for line in (_items_line(found), _users_line(found)) if line]
-    return dataclasses.replace(found, lines=tuple(lines), open=tuple(undecided))
+    return dataclasses.replace(found, lines=tuple(lines), undecided=tuple(undecided))
 
 
 def _samples(folder: pathlib.Path) -> tuple[list[Sample], list[str]]:
@@ -101,6 +121,8 @@ def _samples(folder: pathlib.Path) -> tuple[list[Sample], list[str]]:
         if path.name.startswith(".") or path.name == names.RECORD or not readable(path):
             continue
         try:
+            if not _is_utf8(path.name):
+                raise UserError(f"{path.name!a}: {NO_UTF8}")
             samples.append(sample(path))
         except UserError as error:
             unread.append(f"not readable, and left out: {error}")
@@ -109,14 +131,23 @@ def _samples(folder: pathlib.Path) -> tuple[list[Sample], list[str]]:
     return samples, unread
 
 
-def _is_interactions(own: Sample) -> bool:
-    return bool(names.found(own.names, names.USER) and names.found(own.names, names.ITEM))
+def _is_utf8(name: str) -> bool:
+    """Whether a file's name can be written into a config file."""
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _is_interactions(table: Sample) -> bool:
+    return bool(names.found(table.names, names.USER) and names.found(table.names, names.ITEM))
 
 
 def _refuse_parts(folder: pathlib.Path, pairs: Sequence[Sample]) -> None:
     """Files with the same columns are one table: any of them alone would be trained on as if it were all."""
-    files = [own for own in pairs if own.path.is_file() and own.table.form == "Parquet"]
-    if len(files) < 2 or any(own.names != files[0].names for own in files):
+    files = [table for table in pairs if table.path.is_file() and table.table.form == "Parquet"]
+    if len(files) < 2 or any(table.names != files[0].names for table in files):
         return
     if len(files) == len(parts_of(folder)):
         above = shlex.quote(str(folder.resolve().parent))
@@ -124,7 +155,7 @@ def _refuse_parts(folder: pathlib.Path, pairs: Sequence[Sample]) -> None:
     else:
         mend = f"if they are parts of one table, move them to a folder of their own, such as {folder / 'interactions.parquet'}"
     raise UserError(
-        f"{folder}: {len(files)} Parquet files have the same columns ({listed([own.path.name for own in files], 3)}); {mend}; "
+        f"{folder}: {len(files)} Parquet files have the same columns ({listed([table.path.name for table in files], 3)}); {mend}; "
         "else leave one of them here"
     )
 
@@ -134,16 +165,16 @@ def _nothing(folder: pathlib.Path, samples: Sequence[Sample]) -> str:
     if any(name.endswith(ATOMIC) for name in entries):
         return (
             f"{folder}: RecBole's atomic files ({listed(entries)}); expected a table of users and items; "
-            f"make one: grasp-jax convert recbole {folder} NEW_FOLDER"
+            f"make one: grasp-jax convert recbole {shlex.quote(str(folder))} NEW_FOLDER"
         )
     if not samples:
         return (
             f"{folder}: no table in it; it holds {listed(entries) if entries else 'nothing'}; "
             "expected interactions as .csv, .tsv, .jsonl (also .gz, .zst) or .parquet"
         )
-    own = samples[0]
+    table = samples[0]
     return (
-        f"{folder}: no file has both a column of users and one of items; {own.path.name} has {listed(own.names)}; "
+        f"{folder}: no file has both a column of users and one of items; {table.path.name} has {listed(table.names)}; "
         "rename two columns to user and item"
     )
 
@@ -151,31 +182,31 @@ def _nothing(folder: pathlib.Path, samples: Sequence[Sample]) -> str:
 def _chosen(pairs: Sequence[Sample]) -> tuple[Sample, list[str]]:
     """The interactions among tables that have users and items: by name, then those with times and ratings, then the larger."""
 
-    def sureness(own: Sample) -> tuple[bool, bool, bool, int]:
-        known = own.path.name in KNOWN_NAMES
-        timed, rated = bool(names.times(own.names)), bool(names.found(own.names, names.RATING))
-        return known, timed, rated, own.size
+    def sureness(table: Sample) -> tuple[bool, bool, bool, int]:
+        known = table.path.name in KNOWN_NAMES
+        timed, rated = bool(names.times(table.names)), bool(names.found(table.names, names.RATING))
+        return known, timed, rated, table.size
 
     ordered = sorted(pairs, key=sureness, reverse=True)
-    others = ", ".join(own.path.name for own in ordered[1:])
-    said = f"{others} could be the interactions too; {ordered[0].path.name} was taken (config.data.interactions_file)"
-    return ordered[0], [said] if others else []
+    others = ", ".join(table.path.name for table in ordered[1:])
+    line = f"{others} could be the interactions too; {ordered[0].path.name} was taken (config.data.interactions_file)"
+    return ordered[0], [line] if others else []
 
 
-def _columns(own: Sample) -> tuple[dict[str, str], list[str]]:
+def _columns(log: Sample) -> tuple[dict[str, str], list[str]]:
     """Columns of the interactions, and what was not sure of them."""
     undecided = []
     columns = {"user": "", "item": ""}
     for purpose, wanted in (("user", names.USER), ("item", names.ITEM)):
-        candidates = names.found(own.names, wanted)
+        candidates = names.found(log.names, wanted)
         columns[purpose] = candidates[0]
         if len(candidates) > 1:
             undecided.append(
                 f"{purpose}s may also be in {listed(candidates[1:])}; {candidates[0]!r} was taken (config.data.columns.{purpose})"
             )
-    columns["timestamp"], reasons = _time(own)
+    columns["timestamp"], reasons = _time(log)
     undecided += reasons
-    rating = names.found(own.names, names.RATING)
+    rating = names.found(log.names, names.RATING)
     if rating:
         columns["rating"] = rating[0]
         undecided.append(
@@ -184,12 +215,12 @@ def _columns(own: Sample) -> tuple[dict[str, str], list[str]]:
     return columns, undecided
 
 
-def _time(own: Sample) -> tuple[str, list[str]]:
+def _time(log: Sample) -> tuple[str, list[str]]:
     """The first column of times that can be read, by the readers' own rules."""
     reasons = []
-    for name in names.times(own.names):
+    for name in names.times(log.names):
         try:
-            time_column(own.table, name)
+            time_column(log.table, name)
         except UserError as error:
             reasons.append(f"column {name!r} was not used as the time: {error}")
             continue
@@ -200,50 +231,69 @@ def _time(own: Sample) -> tuple[str, list[str]]:
     return "", reasons
 
 
-def _with_items(found: Found, rest: Sequence[Sample]) -> tuple[Found, list[str]]:
+def _matches(
+    interactions: Sample, columns: Sequence[str], rest: Sequence[Sample], wanted: Sequence[str]
+) -> list[Match]:
+    """The tables that have ids of the interactions.
+
+    Args:
+      interactions: their table.
+      columns: those of its columns that may hold the ids.
+      rest: the other tables.
+      wanted: names of columns of ids.
+    """
+    found = [
+        Match(_share(interactions, column, table, name), table, name, column)
+        for table in rest
+        for name in names.found(table.names, wanted)
+        for column in columns
+    ]
+    return [match for match in found if match.share > 0]
+
+
+def _with_items(found: FolderContents, rest: Sequence[Sample]) -> tuple[FolderContents, list[str]]:
     """The items table: the one whose ids are most often those of the interactions."""
-    assert found.interactions is not None
-    best: tuple[float, Sample, str, str] | None = None
-    for own in rest:
-        title = _title_of(own)
-        for column in names.found(own.names, [*names.ITEM, *names.ID]):
-            for item in names.found(found.interactions.names, names.ITEM):
-                share = _share(found.interactions, item, own, column)
-                if best is None or (share, bool(title)) > (best[0], bool(_title_of(best[1]))):
-                    best = (share, own, column, item)
-    if best is None or best[0] == 0:
+    log = found.interactions
+    columns = names.found(log.names, names.ITEM)
+    matches = _matches(log, columns, rest, [*names.ITEM, *names.ID])
+    if not matches:
         return found, [
             "what items are called: no table of items was found, so only methods without text can be trained (config.data.items_file)"
         ]
-    share, own, column, item = best
-    title = _title_of(own)
+    best = max(matches, key=lambda match: (match.share, bool(_title_of(match.table))))
+    name, title = best.table.path.name, _title_of(best.table)
     if not title:
-        said = f"{own.path.name}: no column looks like a title; it has {listed(own.names)}; set config.data.items_file and title_column"
-        return found, [said]
+        return found, [
+            f"{name}: no column looks like a title; it has {listed(best.table.names)}; set config.data.items_file and title_column"
+        ]
     undecided = []
-    if own.whole and found.interactions.whole and 1 - share > MOST_MISSING:
+    if best.table.whole and log.whole and 1 - best.share > MOST_MISSING:
         undecided.append(
-            f"{100 * (1 - share):.0f} % of the items have no row in {own.path.name}; a run refuses more than "
+            f"{100 * (1 - best.share):.0f} % of the items have no row in {name}; a run refuses more than "
             f"{100 * MOST_MISSING:.0f} % until config.data.max_missing_text is raised"
         )
-    columns = found.columns | {"item": item}
+    known = found.columns | {"item": best.column}
     return dataclasses.replace(
-        found, items=own, item_id=column, title=title, columns=columns
+        found, items=best.table, item_id=best.id, title=title, columns=known
     ), undecided
 
 
-def _title_of(own: Sample) -> str:
-    return next(iter(names.found(own.names, names.TITLE)), "")
+def _title_of(table: Sample) -> str:
+    return next(iter(names.found(table.names, names.TITLE)), "")
 
 
-def _with_users(found: Found, rest: Sequence[Sample]) -> tuple[Found, list[str]]:
-    """The users table: as the items table, by ids."""
-    assert found.interactions is not None
-    for own in rest:
-        for column in names.found(own.names, [*names.USER, *names.ID]):
-            if _share(found.interactions, found.columns["user"], own, column) > 0:
-                return dataclasses.replace(found, users=own, user_id=column), []
-    left = [own.path.name for own in rest]
+def _with_users(found: FolderContents, rest: Sequence[Sample]) -> tuple[FolderContents, list[str]]:
+    """The users table, as the items table; one that has few of the users is not theirs, for small numbers are ids of anything."""
+    log = found.interactions
+    matches = [
+        match
+        for match in _matches(log, [found.columns["user"]], rest, [*names.USER, *names.ID])
+        if match.share >= LEAST_KNOWN or not (log.whole and match.table.whole)
+    ]
+    if matches:
+        best = max(matches, key=lambda match: match.share)
+        found = dataclasses.replace(found, users=best.table, user_id=best.id)
+    left = [table.path.name for table in rest if table is not found.users]
     return found, [
         f"whether these files are needed: {listed(left)}; they are not read"
     ] if left else []
@@ -270,32 +320,32 @@ def _ids(table: Table, name: str) -> np.ndarray:
     return np.empty(0, str)
 
 
-def _refused(own: Sample, columns: Mapping[str, str]) -> list[str]:
+def _refused(log: Sample, columns: Mapping[str, str]) -> list[str]:
     """Rows without a user or an item, which a run refuses: better known before the config is read than after."""
-    said = []
+    lines = []
     for purpose in ("user", "item"):
         try:
-            id_column(own.table, columns[purpose], [])
+            id_column(log.table, columns[purpose], [])
         except UserError as error:
-            said.append(f"what to do with rows that a run refuses: {error}")
-    return said
+            lines.append(f"what to do with rows that a run refuses: {error}")
+    return lines
 
 
-def _items_line(found: Found) -> str:
+def _items_line(found: FolderContents) -> str:
     if found.items is None:
         return ""
     others = [name for name in found.items.names if name not in (found.item_id, found.title)]
-    said = f"items: {found.items.path.name} ({found.items.table.form}), {found.items.said}"
-    said += f"; id is {found.item_id!r}, title is {found.title!r}"
+    line = f"items: {found.items.path.name} ({found.items.table.form}), {found.items.rows_in_words}"
+    line += f"; id is {found.item_id!r}, title is {found.title!r}"
     no_text = {name: why_no_text(name, values_of(found.items.table, name)) for name in others}
     if texts := [name for name in others if not no_text[name]]:
-        said += f"; text also from {listed(texts)}"
+        line += f"; text also from {listed(texts)}"
     if unused := [f"{name} ({reason})" for name, reason in no_text.items() if reason]:
-        said += f"; not used: {listed(unused)}"
-    return said
+        line += f"; not used: {listed(unused)}"
+    return line
 
 
-def _users_line(found: Found) -> str:
+def _users_line(found: FolderContents) -> str:
     if found.users is None:
         return ""
-    return f"users: {found.users.path.name} ({found.users.table.form}), {found.users.said}; id is {found.user_id!r}"
+    return f"users: {found.users.path.name} ({found.users.table.form}), {found.users.rows_in_words}; id is {found.user_id!r}"

@@ -4,12 +4,13 @@ import json
 import re
 
 from grasp_jax.config import EvalConfig
-from grasp_jax.setup.look import Found
+from grasp_jax.data.readers import KNOWN_NAMES
+from grasp_jax.setup.look import FolderContents
 
 MOST_LETTERS = 136
 
 
-def config_text(found: Found, name: str) -> str:
+def config_text(found: FolderContents, name: str) -> str:
     """A Python file with `get_config`.
 
     Args:
@@ -40,11 +41,11 @@ def data_name(folder_name: str) -> str:
     return re.sub(r"[^\w.-]+", "-", folder_name).strip("-.") or "data"
 
 
-def _body(found: Found, name: str) -> list[str]:
+def _body(found: FolderContents, name: str) -> list[str]:
     lines = ["config = default_config()", ""]
     for line in (
         *(f"Found: {line}" for line in found.lines),
-        *(f"Not decided: {line}" for line in found.open),
+        *(f"Not decided: {line}" for line in found.undecided),
     ):
         lines += _comment(line)
     lines += [
@@ -81,10 +82,10 @@ def _body(found: Found, name: str) -> list[str]:
     return lines
 
 
-def _of_interactions(found: Found) -> list[str]:
-    if found.interactions is None:
-        return [_set("data.interactions_file", "inter.txt")]
+def _of_interactions(found: FolderContents) -> list[str]:
     lines = [_set("data.interactions_file", found.interactions.path.name)]
+    if found.interactions.path.name == KNOWN_NAMES[0]:  # which has no names of columns
+        return lines
     for purpose in ("user", "item", "timestamp"):
         note = (
             "  # empty: the order of the rows in the file counts"
@@ -100,7 +101,7 @@ def _of_interactions(found: Found) -> list[str]:
     return lines
 
 
-def _of_negatives(found: Found) -> list[str]:
+def _of_negatives(found: FolderContents) -> list[str]:
     """Fewer negatives than the default, if some user has only so few items left."""
     left = found.items_left()
     if left is None or not 0 < left < EvalConfig().num_negatives:
@@ -109,7 +110,7 @@ def _of_negatives(found: Found) -> list[str]:
     return [*_comment(why), f"config.eval.num_negatives = {left}"]
 
 
-def _of_tables(found: Found) -> list[str]:
+def _of_tables(found: FolderContents) -> list[str]:
     lines = []
     if found.items is not None:
         lines += [

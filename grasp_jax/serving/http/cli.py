@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from grasp_jax import __version__
 from grasp_jax.errors import UserError
+from grasp_jax.flags import Parser
 from grasp_jax.main import FAULT, REFUSED, explained
 from grasp_jax.outlets import open_outlets
 from grasp_jax.serving.http.approximate import check_approximate
@@ -42,16 +43,10 @@ OF_LIMITS = {  # flags, in the order of --help
 }
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> None:  # type: ignore[override]
-        """Raises UserError instead of ending the process."""
-        raise UserError(f"{message}; grasp-serve --help lists the flags")
-
-
 def parser() -> argparse.ArgumentParser:
     """The flags."""
     usual = Limits()
-    made = _Parser(
+    made = Parser(
         prog="grasp-serve",
         description="Serves the recommendations of a trained model by HTTP.",
         epilog=EXAMPLES,

@@ -22,6 +22,12 @@ def amazon(interactions: pathlib.Path, metadata: pathlib.Path) -> Tables:
     Args:
       interactions: reviews (.json.gz) or ratings (.csv, .csv.gz).
       metadata: meta_CATEGORY.json.gz or .jsonl.gz.
+
+    Returns:
+      Tables whose rows are read while they are written, so the errors of damaged files come then.
+
+    Raises:
+      UserError: from the rows: a file is damaged, or a line is not what its name says.
     """
     reviews = interactions.name.endswith(".json.gz")
     rows = _reviews(interactions) if reviews else _ratings(interactions)
@@ -58,6 +64,7 @@ def _ratings(path: pathlib.Path) -> Iterator[Sequence[str]]:
 
 
 def _items(path: pathlib.Path) -> Iterator[dict[str, Any]]:
+    """Products with all that describes them; `data.amazon` keeps less, as when its results were published."""
     for _, record in read_records(path):
         item = record.get("parent_asin") or record.get("asin")
         if not isinstance(item, str):
@@ -81,5 +88,5 @@ def _text(value: Any) -> str:
 def _flat(value: Any) -> list[str]:
     """Parts of a list, each once; in 2014 categories are a list of paths."""
     parts = value if isinstance(value, list) else [value] if value else []
-    flat = [part for own in parts for part in (own if isinstance(own, list) else [own])]
+    flat = [part for entry in parts for part in (entry if isinstance(entry, list) else [entry])]
     return list(dict.fromkeys(str(part).strip() for part in flat if part))

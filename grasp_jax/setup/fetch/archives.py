@@ -68,9 +68,9 @@ def member_called(archive: zipfile.ZipFile, name: str) -> str | None:
       UserError: there are several.
     """
     found = [
-        own
-        for own in archive.namelist()
-        if own.rsplit("/", 1)[-1] == name and not own.startswith("__MACOSX/")
+        member
+        for member in archive.namelist()
+        if member.rsplit("/", 1)[-1] == name and not member.startswith("__MACOSX/")
     ]
     if len(found) > 1:
         raise UserError(
@@ -94,7 +94,7 @@ def zip_lines(
     except DAMAGED as error:
         raise UserError(f"{what}: not readable ({error}); {MEND}") from error
     with file:
-        yield _lines(file, encoding, what)
+        yield lines_of(file, encoding, what)
 
 
 def begin_of(archive: zipfile.ZipFile, member: str, size: int) -> bytes:
@@ -110,7 +110,17 @@ def begin_of(archive: zipfile.ZipFile, member: str, size: int) -> bytes:
         raise UserError(f"{archive.filename}: {member}: not readable ({error}); {MEND}") from error
 
 
-def _lines(file: IO[bytes], encoding: str, what: str) -> Iterator[str]:
+def lines_of(file: IO[bytes], encoding: str, what: str) -> Iterator[str]:
+    """The lines of a file as text, without their ends.
+
+    Args:
+      file: its bytes.
+      encoding: of the text.
+      what: the file, for messages.
+
+    Raises:
+      UserError: it is damaged, or no text of this encoding.
+    """
     done = 0
     try:
         for line in file:
@@ -129,9 +139,9 @@ def _tar_stream(path: pathlib.Path) -> Iterator[IO[bytes]]:
         return
     with open_zip(path) as archive:
         found = [
-            own
-            for own in archive.namelist()
-            if own.endswith((".tar", ".tgz", ".tar.gz")) and not own.startswith("__MACOSX/")
+            member
+            for member in archive.namelist()
+            if member.endswith((".tar", ".tgz", ".tar.gz")) and not member.startswith("__MACOSX/")
         ]
         if len(found) != 1:
             raise UserError(
@@ -159,7 +169,7 @@ def tar_lines(path: pathlib.Path, wanted: str) -> Iterator[str]:
                     raise UserError(f"{path}: member {member.name[:100]!r} {kind}; {MEND}")
                 if member.name.rsplit("/", 1)[-1] == wanted and member.isfile():
                     file: Any = archive.extractfile(member)
-                    yield from _lines(file, "utf-8", f"{path}: {member.name}")
+                    yield from lines_of(file, "utf-8", f"{path}: {member.name}")
                     return
     except DAMAGED as error:
         raise UserError(f"{path}: not a readable tar archive ({error}); {MEND}") from error

@@ -1,5 +1,6 @@
 """`grasp-jax fetch NAME [--into=FOLDER]`: downloads a public data set and writes the files that a run reads."""
 
+import argparse
 import datetime
 import json
 import pathlib
@@ -11,6 +12,7 @@ from typing import Any
 
 from grasp_jax.errors import UserError
 from grasp_jax.files import read_sealed, sha256, write_sealed
+from grasp_jax.flags import command_parser, filled
 from grasp_jax.locks import only_one
 from grasp_jax.paths import check_folder
 from grasp_jax.setup.fetch.amazon import amazon
@@ -18,26 +20,41 @@ from grasp_jax.setup.fetch.download import digest_of, download, text_at
 from grasp_jax.setup.fetch.movielens import movielens
 from grasp_jax.setup.fetch.sources import CATEGORIES, EDITIONS, FIXED, RemoteFile, Source, named
 from grasp_jax.setup.fetch.tables import NAMES, Tables, write_tables
-from grasp_jax.setup.fetch.yelp import yelp
+from grasp_jax.setup.fetch.yelp import FILES, yelp
 from grasp_jax.setup.names import RECORD
 
 DOWNLOADS = "downloads"
-FLAGS = ("--into=", "--archive=", "--mirror=")
+ABOUT = """\
+Downloads a public data set and writes interactions.csv and items.jsonl into FOLDER (by default data/NAME). An interrupted download
+continues where it stopped. FOLDER/SOURCES.json keeps where each file came from and its SHA-256."""
 USAGE = "grasp-jax fetch NAME [--into=FOLDER] [--archive=FILE] [--mirror=URL]"
 MEND = "remove it, and the next call records the download again"
 
 
-def help_text() -> str:
-    """What --help and --list print."""
-    lines = [
-        f"usage: {USAGE}",
-        "",
-        "Downloads a public data set and writes interactions.csv and items.jsonl into FOLDER (by default data/NAME). An interrupted",
-        "download continues where it stopped. FOLDER/SOURCES.json keeps where each file came from and its SHA-256.",
-        "  --archive=FILE  an archive that you downloaded by hand: needed for yelp, possible for movielens",
-        "  --mirror=URL    a folder of another server that has the same files",
-        "  --list          prints this text",
-        "",
+def parser() -> argparse.ArgumentParser:
+    """The flags; --help and --list print all names."""
+    made = command_parser(USAGE, ABOUT, "\n".join(_examples()))
+    made.add_argument("--list", action="help", help="prints this text")
+    made.add_argument("name", metavar="NAME", help="of the data set, one of those below")
+    made.add_argument("--into", metavar="FOLDER", type=filled, help="where the files are written")
+    made.add_argument(
+        "--archive",
+        metavar="FILE",
+        type=filled,
+        help="an archive that you downloaded by hand: needed for yelp, possible for movielens",
+    )
+    made.add_argument(
+        "--mirror",
+        metavar="URL",
+        type=_folder_address,
+        help="a folder of another server that has the same files",
+    )
+    return made
+
+
+def _examples() -> list[str]:
+    """Calls, and the names of all data sets."""
+    return [
         "examples:",
         "  grasp-jax fetch movielens-1m --into=data/ml-1m",
         "  grasp-jax fetch amazon-2023-5core:All_Beauty",
@@ -51,7 +68,6 @@ def help_text() -> str:
             for year, categories in CATEGORIES.items()
         ),
     ]
-    return "\n".join(lines)
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -60,25 +76,16 @@ def main(arguments: Sequence[str]) -> None:
     Raises:
       UserError: they are not understood, the download fails or differs from its checksum, or its files are not what they should be.
     """
-    if any(own in ("-h", "--help", "-help", "--list") for own in arguments):
-        print(help_text())
-        return
-    names = [own for own in arguments if not own.startswith(FLAGS)]
-    if unknown := [own for own in names if own.startswith("-")]:
-        raise UserError(f"{unknown[0]}: no such flag of fetch; expected {USAGE}")
-    if len(names) != 1 or len(arguments) - 1 > len(FLAGS):
-        raise UserError(
-            f"fetch: {len(names)} names given; expected {USAGE}; grasp-jax fetch --list shows the names"
-        )
-    into, archive, mirror = (_flag(arguments, flag) for flag in FLAGS)
-    source = named(names[0])
-    out = check_folder(into or f"data/{source.name.replace(':', '-')}", "--into")
+    given = parser().parse_args(arguments)
+    source, archive = named(given.name), given.archive
+    out = check_folder(given.into or f"data/{source.name.replace(':', '-')}", "--into")
     if not archive and not source.files:
         raise UserError(_by_hand(source))
     if archive and len(source.files) > 1:
         raise UserError(_no_archive(source))
     with only_one(out / ".fetching", "wait for it, or name another folder with --into"):
-        fetch(source, out, pathlib.Path(archive).expanduser() if archive else None, mirror)
+        path = pathlib.Path(archive).expanduser() if archive else None
+        fetch(source, out, path, given.mirror or "")
 
 
 def fetch(
@@ -104,7 +111,7 @@ def fetch(
             raise UserError(
                 f"--archive: {archive} does not exist; expected the archive of {source.name}, as {source.page} has it"
             )
-        paths, entries = [archive], [_entry_of_archive(archive)]
+        paths, entries = [archive], _entries_of_archive(archive)
     if known and known.get("files") == entries and _intact(out, known):
         print("interactions.csv and items.jsonl exist already and are unchanged")
     else:
@@ -121,18 +128,17 @@ def fetch(
     print(f"next: grasp-jax init {shlex.quote(str(out))}")
 
 
-def _flag(arguments: Sequence[str], flag: str) -> str:
-    given = [own.removeprefix(flag) for own in arguments if own.startswith(flag)]
-    if len(given) > 1 or "" in given:
-        raise UserError(
-            f"{flag[:-1]}: given {len(given)} times or empty; expected one value; {USAGE}"
+def _folder_address(text: str) -> str:
+    """The type of an address of a folder on a server, which holds nothing secret.
+
+    Raises:
+      argparse.ArgumentTypeError: it is none.
+    """
+    if not re.match(r"https?://[^/?#@]+(/[^?#@]*)?$", text):
+        raise argparse.ArgumentTypeError(
+            f"{text[:100]!r} is no address of a folder; expected https://HOST/FOLDER, without a user's name or a query"
         )
-    value = given[0] if given else ""
-    if flag == "--mirror=" and value and not re.match(r"https?://[^/?#@]+(/[^?#@]*)?$", value):
-        raise UserError(
-            f"{flag}{value[:100]}: no address of a folder; expected https://HOST/FOLDER, without a user's name or a query"
-        )
-    return value
+    return text
 
 
 def _by_hand(source: Source) -> str:
@@ -167,7 +173,7 @@ def _downloaded(
     source: Source, out: pathlib.Path, known: dict[str, Any], mirror: str
 ) -> tuple[list[pathlib.Path], list[dict[str, Any]]]:
     """The files on disk, verified, and what SOURCES.json says of them."""
-    before = {str(own["name"]): own for own in known.get("files", ())}
+    before = {str(entry["name"]): entry for entry in known.get("files", ())}
     intact = bool(before) and _intact(out, known)
     paths, entries = [], []
     for file in source.files:
@@ -181,17 +187,17 @@ def _downloaded(
         if fresh:
             print(f"downloading {url}")
             download(url, path)
-        own = sha256(path)
+        digest = sha256(path)
         recorded = before.get(file.name, {})
-        how = _verified(file, path, own, str(recorded.get("sha256", "")), f"{url}.md5", fresh)
-        entry = {"name": file.name, "url": url, "bytes": path.stat().st_size, "sha256": own}
+        how = _verified(file, path, digest, str(recorded.get("sha256", "")), f"{url}.md5", fresh)
+        entry = {"name": file.name, "url": url, "bytes": path.stat().st_size, "sha256": digest}
         entries.append(recorded or entry | {"checked": how})
         print(f"{file.name}: {path.stat().st_size:,} bytes; {how}")
     return paths, entries
 
 
 def _verified(
-    file: RemoteFile, path: pathlib.Path, own: str, recorded: str, md5_url: str, fresh: bool
+    file: RemoteFile, path: pathlib.Path, digest: str, recorded: str, md5_url: str, fresh: bool
 ) -> str:
     """What a downloaded file was compared with.
 
@@ -207,28 +213,34 @@ def _verified(
         kind, expected, where = "md5", found[0] if found else "", f"the checksum of {md5_url}"
     if not expected:
         return "no checksum was published; its SHA-256 is recorded, and later downloads are compared with it"
-    seen = own if kind == "sha256" else digest_of(path, kind)
+    seen = digest if kind == "sha256" else digest_of(path, kind)
     if seen != expected:
         if fresh:
             path.unlink()
-        said = (
-            "it was removed: run the same command again"
-            if fresh
-            else "move it away, and run the same command again"
+        mend = "it was removed:" if fresh else "move it away, and"
+        newer = (
+            "if the publisher has replaced the file, name another folder with --into"
+            if recorded
+            else "or give a newer file that you trust with --archive"
         )
         raise UserError(
-            f"{path}: its {kind} is {seen}, and {where} is {expected}; {said}, or give a newer file that you trust with --archive"
+            f"{path}: its {kind} is {seen}, and {where} is {expected}; {mend} run the same command again; {newer}"
         )
     return f"equal to {where}"
 
 
-def _entry_of_archive(archive: pathlib.Path) -> dict[str, Any]:
-    """What SOURCES.json says of a file or folder that was downloaded by hand."""
-    how = "downloaded by hand"
-    if archive.is_dir():
-        return {"name": archive.name, "checked": how}
-    size = archive.stat().st_size
-    return {"name": archive.name, "bytes": size, "sha256": sha256(archive), "checked": how}
+def _entries_of_archive(archive: pathlib.Path) -> list[dict[str, Any]]:
+    """What SOURCES.json says of a file that was downloaded by hand, or of the files of a folder."""
+    inside = [path for name in FILES if (path := archive / name).is_file()]
+    return [
+        {
+            "name": path.relative_to(archive.parent).as_posix(),
+            "bytes": path.stat().st_size,
+            "sha256": sha256(path),
+            "checked": "downloaded by hand",
+        }
+        for path in (inside if archive.is_dir() else [archive])
+    ]
 
 
 def _tables(source: Source, paths: Sequence[pathlib.Path]) -> Tables:

@@ -27,7 +27,7 @@ TIMEOUT = 60.0  # seconds without a byte
 ATTEMPTS = 5  # in a row that brought nothing
 WAIT = 0.2  # seconds before the second of them; each further one waits twice as long
 SPARE = 64 << 20  # bytes of the disk that a download leaves free
-AGAIN = "run the same command again, and it continues there"
+AGAIN = "run the same command again"
 _FAULTS = (urllib.error.URLError, http.client.HTTPException, OSError)
 
 
@@ -124,7 +124,10 @@ def download(url: str, path: pathlib.Path) -> None:
         failures = 0 if partial.resumable()[0] > before else failures + 1
         time.sleep(min(WAIT * 2 ** max(failures - 1, 0), 5.0))
     have = partial.path.stat().st_size if partial.path.is_file() else 0
-    raise UserError(f"{url}: {reason}; {have:,} bytes are in {partial.path}; {AGAIN}")
+    begins = "continues there" if partial.resumable()[0] else "begins at the first byte"
+    raise UserError(
+        f"{url}: {reason}; {have:,} bytes are in {partial.path}; {AGAIN}, and it {begins}"
+    )
 
 
 def _once(partial: _Partial) -> bool:
@@ -153,7 +156,7 @@ def _once(partial: _Partial) -> bool:
             raise UserError(
                 f"{partial.url}: the server sent a web page, not a file; open the address in a browser to see what it wants"
             )
-        left = int(answer.headers["Content-Length"]) if answer.headers["Content-Length"] else None
+        left = answer.length  # of Content-Length; None where the server states none
         _check_room(partial.path.parent, left or 0)
         if begin == 0:
             # bytes of an earlier file must not be combined with the mark of this one
@@ -222,9 +225,7 @@ def text_at(url: str) -> str:
             return ""
         raise UserError(_refused(url, error)) from error
     except _FAULTS as error:
-        raise UserError(
-            f"{url}: {getattr(error, 'reason', error)}; {AGAIN.split(',')[0]}"
-        ) from error
+        raise UserError(f"{url}: {getattr(error, 'reason', error)}; {AGAIN}") from error
 
 
 def digest_of(path: pathlib.Path, kind: str) -> str:

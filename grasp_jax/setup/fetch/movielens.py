@@ -94,12 +94,17 @@ def _rows(archive: zipfile.ZipFile, member: str, between: str) -> Iterator[tuple
     if between == "|" or (between == "::" and not _is_utf8(archive, member)):
         encoding = "latin-1"
     with zip_lines(archive, member, encoding) as lines:
-        if between == ",":
-            rows: Iterator[list[str]] = csv.reader(lines)
+        if between != ",":
+            yield from enumerate((line.split(between) for line in lines if line), start=1)
+            return
+        rows = csv.reader(lines)
+        try:
             next(rows, None)
-        else:
-            rows = (line.split(between) for line in lines if line)
-        yield from enumerate(rows, start=1)
+            yield from enumerate(rows, start=1)
+        except csv.Error as error:
+            raise UserError(
+                f"{archive.filename}: {member}: damaged after line {rows.line_num} ({error}); {MEND}"
+            ) from error
 
 
 def _is_utf8(archive: zipfile.ZipFile, member: str) -> bool:

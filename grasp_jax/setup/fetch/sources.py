@@ -1,4 +1,4 @@
-"""Where public data sets are, how large they are and how a download is recognised.
+"""Where public data sets are, and how a download is recognised.
 
 A checksum stands here only where one was published: those of MovieLens are in the registry of TensorFlow Datasets, or in a file that the
 publisher keeps with the archive. The publishers of the Amazon files name none.
@@ -20,13 +20,11 @@ class RemoteFile:
 
     Attributes:
       url: its address; its last part is the name on disk.
-      size: bytes, where the publisher's registry says it; 0: not known.
       digest: "sha256:..." or "md5:...", where one was published; else empty.
       md5_file: whether the publisher keeps `url`.md5.
     """
 
     url: str
-    size: int = 0
     digest: str = ""
     md5_file: bool = False
 
@@ -55,11 +53,11 @@ class Source:
     terms: str
 
 
-def _movielens(size: str, bytes_: int = 0, digest: str = "", md5_file: bool = True) -> Source:
+def _movielens(size: str, digest: str = "", md5_file: bool = True) -> Source:
     """MovieLens of one size."""
     return Source(
         f"movielens-{size}",
-        (RemoteFile(f"{GROUPLENS}/ml-{size}.zip", bytes_, digest, md5_file),),
+        (RemoteFile(f"{GROUPLENS}/ml-{size}.zip", digest, md5_file),),
         "movielens",
         "https://grouplens.org/datasets/movielens/",
         "GroupLens allows research with acknowledgement, not commercial use nor publishing the data again without permission; "
@@ -72,23 +70,19 @@ FIXED = {
     for source in (
         _movielens(
             "100k",
-            4_924_029,
             "sha256:50d2a982c66986937beb9ffb3aa76efe955bf3d5c6b761f4e3a7cd717c6a3229",
         ),
         _movielens(
             "1m",
-            5_917_549,
             "sha256:a6898adb50b9ca05aa231689da44c217cb524e7ebd39d264c56e2832f2c54e20",
         ),
         _movielens("10m", digest="md5:ce571fd55effeba0271552578f2648bd"),
         _movielens(
             "20m",
-            198_702_078,
             "sha256:96f243c338a8665f6bcc89c53edf6ee39162a846940de6b7c8c48aeada765ff3",
         ),
         _movielens(
             "25m",
-            261_978_986,
             "sha256:8b21cfb7eb1706b4ec0aac894368d90acf26ebdfb6aced3ebd4ad5bd1eb9c6aa",
         ),
         _movielens("32m"),
@@ -192,15 +186,15 @@ def named(name: str) -> Source:
         known = CATEGORIES[edition.split("-")[1]]
         if category in known:
             return _amazon(edition, category)
-        lowered = {own.lower(): own for own in known}
+        lowered = {known_name.lower(): known_name for known_name in known}
         near = difflib.get_close_matches(category.lower(), lowered, 1, 0.4)
         meant = f"{edition}:{lowered[near[0]] if near else known[0]}"
         raise UserError(
             f"fetch: {name!r} has no category of {edition}; did you mean {meant}? All: {', '.join(known)}"
         )
     near = difflib.get_close_matches(edition.lower(), [*FIXED, *EDITIONS], 1, 0.4)
-    said = f"did you mean {near[0]}? " if near else ""
-    raise UserError(f"fetch: {name!r} is no known data set; {said}grasp-jax fetch --list shows all")
+    hint = f"did you mean {near[0]}? " if near else ""
+    raise UserError(f"fetch: {name!r} is no known data set; {hint}grasp-jax fetch --list shows all")
 
 
 def _amazon(edition: str, category: str) -> Source:

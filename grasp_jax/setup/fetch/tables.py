@@ -52,7 +52,7 @@ def write_tables(
         replacing(folder / NAMES[0]) as first,
         replacing(folder / NAMES[1]) as second,
     ):
-        with first.open("w", encoding="utf-8", newline="") as file:
+        with first.open("w", encoding="utf-8", errors="replace", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(COLUMNS)
             for row in tables.interactions:

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from grasp_jax.errors import UserError
-from grasp_jax.setup.fetch.archives import MEND, tar_lines
+from grasp_jax.setup.fetch.archives import MEND, lines_of, tar_lines
 from grasp_jax.setup.fetch.tables import Tables, filled
 
 REVIEWS, BUSINESSES = "yelp_academic_dataset_review.json", "yelp_academic_dataset_business.json"
+FILES = (REVIEWS, BUSINESSES)
 REVIEW = ("user_id", "business_id", "stars", "date")
 
 
@@ -22,7 +23,7 @@ def yelp(path: pathlib.Path) -> Tables:
 def _reviews(path: pathlib.Path) -> Iterator[Sequence[Any]]:
     for number, record in _records(path, REVIEWS):
         row = [record.get(name) for name in REVIEW]
-        if None in row:
+        if None in row or not (isinstance(row[0], str) and isinstance(row[1], str)):
             raise UserError(
                 f"{path}: {REVIEWS}:{number}: not a review; expected {', '.join(REVIEW)}; {MEND}"
             )
@@ -34,10 +35,11 @@ def _businesses(path: pathlib.Path) -> Iterator[dict[str, Any]]:
         if not isinstance(record.get("business_id"), str):
             raise UserError(f"{path}: {BUSINESSES}:{number}: no business_id; expected one; {MEND}")
         categories = record.get("categories") or ""
+        parts = categories if isinstance(categories, list) else str(categories).split(",")
         yield filled(
             item=record["business_id"],
             title=record.get("name"),
-            categories=[own.strip() for own in categories.split(",") if own.strip()],
+            categories=[name for part in parts if (name := str(part).strip())],
             city=record.get("city"),
             state=record.get("state"),
         )
@@ -63,5 +65,5 @@ def _lines(path: pathlib.Path, name: str) -> Iterator[str]:
         return
     if not (path / name).is_file():
         raise UserError(f"{path}: no {name} in it; expected the files of Yelp's archive")
-    with (path / name).open(encoding="utf-8") as file:
-        yield from file
+    with (path / name).open("rb") as file:
+        yield from lines_of(file, "utf-8", str(path / name))
