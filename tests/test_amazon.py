@@ -14,10 +14,13 @@ from grasp_jax.data.amazon import (
     AmazonConfig,
     AmazonFilter,
     AmazonReviews,
+    Reviews,
     k_core,
     read_amazon,
     read_reviews,
 )
+from grasp_jax.data.attributes import AttributeTable
+from grasp_jax.data.log import InteractionLog
 from grasp_jax.errors import UserError
 
 
@@ -85,13 +88,29 @@ def test_round_trip(tmp_path: pathlib.Path, literal: bool) -> None:
     }
 
 
-def test_prepared_data_is_reused(tmp_path: pathlib.Path) -> None:
-    """Would break if every run read the dumps again: the reviews are emptied in between."""
+def test_prepared_data_is_of_these_files(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every run would parse the dumps again, twice; or a newer download not be read, and nobody told."""
+    parsed: list[pathlib.Path] = []
+
+    def read(folder: pathlib.Path, options: AmazonFilter) -> Reviews:
+        parsed.append(folder)
+        return read_reviews(folder, options)
+
+    monkeypatch.setattr("grasp_jax.data.amazon.read_reviews", read)
+
+    def prepared() -> tuple[InteractionLog, AttributeTable]:
+        return read_amazon(str(tmp_path), str(tmp_path / "tfds"), OPTIONS)
+
     write_dump(tmp_path, REVIEWS, TITLES)
-    first, _ = read_amazon(str(tmp_path), str(tmp_path / "tfds"), OPTIONS)
-    (tmp_path / "reviews_Toys.json.gz").write_bytes(b"")
-    second, _ = read_amazon(str(tmp_path), str(tmp_path / "tfds"), OPTIONS)
-    assert first.fingerprint() == second.fingerprint()
+    first, _ = prepared()
+    second, _ = prepared()
+    assert first.fingerprint() == second.fingerprint() and len(parsed) == 1
+    write_dump(tmp_path, REVIEWS[:-6], TITLES)
+    assert prepared()[0].num_users == 2 and len(parsed) == 2
+    write_dump(tmp_path, REVIEWS[:-6], TITLES | {"A1": "Azure"})
+    assert prepared()[1].fields(1)["title"] == "Azure"
 
 
 def test_k_core_once_and_until_stable() -> None:
@@ -176,7 +195,7 @@ def test_examples_equal_a_direct_parse(tmp_path: pathlib.Path) -> None:
     for part in ("items", "interactions"):
         builder = AmazonReviews(
             data_dir=str(tmp_path / "tfds"),
-            config=AmazonConfig(EVERYTHING, part),
+            config=AmazonConfig(EVERYTHING, part, EVERYTHING.identity(tmp_path), lambda: reviews),
             file_format="array_record",
         )
         parts[part] = list(builder.as_data_source(split="train"))

@@ -5,10 +5,11 @@ as options. TensorFlow is neither needed nor imported.
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from grasp_jax.data.amazon_dumps import find_dumps, read_records
 from grasp_jax.data.attributes import AttributeTable
 from grasp_jax.data.log import InteractionLog, build_log
 from grasp_jax.errors import UserError
+from grasp_jax.files import sha256
 
 VERSION = "1.1.0"  # of the prepared data; 1.0.0 did not hold what a user rated low
 TEXT_FIELDS = ("brand", "price", "description")
@@ -52,12 +54,15 @@ class AmazonFilter:
     require_title: bool = True
     deduplicate: bool = True
 
-    @property
-    def identity(self) -> str:
-        """Short hash of all options, part of the prepared data's name."""
-        return hashlib.sha256(
-            json.dumps(dataclasses.asdict(self), sort_keys=True).encode()
-        ).hexdigest()[:12]
+    def identity(self, folder: pathlib.Path) -> str:
+        """Short hash of all options and of the dump's content, part of the prepared data's name.
+
+        Raises:
+          UserError: the folder lacks a file of the dump.
+        """
+        content = [sha256(path) for path in find_dumps(folder, self.category)]
+        made_from = json.dumps([dataclasses.asdict(self), content], sort_keys=True)
+        return hashlib.sha256(made_from.encode()).hexdigest()[:12]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,16 +81,23 @@ class Reviews:
 
 
 class AmazonConfig(tfds.core.BuilderConfig):  # type: ignore[misc]  # tfds has no types
-    """One part ("interactions" or "items") of a dump under one filter."""
+    """One part ("interactions" or "items") of a dump under one filter.
 
-    def __init__(self, options: AmazonFilter, part: str) -> None:
+    Attributes:
+      part: which.
+      reviews: reads the filtered dump; called only if the part was not prepared before.
+    """
+
+    def __init__(
+        self, options: AmazonFilter, part: str, identity: str, reviews: Callable[[], Reviews]
+    ) -> None:
         super().__init__(
-            name=f"{options.category.lower()}_{part}_{options.identity}",
+            name=f"{options.category.lower()}_{part}_{identity}",
             version=VERSION,
             description=str(options),
         )
-        self.options = options
         self.part = part
+        self.reviews = reviews
 
 
 class AmazonReviews(tfds.core.GeneratorBasedBuilder):  # type: ignore[misc]
@@ -118,8 +130,7 @@ class AmazonReviews(tfds.core.GeneratorBasedBuilder):  # type: ignore[misc]
     def _split_generators(
         self, dl_manager: tfds.download.DownloadManager
     ) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
-        reviews = read_reviews(pathlib.Path(dl_manager.manual_dir), self.builder_config.options)
-        return {"train": self._generate_examples(reviews)}
+        return {"train": self._generate_examples(self.builder_config.reviews())}
 
     def _generate_examples(self, reviews: Reviews) -> Iterator[tuple[int, dict[str, Any]]]:
         catalogue, rows = np.unique(reviews.items, return_inverse=True)
@@ -159,16 +170,20 @@ class AmazonReviews(tfds.core.GeneratorBasedBuilder):  # type: ignore[misc]
 def read_amazon(
     manual_dir: str, data_dir: str, options: AmazonFilter
 ) -> tuple[InteractionLog, AttributeTable]:
-    """Prepares both parts under `data_dir`, or opens them if the same options were prepared before.
+    """Prepares both parts under `data_dir`, or opens them if the same options and files were prepared before.
 
     Raises:
       UserError: a missing, damaged or unfit file; says which, and where.
     """
-    find_dumps(pathlib.Path(manual_dir), options.category)
+    folder = pathlib.Path(manual_dir)
+    identity = options.identity(folder)
+    reviews = functools.cache(lambda: read_reviews(folder, options))  # once for both parts
     examples = {}
     for part in ("items", "interactions"):
         builder = AmazonReviews(
-            data_dir=data_dir, config=AmazonConfig(options, part), file_format="array_record"
+            data_dir=data_dir,
+            config=AmazonConfig(options, part, identity, reviews),
+            file_format="array_record",
         )
         config = tfds.download.DownloadConfig(manual_dir=manual_dir, try_download_gcs=False)
         builder.download_and_prepare(download_config=config, file_format="array_record")
@@ -201,7 +216,11 @@ def read_amazon(
 
 
 def read_reviews(folder: pathlib.Path, options: AmazonFilter) -> Reviews:
-    """Reads and filters a dump; within a user by time, ties in file order."""
+    """Reads and filters a dump; within a user by time, ties in file order.
+
+    Raises:
+      UserError: a file is missing or damaged, a line is no review, or the filter leaves none.
+    """
     reviews_path, meta_path = find_dumps(folder, options.category)
     users, items, times, ratings = [], [], [], []
     low_users, low_items = [], []
@@ -300,6 +319,9 @@ def _first_of_equals(columns: list[np.ndarray]) -> np.ndarray:
 
 
 def _text(fields: dict[str, Any], name: str) -> str:
+    """A text feature of a product. Results were published with these texts, so they stay; `setup.fetch.amazon`, which is newer, keeps all
+    paths of categories, not the first alone.
+    """
     if name == "attributes":
         categories = fields.get("categories") or fields.get("category") or []
         if not isinstance(categories, list):
