@@ -4,6 +4,8 @@ import collections
 import functools
 import hashlib
 import itertools
+from types import SimpleNamespace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +23,7 @@ from grasp_jax.data.negatives import (
     exclusion_index,
 )
 from grasp_jax.data.split import leave_one_out
+from grasp_jax.training.training_set import trainable_users
 from tests.refusal import refusal
 
 NUM_ITEMS = 12
@@ -295,3 +298,16 @@ def test_negatives_equal_enumeration(monkeypatch: pytest.MonkeyPatch) -> None:
         rest = sorted(set(range(11)) - set(history))
         np.testing.assert_array_equal(drawn[user, : len(rest)], rest)
         assert (drawn[user, len(rest) :] == rest[-1]).all()
+
+
+def test_who_has_had_everything_is_told_from_who_has_bought_once() -> None:
+    """People with a tiny catalogue would look for users with more interactions, of which they have enough."""
+
+    def refused(lengths: list[int], had: int) -> str:
+        log = SimpleNamespace(name="shop", num_items=3)
+        split: Any = SimpleNamespace(log=log, train=SimpleNamespace(lengths=np.array(lengths)))
+        index: Any = SimpleNamespace(offsets=np.arange(len(lengths) + 1) * had)
+        return refusal(trainable_users, split, index, False)
+
+    assert "no user has two training interactions" in refused([1, 1], had=1)
+    assert "have had every item of the catalogue" in refused([2, 2], had=3)

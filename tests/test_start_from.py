@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pathlib
 import shutil
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +20,7 @@ from grasp_jax.models.methods import METHODS
 from grasp_jax.models.methods.base import Facts
 from grasp_jax.models.methods.llminit import fitted_components, principal_components
 from grasp_jax.models.whitening import turned
-from grasp_jax.training.checkpoint import Checkpoints, record_newest
+from grasp_jax.training.checkpoint import Checkpoints, Found, record_newest
 from grasp_jax.training.inherited import (
     check_start,
     check_turn,
@@ -358,3 +359,25 @@ def test_a_refit_reads_texts_by_the_encoder_of_its_run(tmp_path: pathlib.Path) -
     encoders = (tmp_path / "tuesday" / part / "knowledge" / "encoder" for part in ("", "refit"))
     states = [(folder / "model" / "directions.npy").read_bytes() for folder in encoders]
     assert states[0] == states[1]
+
+
+def test_directions_are_not_taken_from_another_bank(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bank that was made anew in the earlier workdir would turn texts otherwise than those that its models were trained with."""
+    items = np.random.default_rng(0).normal(size=(40, 8)).astype(np.float32)
+    late = Config().with_fields({"model.method": "grasp_plus", "model.plus.text_width": 5})
+    monday, tuesday = tmp_path / "monday", tmp_path / "tuesday"
+    claim(monday, late, build_log("monday", np.array([1, 1]), np.array(["a", "b"])))
+    (monday / "checkpoints" / "grasp_plus-sasrec").mkdir(parents=True)
+    manifest: dict[str, Any] = {"made_from": {}}
+    monkeypatch.setattr(
+        "grasp_jax.training.start_from.find_model", lambda folder, **_: Found(folder, 0, manifest)
+    )
+    bank = a_bank(monday / "knowledge", "openai", items)
+    manifest["made_from"] = {"bank": identity(bank.manifest)}
+    assert inherited_turn(tuesday, monday, "grasp_plus").shape == (8, 5)
+    shutil.rmtree(monday / "knowledge")
+    a_bank(monday / "knowledge", "openai", items + 1)
+    assert_names(refusal(inherited_turn, tuesday, monday, "grasp_plus"), ("bank is gone",))
+    assert inherited_start(tuesday, monday, "grasp_plus") is None

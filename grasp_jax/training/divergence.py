@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from grasp_jax.errors import TrainingDiverged
+from grasp_jax.files import write_arrays
 from grasp_jax.models.device_data import gather_batch
 from grasp_jax.training.checkpoint import Checkpoints
 from grasp_jax.training.epochs import make_epoch
@@ -41,17 +42,19 @@ def check_finite(
         return
     at, row = np.argwhere(bad)[0]
     step, replica, newest = first_step + int(at), trained[row], last.newest()
+    loss = losses[at, row]
+    found = f"loss {loss}" if not np.isfinite(loss) else "a parameter that is not finite"
     good = "none yet" if newest is None else last.folder / str(newest)
     raise TrainingDiverged(
         f"{job.name}, seed {replica.seed}, dropout {replica.dropout}, "
-        f"learning rate {replica.learning_rate}: loss {losses[at, row]} at step {step}; "
+        f"learning rate {replica.learning_rate}: {found} at step {step}; "
         f"{_store_batch(job, replica, step)}; last good checkpoint: {good}; "
         "lower config.train.learning_rate or look for bad values in the embeddings"
     )
 
 
 def _store_batch(job: TrainingJob, replica: Replica, step: int) -> str:
-    """Writes the batch of a step to a file, so that users can inspect it, and returns where."""
+    """Writes the batch of a step to a file, so that users can inspect it, and says where; a full disk must not hide the divergence."""
     if jax.process_count() > 1:
         return "one process alone would have stored its batch"
     data = job.data
@@ -65,16 +68,18 @@ def _store_batch(job: TrainingJob, replica: Replica, step: int) -> str:
         data.shape,
     )
     path = job.folder / f"diverged_step{step}.npz"
-    np.savez(
-        path,
-        items=batch.items,
-        users=batch.segments,
-        positions=batch.positions,
-        masked=batch.masked,
-        places=targets.places.places(batch.items.size),
-        exist=targets.places.exist(batch.items.size),
-        negatives=getattr(
-            targets.negatives, "items", np.zeros(0, np.int32)
-        ),  # a loss over all items has no negatives
-    )
+    arrays = {
+        "items": batch.items,
+        "users": batch.segments,
+        "positions": batch.positions,
+        "masked": batch.masked,
+        "places": targets.places.places(batch.items.size),
+        "exist": targets.places.exist(batch.items.size),
+        # a loss over all items has no negatives
+        "negatives": getattr(targets.negatives, "items", np.zeros(0, np.int32)),
+    }
+    try:
+        write_arrays(path, **{name: np.asarray(array) for name, array in arrays.items()})
+    except OSError as error:
+        return f"its batch could not be stored ({error.strerror or error})"
     return f"its batch is in {path}"

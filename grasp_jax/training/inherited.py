@@ -8,19 +8,18 @@ after it.
 
 import functools
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
 from grasp_jax.config import CONFIG_FILE, ModelConfig, read_config
 from grasp_jax.errors import UserError
 from grasp_jax.files import write_arrays
-from grasp_jax.knowledge.bank import MANIFEST, KnowledgeBank, load_bank, read_manifest
 from grasp_jax.log import logger
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.methods.base import Facts
 from grasp_jax.models.methods.llminit import fitted_components
-from grasp_jax.training.start_from import earlier_banks
+from grasp_jax.training.start_from import earlier_bank, earlier_banks, trained_on
 
 FOLDER, TURN = "inherited", "turn"
 START = ("start_mean", "start_directions")
@@ -41,14 +40,15 @@ def inherited_turn(workdir: pathlib.Path, earlier: pathlib.Path, method: str) ->
     for folder in (workdir, earlier):
         if TURN in (stored := _stored(folder, method)):
             return stored[TURN]
-    for bank in _banks(earlier):
-        turn = METHODS[method].text_turn(bank.items, _model(earlier, method))
-        assert turn is not None
-        return turn
-    raise UserError(
-        f"config.train.start_from: {earlier}: its knowledge bank is gone, so the directions in which {method} reads text are not known; "
-        "restore the folder of the bank, or train without start_from"
-    )
+    bank = earlier_bank(earlier_banks(earlier), trained_on(earlier, method))
+    if bank is None:
+        raise UserError(
+            f"config.train.start_from: {earlier}: its knowledge bank is gone, so the directions in which {method} reads text are unknown; "
+            "restore the folder of the bank, or train without start_from"
+        )
+    turn = METHODS[method].text_turn(bank.items, _model(earlier, method))
+    assert turn is not None
+    return turn
 
 
 def inherited_start(
@@ -69,15 +69,14 @@ def inherited_start(
             return {name: stored[name] for name in START}
     from grasp_jax.knowledge.raw import raw_item_vectors  # as what makes banks, not for every run
 
-    for bank in _banks(earlier):
-        raw_items = functools.partial(raw_item_vectors, bank)
-        return fitted_components(
-            bank.tables, Facts(_model(earlier, method), np.empty(0), raw_items)
+    bank = earlier_bank(earlier_banks(earlier), trained_on(earlier, method))
+    if bank is None:
+        logger.warning(
+            f"config.train.start_from: {earlier}: its knowledge bank is gone, so ID vectors of new items start along today's directions"
         )
-    logger.warning(
-        f"config.train.start_from: {earlier}: its knowledge bank is gone, so ID vectors of new items start along today's directions"
-    )
-    return None
+        return None
+    raw_items = functools.partial(raw_item_vectors, bank)
+    return fitted_components(bank.tables, Facts(_model(earlier, method), np.empty(0), raw_items))
 
 
 def check_turn(
@@ -131,10 +130,10 @@ def keep_directions(
         write_arrays(_path(workdir, method), **arrays)
 
 
-def _check_width(own: int, width: int, earlier: pathlib.Path) -> None:
-    if own != width:
+def _check_width(before: int, width: int, earlier: pathlib.Path) -> None:
+    if before != width:
         raise UserError(
-            f"config.train.start_from: {earlier}: its text vectors are {own} wide, those of this run {width}; prepare the knowledge "
+            f"config.train.start_from: {earlier}: its text vectors are {before} wide, those of this run {width}; prepare the knowledge "
             "bank with --since of the earlier one, or train without start_from"
         )
 
@@ -149,14 +148,6 @@ def _check_same(field: str, now: object, then: object, earlier: pathlib.Path) ->
 
 def _model(workdir: pathlib.Path, method: str) -> ModelConfig:
     return read_config(workdir).for_method(method).model
-
-
-def _banks(workdir: pathlib.Path) -> Iterator[KnowledgeBank]:
-    """The knowledge bank of a run, if it still exists."""
-    for folder in earlier_banks(workdir):
-        if (folder / MANIFEST).is_file():
-            manifest = read_manifest(folder, "expected the knowledge bank of that run as written")
-            yield load_bank(folder, manifest["recipe"])
 
 
 def _path(workdir: pathlib.Path, method: str) -> pathlib.Path:

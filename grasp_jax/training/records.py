@@ -24,13 +24,12 @@ class Records:
         self.path, self.writes = path, writes
 
     def append(self, record: dict[str, object]) -> None:
-        """Adds one line."""
+        """Adds one line; after a process that was killed `keep` comes first, for it drops a line that is not complete."""
         if not self.writes:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        torn = self.path.exists() and not _ends_with_newline(self.path)
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(("\n" if torn else "") + as_line(record))
+            file.write(as_line(record))
 
     def read(self) -> list[dict[str, Any]]:
         """All lines, without their checksums. If a killed process left the last line unfinished, it is ignored.
@@ -101,12 +100,3 @@ def _whole(line: str, unverified: bool = False) -> dict[str, Any] | None:
     ):
         return None
     return record
-
-
-def _ends_with_newline(path: pathlib.Path) -> bool:
-    with path.open("rb") as file:
-        file.seek(0, 2)
-        if file.tell() == 0:
-            return True
-        file.seek(-1, 2)
-        return file.read(1) == b"\n"

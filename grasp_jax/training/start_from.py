@@ -1,7 +1,7 @@
 """Models that train on from an earlier run, whose catalogue may have been different: yesterday's model in today's retraining."""
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +17,7 @@ from grasp_jax.log import logger
 from grasp_jax.training.checkpoint import Checkpoints, find_model
 from grasp_jax.workdir import read_item_ids
 
+CHECKPOINTS = "checkpoints"  # folder of a workdir
 ITEM_TABLE = ("encoder", "table")  # [M, V, D]: rows are items
 POSITIONS = "positions"  # [M, longest history, D]: counted from a history's start
 
@@ -45,7 +46,7 @@ def read_earlier(workdir: pathlib.Path, trial: str, allow_older: bool = False) -
     Raises:
       UserError: nothing was trained there, or the trained model is damaged.
     """
-    folder = workdir / "checkpoints" / trial
+    folder = workdir / CHECKPOINTS / trial
     mend = "expected the workdir of a run of this version that trained this model"
     try:
         found = find_model(folder, allow_older)
@@ -131,6 +132,39 @@ def earlier_banks(workdir: pathlib.Path) -> list[pathlib.Path]:
     return folders
 
 
+def earlier_bank(
+    folders: Sequence[pathlib.Path], made_from: Mapping[str, Any]
+) -> KnowledgeBank | None:
+    """The knowledge bank of an earlier run; None if no folder has it any more.
+
+    Args:
+      folders: `earlier_banks`.
+      made_from: what the run's models were trained on; empty: not known, so the first bank is taken for it.
+
+    Raises:
+      UserError: a bank is damaged.
+    """
+    for folder in folders:
+        if (folder / MANIFEST).is_file():
+            manifest = read_manifest(folder, "expected the knowledge bank of that run as written")
+            if not made_from or identity(manifest) == made_from.get("bank"):
+                return load_bank(folder, manifest["recipe"])
+    return None
+
+
+def trained_on(workdir: pathlib.Path, method: str) -> dict[str, Any]:
+    """What the models of a method in a workdir were trained on (`provenance`); empty if there are none, or an earlier version wrote them.
+
+    Raises:
+      UserError: all its models of one backbone are damaged.
+    """
+    for folder in sorted((workdir / CHECKPOINTS).glob(f"{method}-*")):
+        if found := find_model(folder, allow_older=True):
+            made_from: dict[str, Any] = found.manifest.get("made_from", {})
+            return made_from
+    return {}
+
+
 def check_basis(
     earlier: Earlier, bank: KnowledgeBank, bank_folders: Sequence[pathlib.Path], rows: np.ndarray
 ) -> None:
@@ -157,7 +191,7 @@ def check_basis(
         bank.manifest["recipe"].get("encoder"),
     )
     cure = "prepare today's bank with --since of the earlier one, whose encoder it keeps, or train without start_from"
-    old = _earlier_items(earlier, bank_folders)
+    old = earlier_bank(bank_folders, earlier.made_from)
     if old is None:
         if is_fitted(str(encoder)):
             raise UserError(
@@ -170,7 +204,7 @@ def check_basis(
     known = np.flatnonzero(rows >= 0)[:COMPARED]
     before, now = (
         np.asarray(table[of_table], np.float32)
-        for table, of_table in ((old, rows[known]), (bank.items, known))
+        for table, of_table in ((old.items, rows[known]), (bank.items, known))
     )
     if before.shape[1:] != now.shape[1:]:
         raise UserError(
@@ -183,18 +217,6 @@ def check_basis(
             f"{field}: the encoder {encoder!r} gives items other vectors than it did then (cosine {middle:.2f} of the same items, "
             f"expected {SAME_BASIS} or more), so its models would misread them; {cure}"
         )
-
-
-def _earlier_items(earlier: Earlier, folders: Sequence[pathlib.Path]) -> np.ndarray | None:
-    """[V, E] the item vectors on which earlier models were trained; None if no folder has them any more."""
-    for folder in folders:
-        if (folder / MANIFEST).is_file():
-            manifest = read_manifest(
-                folder, "expected the knowledge bank of that run as it was written"
-            )
-            if not earlier.made_from or identity(manifest) == earlier.made_from.get("bank"):
-                return load_bank(folder, manifest["recipe"]).items
-    return None
 
 
 COMPARED = 1000  # number of items whose vectors of both runs are compared

@@ -153,12 +153,17 @@ def trainable_users(split: Split, index: ExclusionIndex, one_item_users: bool) -
         logger.info(
             f"{(~has_negatives).sum():,} users are not trained on, because they have had {whole}"
         )
-    users = np.flatnonzero((split.train.lengths > (0 if one_item_users else 1)) & has_negatives)
-    if not len(users):
+    has_target = split.train.lengths > (0 if one_item_users else 1)
+    if not has_target.any():
         raise UserError(
             f"{split.log.name}: no user has two training interactions, so there is nothing to train on"
         )
-    return users
+    if not (has_target & has_negatives).any():
+        raise UserError(
+            f"{split.log.name}: all users with two training interactions have had every item of the catalogue, so no item is left that "
+            "could be a negative; give a catalogue with more items in config.data.items_file"
+        )
+    return np.flatnonzero(has_target & has_negatives)
 
 
 def device_data(
@@ -177,8 +182,9 @@ def device_data(
     queries = query_rows(gate_query, log, np.arange(log.num_interactions), log.users)
     flat = {"items": log.items, "users": log.users, "queries": queries}
     excluded = {"excluded": index.shifted, "excluded_offsets": index.offsets}
-    popular = np.cumsum(split.item_counts, dtype=np.int32)
-    known = flat | excluded | ({"popularity": popular} if by_popularity else {})
+    known = flat | excluded
+    if by_popularity:
+        known["popularity"] = np.cumsum(split.item_counts, dtype=np.int32)
     device = DeviceData(**everywhere(mesh, known), logits=None)
     if gate_tables:
         logits = interaction_logits(gate_tables, device.queries, device.items)
