@@ -13,9 +13,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from benchmarks.communication import Collective, collectives
 from benchmarks.lengths import synthetic_log
 from grasp_jax.config import Config
-from grasp_jax.parallel.communication import Collective, collectives
 from grasp_jax.parallel.mesh import everywhere
 from grasp_jax.parallel.plan import (
     Layout,

@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
+from benchmarks.communication import collectives
 from benchmarks.scaling_compiled import compiled_step, config_of, write_data
 from grasp_jax.config import Config
-from grasp_jax.parallel.communication import collectives
 from grasp_jax.parallel.exchange import slots
 from grasp_jax.parallel.plan import (
     DEVICES,

@@ -57,6 +57,13 @@ def in_slots(
     return order[place].ravel(), there.ravel()
 
 
+def travel(x: jax.Array, devices: int, axis: str | tuple[str, ...]) -> jax.Array:
+    """[devices * room, ...] of slots for each device along an axis of the mesh -> those that each device has for this one."""
+    parts = x.reshape(devices, -1, *x.shape[1:])
+    arrived: jax.Array = jax.lax.all_to_all(parts, axis, 0, 0)
+    return arrived.reshape(x.shape)
+
+
 def exchange(compute: Compute, mesh: Mesh, room: int) -> Compute:
     """The function of (operands, rows, ids [T], *sides [T]) -> [T, ...], with a gradient by the operands alone.
 
@@ -112,10 +119,8 @@ class _Device:
     room: int
 
     def travel(self, x: jax.Array) -> jax.Array:
-        """[n * room, ...] of slots for each device -> those that each device has for this one."""
-        parts = x.reshape(self.shares, self.room, *x.shape[1:])
-        arrived: jax.Array = jax.lax.all_to_all(parts, TABLE, 0, 0)
-        return arrived.reshape(x.shape)
+        """`travel` between the devices that share the rows."""
+        return travel(x, self.shares, TABLE)
 
     def sorted_by_owner(self, ids: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
         """Order of ids by owner; first place and number of each owner's; exchanges that the fullest device needs."""

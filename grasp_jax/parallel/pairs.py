@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from grasp_jax.parallel.exchange import SPARE, by_owner, in_slots, ranks, slots
+from grasp_jax.parallel.exchange import SPARE, by_owner, in_slots, ranks, slots, travel
 from grasp_jax.parallel.mesh import ALL, TABLE, repeated
 from grasp_jax.parallel.rows import ShardedRows, Table
 
@@ -158,8 +158,8 @@ class _Device:
             chosen, there = in_slots(order, begin, counts, first, self.room_of_pairs)
             with jax.named_scope("users_rows"):
                 group = self._group_rows(rows, ids, owner, rank, now)
-            asked = self._travel(jnp.where(there[:, None], addresses[chosen], -1))
-            back = self._travel(self._answers(group, tables, asked))
+            asked = travel(jnp.where(there[:, None], addresses[chosen], -1), self.devices, ALL)
+            back = travel(self._answers(group, tables, asked), self.devices, ALL)
             slot = ranks(destination, order, begin) - first
             here = (turn == now) & (slot >= 0) & (slot < self.room_of_pairs)
             own = back[to * self.room_of_pairs + jnp.clip(slot, 0, self.room_of_pairs - 1)]
@@ -207,12 +207,6 @@ class _Device:
             lie = empty.at[slot].set(ids // self.devices, mode="drop")
             own = tuple(table[lie] for table in rows)
         return tuple(jax.lax.all_gather(table, TABLE, tiled=True) for table in own)
-
-    def _travel(self, x: jax.Array) -> jax.Array:
-        """[n * room, ...] of slots for each device -> those that each device has for this one."""
-        parts = x.reshape(self.devices, self.room_of_pairs, *x.shape[1:])
-        arrived: jax.Array = jax.lax.all_to_all(parts, ALL, 0, 0)
-        return arrived.reshape(x.shape)
 
     def _answers(self, group: Rows, tables: Rows, asked: jax.Array) -> jax.Array:
         """[n * room, ...] values for the addresses [n * room, 2] that other devices request from this one, -1 for none."""
