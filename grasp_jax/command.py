@@ -43,12 +43,15 @@ flags.DEFINE_boolean(
     "prepare: print the prompts, tokens and cost of a language model, and send nothing.",
 )
 flags.DEFINE_boolean(
-    "allow-older", False, "If the newest model of a run is damaged, use the newest intact one."
+    "allow-older",
+    False,
+    "all, train, evaluate, recommend, refit, export, represent, report: if the newest model is damaged, use the newest"
+    " undamaged one.",
 )
 flags.DEFINE_string(
     "since",
     None,
-    "prepare: workdir or knowledge bank of an earlier day; its vectors of unchanged texts are reused.",
+    "all, prepare, train, refresh: workdir or knowledge bank of an earlier day, whose vectors of unchanged texts are reused.",
 )
 flags.DEFINE_string(
     "users", None, "recommend: file with one user id per line; without it, every user."

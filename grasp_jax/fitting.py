@@ -6,7 +6,15 @@ import pathlib
 from collections.abc import Sequence
 
 from grasp_jax.chosen import Chosen, artifact_of, audience_of, choose, of_trial
-from grasp_jax.config import CONFIG_FILE, Config, check_workdir, names, read_config
+from grasp_jax.config import (
+    CONFIG_FILE,
+    FIELDS,
+    Config,
+    check_workdir,
+    names,
+    read_config,
+    value_of,
+)
 from grasp_jax.data.dataset import Dataset
 from grasp_jax.errors import UserError
 from grasp_jax.evaluation.audience import Audience
@@ -22,6 +30,8 @@ from grasp_jax.training.checkpoint import find_model, hash_of_model
 from grasp_jax.trial import checkpoint_folder, make_trial, train_trial, trained
 from grasp_jax.trial_results import Evaluated, evaluate_trial, extra_rows, finished
 from grasp_jax.workdir import working_alone
+
+DEVICES = ("mesh.", "tables.")  # sections of the config that say where arrays are
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,21 +136,31 @@ def open_finished(
     named |= {"model.backbone": ",".join(dict.fromkeys(of for _, of in there))}
     prepared = prepare(open_run(config.with_fields(named), workdir, dataset))
     chosen = choose(prepared, there)
-    serving = chosen
-    if (refit_workdir(prepared.run) / CONFIG_FILE).is_file():
-        serving = (
-            _refitted(
-                refit_workdir(prepared.run), dataset, (chosen.trial.method, chosen.trial.backbone)
-            )
-            or chosen
-        )
-    return Fitted(dataset, chosen, serving)
+    return Fitted(dataset, chosen, answering(chosen))
 
 
-def _refitted(workdir: pathlib.Path, dataset: Dataset, wanted: tuple[str, str]) -> Chosen | None:
-    """The model of a refit, if it has the wanted method and backbone and its training is finished."""
-    config = read_config(workdir)
-    run = open_run(config, workdir, dataset)
+def answering(chosen: Chosen) -> Chosen:
+    """The model that answers for a workdir.
+
+    Args:
+      chosen: the model of the workdir that validation prefers.
+
+    Returns:
+      Its refit, if the workdir has a finished one; otherwise `chosen`.
+    """
+    return _refitted(chosen) or chosen
+
+
+def _refitted(chosen: Chosen) -> Chosen | None:
+    """The model of the refit, if there is one, it has the method and backbone of `chosen`, and its training is finished."""
+    of, wanted = chosen.trial.run, (chosen.trial.method, chosen.trial.backbone)
+    workdir = refit_workdir(of)
+    if not (workdir / CONFIG_FILE).is_file():
+        return None
+    # the devices are those of this call, not those on which the refit was trained
+    devices = {name: value_of(of.config, name) for name in FIELDS if name.startswith(DEVICES)}
+    config = read_config(workdir).with_fields(devices)
+    run = open_run(config, workdir, of.dataset, allow_older=of.allow_older)
     if run.trials != [wanted]:
         others = "-".join(run.trials[0])
         logger.warning(

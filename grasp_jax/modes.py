@@ -12,7 +12,7 @@ from grasp_jax.chosen import Chosen, artifact_of, audience_of, choose, wanted_of
 from grasp_jax.config import Config
 from grasp_jax.errors import TrainingDiverged, UserError
 from grasp_jax.evaluation.audience import states_of
-from grasp_jax.fitting import fit
+from grasp_jax.fitting import answering, fit
 from grasp_jax.knowledge.audit.measure import measure
 from grasp_jax.knowledge.audit.ratings import rated_groups, read_ratings
 from grasp_jax.knowledge.audit.sheet import sheet_rows
@@ -156,14 +156,15 @@ def _board(run: Run) -> contextlib.AbstractContextManager[None]:
 
 
 def _chosen(run: Run) -> Chosen:
-    """The trained model that validation prefers; says which it is."""
-    chosen = choose(prepare(run))
-    print(f"model: {chosen.trial.name}, {chosen.why}")
+    """The trained model that validation prefers, or its refit; says which it is."""
+    chosen = answering(choose(prepare(run)))
+    of = chosen.trial.run
+    print(f"model: {chosen.trial.name}, {chosen.why}{'' if of is run else f' ({of.workdir})'}")
     return chosen
 
 
 def recommend(run: Run, options: Options) -> None:
-    """Writes the top items of every user, by the trained model that validation prefers."""
+    """Writes the top items of every user, by the trained model that validation prefers, or its refit."""
     selected = read_users(options.users, run.split.log)
     chosen = _chosen(run)
     path = pathlib.Path(options.out or run.workdir / "recommendations.parquet")
@@ -196,12 +197,12 @@ def refit(run: Run, options: Options) -> None:
     workdir = refit_workdir(run)
     fit(refit_config(run, chosen), workdir, run.dataset)
     print(
-        f"the model for production is in {workdir}; to use it: grasp-jax --mode=recommend --workdir={workdir}"
+        f"the model for production is in {workdir}; recommend, export, represent and grasp-serve use it for {run.workdir} from now on"
     )
 
 
 def export(run: Run, options: Options) -> None:
-    """Writes the trained model that validation prefers as programs that need only jax, numpy and flatbuffers."""
+    """Writes the trained model that validation prefers, or its refit, as programs that need only jax, numpy and flatbuffers."""
     if jax.process_count() > 1:
         raise UserError(
             f"--mode=export: started with {jax.process_count()} processes; expected one, because a model is exported for one device"
@@ -215,7 +216,9 @@ def export(run: Run, options: Options) -> None:
 
 
 def represent(run: Run, options: Options) -> None:
-    """Writes the vectors of all users and items, by the trained model that validation prefers; in an existing folder, the changed ones."""
+    """Writes the vectors of all users and items, by the trained model that validation prefers, or its refit; into an existing folder only
+    the changed ones.
+    """
     if jax.process_count() > 1:
         raise UserError(
             f"--mode=represent: started with {jax.process_count()} processes; expected one, because one process writes the files"

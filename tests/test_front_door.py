@@ -7,10 +7,14 @@ import sys
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import grasp_jax as gj
+from grasp_jax.config import read_config
 from grasp_jax.errors import UserError
+from grasp_jax.modes import Options, run_mode
+from grasp_jax.run import open_run
 from tests.refusal import assert_names, refusal
 from tests.trained import with_one_layer
 
@@ -244,6 +248,34 @@ def test_refit_sees_everything(
     assert int(model.artifact.catalogue.counts.sum()) == shop.log.num_interactions - 2 * 120
     loaded = gj.Recommender.load(tmp_path / "run")
     np.testing.assert_array_equal(loaded.recommend(k=3)["item"], refitted.recommend(k=3)["item"])
+
+
+def test_a_workdir_answers_with_its_refit_from_python_and_the_command_line(
+    shop: gj.Dataset, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`--mode=recommend` would answer with another model than `Recommender.load` and `grasp-serve` on the same folder."""
+    workdir = tmp_path / "run"
+    gj.Recommender(method="plain", dropout=0.3, **SMALL).fit(shop, workdir)
+    config = read_config(workdir)
+
+    def pairs(frame: pd.DataFrame) -> set[tuple[str, str]]:
+        return set(zip(frame["user"].astype(str), frame["item"].astype(str), strict=True))
+
+    def answers() -> set[tuple[str, str]]:
+        out = tmp_path / "lists.csv"
+        run_mode(
+            "recommend", lambda: open_run(config, workdir, shop), workdir, Options(out=str(out))
+        )
+        return pairs(pd.read_csv(out))
+
+    before = answers()
+    run_mode("refit", lambda: open_run(config, workdir, shop), workdir, Options())
+    capsys.readouterr()
+    after = answers()
+    assert str(workdir / "refit") in capsys.readouterr().out
+    loaded = gj.Recommender.load(workdir, shop).recommend(k=config.recommend.top_n)
+    assert after == pairs(loaded)
+    assert after != before, "the refit changes nothing, so the test shows nothing"
 
 
 def test_pairs_are_compared_on_the_same_users(model: gj.Recommender, shop: gj.Dataset) -> None:

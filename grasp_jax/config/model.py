@@ -231,12 +231,16 @@ class ModelConfig(Section):
 
     SECTION: ClassVar[str] = "model"
     method: str = field(
-        "grasp", TEXT, "One or several of models/methods, comma separated.", NOTHING, shared=True
+        "grasp",
+        TEXT,
+        "Names of methods, separated by commas; each has its own results in a workdir.",
+        NOTHING,
+        shared=True,
     )
     backbone: str = field(
         "sasrec",
         TEXT,
-        "One or several of sasrec, bert4rec, gru4rec; comma separated.",
+        "One or several of sasrec, bert4rec, gru4rec, separated by commas; each has its own results in a workdir.",
         NOTHING,
         shared=True,
     )

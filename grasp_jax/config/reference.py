@@ -27,6 +27,11 @@ AFFECTS = {
     Affects.BANK: "the knowledge bank (text vectors and neighbours) and everything that is made from it",
     Affects.TRIAL: "the training or the test of models, but not the knowledge bank",
 }
+SHARED = """\
+* `shared`: all methods of a run have the same value; see [by_method](#by_method-and-by_source).
+
+[Command line](command-line.md#methods) lists the names of methods and backbones.
+"""
 
 ABOUT_BY_CASE = """\
 ## by_method and by_source
@@ -41,7 +46,7 @@ the same for a data source (`files`, `synthetic`, `amazon`), unless a flag sets 
 
 def reference() -> str:
     """The page, in Markdown."""
-    lines = [ABOUT, *(f"* `{kind.value}`: {what}." for kind, what in AFFECTS.items()), ""]
+    lines = [ABOUT, *(f"* `{kind.value}`: {what}." for kind, what in AFFECTS.items()), SHARED]
     for name, section in _sections(Config()):
         said = " ".join((type(section).__doc__ or "").split())
         title = f"## {name}\n\n{said}\n" if name else "## Outside all sections\n"

@@ -195,7 +195,10 @@ class EvalConfig(Section):
         100, Whole(1, 2**24), "Number of items that the sampled protocol ranks with the target."
     )
     include_short_users: bool = field(
-        False, SWITCH, "Whether users whose history is too short for training are evaluated too."
+        False,
+        SWITCH,
+        "Whether users with two interactions, too few to hold two back, are evaluated too: on the item that they"
+        " were trained on, as in LLM-ESR's code.",
     )
     full: bool = field(
         True, SWITCH, "Whether the whole catalogue is ranked too: protocols full and full_unseen."

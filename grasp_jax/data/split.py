@@ -146,8 +146,8 @@ def leave_one_out(log: InteractionLog, max_length: int, include_short_users: boo
     """A user's last item is the test target, the one before it the validation target, the rest is training.
 
     Windows keep the newest `max_length` items (training one more, whose last is only a target).
-    Users with fewer than three interactions are trained on and never evaluated. `include_short_users` reproduces LLM-ESR, which
-    evaluates those with two on the very item they were trained on.
+    Users with two interactions are trained on and not evaluated; one interaction gives no target. `include_short_users` reproduces
+    LLM-ESR, which evaluates those with two on the very item they were trained on.
 
     Raises:
       UserError: no user is long enough to be evaluated.

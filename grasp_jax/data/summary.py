@@ -78,7 +78,7 @@ def summary_lines(dataset: Dataset, include_short_users: bool = False) -> list[s
             f"  left out: {report.low_rated:,} rows rated below {report.min_rating:g}; their items still count as seen"
         )
     empty = int((~bought).sum())
-    fewer = f"fewer than {shortest} interactions: used in training, but not tested"
+    fewer = f"fewer than {shortest} interactions: not tested (training needs 2)"
     for count, one, more in (
         (empty, "item was never bought", "items were never bought"),
         (

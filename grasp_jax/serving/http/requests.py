@@ -134,35 +134,38 @@ class Recommend(Body):
         0,
         ge=0,
         le=10,
-        description="with each item, so many items of the history whose vectors are most like its own, and the gates or the trust of "
-        "methods that have them",
+        description="number of items of the history to return with each recommendation: those with the largest cosine to it. Methods "
+        "with gates or with trust return these, too",
     )
     unknown: Literal["popular", "error"] = Field(
-        "popular", description="pass over unknown ids, or refuse them"
+        "popular",
+        description="popular: ignore unknown ids, and give popular items to a person without a known item; error: refuse the request",
     )
 
 
 class Similar(Body):
-    """Of `POST /similar`."""
+    """Body of `POST /similar`."""
 
     items: list[Id] = Field(min_length=1, description="item ids")
     k: int = Field(10, ge=1, description="items for each, at most")
 
 
 class NewItems(Body):
-    """Of `PUT /items`."""
+    """Body of `PUT /items`."""
 
-    items: list[NewItem] = Field(min_length=1, description="id, title and further columns of each")
+    items: list[NewItem] = Field(
+        min_length=1, description="id, title (text that is not empty) and further columns of each"
+    )
 
 
 class Reload(Body):
-    """Of `POST /reload`."""
+    """Body of `POST /reload`."""
 
     path: str | None = Field(
         None,
         min_length=1,
         max_length=1000,
-        description="a folder below --models; none: the same path again",
+        description="a folder below --models; without it, the present folder is loaded again",
     )
 
 
