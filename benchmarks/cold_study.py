@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.cold_case import AMONG_NEW, GROUPS, METRICS
+from benchmarks.study_labels import shown
 from grasp_jax.report.tables import Table
 
 SHOPS = {
@@ -69,8 +70,8 @@ def _meaning(run: Mapping[str, Any]) -> str:
 def _parts_line(own: Mapping[str, Any]) -> list[str]:
     values = [f"{100 * own[group][METRICS[1]]:.2f}" for group in GROUPS]
     name = own["line"]
-    shown = f"`{name}`" if name.startswith(WEIGHT) else name.replace("_", " ")
-    return [shown, *values, f"{100 * own['share_new']:.1f}", _among(own)]
+    label = f"`{name}`" if name.startswith(WEIGHT) else shown(name)
+    return [label, *values, f"{100 * own['share_new']:.1f}", _among(own)]
 
 
 def _shop(run: Mapping[str, Any]) -> str:
@@ -87,8 +88,11 @@ def _table(run: Mapping[str, Any]) -> Table:
     )
     header = ["model", *(f"{group} {metric}" for group in GROUPS for metric in METRICS)]
     rows = [_line(own) for own in run["measured"]]
-    less = f"new {METRICS[1]}, difference from grasp plus"
-    return Table("cold", title, [*header, less, SHARE, AMONG], rows)
+    less = f"new {METRICS[1]}, difference from `grasp_plus`"
+    columns = [*header, less, SHARE, AMONG]
+    if not any(row[-1] for row in rows):  # the run did not measure it
+        columns, rows = columns[:-1], [row[:-1] for row in rows]
+    return Table("cold", title, columns, rows)
 
 
 def _line(own: Mapping[str, Any]) -> list[str]:
@@ -101,7 +105,7 @@ def _line(own: Mapping[str, Any]) -> list[str]:
     if f"{METRICS[1]} less" in own["new"] and own["line"] != "grasp_plus":
         less = number("new", f"{METRICS[1]} less")
     share = f"{100 * own['share_new']:.1f}"
-    return [own["line"].replace("_", " "), *cells, less, share, _among(own)]
+    return [shown(own["line"]), *cells, less, share, _among(own)]
 
 
 def _among(own: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from benchmarks.study_labels import shown
 from benchmarks.study_records import METRICS, Page, page, read
 from benchmarks.study_trials import BASELINE, LOSSES, merged
 from grasp_jax.evaluation.results import spread
@@ -20,7 +21,7 @@ def by_loss() -> Page:
         same = found.get((OTHER_NAME.get(name, name), LOSSES["ce"]))
         if loss in ("", LOSSES["ce"]) or same is None:
             continue
-        line = [name.replace("_", " "), loss, f"{_seeds(published)} / {_seeds(same)}"]
+        line = [shown(name), loss, f"{_seeds(published)} / {_seeds(same)}"]
         for protocol in PROTOCOLS:
             before, after = (_ndcg(run, protocol) for run in (published, same))
             line += [spread(before), spread(after), f"{after.mean() / before.mean():.2f}"]

@@ -5,13 +5,13 @@ import json
 import numpy as np
 
 from benchmarks import study_search
+from benchmarks.study_labels import VARIANTS, shown
 from benchmarks.study_records import METRICS, PROTOCOLS, Page, page, path_of, read
 from benchmarks.study_trials import (
     BASELINE,
     LOSSES,
     OURS,
     all_parts,
-    best_setting,
     chosen,
     loss,
     main_metric,
@@ -42,12 +42,15 @@ HEADLINE = {
     ("semantic_neighbours", ""): "cosine of texts, not trained (`semantic_neighbours`)",
     ("llm_esr", "cross-entropy"): "LLM-ESR (`llm_esr`)",
     ("sasrec_ce", "cross-entropy"): "plain SASRec, IDs alone (`sasrec_ce`)",
-    ("three_id_towers", "cross-entropy"): "control: three ID towers, no text",
+    ("three_id_towers", "cross-entropy"): VARIANTS["three_id_towers"],
     ("id_text_sum", "cross-entropy"): "ID vector plus a linear map of the text (`id_text_sum`)",
     ("llminit", "cross-entropy"): "LLMInit: ID vectors that start from text (`llminit`)",
-    ("no_match", "cross-entropy"): "`grasp_plus` without the match",
-    ("id_and_match", "cross-entropy"): "one ID tower and the match",
-    ("two_towers", "cross-entropy"): "two towers and the match, IDs start from text",
+    ("no_match", "cross-entropy"): VARIANTS["no_match"],
+    (
+        "id_and_match",
+        "cross-entropy",
+    ): f"{VARIANTS['id_and_match']} (its weight was set after test figures were known)",
+    ("two_towers", "cross-entropy"): VARIANTS["two_towers"],
     ("grasp_plus", "cross-entropy"): "**`grasp_plus`** (`configs/beauty5.py:best`)",
 }
 HEADLINE_COLUMNS = {
@@ -82,7 +85,7 @@ def ahead_tables() -> tuple[Table, Table, Table]:
         rate = f"{chosen(run, method)[0]:g}" if by else ""
         body.append([*line, over, rate, _minutes(run)])
         groups.append(
-            [_words(name), by]
+            [shown(name), by]
             + [
                 spread(values(run, method, backbone, protocol, group, "NDCG@10"))
                 for protocol in ("full_unseen", "sampled100")
@@ -126,11 +129,15 @@ def wrong() -> Page:
         "llm_esr": "llm_esr, 0 % wrong",
     }
     dropout = {trials(run)[0][0]: chosen(run, trials(run)[0][0])[0] for run in runs}
-    for (name, by), parts in all_parts(read("ahead")[0]).items():
+    right = read("ahead")[0]
+    preferred = merged(right)
+    for (name, by), parts in all_parts(right).items():
         if name in named and by == LOSSES["ce"]:
-            # with the dropout of the rows with wrong texts, even if validation chose another for right ones
-            kept = dropout.get(parts[0][1], best_setting(parts)[0])
-            run = together([part for part in parts if chosen(*part)[0] == kept])
+            run = preferred[name, by]
+            if (
+                name in dropout
+            ):  # that of the rows with wrong texts, even if validation chose another for right ones
+                run = together([part for part in parts if chosen(*part)[0] == dropout[name]])
             body.append(_by_protocol(run, *trials(run)[0], named[name], by))
     title = "Texts of items swapped: Amazon Beauty 5-core, MiniLM vectors, SASRec; percent"
     return page(Table("wrong", title, list(BY_PROTOCOL), body))
@@ -173,7 +180,7 @@ def _one_table_each(study: str, titles: dict[str, str]) -> Page:
 def _by_protocol(run: Run, method: str, backbone: str, name: str, by: str) -> list[str]:
     """A line of `BY_PROTOCOL`."""
     seeds = {row["seed"] for row in run.rows if row["method"] == method}
-    line = [_words(name), by, str(len(seeds)) if by else ""]
+    line = [shown(name), by, str(len(seeds)) if by else ""]
     for protocol in PROTOCOLS:
         line += [
             _spread(values(run, method, backbone, protocol, "all", metric), by)
@@ -188,10 +195,6 @@ def _by_protocol(run: Run, method: str, backbone: str, name: str, by: str) -> li
 def _spread(seeds: np.ndarray, by: str) -> str:
     """Mean and standard deviation over seeds; untrained methods have no seeds."""
     return spread(seeds if by else seeds[:1])
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")
 
 
 def _share(run: Run) -> float:

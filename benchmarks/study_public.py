@@ -40,7 +40,7 @@ def public() -> Page:
         "full_unseen, percent"
     )
     header = ["model", "run by", "seeds", "validation NDCG@10", "NDCG@10", "HR@10"]
-    return page(Table("public", title, [*header, "lead of grasp plus"], body))
+    return page(Table("public", title, [*header, "lead of `grasp_plus`"], body))
 
 
 def _public(run: dict[str, Any]) -> tuple[float, list[str]]:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from scipy import stats
 
+from benchmarks.study_labels import shown
 from benchmarks.study_trials import Setting, all_parts, best_setting, main_metric, tried
 from grasp_jax.report.runs import Run
 from grasp_jax.report.tables import Table
@@ -24,9 +25,9 @@ def table(runs: Sequence[Run]) -> Table:
             cells.append(f"**{cell}**" if setting == best else cell)
         epochs = max(record["epoch"] for run, method in parts for record in _epochs(run, method))
         models = sum(map(len, scores.values()))
-        body.append([name.replace("_", " "), by, str(epochs), "; ".join(cells), str(models)])
+        body.append([shown(name), by, str(epochs), "; ".join(cells), str(models)])
         if len(scores) == 1:
-            single.append(f"{name.replace('_', ' ')} ({by})")
+            single.append(f"{shown(name)} ({by})")
     header = ["method", "loss", "epochs", "tried: validation NDCG@10", "models"]
     title = "Settings that were tried; validation chose the bold one"
     note = "Mean over seeds, percent, without seen items; epochs: most epochs of one model"

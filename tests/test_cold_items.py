@@ -132,9 +132,12 @@ def test_new_items_come_by_add_items(case: Case, tmp_path: pathlib.Path) -> None
     assert among_new(model.artifact, dataclasses.replace(case, new={"item": ["never"]})) is None
     kept = measures_of(case.purchases, told, {str(item) for item in case.new["item"]})
     run = {"name": "hair-lsa", "epochs": 1, "new_items": 2, "items": 60}
-    (table,) = cold_study.tables({"runs": [run | {"measured": [{"line": "a_b", **kept}]}]})
-    assert table.rows[0][0] == "a b" and "Hair Care" in table.title
+    (table,) = cold_study.tables(
+        {"runs": [run | {"measured": [{"line": "grasp_plus, a", **kept}]}]}
+    )
+    assert table.rows[0][0] == "`grasp_plus`, a" and "Hair Care" in table.title
     assert len(table.rows[0]) == len(table.header)
+    assert cold_study.AMONG not in table.header, "a column that is empty in each row"
 
 
 def test_other_ways_change_new_items_alone(case: Case) -> None:
@@ -193,9 +196,9 @@ def test_a_table_of_parts_says_which_weight_to_take() -> None:
     run = {"name": "hair-lsa", "epochs": 1, "measured": [*first, *own]}
     (table,) = cold_study.parts_tables({"runs": [run]})
     assert [row[0] for row in table.rows][:3] == [
-        "semantic neighbours",
+        "`semantic_neighbours`",
         "match alone",
-        "grasp plus",
+        "`grasp_plus`",
     ]
     assert all(len(row) == len(table.header) for row in table.rows)
     said = table.note or ""

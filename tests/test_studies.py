@@ -6,7 +6,14 @@ import pathlib
 import numpy as np
 import pytest
 
-from benchmarks import studies, study_intervals, study_records, study_search, study_trials
+from benchmarks import (
+    studies,
+    study_intervals,
+    study_late_fusion,
+    study_records,
+    study_search,
+    study_trials,
+)
 from grasp_jax.evaluation.metrics import ndcg_at_10
 from grasp_jax.report.runs import Run
 from grasp_jax.report.tables import trials, values
@@ -203,9 +210,19 @@ def test_what_was_tried_is_told_in_full() -> None:
         tried_run("ahead-long", 42, {0.6: 0.09}, 0.07, max_epochs=40),
     ]
     table = study_search.table(runs)
-    assert [row[0] for row in table.rows] == ["llminit", "llminit, 40 epochs"]
+    assert [row[0] for row in table.rows] == ["`llminit`", "`llminit`, 40 epochs"]
     assert table.rows[0][3:] == ["dropout 0.3: 7.00; **dropout 0.5: 7.00**", "3"]
-    assert table.note.endswith("one setting only: llminit, 40 epochs (cross-entropy)")
+    assert table.note.endswith("one setting only: `llminit`, 40 epochs (cross-entropy)")
+
+
+def test_one_method_has_the_same_figures_in_two_tables() -> None:
+    """The row without text that wrong texts are compared with would be of other models than the row of the headline table."""
+    pages = (study_late_fusion.ahead()[0], study_late_fusion.wrong()[0])
+    first, second = (
+        next(line for line in page.splitlines() if line.startswith("| `sasrec_ce`"))
+        for page in pages
+    )
+    assert first.split(" | ")[3:9] == second.split(" | ")[3:9]
 
 
 def test_variation_is_pooled_over_rows() -> None:
@@ -275,6 +292,6 @@ def test_losses_are_compared_for_the_same_method(
     )
     text, _ = studies.by_loss()
     rows = [line for line in text.splitlines() if line.startswith("| ") and "±" in line]
-    assert [row.split(" | ")[0] for row in rows] == ["| llm esr", "| plain"]
+    assert [row.split(" | ")[0] for row in rows] == ["| `llm_esr`", "| `plain`"]
     factor = 60.5 / 20.5
     assert f"| BCE | 2 / 2 | 20.50 ± 0.71 | 60.50 ± 0.71 | {factor:.2f} |" in rows[1]

@@ -21,6 +21,8 @@ NOTE = (
     "necessary matrix products would take at the highest rates of this machine, measured in the same run or by\n"
     "the same version. For a step these are the products with text vectors. A dash means that it was not counted."
 )
+PADDED = " Those programs compute padding; how much of the gain is packing was measured for the next row only."
+WITHOUT_INDEX = ("faiss flat",)  # other searches that build no index
 PROFILES = {"step-cpu-256": "profile-cpu", "step-gpu-256": "profile-gpu"}  # of the same step
 
 
@@ -34,7 +36,7 @@ class Comparison:
       ratio: how many times as fast grasp_jax is.
       share: of the limit, or None.
       machine: where both ran.
-      sentence: what to conclude, in one sentence.
+      sentence: what to conclude, in a few words.
       details: why, and what the figures leave out.
     """
 
@@ -72,8 +74,8 @@ def training(record: Record) -> Comparison | None:
         f"{best['epoch_seconds']:.0f} s ({best['implementation']})",
         ratio,
         machine(record),
-        f"Training without text is {_times(ratio)} as fast as with the fastest other program"
-        + (", because the others compute padding and this package does not." if ratio > 1 else "."),
+        f"Training without text is {_times(ratio)} as fast as with the fastest other program."
+        + (PADDED if ratio > 1 else ""),
         f"With this package, all {ours['epochs']} epochs with validation take {ours['seconds'] / 60:.0f} minutes. The rivals were stopped "
         f"after {shared} epochs.{others} The rivals compute {record['sizes']['max_length']} positions for each history, but most "
         "histories in this data are far shorter. "
@@ -180,12 +182,23 @@ def retrieval(record: Record) -> Comparison | None:
         f"{_seconds_of_all(best):.0f} s ({best['way']})",
         ratio,
         machine(record),
-        f"For a catalogue of this size, exact search is {_times(ratio)} as fast as the best other search"
-        + (", so you need no index." if ratio * AS_FAST > 1 else "."),
+        f"For a catalogue of this size, exact search is {_times(ratio)} as fast as the best other search, {best['way']}."
+        + _with_index(ours, others),
         "At this size our exact search is as fast as the best other search, so exact search is the default. It computes each product "
         "once for both of its rows, so its share of the limit may be above 100 %. `knowledge.retrieval=clusters` is for larger tables.",
         ours["share_of_limit"],
     )
+
+
+def _with_index(ours: Record, others: list[Record]) -> str:
+    """What the fastest search with an index takes, and whether one is needed; empty if none was measured."""
+    indexed = [row for row in others if row["way"] not in WITHOUT_INDEX]
+    if not indexed:
+        return ""
+    best = min(indexed, key=_seconds_of_all)
+    times = _seconds_of_all(best) / _seconds_of_all(ours)
+    so = " So at this size you need no index." if times > 1 else ""
+    return f" The fastest search with an index, {best['way']}, takes {times:.1f} times as long with the building of the index.{so}"
 
 
 def describing(record: Record) -> Comparison:
