@@ -206,6 +206,8 @@ def test_commands_say_their_version(module: str) -> None:
     done = run([sys.executable, "-m", module, "--version"])
     assert done.returncode == 0 and done.stdout.strip().endswith(f" {gj.__version__}")
     assert f"version: {gj.__version__}" in (ROOT / "CITATION.cff").read_text()
+    assert f"Version {gj.__version__};" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"## [{gj.__version__}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
 def test_readme_is_short() -> None:
