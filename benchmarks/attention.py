@@ -20,6 +20,7 @@ from benchmarks import lengths
 from benchmarks.arguments import parser_of
 from benchmarks.kernels.packed_attention import (
     NORMALISERS,
+    How,
     packed_attention,
     packed_attention_reference,
 )
@@ -30,12 +31,11 @@ from benchmarks.workload import temporary_bytes
 from grasp_jax.errors import UserError
 from grasp_jax.kernels import backend
 from grasp_jax.kernels.attention_blocks import attention_mask
+from grasp_jax.kernels.counter_bits import SeededDropout
 
 DROPOUT, CAUSAL = 0.2, True
 PARITY_LIMIT = 1e-5
-Attend = Callable[
-    ..., jax.Array
-]  # (queries, keys, values, segments, normaliser, rate, key) -> attended values
+Attend = Callable[..., jax.Array]  # (queries, keys, values, segments, how) -> attended values
 
 
 def einsum_attention(
@@ -43,54 +43,20 @@ def einsum_attention(
     keys: jax.Array,
     values: jax.Array,
     segments: jax.Array,
-    normaliser: str,
-    rate: jax.Array | None,
-    key: jax.Array,
+    how: How,
 ) -> jax.Array:
     """Attention as in `grasp_jax.models.backbones.sasrec.SelfAttention`; dropout draws bits for all [R, n, L', L'] weights."""
-    allowed = attention_mask(segments, CAUSAL)[:, None]
+    allowed = attention_mask(segments, how.causal)[:, None]
     scores = jnp.einsum("rqnd,rknd->rnqk", queries, keys) / jnp.sqrt(jnp.float32(queries.shape[-1]))
-    if normaliser == "softmax":
+    if how.normaliser == "softmax":
         weights = jax.nn.softmax(jnp.where(allowed, scores, -1e9), axis=-1)
     else:
         weights = jnp.where(allowed, jax.nn.sigmoid(scores), 0.0)
-    if rate is not None:
-        weights = jnp.where(
-            jax.random.bernoulli(key, 1.0 - rate, weights.shape), weights / (1.0 - rate), 0.0
-        )
+    if how.dropout is not None:
+        kept = 1.0 - how.dropout.rate
+        drawn = jax.random.bernoulli(jax.random.key(how.dropout.seed), kept, weights.shape)
+        weights = jnp.where(drawn, weights / kept, 0.0)
     return jnp.einsum("rnqk,rknd->rqnd", weights, values)
-
-
-def kernel_attention(
-    queries: jax.Array,
-    keys: jax.Array,
-    values: jax.Array,
-    segments: jax.Array,
-    normaliser: str,
-    rate: jax.Array | None,
-    key: jax.Array,
-) -> jax.Array:
-    """Attention by the kernels, whose dropout hashes a seed."""
-    options = {} if rate is None else {"dropout": rate, "seed": jax.random.bits(key)}
-    return packed_attention(
-        queries, keys, values, segments, causal=CAUSAL, normaliser=normaliser, **options
-    )
-
-
-def reference_attention(
-    queries: jax.Array,
-    keys: jax.Array,
-    values: jax.Array,
-    segments: jax.Array,
-    normaliser: str,
-    rate: jax.Array | None,
-    key: jax.Array,
-) -> jax.Array:
-    """The reference with which the kernels must agree, dropout included."""
-    options = {} if rate is None else {"dropout": rate, "seed": jax.random.bits(key)}
-    return packed_attention_reference(
-        queries, keys, values, segments, causal=CAUSAL, normaliser=normaliser, **options
-    )
 
 
 def random_inputs(segments: np.ndarray, heads: int, sizes: Sizes) -> tuple[jax.Array, ...]:
@@ -112,17 +78,16 @@ def difference(
     def worst(
         queries: jax.Array, keys: jax.Array, values: jax.Array, along: jax.Array, own: jax.Array
     ) -> jax.Array:
+        dropout = None if rate is None else SeededDropout(jnp.float32(rate), jnp.uint32(1))
+        how = How(CAUSAL, normaliser, dropout)
+
         def all_of(form: Attend) -> tuple[jax.Array, ...]:
-            traced = None if rate is None else jnp.float32(rate)
             attended, pull_back = jax.vjp(
-                lambda *given: form(*given, own, normaliser, traced, jax.random.key(1)),
-                queries,
-                keys,
-                values,
+                lambda *given: form(*given, own, how), queries, keys, values
             )
             return attended, *pull_back(along)
 
-        pairs = zip(all_of(attend), all_of(reference_attention), strict=True)
+        pairs = zip(all_of(attend), all_of(packed_attention_reference), strict=True)
         return jnp.stack(
             [jnp.abs(ours - theirs).max() / jnp.abs(theirs).max() for ours, theirs in pairs]
         ).max()
@@ -140,14 +105,12 @@ def many_steps(attend: Attend, normaliser: str, part: str) -> Callable[..., tupl
         carry: tuple[jax.Array, ...], inputs: tuple[jax.Array, jax.Array]
     ) -> tuple[tuple[jax.Array, ...], None]:
         queries, keys, values, along, rate = carry
-        own, number = inputs
-        key = jax.random.fold_in(jax.random.key(0), number)
+        own, seed = inputs
         if part == "evaluation":
-            attended = attend(queries, keys, values, own, normaliser, None, key)
+            attended = attend(queries, keys, values, own, How(CAUSAL, normaliser))
             return (queries + 1e-3 * attended, keys, values, along, rate), None
-        _, pull_back = jax.vjp(
-            lambda *given: attend(*given, own, normaliser, rate, key), queries, keys, values
-        )
+        how = How(CAUSAL, normaliser, SeededDropout(rate, seed))
+        _, pull_back = jax.vjp(lambda *given: attend(*given, own, how), queries, keys, values)
         moved = [
             given - 1e-3 * slope
             for given, slope in zip((queries, keys, values), pull_back(along), strict=True)
@@ -157,7 +120,8 @@ def many_steps(attend: Attend, normaliser: str, part: str) -> Callable[..., tupl
     def run(
         inputs: tuple[jax.Array, ...], segments: jax.Array, rate: jax.Array
     ) -> tuple[jax.Array, ...]:
-        return jax.lax.scan(step, (*inputs, rate), (segments, jnp.arange(len(segments))))[0]
+        seeds = jax.random.bits(jax.random.key(0), (len(segments),))
+        return jax.lax.scan(step, (*inputs, rate), (segments, seeds))[0]
 
     return run
 
@@ -258,7 +222,7 @@ def main() -> None:
     log_name, segments = packed_segments(data, sizes)
     forms: dict[str, Attend] = {"einsum": einsum_attention}
     if given.quick or not backend.interpret():
-        forms["kernels"] = kernel_attention
+        forms["kernels"] = packed_attention
     shown = " x ".join(str(size) for size in segments.shape)
     print(
         f"{log_name}: steps x rows x length {shown}, {100 * (segments >= 0).mean():.0f} % filled; {jax.devices()[0].device_kind}"

@@ -23,6 +23,7 @@ import numpy as np
 from benchmarks.arguments import parser_of
 from benchmarks.kernels.gated_projection import (
     Tokens,
+    Weights,
     gated_projection,
     gated_projection_reference,
 )
@@ -106,7 +107,8 @@ def fused_form(encoder: HolisticEncoder, projection: Callable[..., jax.Array]) -
             (encoder.row_norm * params[name]).astype(encoder.dtype)
             for name in ("own_kernel", "similar_kernel")
         )
-        return projection(Tokens(items, similar, ids), gates, own, other, params["first_bias"])
+        weights = Weights(own, other, params["first_bias"])
+        return projection(Tokens(items, similar, ids), gates, weights)
 
     return form
 

@@ -19,17 +19,23 @@ from benchmarks.arguments import parser_of
 from benchmarks.gru import begins
 from benchmarks.kernels.gated_projection import (
     Tokens,
+    Weights,
     gated_projection,
     gated_projection_reference,
 )
-from benchmarks.kernels.packed_attention import packed_attention, packed_attention_reference
+from benchmarks.kernels.packed_attention import How, packed_attention, packed_attention_reference
 from benchmarks.packed_rows import PAPER, QUICK, packed_segments
 from benchmarks.record import Contention, keep, run, table
 from grasp_jax.errors import UserError
 from grasp_jax.kernels import backend
 from grasp_jax.kernels.attention_blocks import attention_mask
 from grasp_jax.kernels.gru import gru, gru_scan
-from grasp_jax.kernels.sasrec_layer import Layer, sasrec_layers, sasrec_layers_reference
+from grasp_jax.kernels.sasrec_layer import (
+    Layer,
+    LayersForm,
+    sasrec_layers,
+    sasrec_layers_reference,
+)
 from grasp_jax.kernels.sasrec_layer_kernels import Finish, Project
 
 LEAST, FACTOR = 1e-5, 4.0  # a kernel may be this exact, or so many times as inexact as XLA's form
@@ -70,24 +76,24 @@ def cases(quick: bool) -> list[Case]:
         )
     ]
     layers = [random_layer(draw, width) for _ in range(LAYERS)]
-    options: dict[str, Any] = {"num_heads": HEADS, "causal": True}
+    form = LayersForm(HEADS, causal=True)
     found.append(
         Case(
             "sasrec_layer",
-            functools.partial(_with_segments, sasrec_layers, own, options),
-            functools.partial(_with_segments, sasrec_layers_reference, own, options),
+            functools.partial(_given_last, sasrec_layers, (own, form)),
+            functools.partial(_given_last, sasrec_layers_reference, (own, form)),
             functools.partial(oracles.sasrec_layers, allowed=allowed, num_heads=HEADS),
             (draw(*rows, width), layers),
         )
     )
     for normaliser in ("softmax", "sigmoid"):
         heads = tuple(draw(*rows, HEADS, width // HEADS) for _ in range(3))
-        options = {"causal": True, "normaliser": normaliser}
+        given = own, How(True, normaliser)
         found.append(
             Case(
                 f"packed_attention, {normaliser}",
-                functools.partial(_with_segments, packed_attention, own, options),
-                functools.partial(_with_segments, packed_attention_reference, own, options),
+                functools.partial(_given_last, packed_attention, given),
+                functools.partial(_given_last, packed_attention_reference, given),
                 functools.partial(oracles.attention, allowed=allowed, normaliser=normaliser),
                 heads,
             )
@@ -106,8 +112,8 @@ def random_layer(draw: Callable[..., np.ndarray], width: int) -> Layer:
     return before, Finish(out, first, second, *vectors[5:8], *norms)  # type: ignore[call-arg]
 
 
-def _with_segments(function: Function, segments: jax.Array, options: Any, *given: Any) -> jax.Array:
-    return function(*given, segments, **options)
+def _given_last(function: Function, last: tuple[Any, ...], *first: Any) -> jax.Array:
+    return function(*first, *last)
 
 
 def _projection(draw: Callable[..., np.ndarray], quick: bool) -> Case:
@@ -116,12 +122,13 @@ def _projection(draw: Callable[..., np.ndarray], quick: bool) -> Case:
     tables = draw(items, width) / width**0.5, draw(items, width) / width**0.5
     ids = np.random.default_rng(1).integers(0, items, tokens).astype(np.int32)
     on_device = Tokens(*map(jnp.asarray, (*tables, ids)))
+    gates, own, similar = draw(tokens, 3), draw(2, width, hidden), draw(2, width, hidden)
     return Case(
         "gated_projection",
         functools.partial(gated_projection, on_device),
         functools.partial(gated_projection_reference, on_device),
-        functools.partial(oracles.gated_projection, rows=tuple(own[ids] for own in tables)),
-        (draw(tokens, 3), draw(2, width, hidden), draw(2, width, hidden), draw(hidden)),
+        functools.partial(oracles.gated_projection, rows=tuple(table[ids] for table in tables)),
+        (gates, Weights(own, similar, draw(hidden))),
     )
 
 

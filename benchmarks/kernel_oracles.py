@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from benchmarks.kernels.gated_projection import Weights
 from grasp_jax.kernels.sasrec_layer import Layer
 from grasp_jax.kernels.sasrec_layer_kernels import EPSILON
 
@@ -54,14 +55,11 @@ def sasrec_layers(
 
 
 def gated_projection(
-    gates: jax.Array,
-    own_kernel: jax.Array,
-    similar_kernel: jax.Array,
-    bias: jax.Array,
-    rows: tuple[jax.Array, jax.Array],
+    gates: jax.Array, weights: Weights, rows: tuple[jax.Array, jax.Array]
 ) -> jax.Array:
-    """Gates [T, 3], kernels [2, E, H] each, bias [H] and rows [T, E] of both tables -> [T, H]."""
-    (wa, wc), (wb, wd), (own, similar) = own_kernel, similar_kernel, rows
+    """Gates [T, 3], the layer's weights, and rows [T, E] of both tables -> [T, H]."""
+    (wa, wc), (wb, wd), bias = weights
+    own, similar = rows
     first, second, third = gates[:, 0:1], gates[:, 1:2], gates[:, 2:3]
     return first * (own @ wa) + second * (similar @ wb) + third * (own @ wc + similar @ wd) + bias
 

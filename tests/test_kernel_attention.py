@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from benchmarks.kernels.packed_attention import (
+    How,
     packed_attention,
     packed_attention_reference,
     visible,
 )
 from grasp_jax.kernels.attention_blocks import attention_mask
+from grasp_jax.kernels.counter_bits import SeededDropout
 from tests.triton_lowering import kernels_lowered
 
 LENGTH, HEADS, WIDTH = 75, 2, 12  # neither a multiple of a block nor a power of two
@@ -41,7 +43,7 @@ def random_inputs(
 
 
 def with_gradients(
-    attend: Callable[..., jax.Array], inputs: list[jax.Array], segments: np.ndarray, **options: Any
+    attend: Callable[..., jax.Array], inputs: list[jax.Array], segments: np.ndarray, how: How
 ) -> list[jax.Array]:
     """Attended values and the gradients of queries, keys and values, along the last of `inputs`."""
 
@@ -51,17 +53,15 @@ def with_gradients(
         keys: jax.Array,
         values: jax.Array,
         along: jax.Array,
-        traced: dict[str, jax.Array],
+        dropout: SeededDropout | None,
     ) -> list[jax.Array]:
-        known = {name: given for name, given in options.items() if name not in traced}
-
         def attended(*given: jax.Array) -> jax.Array:
-            return attend(*given, jnp.asarray(segments), **known, **traced)
+            return attend(*given, jnp.asarray(segments), how._replace(dropout=dropout))
 
         out, pull_back = jax.vjp(attended, queries, keys, values)
         return [out, *pull_back(along.astype(out.dtype))]
 
-    return run(*inputs, {name: options[name] for name in ("dropout", "seed") if name in options})
+    return run(*inputs, how.dropout)
 
 
 def assert_close(
@@ -89,12 +89,10 @@ FORMS = [
 @pytest.mark.parametrize(("causal", "normaliser", "rate"), FORMS)
 def test_outputs_and_gradients(causal: bool, normaliser: str, rate: float | None) -> None:
     """A wrong mask, a block left out at an interval's edge, or a dropped term of a gradient would train another model."""
-    options = {"causal": causal, "normaliser": normaliser}
-    if rate is not None:
-        options |= {"dropout": jnp.float32(rate), "seed": SEED}
-    inputs = random_inputs()
+    dropout = None if rate is None else SeededDropout(jnp.float32(rate), SEED)
+    how, inputs = How(causal, normaliser, dropout), random_inputs()
     found, expected = (
-        with_gradients(attend, inputs, SEGMENTS, **options)
+        with_gradients(attend, inputs, SEGMENTS, how)
         for attend in (packed_attention, packed_attention_reference)
     )
     assert_close(found, expected)
@@ -127,7 +125,7 @@ def test_blocks_of_other_histories_are_not_read() -> None:
     segments = np.repeat([[0, 1, 2]], 32, axis=1).reshape(1, 96)
     inputs = random_inputs(4, (1, 96, 1, 16))
     poisoned = [given.at[:, 32:64].set(jnp.nan) for given in inputs]
-    for found in with_gradients(packed_attention, poisoned, segments, causal=False):
+    for found in with_gradients(packed_attention, poisoned, segments, How(causal=False)):
         assert np.isnan(found[:, 32:64]).all()
         assert np.isfinite(found[:, :32]).all() and np.isfinite(found[:, 64:]).all()
 
@@ -137,10 +135,9 @@ def test_bfloat16_is_within_its_rounding(normaliser: str) -> None:
     """Sums in bfloat16 would lose the small weights of a long history; results of another type would change the model's."""
     inputs = [given.astype(jnp.bfloat16) for given in random_inputs()]
     wide = [given.astype(jnp.float32) for given in inputs]
-    found = with_gradients(packed_attention, inputs, SEGMENTS, causal=True, normaliser=normaliser)
-    expected = with_gradients(
-        packed_attention_reference, wide, SEGMENTS, causal=True, normaliser=normaliser
-    )
+    how = How(True, normaliser)
+    found = with_gradients(packed_attention, inputs, SEGMENTS, how)
+    expected = with_gradients(packed_attention_reference, wide, SEGMENTS, how)
     assert {own.dtype for own in found} == {jnp.dtype(jnp.bfloat16)}
     assert_close([own.astype(jnp.float32) for own in found], expected, 2.0**-7)
 
@@ -155,9 +152,8 @@ def test_models_side_by_side_in_a_loop() -> None:
         def one(
             queries: jax.Array, keys: jax.Array, values: jax.Array, rate: jax.Array, seed: jax.Array
         ) -> jax.Array:
-            return attend(
-                queries, keys, values, jnp.asarray(SEGMENTS), causal=True, dropout=rate, seed=seed
-            )
+            how = How(True, dropout=SeededDropout(rate, seed))
+            return attend(queries, keys, values, jnp.asarray(SEGMENTS), how)
 
         def step(keys: jax.Array, round_: jax.Array) -> tuple[jax.Array, jax.Array]:
             def loss(keys: jax.Array) -> jax.Array:
@@ -177,20 +173,19 @@ def test_models_side_by_side_in_a_loop() -> None:
 
 def test_dropout_follows_its_seed_and_keeps_the_mean() -> None:
     """Every step would drop the same weights, or dropout at a rate of zero would drop some."""
-    inputs = random_inputs(3, (1, LENGTH, 1, 16))
+    inputs = *random_inputs(3, (1, LENGTH, 1, 16)), jnp.zeros((1, LENGTH), jnp.int32)
 
     @jax.jit
     def attended(rate: jax.Array, seed: jax.Array) -> jax.Array:
-        return packed_attention_reference(
-            *inputs, jnp.zeros((1, LENGTH), jnp.int32), causal=False, dropout=rate, seed=seed
-        )
+        how = How(False, dropout=SeededDropout(rate, seed))
+        return packed_attention_reference(*inputs, how)
 
     none = attended(jnp.float32(0), SEED)
     many = np.stack([attended(jnp.float32(0.5), jnp.uint32(seed)) for seed in range(400)])
     assert np.abs(many[0] - many[1]).max() > 0.1
     deviation = many.std(axis=0) / np.sqrt(len(many))
     assert np.abs(many.mean(axis=0) - none).max() < (5 * deviation + 1e-5).max()
-    plain = packed_attention_reference(*inputs, jnp.zeros((1, LENGTH), jnp.int32), causal=False)
+    plain = packed_attention_reference(*inputs, How(causal=False))
     np.testing.assert_allclose(none, plain, atol=1e-6 * float(jnp.abs(plain).max()))
 
 
@@ -205,12 +200,9 @@ def test_kernels_lower_for_a_gpu(
         queries: jax.Array, keys: jax.Array, values: jax.Array, segments: jax.Array, seed: jax.Array
     ) -> Any:
         def loss(*given: jax.Array) -> jax.Array:
-            options = {} if rate is None else {"dropout": jnp.float32(rate), "seed": seed}
-            return (
-                packed_attention(*given, segments, causal=causal, normaliser=normaliser, **options)
-                .astype(jnp.float32)
-                .sum()
-            )
+            dropout = None if rate is None else SeededDropout(jnp.float32(rate), seed)
+            attended = packed_attention(*given, segments, How(causal, normaliser, dropout))
+            return attended.astype(jnp.float32).sum()
 
         return jax.value_and_grad(loss, argnums=(0, 1, 2))(queries, keys, values)
 
@@ -225,12 +217,10 @@ def test_kernels_lower_for_a_gpu(
 
 
 def test_what_cannot_be_is_refused() -> None:
-    """A misspelt normaliser would be a sigmoid, mixed types fail deep in a kernel, and dropout without a seed drop nothing."""
+    """A misspelt normaliser would be a sigmoid, or mixed types fail deep in a kernel."""
     queries, keys, values = random_inputs(3)
     segments = jnp.asarray(SEGMENTS)
     with pytest.raises(ValueError, match="'softmin' is not one of softmax, sigmoid"):
-        packed_attention(queries, keys, values, segments, causal=True, normaliser="softmin")
+        packed_attention(queries, keys, values, segments, How(True, "softmin"))
     with pytest.raises(ValueError, match="differ in type: float32, bfloat16, float32"):
-        packed_attention(queries, keys.astype(jnp.bfloat16), values, segments, causal=True)
-    with pytest.raises(ValueError, match="needs a seed"):
-        packed_attention(queries, keys, values, segments, causal=True, dropout=jnp.float32(0.1))
+        packed_attention(queries, keys.astype(jnp.bfloat16), values, segments, How(True))

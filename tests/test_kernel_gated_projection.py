@@ -11,6 +11,7 @@ from jax.extend import core
 
 from benchmarks.kernels.gated_projection import (
     Tokens,
+    Weights,
     gated_projection,
     gated_projection_reference,
 )
@@ -52,7 +53,8 @@ def loss_of(
     """A loss whose gradient differs from token to token and needs the projection's value."""
 
     def loss(trained: Arrays) -> tuple[jax.Array, jax.Array]:
-        x = projection(Tokens(*frozen), *trained)
+        gates, *weights = trained
+        x = projection(Tokens(*frozen), gates, Weights(*weights))
         return (jnp.sin(x) * jnp.arange(1.0, 1 + x.size).reshape(x.shape) / x.size).sum(), x
 
     return loss
@@ -134,23 +136,15 @@ def test_agrees_with_the_holistic_encoder(dtype: str) -> None:
         width=20, features=8, hidden=(20,), row_norm=1.7, dtype=jnp.dtype(dtype)
     )
 
-    def from_encoder(tokens: Tokens, gates: jax.Array, *params: jax.Array) -> jax.Array:
-        module = encoder.bind(
-            {
-                "params": dict(
-                    zip(("own_kernel", "similar_kernel", "first_bias"), params, strict=True)
-                )
-            }
-        )
-        return combine(
-            module.project(*(table[tokens.ids] for table in tokens[:2])), gates, params[2]
-        )
+    def from_encoder(tokens: Tokens, gates: jax.Array, weights: Weights) -> jax.Array:
+        names = "own_kernel", "similar_kernel", "first_bias"
+        module = encoder.bind({"params": dict(zip(names, weights, strict=True))})
+        projected = module.project(*(table[tokens.ids] for table in tokens[:2]))
+        return combine(projected, gates, weights.bias)
 
-    def from_kernel(*arguments: Any) -> jax.Array:
-        *first, own, similar, bias = arguments
-        return gated_projection(
-            *first, *((encoder.row_norm * kernel).astype(dtype) for kernel in (own, similar)), bias
-        )
+    def from_kernel(tokens: Tokens, gates: jax.Array, weights: Weights) -> jax.Array:
+        kernels = ((encoder.row_norm * kernel).astype(dtype) for kernel in weights[:2])
+        return gated_projection(tokens, gates, Weights(*kernels, weights.bias))
 
     trained = (gates, own, similar, bias)
     expected = value_and_gradients(from_encoder, frozen, trained)
@@ -340,18 +334,19 @@ def test_only_rows_that_are_asked_for_are_read() -> None:
     assert_close(ours, value_and_gradients(gated_projection_reference, frozen, trained))
 
 
-@pytest.mark.parametrize(
-    "name", ["items_similar", "gates", "own_kernel", "similar_kernel", "dtype"]
-)
+@pytest.mark.parametrize("name", ["items_similar", "gates", "own", "similar", "dtype"])
 def test_arguments_that_do_not_fit_are_refused(name: str) -> None:
     """Would break if the kernel read past an array that is too small."""
-    (items, similar, ids), (gates, own, similar_kernel, bias) = inputs(37, 11, 20, 20)
-    given = {"gates": gates, "own_kernel": own, "similar_kernel": similar_kernel}
+    frozen, (gates, *kernels) = inputs(37, 11, 20, 20)
+    tokens, weights, message = Tokens(*frozen), Weights(*kernels), f"{name} has shape"
     if name == "dtype":
-        given["own_kernel"], message = own.astype(jnp.float16), "both float32 or both bfloat16"
+        weights = weights._replace(own=weights.own.astype(jnp.float16))
+        message = "both float32 or both bfloat16"
     elif name == "items_similar":
-        similar, message = similar[:-1], name
+        tokens = tokens._replace(items_similar=tokens.items_similar[:-1])
+    elif name == "gates":
+        gates = gates[:-1]
     else:
-        given[name], message = given[name][:-1], name
+        weights = weights._replace(**{name: getattr(weights, name)[:-1]})
     with pytest.raises(ValueError, match=message):
-        gated_projection(Tokens(items, similar, ids), bias=bias, **given)
+        gated_projection(tokens, gates, weights)

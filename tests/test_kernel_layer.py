@@ -8,7 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from grasp_jax.kernels.sasrec_layer import Layer, sasrec_layers, sasrec_layers_reference
+from grasp_jax.kernels.counter_bits import SeededDropout
+from grasp_jax.kernels.sasrec_layer import (
+    Layer,
+    LayersForm,
+    sasrec_layers,
+    sasrec_layers_reference,
+)
 from grasp_jax.kernels.sasrec_layer_kernels import Finish, Project
 from grasp_jax.models.backbones.sasrec import SASRec
 from tests.test_kernel_attention import SEGMENTS
@@ -41,13 +47,13 @@ def random_rows(seed: int) -> jax.Array:
     return jnp.asarray(rng.standard_normal((*SEGMENTS.shape, WIDTH)), jnp.float32)
 
 
-def with_gradients(layers: Layers, **options: Any) -> Any:
+def with_gradients(layers: Layers, *options: Any) -> Any:
     """States, and the gradients of the input and of every parameter."""
 
     @jax.jit
     def run(x: jax.Array, given: list[Layer], along: jax.Array) -> Any:
         out, pull_back = jax.vjp(
-            lambda x, given: layers(x, given, jnp.asarray(SEGMENTS), **options), x, given
+            lambda x, given: layers(x, given, jnp.asarray(SEGMENTS), *options), x, given
         )
         return out, pull_back(along)
 
@@ -59,11 +65,10 @@ def with_gradients(layers: Layers, **options: Any) -> Any:
 )
 def test_states_and_gradients(causal: bool, heads: int, rate: float | None) -> None:
     """A wrong mask, head, block or norm, dropout that differs between the passes, or a gradient of another parameter."""
-    options: dict[str, Any] = {"causal": causal, "num_heads": heads}
-    if rate is not None:
-        options |= {"dropout": jnp.float32(rate), "seed": SEED}
-    found = with_gradients(sasrec_layers, **options)
-    expected = with_gradients(sasrec_layers_reference, **options)
+    dropout = None if rate is None else SeededDropout(jnp.float32(rate), SEED)
+    options = LayersForm(heads, causal), dropout
+    found = with_gradients(sasrec_layers, *options)
+    expected = with_gradients(sasrec_layers_reference, *options)
     for (path, theirs), ours in zip(
         jax.tree_util.tree_leaves_with_path(expected), jax.tree.leaves(found), strict=True
     ):
@@ -107,14 +112,13 @@ def test_stands_in_for_the_models_layers(input_stage: bool) -> None:
 
 def test_dropout_keeps_the_mean_and_follows_its_seed() -> None:
     """Every step would drop the same units, one place would drop with another, or dropout would shrink what it keeps."""
-    segments, x = jnp.asarray(SEGMENTS), random_rows(6)
+    given = random_rows(6), LAYERS[:1], jnp.asarray(SEGMENTS), LayersForm(2, causal=True)
 
     @jax.jit
     def run(rate: jax.Array, seed: jax.Array) -> jax.Array:
-        given = {"num_heads": 2, "causal": True, "dropout": rate, "seed": seed}
-        return sasrec_layers_reference(x, LAYERS[:1], segments, **given)
+        return sasrec_layers_reference(*given, SeededDropout(rate, seed))
 
-    clean = sasrec_layers_reference(x, LAYERS[:1], segments, num_heads=2, causal=True)
+    clean = sasrec_layers_reference(*given)
     np.testing.assert_allclose(run(jnp.float32(0), SEED), clean, atol=1e-5)
     few = jnp.stack([run(jnp.float32(0.02), jnp.uint32(seed)) for seed in range(200)])
     assert jnp.abs(few[0] - few[1]).max() > 0.1
@@ -130,8 +134,7 @@ def test_models_side_by_side_in_a_loop() -> None:
 
     def run(layers: Layers) -> jax.Array:
         def one(x: jax.Array, given: list[Layer], rate: jax.Array, seed: jax.Array) -> jax.Array:
-            options = {"num_heads": 1, "causal": True, "dropout": rate, "seed": seed}
-            return layers(x, given, segments, **options)
+            return layers(x, given, segments, LayersForm(1, True), SeededDropout(rate, seed))
 
         def step(given: list[Layer], turn: jax.Array) -> tuple[list[Layer], jax.Array]:
             def loss(given: list[Layer]) -> jax.Array:
@@ -153,8 +156,8 @@ def test_lowers_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def gradients(x: jax.Array, layers: list[Layer], rate: jax.Array, seed: jax.Array) -> Any:
         def loss(x: jax.Array, layers: list[Layer]) -> jax.Array:
-            given = {"num_heads": 2, "causal": True, "dropout": rate, "seed": seed}
-            return sasrec_layers(x, layers, jnp.asarray(SEGMENTS), **given).sum()
+            given = LayersForm(2, causal=True), SeededDropout(rate, seed)
+            return sasrec_layers(x, layers, jnp.asarray(SEGMENTS), *given).sum()
 
         return jax.value_and_grad(loss, argnums=(0, 1))(x, layers)
 
@@ -165,9 +168,7 @@ def test_lowers_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_the_kernels_lack_is_refused() -> None:
-    """A width that Triton cannot multiply would fail within its compiler; dropout without a seed would drop the same units for ever."""
+    """A width that Triton cannot multiply would fail within its compiler."""
     x, segments = random_rows(4), jnp.asarray(SEGMENTS)
     with pytest.raises(ValueError, match="12 features in 1 heads"):
-        sasrec_layers(x[..., :12], LAYERS, segments, num_heads=1, causal=True)
-    with pytest.raises(ValueError, match="needs a seed"):
-        sasrec_layers(x, LAYERS, segments, num_heads=1, causal=True, dropout=jnp.float32(0.1))
+        sasrec_layers(x[..., :12], LAYERS, segments, LayersForm(1, causal=True))

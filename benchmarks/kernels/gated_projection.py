@@ -44,13 +44,21 @@ class Tokens(NamedTuple):
     ids: Any
 
 
-def gated_projection_reference(
-    tokens: Tokens,
-    gates: jax.Array,
-    own_kernel: jax.Array,
-    similar_kernel: jax.Array,
-    bias: jax.Array,
-) -> jax.Array:
+class Weights(NamedTuple):
+    """Parameters of the first layer, or their gradients; in a kernel, the refs of these arrays.
+
+    Attributes:
+      own, similar: [2, E, H] Wa and Wc, and Wb and Wd; both float32 or both bfloat16: the type of the matrix products, whose sums are
+        float32.
+      bias: [H], floating.
+    """
+
+    own: Any
+    similar: Any
+    bias: Any
+
+
+def gated_projection_reference(tokens: Tokens, gates: jax.Array, weights: Weights) -> jax.Array:
     """What `gated_projection` computes, with the gradients of autodiff; arguments and result are the same."""
 
     def rows(table: jax.Array) -> jax.Array:
@@ -58,32 +66,20 @@ def gated_projection_reference(
         taken: jax.Array = table.at[tokens.ids].get(
             mode="fill", fill_value=0, wrap_negative_indices=False
         )
-        return taken.astype(own_kernel.dtype)
+        return taken.astype(weights.own.dtype)
 
-    own = jnp.einsum(
-        "te,peh->pth", rows(tokens.items), own_kernel, preferred_element_type=jnp.float32
-    )
-    similar = jnp.einsum(
-        "te,peh->pth",
-        rows(tokens.items_similar),
-        similar_kernel,
-        preferred_element_type=jnp.float32,
+    own, similar = (
+        jnp.einsum("te,peh->pth", rows(table), kernel, preferred_element_type=jnp.float32)
+        for table, kernel in zip(tokens[:2], weights[:2], strict=True)
     )
     g1, g2, g3 = gates.astype(jnp.float32).T[:, :, None]
-    x: jax.Array = (
-        g1 * own[0] + g2 * similar[0] + g3 * (own[1] + similar[1]) + bias.astype(jnp.float32)
-    )
+    bias = weights.bias.astype(jnp.float32)
+    x: jax.Array = g1 * own[0] + g2 * similar[0] + g3 * (own[1] + similar[1]) + bias
     return x
 
 
 @jax.custom_vjp
-def gated_projection(
-    tokens: Tokens,
-    gates: jax.Array,
-    own_kernel: jax.Array,
-    similar_kernel: jax.Array,
-    bias: jax.Array,
-) -> jax.Array:
+def gated_projection(tokens: Tokens, gates: jax.Array, weights: Weights) -> jax.Array:
     """First-layer output of T tokens, straight from the tables.
 
     Source: Eq. 4-5 of the paper, factorised as in `models.encoders.holistic`. Tables are frozen: they get no gradient, as with
@@ -92,10 +88,8 @@ def gated_projection(
     Args:
       tokens: the tables and the rows that are read.
       gates: [T, 3], floating.
-      own_kernel: [2, E, H] Wa and Wc, float32 or bfloat16: the type of the matrix products, whose sums are float32. Products of float32
-        have the precision of `jax_default_matmul_precision`; if it is not set, a GPU rounds their operands to TF32, as XLA does.
-      similar_kernel: [2, E, H] Wb and Wd, of the same type.
-      bias: [H], floating.
+      weights: of the layer. Products of float32 have the precision of `jax_default_matmul_precision`; if it is not set, a GPU rounds
+        their operands to TF32, as XLA does.
 
     Returns:
       [T, H] float32. Gradients have the types of what they are gradients of.
@@ -103,12 +97,12 @@ def gated_projection(
     Raises:
       ValueError: shapes or types that do not fit.
     """
-    _check(tokens, gates, own_kernel, similar_kernel, bias)
-    num_tokens, hidden = tokens.ids.shape[0], own_kernel.shape[-1]
+    _check(tokens, gates, weights)
+    num_tokens, hidden = tokens.ids.shape[0], weights.own.shape[-1]
     columns = _block(hidden, TILE)
     blocks = (
         _filling(num_tokens, pl.cdiv(hidden, columns)),
-        _step_over_width(tokens.items, own_kernel),
+        _step_over_width(tokens.items, weights.own),
         columns,
     )
     launch = _launcher(
@@ -117,7 +111,7 @@ def gated_projection(
         grid=(pl.cdiv(num_tokens, blocks[0]), pl.cdiv(hidden, columns)),
         num_stages=2,
     )
-    x: jax.Array = launch(*tokens, gates, own_kernel, similar_kernel, bias)
+    x: jax.Array = launch(*tokens, gates, *weights)
     return x
 
 
@@ -125,18 +119,13 @@ def _forward(*arguments: Any) -> tuple[jax.Array, tuple[Any, ...]]:
     return gated_projection(*arguments), arguments
 
 
-def _backward(saved: tuple[Any, ...], gradient: jax.Array) -> tuple[jax.Array | None, ...]:
-    tokens, gates, own_kernel, similar_kernel, bias = saved
-    d_own, d_similar = _kernel_gradients(tokens, gates, gradient, own_kernel.dtype)
-    d_gates = _gate_gradients(tokens, own_kernel, similar_kernel, gradient)
+def _backward(saved: tuple[Any, ...], gradient: jax.Array) -> tuple[Any, ...]:
+    tokens, gates, weights = saved
+    d_own, d_similar = _kernel_gradients(tokens, gates, gradient, weights.own.dtype)
+    d_bias = gradient.sum(axis=0).astype(weights.bias.dtype)
+    d_gates = _gate_gradients(tokens, weights, gradient).astype(gates.dtype)
     # None for the tables is a symbolic zero: zeros would be arrays of their size.
-    return (
-        None,
-        d_gates.astype(gates.dtype),
-        d_own,
-        d_similar,
-        gradient.sum(axis=0).astype(bias.dtype),
-    )
+    return None, d_gates, Weights(d_own, d_similar, d_bias)
 
 
 gated_projection.defvjp(_forward, _backward)
@@ -163,24 +152,19 @@ def _kernel_gradients(
     return gradients
 
 
-def _gate_gradients(
-    tokens: Tokens,
-    own_kernel: jax.Array,
-    similar_kernel: jax.Array,
-    gradient: jax.Array,
-) -> jax.Array:
+def _gate_gradients(tokens: Tokens, weights: Weights, gradient: jax.Array) -> jax.Array:
     """dg1 = d . (i Wa) and so on, [T, 3] float32. Programs are those of the forward; each gives the share of its columns."""
     num_tokens, hidden = gradient.shape
     columns = _block(hidden, TILE)
     parts = pl.cdiv(hidden, columns)
-    blocks = _filling(num_tokens, parts), _step_over_width(tokens.items, own_kernel), columns
+    blocks = _filling(num_tokens, parts), _step_over_width(tokens.items, weights.own), columns
     launch = _launcher(
         functools.partial(_gate_gradient_program, blocks),
         jax.ShapeDtypeStruct((parts, 3, num_tokens), jnp.float32),
         grid=(pl.cdiv(num_tokens, blocks[0]), parts),
         num_stages=2,
     )
-    of_columns: jax.Array = launch(*tokens, own_kernel, similar_kernel, gradient)
+    of_columns: jax.Array = launch(*tokens, *weights, gradient)
     return of_columns.sum(axis=0).T
 
 
@@ -201,26 +185,20 @@ def _launcher(
 
 
 def _forward_program(blocks: tuple[int, int, int], *refs: Any) -> None:
-    gates, own_kernel, similar_kernel, bias, out = refs[3:]
+    tokens, gates, weights, out = Tokens(*refs[:3]), refs[3], Weights(*refs[4:7]), refs[7]
     places, columns = _own_range(0, blocks[0]), _own_range(1, blocks[2])
-    own, similar, both = _projections(
-        blocks, Tokens(*refs[:3]), own_kernel, similar_kernel, places, columns
-    )
+    own, similar, both = _projections(blocks, tokens, weights, places, columns)
     g1, g2, g3 = (_gate(gates, places, part) for part in range(3))
-    offset = triton.load(bias.at[columns], mask=columns < bias.shape[0], other=0).astype(
-        jnp.float32
-    )
+    inside = columns < weights.bias.shape[0]
+    offset = triton.load(weights.bias.at[columns], mask=inside, other=0).astype(jnp.float32)
     _store(out, places, columns, g1 * own + g2 * similar + g3 * both + offset[None, :])
 
 
 def _gate_gradient_program(blocks: tuple[int, int, int], *refs: Any) -> None:
-    own_kernel, similar_kernel, gradient, out = refs[3:]
+    tokens, weights, (gradient, out) = Tokens(*refs[:3]), Weights(*refs[3:6]), refs[6:]
     places, columns = _own_range(0, blocks[0]), _own_range(1, blocks[2])
     d = _load(gradient, places, columns)
-    projections = _projections(
-        blocks, Tokens(*refs[:3]), own_kernel, similar_kernel, places, columns
-    )
-    for part, x in enumerate(projections):
+    for part, x in enumerate(_projections(blocks, tokens, weights, places, columns)):
         triton.store(
             out.at[pl.program_id(1), part, places], (d * x).sum(axis=1), mask=places < out.shape[2]
         )
@@ -253,8 +231,7 @@ def _kernel_gradient_program(blocks: tuple[int, int, int], *refs: Any) -> None:
 def _projections(
     blocks: tuple[int, int, int],
     tokens: Tokens,
-    own_kernel: Any,
-    similar_kernel: Any,
+    weights: Weights,
     places: jax.Array,
     columns: jax.Array,
 ) -> Arrays:
@@ -263,9 +240,9 @@ def _projections(
     def step(k: jax.Array, sums: Arrays) -> Arrays:
         own, similar, both = sums
         width = k * blocks[1] + jnp.arange(blocks[1])
-        i, ibar = _rows(tokens, places, width, own_kernel.dtype)
-        wa, wc = (_load(own_kernel, width, columns, part) for part in range(2))
-        wb, wd = (_load(similar_kernel, width, columns, part) for part in range(2))
+        i, ibar = _rows(tokens, places, width, weights.own.dtype)
+        wa, wc = (_load(weights.own, width, columns, part) for part in range(2))
+        wb, wd = (_load(weights.similar, width, columns, part) for part in range(2))
         return (
             own + _product(i, wa),
             similar + _product(ibar, wb),
@@ -339,41 +316,25 @@ def _filling(size: int, others: int) -> int:
     return block
 
 
-def _step_over_width(items: jax.Array, own_kernel: jax.Array) -> int:
-    return _block(
-        items.shape[1], STEP_BYTES // max(items.dtype.itemsize, own_kernel.dtype.itemsize)
-    )
+def _step_over_width(items: jax.Array, kernel: jax.Array) -> int:
+    return _block(items.shape[1], STEP_BYTES // max(items.dtype.itemsize, kernel.dtype.itemsize))
 
 
-def _check(
-    tokens: Tokens,
-    gates: jax.Array,
-    own_kernel: jax.Array,
-    similar_kernel: jax.Array,
-    bias: jax.Array,
-) -> None:
-    (num_tokens,), width, hidden = tokens.ids.shape, tokens.items.shape[1], bias.shape[0]
-    expected = {
-        "items_similar": tokens.items.shape,
-        "gates": (num_tokens, 3),
-        "own_kernel": (2, width, hidden),
-    }
-    expected["similar_kernel"] = expected["own_kernel"]
-    given = {
-        "items_similar": tokens.items_similar,
-        "gates": gates,
-        "own_kernel": own_kernel,
-        "similar_kernel": similar_kernel,
-    }
-    for name, shape in expected.items():
-        if given[name].shape != shape:
-            raise ValueError(
-                f"{name} has shape {given[name].shape}; with ids, items and bias given, expected {shape}"
-            )
-    if (
-        own_kernel.dtype not in (jnp.float32, jnp.bfloat16)
-        or similar_kernel.dtype != own_kernel.dtype
+def _check(tokens: Tokens, gates: jax.Array, weights: Weights) -> None:
+    (num_tokens,), width, hidden = tokens.ids.shape, tokens.items.shape[1], weights.bias.shape[0]
+    kernels = (2, width, hidden)
+    for name, given, shape in (
+        ("items_similar", tokens.items_similar, tokens.items.shape),
+        ("gates", gates, (num_tokens, 3)),
+        ("own", weights.own, kernels),
+        ("similar", weights.similar, kernels),
     ):
+        if given.shape != shape:
+            raise ValueError(
+                f"{name} has shape {given.shape}; with ids, items and bias given, expected {shape}"
+            )
+    own, similar = (kernel.dtype for kernel in weights[:2])
+    if own not in (jnp.float32, jnp.bfloat16) or similar != own:
         raise ValueError(
-            f"kernels are {own_kernel.dtype} and {similar_kernel.dtype}; expected both float32 or both bfloat16"
+            f"own and similar are {own} and {similar}; expected both float32 or both bfloat16"
         )

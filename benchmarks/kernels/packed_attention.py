@@ -19,10 +19,24 @@ from jax.experimental import pallas as pl
 from benchmarks.kernels import packed_attention_kernels as kernels
 from grasp_jax.kernels import backend
 from grasp_jax.kernels.attention_blocks import BLOCK, Form, attention_mask
-from grasp_jax.kernels.counter_bits import hash_counters, keep_scale
+from grasp_jax.kernels.counter_bits import SeededDropout, as_words, hash_counters, keep_scale
 
 NORMALISERS = ("softmax", "sigmoid")
 NUM_WARPS, NUM_STAGES = 4, 2
+
+
+class How(NamedTuple):
+    """What attention computes.
+
+    Attributes:
+      causal: whether a position sees only itself and what is before it.
+      normaliser: "softmax" of q.k / sqrt(d) over the keys seen, or "sigmoid" of each, not normalised.
+      dropout: of weights, or None.
+    """
+
+    causal: bool
+    normaliser: str = "softmax"
+    dropout: SeededDropout | None = None
 
 
 class Intervals(NamedTuple):
@@ -62,44 +76,32 @@ def packed_attention(
     keys: jax.Array,
     values: jax.Array,
     segments: jax.Array,
-    *,
-    causal: bool,
-    normaliser: str = "softmax",
-    dropout: jax.Array | None = None,
-    seed: jax.Array | None = None,
+    how: How,
 ) -> jax.Array:
     """Attention within each segment, by kernels forward and backward.
 
     Args:
       queries, keys, values: [R, L, n, d] of n heads, all float32 or all bfloat16.
       segments: [R, L] int32; equal values side by side are one user, -1 is empty. An empty position sees itself alone.
-      causal: whether a position sees only itself and what is before it.
-      normaliser: "softmax" of q.k / sqrt(d) over the keys seen, or "sigmoid" of each, not normalised.
-      dropout: rate at which weights are dropped, a scalar (others are divided by 1 - rate), or None. It has no gradient.
-      seed: scalar of the dropout, uint32; draw a new one for each call of a step.
+      how: what is computed.
 
     Returns:
       [R, L, n, d] in the type of the inputs; sums are float32.
 
     Raises:
-      ValueError: an unknown normaliser, types that differ, or dropout without a seed.
+      ValueError: an unknown normaliser, or types that differ.
     """
-    _check(queries, keys, values, normaliser, dropout, seed)
+    _check(queries, keys, values, how)
     length, width = queries.shape[1], queries.shape[3]
     long, wide = -(-length // BLOCK) * BLOCK, max(16, pl.next_power_of_2(width))
     queries, keys, values = (
         jnp.pad(given, ((0, 0), (0, long - length), (0, 0), (0, wide - width)))
         for given in (queries, keys, values)
     )
-    intervals = visible(jnp.pad(segments, ((0, 0), (0, long - length)), constant_values=-1), causal)
-    form = Form(normaliser, dropout is not None, width**-0.5)
-    rate = jnp.zeros(1) if dropout is None else jnp.asarray(dropout, jnp.float32).reshape(1)
-    word = (
-        jnp.zeros(1, jnp.uint32)
-        if seed is None
-        else jnp.asarray(seed).astype(jnp.uint32).reshape(1)
-    )
-    return _attend(form, Given(queries, keys, values, intervals, word, rate))[:, :length, :, :width]
+    padded = jnp.pad(segments, ((0, 0), (0, long - length)), constant_values=-1)
+    given = Given(queries, keys, values, visible(padded, how.causal), *as_words(how.dropout))
+    form = Form(how.normaliser, how.dropout is not None, width**-0.5)
+    return _attend(form, given)[:, :length, :, :width]
 
 
 def packed_attention_reference(
@@ -107,25 +109,21 @@ def packed_attention_reference(
     keys: jax.Array,
     values: jax.Array,
     segments: jax.Array,
-    *,
-    causal: bool,
-    normaliser: str = "softmax",
-    dropout: jax.Array | None = None,
-    seed: jax.Array | None = None,
+    how: How,
 ) -> jax.Array:
     """What `packed_attention` computes, with all weights [R, n, L, L] written out."""
-    _check(queries, keys, values, normaliser, dropout, seed)
+    _check(queries, keys, values, how)
     rows, length, heads, width = queries.shape
-    allowed = attention_mask(segments, causal)[:, None]
+    allowed = attention_mask(segments, how.causal)[:, None]
     scores = (
         jnp.einsum("rqnd,rknd->rnqk", queries, keys, preferred_element_type=jnp.float32)
         * width**-0.5
     )
-    if normaliser == "softmax":
+    if how.normaliser == "softmax":
         weights = jax.nn.softmax(jnp.where(allowed, scores, -jnp.inf), axis=-1)
     else:
         weights = jnp.where(allowed, jax.nn.sigmoid(scores), 0.0)
-    if dropout is not None and seed is not None:
+    if how.dropout is not None:
         row, head, query, key = (
             jnp.arange(size).reshape(shape)
             for size, shape in (
@@ -135,9 +133,9 @@ def packed_attention_reference(
                 (length, (1, -1)),
             )
         )
-        weights *= keep_scale(
-            hash_counters(seed, row, head, query, key), jax.lax.stop_gradient(dropout)
-        )
+        rate, seed = how.dropout
+        bits = hash_counters(seed, row, head, query, key)
+        weights *= keep_scale(bits, jax.lax.stop_gradient(rate))
     return jnp.einsum("rnqk,rknd->rqnd", weights.astype(values.dtype), values)
 
 
@@ -157,22 +155,13 @@ def visible(segments: jax.Array, causal: bool) -> Intervals:
     )
 
 
-def _check(
-    queries: jax.Array,
-    keys: jax.Array,
-    values: jax.Array,
-    normaliser: str,
-    dropout: jax.Array | None,
-    seed: jax.Array | None,
-) -> None:
-    if normaliser not in NORMALISERS:
-        raise ValueError(f"normaliser {normaliser!r} is not one of {', '.join(NORMALISERS)}")
+def _check(queries: jax.Array, keys: jax.Array, values: jax.Array, how: How) -> None:
+    if how.normaliser not in NORMALISERS:
+        raise ValueError(f"normaliser {how.normaliser!r} is not one of {', '.join(NORMALISERS)}")
     if not queries.dtype == keys.dtype == values.dtype:
         raise ValueError(
             f"queries, keys and values differ in type: {queries.dtype}, {keys.dtype}, {values.dtype}"
         )
-    if dropout is not None and seed is None:
-        raise ValueError("dropout needs a seed")
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))

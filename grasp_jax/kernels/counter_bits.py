@@ -4,6 +4,8 @@ A kernel that drops weights must draw the same bits in its backward pass, and it
 nothing but (seed, place) do that, and nothing of the weights' size is stored.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +14,26 @@ _START = np.uint32(
     0x243F6A88
 )  # digits of pi: from zero, counters that are all zero would hash to zero
 _GOLDEN = np.uint32(0x9E3779B9)  # 2^32 over the golden ratio: odd, so no two counters fall together
+
+
+class SeededDropout(NamedTuple):
+    """Dropout whose bits depend on a seed.
+
+    Attributes:
+      rate: [] float32, of what drops out; the rest is divided by 1 - rate. It has no gradient.
+      seed: [] uint32; draw a new one for each step.
+    """
+
+    rate: jax.Array
+    seed: jax.Array
+
+
+def as_words(dropout: SeededDropout | None) -> tuple[jax.Array, jax.Array]:
+    """Seed, [1] uint32, and rate, [1] float32, as kernels read them; zeros where nothing drops out."""
+    if dropout is None:
+        return jnp.zeros(1, jnp.uint32), jnp.zeros(1)
+    rate = jnp.asarray(dropout.rate, jnp.float32)
+    return jnp.asarray(dropout.seed).astype(jnp.uint32).reshape(1), rate.reshape(1)
 
 
 def mix(bits: jax.Array) -> jax.Array:

@@ -8,7 +8,7 @@ leave a kernel as a term for each block, which XLA adds up.
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ from jax.experimental import pallas as pl
 from grasp_jax.kernels import backend
 from grasp_jax.kernels import sasrec_layer_kernels as kernels
 from grasp_jax.kernels.attention_blocks import BLOCK, attention_mask
+from grasp_jax.kernels.counter_bits import SeededDropout, as_words
 from grasp_jax.kernels.sasrec_layer_kernels import MATRICES, VECTORS, Finish, LayerForm, Project
 
 NUM_WARPS, NUM_STAGES = 4, 2
@@ -24,6 +25,20 @@ NUM_WARPS, NUM_STAGES = 4, 2
 WIDTHS = (16, 32, 64)
 
 Layer = tuple[Project, Finish]
+
+
+class LayersForm(NamedTuple):
+    """What all layers share, fixed when they are traced.
+
+    Attributes:
+      heads: n.
+      causal: whether a position sees only itself and what is before it.
+      drops_input: whether the input of the first layer drops out too.
+    """
+
+    heads: int
+    causal: bool
+    drops_input: bool = True
 
 
 def fits(features: int, num_heads: int) -> bool:
@@ -35,12 +50,8 @@ def sasrec_layers(
     x: jax.Array,
     layers: Sequence[Layer],
     segments: jax.Array,
-    *,
-    num_heads: int,
-    causal: bool,
-    dropout: jax.Array | None = None,
-    seed: jax.Array | None = None,
-    drop_input: bool = True,
+    form: LayersForm,
+    dropout: SeededDropout | None = None,
 ) -> jax.Array:
     """The published layers of SASRec one after the other and the norm that follows them, by kernels forward and backward.
 
@@ -48,45 +59,34 @@ def sasrec_layers(
       x: [R, L, D] float32, D one of `WIDTHS`.
       layers: parameters of each; of the norm that follows all, those in the last.
       segments: [R, L] int32; equal values side by side are one user, -1 is empty. An empty position sees itself alone.
-      num_heads: of each layer.
-      causal: whether a position sees only itself and what is before it.
-      dropout: [] float32, the rate at which attention weights, hidden units and outputs drop out, or None. It has no gradient.
-      seed: [] uint32 of the dropout; draw a new one for each step.
-      drop_input: whether x drops out too.
+      form: what all layers share.
+      dropout: of attention weights, hidden units and outputs, or None.
 
     Returns:
       [R, L, D] float32.
 
     Raises:
-      ValueError: D is not in `WIDTHS`, the number of heads does not divide it, or dropout has no seed.
+      ValueError: D is not in `WIDTHS`, or the number of heads does not divide it.
     """
-    _check(x, num_heads, dropout, seed)
-    forms = _forms(len(layers), num_heads, causal, dropout is not None, drop_input)
-    rate = jnp.zeros(1) if dropout is None else jnp.asarray(dropout, jnp.float32).reshape(1)
-    word = jnp.zeros(1, jnp.uint32) if seed is None else seed.astype(jnp.uint32).reshape(1)
+    _check(x, form)
     parameters = jnp.stack([kernels.pack(half) for layer in layers for half in layer])
-    return _layers(forms, x, parameters, segments, word, rate)
+    forms = _forms(form, len(layers), dropout is not None)
+    return _layers(forms, x, parameters, segments, *as_words(dropout))
 
 
 def sasrec_layers_reference(
     x: jax.Array,
     layers: Sequence[Layer],
     segments: jax.Array,
-    *,
-    num_heads: int,
-    causal: bool,
-    dropout: jax.Array | None = None,
-    seed: jax.Array | None = None,
-    drop_input: bool = True,
+    form: LayersForm,
+    dropout: SeededDropout | None = None,
 ) -> jax.Array:
     """What `sasrec_layers` computes, with all weights [R, n, L, L] written out, and the same bits of dropout."""
-    _check(x, num_heads, dropout, seed)
+    _check(x, form)
     rows, length, width = x.shape
-    allowed = attention_mask(segments, causal)[:, None]
-    places = jnp.arange(length)
-    rate = jnp.float32(0) if dropout is None else jax.lax.stop_gradient(dropout)
-    word = jnp.uint32(0) if seed is None else seed
-    forms = _forms(len(layers), num_heads, causal, dropout is not None, drop_input)
+    allowed = attention_mask(segments, form.causal)[:, None]
+    places, num_heads = jnp.arange(length), form.heads
+    word, rate = (jax.lax.stop_gradient(own[0]) for own in as_words(dropout))
 
     def of_row(
         form: LayerForm, layer: Layer, x: jax.Array, allowed: jax.Array, row: jax.Array
@@ -103,28 +103,25 @@ def sasrec_layers_reference(
         )
         return kernels.finish(form, normalised, attended.reshape(x.shape), layer[1], keep)
 
-    for form, layer in zip(forms, layers, strict=True):
-        x = jax.vmap(functools.partial(of_row, form, layer))(x, allowed, jnp.arange(rows))
+    for own, layer in zip(_forms(form, len(layers), dropout is not None), layers, strict=True):
+        x = jax.vmap(functools.partial(of_row, own, layer))(x, allowed, jnp.arange(rows))
     return x
 
 
-def _check(x: jax.Array, num_heads: int, dropout: jax.Array | None, seed: jax.Array | None) -> None:
-    if not fits(x.shape[2], num_heads):
-        raise ValueError(f"{x.shape[2]} features in {num_heads} heads; expected one of {WIDTHS}")
-    if dropout is not None and seed is None:
-        raise ValueError("dropout needs a seed")
+def _check(x: jax.Array, form: LayersForm) -> None:
+    if not fits(x.shape[2], form.heads):
+        raise ValueError(f"{x.shape[2]} features in {form.heads} heads; expected one of {WIDTHS}")
 
 
-def _forms(
-    layers: int, heads: int, causal: bool, drops: bool, drop_input: bool
-) -> tuple[LayerForm, ...]:
+def _forms(form: LayersForm, layers: int, drops: bool) -> tuple[LayerForm, ...]:
+    """Of each of a number of layers."""
     return tuple(
         LayerForm(
             number,
-            heads,
-            causal,
+            form.heads,
+            form.causal,
             drops,
-            drop_input and number == 0,
+            form.drops_input and number == 0,
             last=number == layers - 1,
         )
         for number in range(layers)

@@ -13,7 +13,8 @@ from jax.nn.initializers import Initializer
 
 from grasp_jax.config import ModelConfig
 from grasp_jax.kernels.attention_blocks import attention_mask
-from grasp_jax.kernels.sasrec_layer import Layer, fits, sasrec_layers
+from grasp_jax.kernels.counter_bits import SeededDropout
+from grasp_jax.kernels.sasrec_layer import Layer, LayersForm, fits, sasrec_layers
 from grasp_jax.kernels.sasrec_layer_kernels import Finish, Project
 from grasp_jax.models.backbones.base import Backbone
 from grasp_jax.models.dropout import Dropout
@@ -257,17 +258,11 @@ class SASRec(Backbone):
         params = self.variables["params"]
         last = params[f"LayerNorm_{2 * self.num_layers}"]
         layers = [_layer_of(params, number, last) for number in range(self.num_layers)]
-        seed = None if dropout is None else jax.random.bits(self.make_rng("dropout"))
-        return sasrec_layers(
-            x,
-            layers,
-            segments,
-            num_heads=self.num_heads,
-            causal=self.causal,
-            dropout=dropout,
-            seed=seed,
-            drop_input=self.input_stage,
-        )
+        form = LayersForm(self.num_heads, self.causal, self.input_stage)
+        if dropout is None:
+            return sasrec_layers(x, layers, segments, form)
+        seeded = SeededDropout(dropout, jax.random.bits(self.make_rng("dropout")))
+        return sasrec_layers(x, layers, segments, form, seeded)
 
     def _published(
         self,
