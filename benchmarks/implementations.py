@@ -17,6 +17,7 @@ from benchmarks.plain_jax import PlainJaxStep, plain_parameters
 from benchmarks.timing import only_compiles
 from benchmarks.workload import (
     DROPOUT,
+    QUICK,
     SHAPES,
     Sizes,
     config_of,
@@ -60,13 +61,14 @@ LAYERS: dict[str, Any] = {"kernels": "backbone"}
 ROUNDED: dict[str, Any] = {"model.dtype": "bfloat16"}
 # XLA's default is said to run the kernels of a graph one after another even if none waits for another.
 CONCURRENT: dict[str, Any] = {"xla_gpu_command_buffer_scheduling_mode": "CONCURRENT"}
+MANY = "16 models at once"
 FORMS = {
     "kernels=backbone": Form(LAYERS, {}),
     "concurrent graphs": Form({}, CONCURRENT),
     "bfloat16": Form(ROUNDED, {}),
     "kernels=backbone, bfloat16": Form({**LAYERS, **ROUNDED}, {}),
     "kernels=backbone, bfloat16, concurrent graphs": Form({**LAYERS, **ROUNDED}, CONCURRENT),
-    "16 models at once": Form({"train.seeds": tuple(range(16))}, {}),
+    MANY: Form({"train.seeds": tuple(range(16))}, {}),
 }
 
 
@@ -258,6 +260,7 @@ def sizes_of(given: argparse.Namespace) -> Sizes:
         max_length=given.max_length,
         features=given.features,
         hidden=int(hidden) if hidden.isdigit() else given.features,
+        layers=QUICK.layers if given.quick else shape.layers,
     )
 
 

@@ -41,7 +41,7 @@ class PaddedBatch(NamedTuple):
 
 
 class Sizes(NamedTuple):
-    """B users a step, E, L, D, the width H of the MLP's hidden layer, and the type of the frozen tables."""
+    """B users a step, E, L, D, the width H of the MLP's hidden layer, the type of the frozen tables, and the backbone's layers."""
 
     batch_size: int = 128
     width: int = 1536
@@ -49,6 +49,7 @@ class Sizes(NamedTuple):
     features: int = 64
     hidden: int = 256
     table_dtype: str = "float32"
+    layers: int = 2
 
     @property
     def bytes_per_row(self) -> int:
@@ -57,7 +58,7 @@ class Sizes(NamedTuple):
 
 
 SHAPES = {"beauty": Sizes(), "industry": Sizes(width=4096, table_dtype="bfloat16")}
-QUICK = Sizes(batch_size=16, width=64, max_length=20, features=16, hidden=32)
+QUICK = Sizes(batch_size=16, width=64, max_length=20, features=16, hidden=32, layers=1)
 
 
 def config_of(sizes: Sizes) -> Config:
@@ -67,6 +68,7 @@ def config_of(sizes: Sizes) -> Config:
             "data.max_length": sizes.max_length,
             "model.features": sizes.features,
             "model.mlp": sizes.hidden,
+            "model.num_layers": sizes.layers,
             "model.row_norm": float(
                 np.sqrt(sizes.width)
             ),  # scores are of order one from the start, so that a parity check can fail
