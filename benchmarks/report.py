@@ -12,6 +12,7 @@ from typing import Any
 
 from benchmarks.record import NOISE, RESULTS, run
 from benchmarks.sections import (
+    aims,
     growth,
     kernels,
     meaning,
@@ -62,8 +63,10 @@ READ_ON = """## What to expect of your own data
 
 ## Read on
 
-* [All tables](performance-tables.md): the parts of a step, the longest operations, evaluation, memory, neighbours, kernels, scaling.
-* [Kernels](kernels.md): which GPU kernels are the default, and why.
+* [All tables](performance-tables.md): the parts of a step, the longest operations, evaluation, memory, neighbours, kernels, scaling, and
+  [aims on a GPU](performance-tables.md#aims-on-a-gpu) with what was measured.
+* [Kernels](kernels.md): which GPU kernels are the default, and why; [how many kernels a step should
+  launch](kernels.md#how-many-kernels-a-step-should-launch), and how many it does.
 * [Serving](serving.md), [representations](representations.md): requests per second and users per second.
 
 ## Measure on your own machine
@@ -137,6 +140,8 @@ def page(results: pathlib.Path | None = None) -> str:
     operations: list[str] = []
     for device, sections in SECTIONS.items():
         parts.append(f"## On a {device.upper()}\n")
+        if device == "gpu" and (table := aims.aims(kept(aims.NEEDED, results))):
+            parts.append(markdown(table))
         for name, record in kept(sections, results).items():
             section = sections[name](record)
             for table in section if isinstance(section, list) else [section]:

@@ -120,3 +120,22 @@ def test_recorded_step_is_within_its_bound(name: str) -> None:
 def test_step_launches_at_most_so_many_kernels(name: str) -> None:
     """A change of the step that adds launches makes every step on a GPU longer, and no test on a CPU would see it."""
     assert count_model(Workload(), name)["kernels"] <= AT_MOST[name]
+
+
+def test_aim_is_compared_with_the_count_of_its_form() -> None:
+    """A step would count as one of few kernels because of another model's, or of a form that is not the default."""
+    rows = [
+        {"model": "grasp-sasrec", "kernels": 61},
+        {"model": "grasp-sasrec-backbone", "kernels": 60},
+        {"model": "plain-sasrec", "kernels": 46},
+        {"model": "plain-sasrec-backbone", "kernels": 47},
+        {"model": "grasp-gru4rec", "kernels": 59},
+        {"model": "plain-gru4rec", "kernels": 58},
+    ]
+    shown = {row[0]: row[1:] for row in launches.aims({"models": rows}).rows}
+    assert shown == {
+        "GRASP on SASRec": ["60", "61 (not reached)", "60 (reached)"],
+        "SASRec without text": ["45", "46 (not reached)", "47 (not reached)"],
+        "GRASP on GRU4Rec": ["60", "59 (reached)", "59 (reached)"],
+        "GRU4Rec without text": ["60", "58 (reached)", "58 (reached)"],
+    }

@@ -1,12 +1,15 @@
 """The pages of performance: their tables and sentences are those of the records."""
 
+import dataclasses
 import json
 import pathlib
 
 import pytest
 
-from benchmarks import report
-from benchmarks.sections import kernel_meaning, meaning
+from benchmarks import project, report
+from benchmarks.implementations import FORMS
+from benchmarks.limits import Limits
+from benchmarks.sections import aims, kernel_meaning, meaning
 from grasp_jax.report.formats import markdown
 
 
@@ -70,3 +73,64 @@ def test_ratio_of_the_first_screen_is_rival_over_ours() -> None:
     assert names[0].startswith("grasp_jax") and shown.ours.startswith(f"{1e3 * ours:.3g}")
     record["steps"].insert(1, {**record["steps"][0], "seconds_per_step": 1e-9})
     assert report.overview.step(record).ratio == shown.ratio
+
+
+def test_aims_on_a_gpu_are_compared_with_what_was_measured() -> None:
+    """A form would be compared with another run, a change have the wrong sign, or an aim count as reached that is not."""
+    seconds = {
+        "grasp_jax (packed, factorised)": 5e-4,
+        "grasp_jax (kernels=backbone)": 2e-4,
+        "grasp_jax (bfloat16)": 4.8e-4,
+        "grasp_jax (16 models at once)": 9e-4,
+        "packed PyTorch (torch.compile)": 6e-4,
+        "packed PyTorch (torch.compile, CUDA graphs)": 3e-4,
+        "plain JAX (padded, jitted)": 1e-5,
+    }
+    rows = [{"name": name, "seconds_per_step": own} for name, own in seconds.items()]
+    machine = {"device": "an H100", "commit": "abcdefghi"}
+    shown = aims.aims({"step-gpu-256": {"steps": rows, "machine": machine}})
+    assert shown is not None and "an H100 (commit abcdefg)" in shown.note
+    assert "2 are reached, 3 are not, and 10 are not measured" in shown.note
+    beauty = {row[0].removeprefix("Beauty: "): row[2:] for row in shown.rows if "Beauty" in row[0]}
+    assert beauty == {
+        "a step, our fastest form": ["0.200 ms", "no"],
+        "products in bfloat16": ["-20 us", "no"],
+        "fused layers, `kernels=backbone`": ["-300 us", "yes"],
+        "independent kernels side by side": ["-", "not measured"],
+        "16 models at once, over one": ["1.8", "yes"],
+        "the fastest packed PyTorch, over our fastest form": ["1.5", "no"],
+        "a step of SASRec without text": ["-", "not measured"],
+    }
+    assert all(row[3] == "not measured" for row in shown.rows if "Beauty" not in row[0])
+    assert aims.aims({}) is None
+
+
+def test_aims_are_of_forms_that_are_timed() -> None:
+    """A form with a new name would stay unmeasured on the page for ever."""
+    rows = [{"name": f"grasp_jax ({form})", "seconds_per_step": 1.0} for form in FORMS]
+    record = {"steps": [{"name": "grasp_jax", "seconds_per_step": 1.0}, *rows]}
+    for aim in aims.AIMS:
+        if aim.record in aims.STEPS.values() and aim.measure is not aims.over_packed:
+            assert aim.measure(record) is not None, aim.what
+    assert set(aims.NEEDED) <= {name for own in report.SECTIONS.values() for name in own}
+
+
+def test_page_says_why_an_aim_of_the_step_is_missed() -> None:
+    """A reader would take a tie with a good rival for the best that can be, or the reason would stand there after the aim is reached."""
+    step, profile = (
+        json.loads((report.RESULTS / f"{name}.json").read_text())
+        for name in ("step-cpu-256", "profile-cpu")
+    )
+    found = report.overview.step(step)
+    said = report.overview.why_not_twice(found, profile)
+    least = project.least_seconds(
+        profile["models"][0]["project"], Limits(**profile["limits"]), "float32"
+    )
+    share = least / profile["models"][0]["seconds_per_step"]
+    assert (
+        f"{100 * share:.0f} % of our step" in said
+        and f"only {found.ratio / share:.2g} times" in said
+    )
+    assert report.overview.why_not_twice(dataclasses.replace(found, ratio=2.0), profile) == ""
+    profile["models"][0]["seconds_per_step"] *= 10  # then nothing speaks against the aim
+    assert report.overview.why_not_twice(found, profile) == ""

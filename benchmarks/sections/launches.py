@@ -1,4 +1,4 @@
-"""Writes the table of docs/kernels.md with the number of kernels that a step launches: python -m benchmarks.sections.launches."""
+"""Writes the tables of docs/kernels.md with the number of kernels that a step launches: python -m benchmarks.sections.launches."""
 
 import json
 import pathlib
@@ -13,6 +13,12 @@ from grasp_jax.report.formats import markdown
 from grasp_jax.report.tables import Table
 
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "kernels.md"
+AIMS = {  # model -> its name, and how many kernels its step should launch at most
+    "grasp-sasrec": ("GRASP on SASRec", 60),
+    "plain-sasrec": ("SASRec without text", 45),
+    "grasp-gru4rec": ("GRASP on GRU4Rec", 60),
+    "plain-gru4rec": ("GRU4Rec without text", 60),
+}
 BEGIN, END = "<!-- counts: begin -->\n", "<!-- counts: end -->\n"
 
 
@@ -48,14 +54,36 @@ def launches(record: dict[str, Any]) -> Table:
     )
 
 
+def aims(record: dict[str, Any]) -> Table:
+    """How many kernels a step should launch, and how many it does."""
+    kernels = {row["model"]: row["kernels"] for row in record["models"]}
+    body = [
+        [
+            name,
+            str(most),
+            _counted(kernels[model], most),
+            _counted(kernels.get(f"{model}-backbone", kernels[model]), most),
+        ]
+        for model, (name, most) in AIMS.items()
+    ]
+    header = ["a step of", "aim, at most", "by default", "with `kernels=backbone`"]
+    note = "From the table above. GRU4Rec uses its kernel by default."
+    return Table("aims", "How many kernels a step should launch", header, body, note)
+
+
+def _counted(kernels: int, most: int) -> str:
+    return f"{kernels} ({'reached' if kernels <= most else 'not reached'})"
+
+
 def page(text: str, record: dict[str, Any]) -> str:
-    """A page with the table between its two marks."""
+    """A page with the tables between its two marks."""
     before, rest = text.split(BEGIN)
-    return before + BEGIN + markdown(launches(record)) + END + rest.split(END)[1]
+    tables = f"{markdown(launches(record))}\n{markdown(aims(record))}"
+    return before + BEGIN + tables + END + rest.split(END)[1]
 
 
 def write() -> None:
-    """Writes the table into the page."""
+    """Writes the tables into the page."""
     record = json.loads(RECORD.read_text())
     write_text(PAGE, page(PAGE.read_text(encoding="utf-8"), record))
 
