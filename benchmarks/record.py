@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import pathlib
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -89,7 +90,11 @@ def place(given: argparse.Namespace, name: str) -> pathlib.Path | None:
 
 
 def run(main: Callable[[], None]) -> None:
-    """A benchmark's entry point: a `UserError` becomes one line and exit status 2."""
+    """A benchmark's entry point: a `UserError` becomes one line and exit status 2, and SIGTERM ends it as an exception does, because a
+    temporary folder would stay otherwise; that of `retrieval` has gigabytes.
+    """
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         main()
     except UserError as error:

@@ -27,7 +27,7 @@ from grasp_jax.cores import cores
 from grasp_jax.errors import UserError
 
 OK = "ok"
-WITH_QUICK = ("--shape=", "--forms=", "--rivals=")  # arguments that --quick keeps
+WITH_QUICK = ("--shape=", "--forms=", "--models=", "--rivals=")  # arguments that --quick keeps
 
 
 class Benchmark(NamedTuple):

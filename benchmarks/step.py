@@ -145,11 +145,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"written to {path}")
     if given.quick:
         print(record.NOISE)
+    noise = " (noise)" if given.quick else ""
     share = least["seconds"] / figures[0]["seconds_per_step"]
-    print(f"projection of the texts at the device's limit: {share:.0%} of our step")
+    print(f"projection of the texts at the device's limit: {share:.0%} of our step{noise}")
     print(
         f"speed-up over the best packed rival: {_times(over_packed)}{f' ({best})' if best else ''}, over padded pytorch: "
-        f"{_times(over_torch)}, over padded plain jax: {_times(over_jax)}{' (noise)' if given.quick else ''}"
+        f"{_times(over_torch)}, over padded plain jax: {_times(over_jax)}{noise}"
     )
 
 

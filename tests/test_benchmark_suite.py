@@ -19,7 +19,7 @@ def test_a_failing_benchmark_does_not_stop_the_others(
     suites: dict[str, dict[str, run.Benchmark]] = {"gpu": {}}
     suites["cpu"] = {
         "first": run.Benchmark("broken"),
-        "second": run.Benchmark("kept", ("--models=all",)),
+        "second": run.Benchmark("kept", ("--full-users=9",)),
         "long": run.Benchmark("kept", ("long",), only_named=True),
     }
     assert run.main([], suites) == 1
@@ -27,7 +27,7 @@ def test_a_failing_benchmark_does_not_stop_the_others(
     lines = said.out.splitlines()
     assert (
         lines[0].startswith("benchmark first: failed with status 3, ")
-        and lines[1] == "ran --models=all"
+        and lines[1] == "ran --full-users=9"
     )
     assert (
         lines[2].startswith("benchmark second: ok, ")
@@ -40,7 +40,7 @@ def test_a_failing_benchmark_does_not_stop_the_others(
         and "ran --quick\n" in capfd.readouterr().out
     )
     assert run.main(["--only=second", f"--out={tmp_path}"], suites) == 0
-    assert f"ran --models=all --out={tmp_path}\n" in capfd.readouterr().out
+    assert f"ran --full-users=9 --out={tmp_path}\n" in capfd.readouterr().out
     with pytest.raises(SystemExit) as refused:
         run.main(["--only=second,third"], suites)
     assert (

@@ -115,6 +115,7 @@ def test_the_most_telling_benchmarks_come_first() -> None:
     assert "--shape=industry" in GPU["step_industry"].arguments
     named = run.command(GPU["step_industry"], run.Options(quick=True))
     assert {"--quick", "--shape=industry", "--forms=all", "--rivals=installed"} < set(named)
+    assert set(GPU["profile"].arguments) < set(run.command(GPU["profile"], run.Options(quick=True)))
 
 
 KEEPS = """
@@ -192,6 +193,24 @@ child.wait()
     assert process.returncode == -signal.SIGTERM
     assert in_time.status_of([sys.executable, "-c", "import time; time.sleep(600)"], 0.1) is None
     assert in_time.status_of([sys.executable, "-c", "raise SystemExit(3)"], 60) == 3
+
+
+def test_a_benchmark_that_is_ended_leaves_no_temporary_folder(tmp_path: pathlib.Path) -> None:
+    """The gigabytes of a table would stay on the disk each time that the time is over."""
+    program = f"""
+import pathlib, subprocess, sys, tempfile
+from benchmarks import record
+def main():
+    with tempfile.TemporaryDirectory(dir={str(tmp_path)!r}) as folder:
+        pathlib.Path(folder, "table").touch()
+        subprocess.run([sys.executable, "-c", "import time; time.sleep(600)"])
+record.run(main)
+"""
+    process = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, process_group=0)
+    _wait_for(lambda: any(tmp_path.glob("*/table")))
+    in_time.end_group(process)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("in_a_thread", [True, False])
@@ -278,6 +297,9 @@ def test_page_of_a_run_on_a_gpu(tmp_path: pathlib.Path) -> None:
     )
     assert "on a GPU" in first and "one epoch of SASRec" not in first
     assert "noise" not in first + page
+    assert f"from `{tmp_path}`" in page and f"`{tmp_path}/step-gpu-256.json`" in first
+    assert report.OURS not in page  # where none of these records is
+    assert f"replaces the record in `{report.OURS}`" in first
     assert "profile-cpu.json" not in first  # what a CPU's products say of a GPU's step
     for said in (
         "Programs that pack their rows",

@@ -1,4 +1,4 @@
-"""What a step on a GPU should reach, as predicted by counting bytes, operations and kernels, and what a run has measured."""
+"""What a GPU should reach, as predicted by counting bytes, operations and kernels, and what a run has measured."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -178,8 +178,8 @@ def aims(records: Mapping[str, Record]) -> Table | None:
     )
     answers = [row[-1] for row in body]
     note = (
-        "Aims and predictions come from counts of bytes, operations and kernels, before anything was timed. A form is compared with the "
-        f"default in the same run. Measured on {', '.join(where)}. Of {len(AIMS)} aims, {answers.count(YES)} are reached, "
+        "Aims and predictions are computed from the number of bytes, operations and kernels. A form is compared with the default in the "
+        f"same run. Measured on {', '.join(where)}. Of {len(AIMS)} aims, {answers.count(YES)} are reached, "
         f"{answers.count(NO)} are not, and {answers.count(OPEN)} are not measured. `launch/gpu_benchmarks.sh` measures all of them."
     )
     return Table("aims", "Aims on a GPU", ["what", "aim", "measured", "reached"], body, note)
