@@ -2,10 +2,11 @@
 
 from grasp_jax.models.methods import METHODS
 
-VARIANTS = {  # of the study `ahead`; each sets fields of `model.plus`
+VARIANTS = {  # of the study `ahead`; each sets fields of `model.plus`, or trains for fewer epochs
     "three_id_towers": "control: three ID towers, no text",
     "no_match": "`grasp_plus` without the match",
     "id_and_match": "one ID tower and the match",
+    "grasp_plus_15_epochs": "`grasp_plus`, 15 epochs",
     "two_towers": "two towers and the match, IDs start from text",
 }
 

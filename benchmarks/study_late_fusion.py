@@ -146,7 +146,7 @@ def wrong() -> Page:
 def _against_wrong_texts(run: Run) -> str:
     """The words for a row's name that say how its model deals with wrong texts."""
     plus = run.config["model"]["plus"]
-    trust = ", learned trust" if plus["text_trust"] == "learned" else ""
+    trust = ", learned trust" if plus["text_trust"] == "learned" else ", full trust"
     validated = plus.get("parts") == "validated"  # earlier runs do not have this field
     return f"{trust}, {'harmful parts left out' if validated else 'all parts'}"
 
