@@ -11,7 +11,8 @@ from grasp_jax.data.dataset import Dataset
 from grasp_jax.data.split import make_split
 from grasp_jax.knowledge.encoders.geometry import unit_rows
 from grasp_jax.serving.answers import Choice, People, answer, rows_of_histories
-from grasp_jax.serving.artifact import Artifact, Catalogue
+from grasp_jax.serving.artifact import Artifact
+from grasp_jax.serving.catalogue import Catalogue
 from grasp_jax.serving.histories import audience_of_histories, place
 from grasp_jax.serving.new_items import add_items, trained_items
 

@@ -8,7 +8,8 @@ from grasp_jax.config import Config
 from grasp_jax.evaluation.ranker import item_features
 from grasp_jax.models.build import build_model
 from grasp_jax.models.methods.base import ModelSizes
-from grasp_jax.serving.artifact import Artifact, Catalogue, on_host
+from grasp_jax.serving.artifact import Artifact, on_host
+from grasp_jax.serving.catalogue import Catalogue
 from grasp_jax.serving.programs import one_history
 
 LENGTH, FEATURES = 50, 64

@@ -11,10 +11,12 @@ from grasp_jax.errors import UserError
 from grasp_jax.evaluation.audience import Audience, Wanted, whole_histories
 from grasp_jax.evaluation.ranker import Ranker
 from grasp_jax.knowledge.encoders.saved import SavedTextEncoder
+from grasp_jax.knowledge.text.columns import as_texts
 from grasp_jax.models.methods import METHODS
 from grasp_jax.placed_tables import facts_of
 from grasp_jax.run import Prepared
-from grasp_jax.serving.artifact import Artifact, Catalogue, on_host
+from grasp_jax.serving.artifact import Artifact, on_host
+from grasp_jax.serving.catalogue import Catalogue
 from grasp_jax.training.checkpoint import hash_of_model
 from grasp_jax.training.snapshot import Snapshot
 from grasp_jax.trial import Trial, make_trial, preferred_replicas, trained
@@ -128,13 +130,9 @@ def artifact_of(chosen: Chosen) -> Artifact:
         tables = {"items": bank.items, "items_similar": bank.items_similar, "users": bank.users}
         known = run.dataset.texts.items
         wanted = encoder.history_columns if encoder is not None and known is not None else ()
-        columns = {
-            name: np.array([str(value or "") for value in known.columns[name]])
-            for name in wanted
-            if known is not None
-        }
+        columns = {name: as_texts(known.columns[name]) for name in wanted if known is not None}
     catalogue = Catalogue(
-        run.dataset.item_ids, np.array(run.dataset.titles), run.split.item_counts, columns
+        run.dataset.item_ids, np.array(run.dataset.titles, object), run.split.item_counts, columns
     )
     return Artifact(
         method=trial.method,

@@ -85,7 +85,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     shutil.copytree(trained(tmp_path_factory, "sasrec"), root / "plain")
     gj.Recommender.load(root / "plain").save(root / "saved")
     shutil.copytree(root / "saved", root / "damaged")
-    with (root / "damaged" / "features.npy").open("r+b") as file:
+    with next((root / "damaged").rglob("features.npy")).open("r+b") as file:
         file.seek(-3, os.SEEK_END)
         file.write(b"\x7f")
     (root / "empty").mkdir()

@@ -210,7 +210,7 @@ def test_damage_to_a_saved_model_is_found(model: gj.Recommender, tmp_path: pathl
     """A bit that a disk has changed would be answered from."""
     model.save(tmp_path / "model")
     model.save(tmp_path / "model")
-    path = tmp_path / "model" / "features.npy"
+    (path,) = (tmp_path / "model").rglob("features.npy")
     content = bytearray(path.read_bytes())
     content[-3] ^= 1
     path.write_bytes(content)

@@ -12,7 +12,7 @@ import yaml
 
 from grasp_jax.data.dataset import data_settings
 from grasp_jax.serving.answers import Answer
-from grasp_jax.serving.artifact import Catalogue
+from grasp_jax.serving.catalogue import Catalogue
 from grasp_jax.serving.http import fixed_programs
 from grasp_jax.serving.http.batching import Batcher, Overloaded
 from grasp_jax.serving.http.cli import parser, settings_of
@@ -202,12 +202,12 @@ def test_items_that_come_later_have_rows_behind_the_others() -> None:
     old = Catalogue(np.array([7, 5]), np.array(["Red", "Blue"]), np.array([1, 4]), {})
     more = Catalogue(np.array([9]), np.array(["A longer TITLE"]), np.array([0]), {})
     fresh = old.followed_by(more)
-    assert old.rows == {"7": 0, "5": 1} and old.folded_titles == ["red", "blue"]
+    assert old.rows == {"7": 0, "5": 1} and old.folded_titles.to_pylist() == [b"red", b"blue"]
     kept = old.followed_by(more)
     assert {"rows", "folded_titles"} <= vars(kept).keys() and "rows" not in vars(fresh)
     for both in (fresh, kept):
         assert both.rows == {"7": 0, "5": 1, "9": 2}
-        assert both.folded_titles == ["red", "blue", "a longer title"]
+        assert both.folded_titles.to_pylist() == [b"red", b"blue", b"a longer title"]
         assert both.titles.tolist() == ["Red", "Blue", "A longer TITLE"]
         assert both.by_count.tolist() == [1, 0, 2]
     assert old.rows == {"7": 0, "5": 1}

@@ -10,7 +10,8 @@ from grasp_jax.data.log import InteractionLog
 from grasp_jax.errors import UserError
 from grasp_jax.evaluation.audience import Audience, Wanted, best_items
 from grasp_jax.log import logger
-from grasp_jax.serving.artifact import Artifact, Catalogue
+from grasp_jax.serving.artifact import Artifact
+from grasp_jax.serving.catalogue import Catalogue
 
 Ids: TypeAlias = Sequence[Hashable] | np.ndarray
 IdLists: TypeAlias = Ids | Sequence[Ids]  # one list for everybody, or one for each person

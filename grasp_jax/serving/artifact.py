@@ -1,18 +1,25 @@
 """A saved model: what answering takes, and neither optimiser nor training data.
 
-model.json     sealed: method, backbone, config, sizes, what it was made from, checksums of the rest
-params.npz     parameters of one replica, by their path in the tree
-features.npy   what the item encoder has made of every item
-items.npz      ids, titles and training counts of the items
-tables/        frozen knowledge, of models with gates alone
-fitted/        what was fitted to the items, by which new ones are read, of models with text
-encoder/       templates and fitted text encoder, of models with text
+model.json         sealed: method, backbone, config, sizes, what it was made from, the checksums of its files, and their folder:
+files-0a1b2c3d/
+    params.npz     parameters of one replica, by their path in the tree
+    features.npy   what the item encoder has made of every item
+    items.npz      ids, titles and training counts of the items
+    tables/        frozen knowledge, of models with gates alone
+    fitted/        what was fitted to the items, by which new ones are read, of models with text
+    encoder/       templates and fitted text encoder, of models with text
+
+A later save writes another folder of files, replaces model.json in one step, and then removes the earlier files: whenever a process is
+killed or a disk is full, the earlier model or the later one can be loaded. Format 1 has the files next to model.json.
 """
 
 import dataclasses
 import functools
+import json
 import pathlib
+import re
 import shutil
+import uuid
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,66 +41,26 @@ from grasp_jax.files import (
     write_sealed,
 )
 from grasp_jax.knowledge.encoders.saved import SavedTextEncoder
+from grasp_jax.locks import only_one
 from grasp_jax.models.build import build_model
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.methods.base import ModelSizes
 from grasp_jax.models.sequence_model import SequenceModel
+from grasp_jax.serving.catalogue import Catalogue
 
 MODEL_FILE = "model.json"
 ENCODER, FITTED = "encoder", "fitted"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+READABLE = (
+    1,
+    FORMAT_VERSION,
+)  # the first has its texts in arrays of fixed width, and its files next to `MODEL_FILE`
 MEND = "copy the whole folder again, or save the model again"
-
-
-@dataclasses.dataclass(frozen=True)
-class Catalogue:
-    """The items of a model, in row order.
-
-    Attributes:
-      ids: [V] int64 or str.
-      titles: [V] str.
-      counts: [V] int64 training interactions.
-      columns: other columns from which a user's text is written, by name.
-    """
-
-    ids: np.ndarray
-    titles: np.ndarray
-    counts: np.ndarray
-    columns: Mapping[str, np.ndarray]
-
-    @functools.cached_property
-    def rows(self) -> dict[str, int]:
-        """Row of each id, as text."""
-        return {str(name): row for row, name in enumerate(self.ids.tolist())}
-
-    @functools.cached_property
-    def by_count(self) -> np.ndarray:
-        """[V] int32 rows, those with the most training interactions first."""
-        return np.argsort(-self.counts, kind="stable").astype(np.int32)
-
-    def followed_by(self, more: "Catalogue") -> "Catalogue":
-        """These items, followed by others with other ids. Properties that are cached for these items are not computed again."""
-        columns = {
-            name: np.concatenate([values, more.columns[name]])
-            for name, values in self.columns.items()
-        }
-        both = Catalogue(
-            np.concatenate([self.ids, more.ids]),
-            np.concatenate([self.titles, more.titles]),
-            np.concatenate([self.counts, more.counts.astype(self.counts.dtype)]),
-            columns,
-        )
-        if "rows" in vars(self):  # millions of ids take seconds
-            first = len(self.ids)
-            vars(both)["rows"] = self.rows | {name: first + row for name, row in more.rows.items()}
-        if "folded_titles" in vars(self):
-            vars(both)["folded_titles"] = self.folded_titles + more.folded_titles
-        return both
-
-    @functools.cached_property
-    def folded_titles(self) -> list[str]:
-        """[V] case-folded titles, for searching."""
-        return [title.casefold() for title in self.titles.tolist()]
+LOCK = ".saving"
+# what `save_artifact` makes in a folder, next to `MODEL_FILE`
+_OWN = re.compile(
+    rf"files-[0-9a-f]{{8}}|{re.escape(LOCK)}(\..*)?|\.{re.escape(MODEL_FILE)}\..*\.partial"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,52 +106,75 @@ class Artifact:
 
 
 def save_artifact(artifact: Artifact, folder: pathlib.Path) -> None:
-    """Writes a saved model; `MODEL_FILE` is written last, so a folder that has it is complete.
+    """Writes a saved model. Until all is written, an earlier model in the folder can be loaded.
 
     Args:
       artifact: what to save.
       folder: a new or empty folder, or an earlier saved model, which is replaced.
 
     Raises:
-      UserError: the folder contains something else.
+      UserError: the folder contains something else, or another process saves a model there.
     """
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / MODEL_FILE).is_file():
-        raise UserError(
-            f"{folder}: holds other files and no saved model; name a new folder, or an empty one"
-        )
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / MODEL_FILE).unlink(missing_ok=True)
-    for left in ("tables", FITTED, ENCODER):
-        shutil.rmtree(folder / left, ignore_errors=True)
+    with only_one(folder / LOCK, "it saves a model; wait for it, or name another folder"):
+        earlier = [path for path in folder.iterdir() if _OWN.fullmatch(path.name)]
+        if (folder / MODEL_FILE).is_file():
+            earlier += _files_of_format_1(folder)
+        elif len(earlier) < len(list(folder.iterdir())):
+            raise UserError(
+                f"{folder}: holds other files and no saved model; name a new folder, or an empty one"
+            )
+        files = folder / f"files-{uuid.uuid4().hex[:8]}"
+        _write_files(artifact, files)
+        content = {
+            "format": FORMAT_VERSION,
+            "version": grasp_jax.__version__,
+            "method": artifact.method,
+            "backbone": artifact.backbone,
+            "config": to_json(artifact.config),
+            "sizes": dataclasses.asdict(artifact.sizes),
+            "made_from": dict(artifact.made_from),
+            "folder": files.name,
+            "files": checksums(
+                files,
+                (path.relative_to(files).as_posix() for path in files.rglob("*") if path.is_file()),
+            ),
+        }
+        write_sealed(folder / MODEL_FILE, content)
+        for path in earlier:
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            elif not path.name.startswith(LOCK):
+                path.unlink(missing_ok=True)
+
+
+def _files_of_format_1(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The files and folders of a model that an earlier version has saved."""
+    try:
+        content = read_sealed(folder / MODEL_FILE, MEND)
+    except UserError:  # it is damaged: what it was made of is not known, and stays
+        return []
+    if content.get("format") != 1:
+        return []
+    return [folder / name for name in {name.split("/")[0] for name in content["files"]}]
+
+
+def _write_files(artifact: Artifact, files: pathlib.Path) -> None:
+    """Writes everything but `MODEL_FILE`."""
     flat = {
         "/".join(path): np.asarray(leaf) for path, leaf in flatten_dict(artifact.params).items()
     }
-    write_arrays(folder / "params.npz", **flat)
-    write_array(folder / "features.npy", artifact.features)
+    write_arrays(files / "params.npz", **flat)
+    write_array(files / "features.npy", artifact.features)
     items = artifact.catalogue
     columns = {f"column_{name}": values for name, values in items.columns.items()}
-    write_arrays(
-        folder / "items.npz", ids=items.ids, titles=items.titles, counts=items.counts, **columns
-    )
-    for part, arrays in (("tables", artifact.tables), (FITTED, artifact.fitted)):
-        for name, table in arrays.items():
-            write_array(folder / part / f"{name}.npy", np.asarray(table))
+    arrays = {"ids": items.ids, "titles": items.titles, "counts": items.counts, **columns}
+    write_arrays(files / "items.npz", **{name: _stored(array) for name, array in arrays.items()})
+    for part, own in (("tables", artifact.tables), (FITTED, artifact.fitted)):
+        for name, table in own.items():
+            write_array(files / part / f"{name}.npy", np.asarray(table))
     if artifact.encoder is not None:
-        artifact.encoder.save(folder / ENCODER)
-    files = sorted(
-        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
-    )
-    content = {
-        "format": FORMAT_VERSION,
-        "version": grasp_jax.__version__,
-        "method": artifact.method,
-        "backbone": artifact.backbone,
-        "config": to_json(artifact.config),
-        "sizes": dataclasses.asdict(artifact.sizes),
-        "made_from": dict(artifact.made_from),
-        "files": checksums(folder, files),
-    }
-    write_sealed(folder / MODEL_FILE, content)
+        artifact.encoder.save(files / ENCODER)
 
 
 def load_artifact(folder: pathlib.Path) -> Artifact:
@@ -193,8 +183,19 @@ def load_artifact(folder: pathlib.Path) -> Artifact:
     Raises:
       UserError: there is no saved model, a file has changed since it was written, or a later version wrote it.
     """
-    content = read_sealed(folder / MODEL_FILE, MEND)
-    if content.get("format") != FORMAT_VERSION:
+    while True:
+        content = read_sealed(folder / MODEL_FILE, MEND)
+        try:
+            return _loaded(folder, content)
+        except (UserError, OSError):
+            if read_sealed(folder / MODEL_FILE, MEND) == content:
+                raise
+            # otherwise another process has replaced the model meanwhile
+
+
+def _loaded(folder: pathlib.Path, content: Mapping[str, Any]) -> Artifact:
+    """The model that `MODEL_FILE` describes; errors as in `load_artifact`."""
+    if content.get("format") not in READABLE:
         raise UserError(
             f"{folder / MODEL_FILE}: format {content.get('format')}; this version reads {FORMAT_VERSION}; {MEND}"
         )
@@ -203,29 +204,30 @@ def load_artifact(folder: pathlib.Path) -> Artifact:
         raise UserError(
             f"{folder / MODEL_FILE}: method {content['method']!r}; known are {known}: register it before loading"
         )
-    if damage := first_damaged(folder, content["files"]):
+    files = folder / content.get("folder", "")
+    if damage := first_damaged(files, content["files"]):
         raise UserError(f"{damage}, by the checksum in {folder / MODEL_FILE}; {MEND}")
-    with np.load(folder / "params.npz", allow_pickle=False) as stored:
+    with np.load(files / "params.npz", allow_pickle=False) as stored:
         params = unflatten_dict({tuple(name.split("/")): stored[name] for name in stored.files})
-    with np.load(folder / "items.npz", allow_pickle=False) as stored:
-        columns = {
-            name.removeprefix("column_"): stored[name]
-            for name in stored.files
-            if name.startswith("column_")
-        }
-        catalogue = Catalogue(stored["ids"], stored["titles"], stored["counts"], columns)
+    with np.load(files / "items.npz", allow_pickle=False) as stored:
+        arrays = {name: _as_stored(stored[name]) for name in stored.files}
+    columns = {
+        name.removeprefix("column_"): values
+        for name, values in arrays.items()
+        if name.startswith("column_")
+    }
     return Artifact(
         method=content["method"],
         backbone=content["backbone"],
         config=Config.from_dict(as_changes(content["config"])),
         sizes=ModelSizes(**content["sizes"]),
         params=params,
-        features=read_array(folder / "features.npy", MEND, "r"),
-        catalogue=catalogue,
-        tables=_tables(folder / "tables"),
-        encoder=SavedTextEncoder.load(folder / ENCODER) if (folder / ENCODER).is_dir() else None,
+        features=read_array(files / "features.npy", MEND, "r"),
+        catalogue=Catalogue(arrays["ids"], arrays["titles"], arrays["counts"], columns),
+        tables=_tables(files / "tables"),
+        encoder=SavedTextEncoder.load(files / ENCODER) if (files / ENCODER).is_dir() else None,
         made_from=content["made_from"],
-        fitted=_tables(folder / FITTED),
+        fitted=_tables(files / FITTED),
     )
 
 
@@ -248,3 +250,17 @@ def _table(path: pathlib.Path) -> np.ndarray:
     return (
         table.view(ml_dtypes.bfloat16) if table.dtype == np.dtype("V2") else table
     )  # NumPy's format has no name for it
+
+
+def _stored(values: np.ndarray) -> np.ndarray:
+    """An array as `items.npz` holds it: texts as the bytes of a JSON list, which take as much room as they are long."""
+    if values.dtype != object:
+        return values
+    return np.frombuffer(json.dumps(values.tolist()).encode(), np.uint8)
+
+
+def _as_stored(values: np.ndarray) -> np.ndarray:
+    """What `_stored` was given; an array of format 1 as it is."""
+    if values.dtype != np.uint8:
+        return values
+    return np.array(json.loads(values.tobytes()), object)

@@ -24,7 +24,8 @@ import grasp_jax
 from grasp_jax.errors import UserError
 from grasp_jax.files import checksums, first_damaged, read_sealed, replacing, write_sealed
 from grasp_jax.serving.answers import Answer, Choice, People, answer
-from grasp_jax.serving.artifact import Artifact, Catalogue
+from grasp_jax.serving.artifact import Artifact
+from grasp_jax.serving.catalogue import Catalogue
 from grasp_jax.serving.histories import audience_of_histories, place
 from grasp_jax.serving.programs import (
     PLATFORMS,

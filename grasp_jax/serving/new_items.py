@@ -15,12 +15,14 @@ import numpy as np
 from grasp_jax.errors import UserError
 from grasp_jax.evaluation.ranker import item_features
 from grasp_jax.knowledge.encoders.saved import SavedTextEncoder
+from grasp_jax.knowledge.text.columns import as_texts
 from grasp_jax.models.build import build_model
 from grasp_jax.models.frozen import ITEM_TABLES
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.new_items import NewTexts
 from grasp_jax.serving.answers import as_text, is_list, listed
-from grasp_jax.serving.artifact import Artifact, Catalogue
+from grasp_jax.serving.artifact import Artifact
+from grasp_jax.serving.catalogue import Catalogue
 
 ITEM, TITLE = "item", "title"
 BLOCK = 1024  # items encoded, and compared with all others, at a time
@@ -288,13 +290,12 @@ def _catalogue(artifact: Artifact, given: Mapping[str, list[Any]]) -> Catalogue:
     """The catalogue with the new items at its end."""
     old, ids = artifact.catalogue, given[ITEM]
     numbers = old.ids.dtype.kind == "i"
-    new_ids = np.array([int(name) for name in ids], np.int64) if numbers else np.array(ids)
+    new_ids = np.array(
+        [int(name) for name in ids] if numbers else ids, np.int64 if numbers else object
+    )
     titles = given.get(TITLE) or ids
-    columns = {
-        name: np.array([str(value or "") for value in given.get(name) or [""] * len(ids)])
-        for name in old.columns
-    }
-    named = np.array([str(title or name) for title, name in zip(titles, ids, strict=True)])
+    columns = {name: as_texts(given.get(name) or [None] * len(ids)) for name in old.columns}
+    named = np.array([str(title or name) for title, name in zip(titles, ids, strict=True)], object)
     return old.followed_by(Catalogue(new_ids, named, np.zeros(len(ids), np.int64), columns))
 
 

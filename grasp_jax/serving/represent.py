@@ -30,7 +30,8 @@ from grasp_jax.files import read_sealed, replacing, sha256, write_sealed
 from grasp_jax.log import logger
 from grasp_jax.progress import progress_bar
 from grasp_jax.serving.answers import row_of_items
-from grasp_jax.serving.artifact import Artifact, Catalogue
+from grasp_jax.serving.artifact import Artifact
+from grasp_jax.serving.catalogue import Catalogue
 from grasp_jax.serving.new_items import trained_items
 
 MANIFEST, ITEMS, SHARDS, CHECKS = "representations.json", "items.parquet", "users", "checks"

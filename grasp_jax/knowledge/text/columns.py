@@ -6,6 +6,8 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
+import numpy as np
+
 from grasp_jax.data.attributes import AttributeTable
 from grasp_jax.errors import UserError
 
@@ -190,6 +192,11 @@ def clean_text(text: str) -> str:
 def as_list(value: Any) -> list[str]:
     """The parts of an attribute's value as text, those of lists in lists among them; none where it is unknown."""
     return [str(part) for part in _parts(value)]
+
+
+def as_texts(values: Iterable[Any]) -> np.ndarray:
+    """[n] str as objects: each value as `{attributes}` and `{purchases}` write it; empty where it is unknown."""
+    return np.array([", ".join(as_list(value)) for value in values], object)
 
 
 def _parts(value: Any) -> list[Any]:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 
 from grasp_jax.serving.answers import Answer
 from grasp_jax.serving.http.requests import Refused, shown
@@ -24,11 +25,10 @@ def items_with(words: str, k: int, snapshot: Snapshot) -> list[dict[str, Any]]:
             422, f"search: {shown(words)}; expected 1 to {LONGEST_SEARCH} characters of a title"
         )
     catalogue = snapshot.catalogue
-    titles = catalogue.folded_titles
-    rows = [row for row, title in enumerate(titles) if all(word in title for word in wanted)]
-    if (named := catalogue.rows.get(words.strip())) is not None and named not in rows:
-        rows.append(named)
-    found = np.array([row for row in rows if row not in snapshot.removed], np.int64)
+    found = _rows_with(wanted, catalogue.folded_titles)
+    if (named := catalogue.rows.get(words.strip())) is not None and named not in found:
+        found = np.append(found, named)
+    found = found[snapshot.served[found]]
     found = found[np.argsort(-catalogue.counts[found], kind="stable")][:k]
     return [
         {"item": name, "title": title, "interactions": count}
@@ -39,6 +39,15 @@ def items_with(words: str, k: int, snapshot: Snapshot) -> list[dict[str, Any]]:
             strict=True,
         )
     ]
+
+
+def _rows_with(words: list[str], titles: Any) -> np.ndarray:
+    """Rows of the titles that contain every word. Arrow compares them while other threads of Python answer."""
+    rows = np.arange(len(titles))
+    for word in words:
+        has_word = pc.match_substring(titles, word.encode(errors="replace"))
+        rows, titles = rows[np.asarray(has_word)], titles.filter(has_word)
+    return rows
 
 
 def most_alike(

@@ -140,12 +140,17 @@ class Service:
         """The answer to `GET /items`: items whose titles contain the words.
 
         Raises:
-          Refused: there are no words, or k is not within its limits.
+          Refused: there are no words, k is not within its limits, or the search takes too long (503).
         """
         snapshot, most = self.served.snapshot, self.settings.limits.k
         if not 1 <= k <= most:
             raise Refused(422, f"k: {k}; expected a whole number from 1 to {most}")
-        return {"items": await asyncio.to_thread(items_with, words, k, snapshot)}
+        seconds = self.settings.limits.seconds
+        try:
+            search = asyncio.to_thread(items_with, words, k, snapshot)
+            return {"items": await asyncio.wait_for(search, seconds)}
+        except TimeoutError:
+            raise self._too_late(seconds) from None
 
     async def similar(self, asked: Similar) -> dict[str, Any]:
         """The answer to `POST /similar`.
@@ -293,9 +298,13 @@ class Service:
             return await asyncio.wait_for(asyncio.wrap_future(future), seconds)
         except (TimeoutError, asyncio.CancelledError) as error:
             if isinstance(error, asyncio.CancelledError) and not future.cancelled():
-                raise  # the caller has closed the connection
-            self.metrics.refused.labels("time").inc()
-            raise Refused(503, f"no answer within {seconds:g} s; ask again in a moment") from None
+                raise  # the service stops: uvicorn cancels no request whose caller has gone
+            raise self._too_late(seconds) from None
+
+    def _too_late(self, seconds: float) -> Refused:
+        """The refusal of a request that was not answered in time; counts it."""
+        self.metrics.refused.labels("time").inc()
+        return Refused(503, f"no answer within {seconds:g} s; ask again in a moment")
 
     @contextlib.asynccontextmanager
     async def _changing(self) -> AsyncIterator[None]:

@@ -11,7 +11,8 @@ import numpy as np
 
 from grasp_jax.models.methods import METHODS
 from grasp_jax.serving.answers import Answer
-from grasp_jax.serving.artifact import Artifact, Catalogue
+from grasp_jax.serving.artifact import Artifact
+from grasp_jax.serving.catalogue import Catalogue
 from grasp_jax.serving.export import filled_up
 from grasp_jax.serving.histories import query_vectors
 from grasp_jax.serving.http.approximate import Index

@@ -16,7 +16,8 @@ from grasp_jax.fitting import Fitted
 from grasp_jax.models.device_data import QUERY_TABLES
 from grasp_jax.models.gate_queries import query_tables
 from grasp_jax.serving.answers import row_of_items
-from grasp_jax.serving.artifact import Artifact, Catalogue, is_saved_model, load_artifact
+from grasp_jax.serving.artifact import Artifact, is_saved_model, load_artifact
+from grasp_jax.serving.catalogue import Catalogue
 from grasp_jax.serving.http.requests import Refused, shown
 
 

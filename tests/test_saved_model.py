@@ -1,0 +1,196 @@
+"""The folder of a saved model: an earlier model is never lost, other files are left alone, and texts take the room of their length."""
+
+import dataclasses
+import itertools
+import json
+import os
+import pathlib
+import signal
+import sys
+
+import numpy as np
+import pytest
+
+from grasp_jax.config import Config
+from grasp_jax.data.attributes import AttributeTable
+from grasp_jax.data.split import Histories
+from grasp_jax.files import checksums, write_arrays, write_sealed
+from grasp_jax.knowledge.text.columns import as_texts, cleaned
+from grasp_jax.knowledge.text.prompts import History, user_prompt
+from grasp_jax.knowledge.text.writer import TextWriter
+from grasp_jax.locks import only_one
+from grasp_jax.models.methods.base import ModelSizes
+from grasp_jax.serving import artifact as saved
+from grasp_jax.serving.artifact import LOCK, MODEL_FILE, Artifact, load_artifact, save_artifact
+from grasp_jax.serving.catalogue import Catalogue
+from tests.command_line import run
+from tests.faults.kills import Killer
+from tests.refusal import assert_names, refusal
+
+
+def model_of(value: float, titles: tuple[str, ...] = ("Red soap", "Öl")) -> Artifact:
+    """A model without training; all its numbers are the value."""
+    count = len(titles)
+    catalogue = Catalogue(
+        np.array([f"i{row}" for row in range(count)]),
+        np.array(titles),
+        np.arange(count),
+        {"category": np.array(["Hair"] * count)},
+    )
+    return Artifact(
+        "plain",
+        "sasrec",
+        Config(),
+        ModelSizes(count, 4),
+        {"layer": {"weights": np.full(3, value, np.float32)}},
+        np.full((count, 2), value, np.float32),
+        catalogue,
+        {"items": np.full((count, 2), value, np.float32)},
+        None,
+        {},
+        {"groups": np.full(count, value, np.float32)},
+    )
+
+
+def value_of(folder: pathlib.Path) -> float:
+    """The value of a saved `model_of`, which all its arrays must have."""
+    found = load_artifact(folder)
+    arrays = found.features, found.tables["items"], found.fitted["groups"]
+    values = {float(value) for array in arrays for value in np.unique(array)}
+    values |= set(found.params["layer"]["weights"].tolist())
+    (value,) = values
+    return value
+
+
+def kill_each_save(root: pathlib.Path) -> None:
+    """Saves over a model again and again, killed at the first operation on files, the second, and so on; prints what could be loaded."""
+    folder, values = root / "model", []
+    save_artifact(model_of(1.0), folder)
+    for number in itertools.count(1):
+        child = os.fork()
+        if not child:
+            Killer(folder, at=str(number)).install()
+            save_artifact(model_of(values[-1] + 1.0 if values else 2.0), folder)
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        values.append(value_of(folder))
+        if not os.WIFSIGNALED(status):
+            break
+        assert os.WTERMSIG(status) == signal.SIGKILL
+    left = sorted(path.name for path in folder.iterdir())
+    json.dump({"values": values, "left": left}, sys.stdout)
+
+
+def test_a_killed_save_leaves_a_model(tmp_path: pathlib.Path) -> None:
+    """The earlier model would be lost, and with it what a service answers from after its next start; or files of killed calls stay."""
+    program = f"import pathlib, tests.test_saved_model as t; t.kill_each_save(pathlib.Path({str(tmp_path)!r}))"
+    done = run([sys.executable, "-c", program])
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    values = found["values"]
+    assert len(values) > 20, "a save has more operations"
+    steps = set(np.diff([1.0, *values]).tolist())
+    assert steps == {0.0, 1.0}, f"the earlier model or the later one, whole: {values}"
+    assert len(found["left"]) == 2 and MODEL_FILE in found["left"], found["left"]
+
+
+def test_a_first_save_that_was_killed_is_repeated(tmp_path: pathlib.Path) -> None:
+    """The same command would be refused, because the folder "holds other files"."""
+    folder = tmp_path / "model"
+    (folder / "files-0123abcd").mkdir(parents=True)
+    (folder / "files-0123abcd" / "params.npz").write_bytes(b"half")
+    (folder / ".model.json.0-1-2.partial").write_bytes(b"half")
+    save_artifact(model_of(3.0), folder)
+    assert value_of(folder) == 3.0
+    assert len(list(folder.iterdir())) == 2
+
+
+def test_other_files_in_the_folder_of_a_model_are_left_alone(tmp_path: pathlib.Path) -> None:
+    """A note next to a model would make it "damaged" when it changes, or be removed by the next save."""
+    save_artifact(model_of(1.0), tmp_path)
+    (tmp_path / "README").write_text("mine")
+    save_artifact(model_of(2.0), tmp_path)
+    (tmp_path / "README").write_text("mine, changed")
+    assert value_of(tmp_path) == 2.0
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes").write_text("mine")
+    assert_names(refusal(save_artifact, model_of(1.0), tmp_path / "other"), ("holds other files",))
+    with only_one(tmp_path / LOCK, ""):
+        assert_names(refusal(save_artifact, model_of(1.0), tmp_path), ("saves a model",))
+
+
+def test_models_of_format_1_load_and_are_replaced(tmp_path: pathlib.Path) -> None:
+    """A model that an earlier version saved could not be loaded, or its files stay for ever."""
+    folder, note = tmp_path / "model", tmp_path / "model" / "README"
+    save_artifact(model_of(1.0), folder)
+    content = json.loads((folder / MODEL_FILE).read_text())
+    for path in (folder / content.pop("folder")).iterdir():
+        path.rename(folder / path.name)
+    write_arrays(
+        folder / "items.npz",
+        ids=np.array(["i0", "i1"]),
+        titles=np.array(["Red soap", "Öl"]),
+        counts=np.arange(2),
+        column_category=np.array(["Hair"] * 2),
+    )
+    content["files"] = checksums(folder, content["files"])
+    del content["checksum"]
+    write_sealed(folder / MODEL_FILE, content | {"format": 1})
+    note.write_text("mine")
+    assert value_of(folder) == 1.0
+    assert load_artifact(folder).catalogue.titles.tolist() == ["Red soap", "Öl"]
+    save_artifact(model_of(2.0), folder)
+    assert value_of(folder) == 2.0 and len(list(folder.iterdir())) == 3 and note.exists()
+
+
+def test_a_model_that_is_replaced_while_it_is_read(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reload during a save would be refused, though there is a whole model at every moment."""
+    save_artifact(model_of(1.0), tmp_path)
+    whole, calls = saved.first_damaged, []
+
+    def replaced(*given: object) -> str:
+        calls.append(given)
+        if len(calls) == 1:
+            save_artifact(model_of(2.0), tmp_path)
+        return whole(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(saved, "first_damaged", replaced)
+    assert value_of(tmp_path) == 2.0 and len(calls) == 2
+
+
+def test_a_long_title_takes_its_own_room_alone(tmp_path: pathlib.Path) -> None:
+    """One title of 10,000 characters would make every row 40 kB: a legal request would fill the memory of a service."""
+    many = model_of(1.0, tuple(f"Soap {row}" for row in range(3000)))
+    long = Catalogue(
+        np.array(["x" * 512]),
+        np.array(["y" * 10_000]),
+        np.zeros(1, int),
+        {"category": np.array(["z" * 10_000])},
+    )
+    both = dataclasses.replace(many, catalogue=many.catalogue.followed_by(long))
+    columns = both.catalogue.columns["category"]
+    assert {both.catalogue.ids.dtype, both.catalogue.titles.dtype, columns.dtype} == {
+        np.dtype(object)
+    }
+    save_artifact(both, tmp_path)
+    (path,) = tmp_path.rglob("items.npz")
+    assert path.stat().st_size < 300_000
+    found = load_artifact(tmp_path).catalogue
+    for name in ("ids", "titles", "counts"):
+        assert getattr(found, name).tolist() == getattr(both.catalogue, name).tolist()
+    assert found.columns["category"].tolist() == columns.tolist()
+
+
+def test_a_users_text_is_served_as_it_was_trained() -> None:
+    """A list would be served as ['Hair', 'Care'] and a price of 0 left out: another text than the model has seen."""
+    columns = {"title": ["Soap", None], "category": [["Hair", "Care"], None], "price": [0, 2.5]}
+    template = "The user bought: {purchases}"
+    table = cleaned(AttributeTable(np.arange(2), columns))
+    window = Histories(np.array([0]), np.array([2]), np.array([-1]))
+    trained = user_prompt(template, History(window, np.array([0, 1]), table))(0)
+    served = {name: as_texts(values) for name, values in columns.items()}
+    writer = TextWriter("{title}", template, history_columns=tuple(columns))
+    assert writer.user_texts([[0, 1]], served) == [trained]
+    assert "Hair, Care, 0" in trained
