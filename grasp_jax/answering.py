@@ -301,7 +301,7 @@ class Answering:
         """People who are not in the data of the trained model, with the rows of the items that each has had and that each has rated low."""
         known = np.array([len(own) > 0 for own in histories], bool)
         if not known.any():
-            return People(names, known, None, np.empty(0, np.int64))
+            return People(names, known, None, np.empty(0, np.int64), disliked)
         own = [history for history in histories if len(history)]
         low = (
             None
@@ -309,7 +309,7 @@ class Answering:
             else [rows for rows, history in zip(disliked, histories, strict=True) if len(history)]
         )
         audience = people.audience_of_histories(self.artifact, own, self._on_device(), low)
-        return People(names, known, audience, np.arange(len(own)))
+        return People(names, known, audience, np.arange(len(own)), disliked)
 
     def _vectors(self) -> np.ndarray:
         """[V, D] `item_vectors`, computed once."""

@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 
 import grasp_jax as gj
 from grasp_jax.serving.http.app import create_app
-from grasp_jax.serving.http.metrics import JsonLines
+from grasp_jax.serving.http.metrics import JsonLines, Metrics
 from grasp_jax.serving.http.service import Service
 from grasp_jax.serving.http.settings import Limits, Settings
 from grasp_jax.serving.http.source import open_source
@@ -37,9 +37,11 @@ SETTINGS = Settings(limits=LIMITS, batch_sizes=(1, 8), lengths=(4,), log_request
 class Running:
     """A service in this process, with its log."""
 
-    def __init__(self, path: pathlib.Path, settings: Settings = SETTINGS) -> None:
+    def __init__(
+        self, path: pathlib.Path, settings: Settings = SETTINGS, metrics: Metrics | None = None
+    ) -> None:
         self.lines = io.StringIO()
-        self.service = Service(settings, path, log=JsonLines(self.lines))
+        self.service = Service(settings, path, log=JsonLines(self.lines), metrics=metrics)
         assert self.service.load(open_source(path))
         self.app = create_app(self.service, nothing, nothing)
         self.client = TestClient(self.app, raise_server_exceptions=True)

@@ -83,7 +83,7 @@ def test_a_damaged_line_is_no_other_answer(
             Answer("text 6 é", "ok", 1, 2),
         ]
     assert (
-        "journal.jsonl: line 1 is no whole answer (5 such lines); asked for again"
+        "journal.jsonl: line 1 is no whole answer (5 such lines); the request of"
         in capsys.readouterr().out
     )
 

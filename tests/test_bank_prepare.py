@@ -1,7 +1,9 @@
 """Preparation of a bank: its four tables, their neighbours, and that a bank that is there is used."""
 
+import contextlib
 import dataclasses
 import pathlib
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -57,6 +59,25 @@ def test_prepare_reuses_a_bank(tmp_path: pathlib.Path, monkeypatch: pytest.Monke
         and {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
     )
     assert all(np.array_equal(getattr(first, name), getattr(again, name)) for name in TABLES)
+
+
+@pytest.mark.parametrize("call", [prepare.prepare_bank, prepare.encode_bank])
+def test_a_bank_that_another_process_made_meanwhile(
+    call: Callable[..., object], tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who waited for the lock would be told that the finished bank is a folder with other files."""
+    given = knowledge_config(), shop(), Texts(items_table()), tmp_path / "bank"
+    whole = prepare.making_of
+
+    @contextlib.contextmanager
+    def later(folder: pathlib.Path) -> Iterator[None]:
+        monkeypatch.setattr(prepare, "making_of", whole)
+        prepare.prepare_bank(*given)
+        with whole(folder):
+            yield
+
+    monkeypatch.setattr(prepare, "making_of", later)
+    call(*given)
 
 
 def test_prepare_is_deterministic(tmp_path: pathlib.Path) -> None:

@@ -5,6 +5,7 @@ import json
 import sys
 import types
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,22 @@ from grasp_jax.config import KnowledgeConfig
 from grasp_jax.data.attributes import AttributeTable, Texts
 from grasp_jax.data.log import build_log
 from grasp_jax.data.split import leave_one_out
-from grasp_jax.errors import UserError
+from grasp_jax.errors import EndpointError, UserError
+from grasp_jax.knowledge.describe import answers
+from grasp_jax.knowledge.describe.answers import open_answers, shared_answers
 from grasp_jax.knowledge.describe.model_folder import check_sentence_folder
 from grasp_jax.knowledge.encoders import sentences
-from grasp_jax.knowledge.encoders.embeddings import batches, what_is_missing
+from grasp_jax.knowledge.encoders.embeddings import (
+    as_answer,
+    batches,
+    keys_of,
+    what_is_missing,
+)
 from grasp_jax.knowledge.encoders.openai import OpenAiEncoder
 from grasp_jax.knowledge.encoders.sentences import SentenceEncoder
 from grasp_jax.knowledge.texts import dry_run
 from tests.chat_server import ChatServer, running
-from tests.refusal import refusal
+from tests.refusal import assert_names, refusal
 
 FAULTS = {"busy": 7, "broken": 9, "dropped": 11, "malformed": 13}
 ITEMS, USERS = [f"item {k % 90}" for k in range(100)], [f"user {k}" for k in range(50)] + [""]
@@ -74,6 +82,42 @@ def test_vectors_are_their_texts_own(config: Any) -> None:
     np.testing.assert_array_equal(again, items)
     np.testing.assert_allclose(items, [expected(text) for text in ITEMS], rtol=1e-6)
     np.testing.assert_allclose(users, [expected(text) for text in USERS], rtol=1e-6)
+
+
+def test_vectors_of_another_model_of_the_same_name(config: Any) -> None:
+    """Vectors of two models would end in an error of NumPy."""
+    key, other = keys_of(["soap", "oil"], config.embed)
+    with open_answers(config.embed.cache) as cache:
+        cache.add(key.tobytes(), as_answer(np.ones(12)))
+        cache.add(other.tobytes(), as_answer(np.ones(7)))
+    said = refusal(OpenAiEncoder.from_config(config).encode, ["soap", "oil"])
+    assert_names(said, (config.embed.cache, "7 and 12 numbers", "config.knowledge.embed.cache"))
+
+
+def test_several_threads_encode_at_once(config: Any) -> None:
+    """Of two requests to a service one would be refused, because "another process" has the answers open."""
+    with running(ChatServer()) as server:
+        config = config.with_fields({"embed.base_url": server.url})
+        encoder = OpenAiEncoder.from_config(config)
+        with shared_answers(config.embed.cache), ThreadPoolExecutor(8) as threads:
+            found = list(threads.map(lambda text: encoder.encode([text])[0], ITEMS[:24]))
+    np.testing.assert_allclose(found, [expected(text) for text in ITEMS[:24]], rtol=1e-6)
+    with open_answers(config.embed.cache) as cache:
+        assert len(cache) == 24
+
+
+def test_answers_that_cannot_be_opened_are_no_fault_of_a_caller(
+    config: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A caller of a service would be blamed, and read the path of a folder, if another process has the answers open."""
+    monkeypatch.setattr(answers, "OTHERS_SECONDS", 0.1)
+    encoder = OpenAiEncoder.from_config(config)
+    with open_answers(config.embed.cache), pytest.raises(EndpointError, match="another process"):
+        encoder.encode(["soap"])
+    (tmp_path / "file").write_text("")
+    config = config.with_fields({"embed.cache": str(tmp_path / "file")})
+    with pytest.raises(EndpointError, match="cannot keep answers here"):
+        OpenAiEncoder.from_config(config).encode(["soap"])
 
 
 def test_another_width_than_asked_for_is_refused(

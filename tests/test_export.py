@@ -16,7 +16,7 @@ import pytest
 
 import grasp_jax as gj
 from grasp_jax.config import read_config
-from grasp_jax.files import read_sealed, write_sealed
+from grasp_jax.files import HOST, read_sealed, write_sealed
 from grasp_jax.models.backbones import BACKBONES
 from grasp_jax.modes import Options, run_mode
 from grasp_jax.run import open_run
@@ -242,7 +242,9 @@ def test_other_folders_and_damage_are_refused(
     folder = tmp_path / "exported"
     plain.export(folder, k=5)
     (folder / MANIFEST).unlink()
+    (folder / f".{FILES[0]}.{HOST}-999999999-01234567.partial").write_bytes(b"of a killed export")
     plain.export(folder, k=5)
+    assert not list(folder.glob(".*"))
     (folder / "notes.txt").write_text("mine")
     plain.export(folder, k=6)
     assert (folder / "notes.txt").exists() and read_export(folder).manifest["sizes"]["k"] == 6
@@ -279,6 +281,20 @@ def test_what_cannot_be_exported(
     assert_names(refusal(plain.export, tmp_path / "new"), ("pip install flatbuffers",))
     assert not (tmp_path / "new").exists()
     monkeypatch.undo()
+
+
+def test_a_folder_is_whole_only_once_it_was_compared(
+    plain: gj.Recommender, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wrong program would be served, if the comparison ended in an error or was killed."""
+
+    def fails(*_: object) -> float:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patched, pytest.raises(ZeroDivisionError):
+        patched.setattr("grasp_jax.serving.export._difference", fails)
+        plain.export(tmp_path / "new")
+    assert_names(refusal(read_export, tmp_path / "new"), ("not readable",))
     monkeypatch.setattr("grasp_jax.serving.export._difference", lambda *_: 0.25)
     message = refusal(plain.export, tmp_path / "new")
     assert_names(message, (str(tmp_path / "new"), "differ", "2.5e-01", "at most 1e-05"))

@@ -1,11 +1,13 @@
 """Runs the code of docs/extending.md unchanged."""
 
+import dataclasses
 import pathlib
 import re
 
 import pytest
 
 from grasp_jax.knowledge.encoders import ENCODERS
+from grasp_jax.models import registration
 from grasp_jax.models.backbones import BACKBONES
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.registration import register_backbone, register_method
@@ -53,3 +55,17 @@ def test_what_cannot_be_registered_is_refused() -> None:
         refusal(register_backbone, "mine", plain), ("register_backbone", "expected a subclass")
     )
     register_method("plain", plain)
+    rnn = type("Rnn", (BACKBONES["gru4rec"],), {})
+    assert_names(refusal(register_backbone, "sasrec", rnn), ("'sasrec' is taken",))
+    other = dataclasses.replace(METHODS["grasp_softmax"], gate="none")  # type: ignore[type-var]
+    assert_names(refusal(register_method, "grasp_softmax", other), ("'grasp_softmax' is taken",))
+
+
+def test_a_cell_of_a_notebook_is_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever mends a method in a notebook would have to start again, or another class replace it."""
+    monkeypatch.setattr(registration, "METHODS", dict(METHODS))
+    for _ in range(2):  # each time another class of the same name
+        mine = type("Mine", (type(METHODS["plain"]),), {"__module__": "__main__"})()
+        register_method("mine", mine)
+        assert registration.METHODS["mine"] is mine
+    assert_names(refusal(register_method, "mine", METHODS["grasp"]), ("'mine' is taken",))

@@ -1,11 +1,13 @@
 """The report: its numbers are those of the runs and of the paper, in every format, and the page stands alone."""
 
 import csv
+import dataclasses
 import io
 import json
 import pathlib
 import re
 import sys
+import warnings
 import xml.etree.ElementTree
 from typing import Any
 
@@ -150,6 +152,35 @@ def test_overall_stands_beside_the_paper(fashion: Run) -> None:
     best = {(table.rows[r][1], table.header[c]) for r, c in table.best}
     assert {name for name, _ in best} == {"grasp"} and ("grasp", "NDCG@10") in best
     assert "paper NDCG@10" not in overall(fashion, "full").header
+
+
+def test_a_trial_without_a_protocol_has_empty_cells(fashion: Run) -> None:
+    """A resumed run of an earlier version would show "+nan", and a warning of NumPy on the terminal."""
+    rows = [
+        row
+        for row in fashion.results["rows"]
+        if (row["method"], row["protocol"]) != ("grasp", "sampled100")
+    ]
+    fewer = dataclasses.replace(fashion, results=fashion.results | {"rows": rows})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        table = overall(fewer, "sampled100")
+    (row,) = [dict(zip(table.header, own, strict=True)) for own in table.rows if own[1] == "grasp"]
+    assert row["difference NDCG@10"] == row["difference HR@10"] == row["NDCG@10"]
+    assert "nan" not in str(row)
+
+
+def test_latex_escapes_all_special_characters() -> None:
+    """The reason of a failure would stop LaTeX, or be printed as something else."""
+    cell = r"{x}^2 \a ~ $5 & 6% #_> <"
+    text = latex(Table("t", "T", ["a", "b"], [["m", cell]]))
+    line = next(line for line in text.splitlines() if line.startswith("m & "))
+    commands = (r"\textasciicircum{}", r"\textbackslash{}", r"\textasciitilde{}", "$>$", "$<$")
+    for command in commands:
+        assert command in line
+        line = line.replace(command, "")
+    rest = line.removeprefix("m & ").removesuffix(r" \\")
+    assert rest == r"\{x\}2 a  \$5 \& 6\% \#\_ "
 
 
 def test_gains_are_over_ids_alone(tmp_path: pathlib.Path) -> None:

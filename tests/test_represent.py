@@ -238,6 +238,22 @@ def test_a_shard_with_an_unknown_user_is_left_alone(
     assert before == {path: path.stat().st_ino for path in (tmp_path / "out" / "users").iterdir()}
 
 
+def test_a_shard_of_which_no_user_is_known_is_read_again(tmp_path: pathlib.Path) -> None:
+    """The second day would end in an error of NumPy."""
+    nobody = module.Source(
+        np.array([1, 2]),
+        np.array([3, 3]),
+        np.array([5, 6], np.uint64),
+        lambda rows: np.full((len(rows), 4), np.nan, np.float32),
+        np.array([1]),
+        np.array([1]),
+        np.ones((1, 4), np.float32),
+        {"model": 1},
+    )
+    for _ in range(2):
+        assert module.represent(nobody, tmp_path / "out") == Represented(0, 0, 2)
+
+
 def test_a_shard_without_users_is_written_too(
     model: gj.Recommender, tmp_path: pathlib.Path
 ) -> None:

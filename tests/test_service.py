@@ -16,7 +16,7 @@ from grasp_jax.serving.artifact import load_artifact
 from grasp_jax.serving.http import fixed_programs
 from grasp_jax.serving.http.app import create_app
 from grasp_jax.serving.http.cli import parser, settings_of
-from grasp_jax.serving.http.metrics import JsonLines
+from grasp_jax.serving.http.metrics import SECOND, JsonLines, Metrics
 from grasp_jax.serving.http.placing import shapes_of
 from grasp_jax.serving.http.requests import Recommend
 from grasp_jax.serving.http.service import Service
@@ -230,13 +230,19 @@ def test_a_second_model_answers_beside_the_first(folders: pathlib.Path, running:
     """The page would show one model twice, or ask a model that is not there."""
     refused = running.client.post("/compare", json={"histories": [[5]]})
     assert refused.status_code == 404 and "--compare=FOLDER" in refused.json()["error"]
-    other = Running(folders / "saved", with_settings(batch_sizes=(1,), lengths=()))
+    settings = with_settings(batch_sizes=(1,), lengths=())
+    other = Running(folders / "saved", settings, Metrics(SECOND))
     asked = {"histories": [[5, 9]], "k": 4}
     assert other.client.delete("/items/40").status_code == 200
     app = create_app(running.service, nothing, nothing, other.service)
     client = TestClient(app)
     for route, by in (("/recommend", running), ("/compare", other)):
         assert client.post(route, json=asked).json() == by.post("/recommend", **asked)
+    metrics = client.get("/metrics").text
+    assert "\ngrasp_serve_compare_items 99.0" in metrics and "\ngrasp_serve_items 100.0" in metrics
+    assert "\ngrasp_serve_compare_batch_size_count 2.0" in metrics, (
+        "of /compare, and of the other app"
+    )
     about = client.get("/ready").json()
     assert about["items"] == 100 and about["compare"]["items"] == 99
     assert "compare" not in running.client.get("/ready").json()

@@ -1,9 +1,12 @@
 """Parts of the service that need no model: the queue, diversity, flags and the deployment."""
 
+import asyncio
+import io
 import json
 import pathlib
 import threading
 import time
+import types
 from typing import Any
 
 import numpy as np
@@ -11,16 +14,24 @@ import pytest
 import yaml
 
 from grasp_jax.data.dataset import data_settings
-from grasp_jax.serving.answers import Answer
+from grasp_jax.errors import EndpointError
+from grasp_jax.serving.answers import Answer, Choice, People, answer
 from grasp_jax.serving.catalogue import Catalogue
-from grasp_jax.serving.http import fixed_programs
+from grasp_jax.serving.http import fixed_programs, server
+from grasp_jax.serving.http import service as http_service
+from grasp_jax.serving.http.asking import people_of
 from grasp_jax.serving.http.batching import Batcher, Overloaded
-from grasp_jax.serving.http.cli import parser, settings_of
+from grasp_jax.serving.http.cli import parser, run, settings_of
 from grasp_jax.serving.http.diversity import diversified
+from grasp_jax.serving.http.finding import items_with
 from grasp_jax.serving.http.fixed_programs import Shapes
+from grasp_jax.serving.http.metrics import JsonLines
+from grasp_jax.serving.http.requests import NewItems, Recommend, read
 from grasp_jax.serving.http.server import GRACE
-from grasp_jax.serving.http.settings import TOKEN, read_token
-from grasp_jax.serving.http.source import read_as
+from grasp_jax.serving.http.service import Served, Service
+from grasp_jax.serving.http.settings import TOKEN, Limits, Settings, read_token
+from grasp_jax.serving.http.snapshot import Snapshot
+from grasp_jax.serving.http.source import Known, read_as
 from tests.refusal import assert_names, refusal
 
 SECRET = "a-token-of-a-test-0123456789"
@@ -68,6 +79,16 @@ def test_a_missing_answer_fails_its_batch_alone() -> None:
     with pytest.raises(ValueError, match="shorter"):
         batcher.submit([0], SECONDS).result(SECONDS)
     assert batcher.submit([1, 2], SECONDS).result(SECONDS) == [1, 2]
+    batcher.stop()
+
+
+def test_a_size_that_fails_does_not_end_the_thread() -> None:
+    """Every later request would wait until its deadline, while the service says that it is ready."""
+    sizes = iter([0.5, 8])
+    batcher: Batcher[int, int] = Batcher(lambda n: 0, list, lambda *_: range(next(sizes)).stop, 16)
+    with pytest.raises(TypeError):
+        batcher.submit([1], SECONDS).result(SECONDS)
+    assert batcher.submit([2], SECONDS).result(SECONDS) == [2]
     batcher.stop()
 
 
@@ -169,6 +190,7 @@ def test_flags_and_token(monkeypatch: pytest.MonkeyPatch) -> None:
     assert_names(refused(f"--batch-sizes={'9' * 5000}"), ("--batch-sizes: '999", "1 to 4096"))
     assert_names(refused("--queue=0"), ("--queue: 0", "above 0"))
     assert_names(refused("--body-bytes=0"), ("--body-bytes: 0", "above 0"))
+    assert_names(refused("--queue=100"), ("--people=256 with --queue=100", "raise --queue"))
     assert_names(refused("--data=nowhere"), ("--data: 'nowhere'", "expected a folder"))
     assert_names(refused("--seconds=nan"), ("--seconds: nan",))
     assert_names(refused("--models=nowhere-at-all"), ("--models: 'nowhere-at-all'",))
@@ -195,6 +217,164 @@ def test_users_are_read_by_the_names_of_the_models_own_data(tmp_path: pathlib.Pa
     (tmp_path / "interactions.csv").write_text("user,sku\nann,7\n")
     said = refusal(read_as, config, str(tmp_path))
     assert_names(said, ("--data", "no column 'customer'", "with which the model was trained"))
+
+
+def test_data_of_a_workdir_are_read_by_its_names_and_with_texts(tmp_path: pathlib.Path) -> None:
+    """A run with other names than the usual ones could not be served on newer data."""
+    columns = {"user": "customer", "item": "sku"}
+    config = data_settings(
+        {"columns": columns, "items_file": "products.csv", "items_id_column": "sku"}
+    )
+    (tmp_path / "interactions.csv").write_text("customer,sku\nann,7\nlee,9\n")
+    (tmp_path / "products.csv").write_text("sku,title\n7,Soap\n9,Oil\n")
+    found = read_as(config, str(tmp_path))
+    assert found.user_ids.tolist() == ["ann", "lee"] and found.titles == ["Soap", "Oil"]
+    assert read_as(config, str(tmp_path), texts=False).titles == ["7", "9"]
+
+
+def test_paths_may_begin_with_the_home_folder(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """--models=~/models would be refused, and --data=~/shop pass the check and then not be found."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "shop").mkdir()
+    given = ["~/model", "--models=~/shop", "--data=~/shop", "--compare=~/other"]
+    assert settings_of(parser().parse_args(given)).models == tmp_path / "shop"
+    served: list[Any] = []
+    monkeypatch.setattr(server, "serve", lambda *arguments: served.extend(arguments) or 0)
+    with pytest.raises(SystemExit):
+        run(given)
+    assert [served[0], served[1], served[4]] == [
+        tmp_path / "model",
+        str(tmp_path / "shop"),
+        tmp_path / "other",
+    ]
+
+
+@pytest.mark.parametrize("place", ["index", "warm-up"])
+def test_a_stop_while_a_model_is_loaded_is_no_fault(place: str, tmp_path: pathlib.Path) -> None:
+    """A pod that is stopped while it starts would end with status 2, as if its flags were wrong."""
+    service = Service(Settings(), tmp_path)
+    served, begun, stopped = Served(quiet_snapshot(), None), threading.Event(), threading.Event()
+
+    def take(*_: object) -> Served | None:
+        begun.set()
+        assert stopped.wait(SECONDS)
+        return served if place == "warm-up" else None
+
+    service._take = take  # type: ignore[method-assign]
+    whole = service.stop
+    service.stop = lambda: (whole(), stopped.set())  # type: ignore[method-assign,func-returns-value,assignment,return-value]
+    made, status = server._made([(service, None)])  # type: ignore[list-item]
+
+    async def start_and_stop() -> None:
+        app: Any = made.config.app
+        async with app.router.lifespan_context(app):
+            await asyncio.to_thread(begun.wait, SECONDS)
+
+    asyncio.run(start_and_stop())
+    assert status == [0] and not made.should_exit
+
+
+def quiet_snapshot() -> Any:
+    """What `Service` reads of a snapshot that it begins to serve."""
+    catalogue = types.SimpleNamespace(rows={})
+    return types.SimpleNamespace(
+        is_open=1, vectors=1, catalogue=catalogue, by_popularity=[], number=1, index=None
+    )
+
+
+@pytest.mark.parametrize("error", [EndpointError("http://inner said SECRET", "http://inner"), None])
+def test_added_items_that_the_next_model_cannot_take(
+    error: Exception | None, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reload would fail until the next start with a fault of ours, or tell a caller what an inner server said."""
+    lines = io.StringIO()
+    service = Service(Settings(), tmp_path, log=JsonLines(lines))
+    catalogue = Catalogue(np.array([1]), np.array(["Soap"]), np.array([1]), {})
+    encoder = types.SimpleNamespace(
+        encoder=types.SimpleNamespace(reads_text=True), item_columns=("title",)
+    )
+    artifact = types.SimpleNamespace(method="id_text_sum", encoder=encoder, catalogue=catalogue)
+    snapshot = types.SimpleNamespace(catalogue=catalogue, artifact=artifact)
+    service._added = {"B00Z": {"item": "B00Z", "title": "Oil"}}
+    monkeypatch.setattr(http_service, "open_source", lambda *_: None)
+    service._take = lambda *_: Served(snapshot, None)  # type: ignore[method-assign,arg-type,assignment]
+    if error is not None:
+        monkeypatch.setattr(http_service, "with_new_items", raising(error))
+    served, left = service._replacement(tmp_path, snapshot)  # type: ignore[arg-type]
+    assert served.snapshot is snapshot and "1 items that had been added" in left
+    assert "inner" not in left and "SECRET" not in lines.getvalue()
+    if error is None:
+        assert_names(left, ("'B00Z'", "expected a whole number"))
+    else:
+        assert "does not answer as it should" in left and "http://inner" in lines.getvalue()
+    service.stop()
+
+
+def raising(error: Exception) -> Any:
+    def raises(*_: object) -> None:
+        raise error
+
+    return raises
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity"])
+def test_numbers_of_a_new_item_are_finite(value: str) -> None:
+    """An item would get the text "inf"."""
+    body = f'{{"items": [{{"item": "a", "title": "b", "price": {value}}}]}}'.encode()
+    assert_names(refusal(read, NewItems, body, Limits()), ("items", "expected text, a number"))
+
+
+def test_who_has_only_unknown_items_is_not_offered_what_they_rated_low() -> None:
+    """docs/serving.md promises that items that a user has rated low are left out."""
+    catalogue = Catalogue(
+        np.array(["a", "b", "c"]), np.array(["A", "B", "C"]), np.array([3, 2, 1]), {}
+    )
+    nobody = np.empty(0, np.int32)
+    known = Known(nobody, np.array([0], np.int32), None)
+    users: Any = types.SimpleNamespace(find=lambda name: known, example="u")
+    snapshot: Any = types.SimpleNamespace(catalogue=catalogue)
+    (whose,) = people_of(Recommend(users=["u"]), snapshot, users)
+    assert whose.person.left_out.tolist() == [0]
+    (whose,) = people_of(Recommend(users=["u"], exclude_seen=False), snapshot, users)
+    assert not len(whose.person.left_out)
+    people = People(np.array(["u"]), np.zeros(1, bool), None, nobody, [known.disliked])
+    artifact: Any = types.SimpleNamespace(catalogue=catalogue)
+    for seen, items in ((True, [1, 2]), (False, [0, 1, 2])):
+        (found,) = answer(artifact, people, Choice(exclude_seen=seen))
+        assert found.items.tolist() == items
+
+
+def test_popular_candidates_are_in_the_order_of_all(rng_seed: int = 0) -> None:
+    """Candidates would be ranked otherwise than the catalogue, or removed items be recommended."""
+    rng = np.random.default_rng(rng_seed)
+    catalogue = Catalogue(np.arange(50), np.array(["t"] * 50), rng.integers(0, 4, 50), {})
+    served = rng.random(50) < 0.8
+    order = catalogue.by_count[served[catalogue.by_count]]
+    snapshot: Any = types.SimpleNamespace(catalogue=catalogue, served=served, by_popularity=order)
+    allowed = rng.integers(0, 50, 30)
+    found = Snapshot.most_popular(snapshot, 7, np.array([3, 4]), allowed)
+    expected = [row for row in order.tolist() if row in allowed and row not in (3, 4)][:7]
+    assert found.items.tolist() == expected
+    everybody = Snapshot.most_popular(snapshot, 7, np.empty(0, int), None)
+    assert everybody.items.tolist() == order[:7].tolist()
+
+
+def test_a_search_needs_every_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search would find other items than those whose titles hold every word."""
+    titles = ["Green SOAP", "soap, blue", "Grün", "green oil", "Straße"]
+    catalogue = Catalogue(np.arange(5), np.array(titles), np.array([1, 5, 1, 1, 1]), {})
+    served = np.array([True, True, True, False, True])
+    snapshot: Any = types.SimpleNamespace(catalogue=catalogue, served=served)
+
+    def found(words: str) -> list[int]:
+        return [own["item"] for own in items_with(words, 5, snapshot)]
+
+    assert found("soap") == [1, 0] and found("SOAP green") == [0]
+    assert found("grün") == [2] and found("STRASSE") == [4]
+    assert found("green") == [0], "a removed item"
+    assert found("2") == [2] and found("oil") == [], "an id; a removed item"
 
 
 def test_items_that_come_later_have_rows_behind_the_others() -> None:

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -66,6 +67,19 @@ class InteractionLog:
     def user_rows(self) -> dict[str, int]:
         """Row of each user by its id as text; computed once, because a service needs it in every call."""
         return {str(name): row for row, name in enumerate(self.user_ids.tolist())}
+
+    @functools.cached_property
+    def low_rated_by_user(self) -> tuple[np.ndarray, np.ndarray]:
+        """User and item rows, [J] int32 each, of `low_rated`, by ascending user."""
+        if self.low_rated is None:
+            return np.empty(0, np.int32), np.empty(0, np.int32)
+        users, items = self.low_rated[np.argsort(self.low_rated[:, 0], kind="stable")].T
+        return np.ascontiguousarray(users), np.ascontiguousarray(items)
+
+    def low_rated_of(self, users: np.ndarray | int) -> tuple[Any, Any]:
+        """[n] begin and end of each user's rows in `low_rated_by_user`; of -1, a user who is not in the log, both are 0."""
+        of_users, _ = self.low_rated_by_user
+        return np.searchsorted(of_users, users), np.searchsorted(of_users, users, "right")
 
     def fingerprint(self) -> str:
         """SHA-256 of everything a model or a knowledge bank can depend on; order within a user is part of it, times are not.

@@ -67,6 +67,9 @@ def examples(
         top = [
             {"title": titles[item], "score": round(float(score), 3)}
             for item, score in zip(best, values, strict=True)
+            if np.isfinite(
+                score
+            )  # an item that was seen already is there only if too few others are left
         ]
         found.append(
             {

@@ -87,11 +87,10 @@ def _seen(
     owners, flat = _ranges(log.offsets[users], histories.end[users])
     keys = owners * log.num_items + log.items[flat]
     if log.low_rated is not None and len(log.low_rated):
-        low = log.low_rated[np.argsort(log.low_rated[:, 0], kind="stable")].astype(np.int64)
-        first, last = (np.searchsorted(low[:, 0], users, side) for side in ("left", "right"))
-        owners, flat = _ranges(first, last)
-        kept = low[flat, 1] != histories.target[users[owners]]
-        keys = np.concatenate([keys, (owners * log.num_items + low[flat, 1])[kept]])
+        owners, flat = _ranges(*log.low_rated_of(users))
+        low = log.low_rated_by_user[1][flat].astype(np.int64)
+        kept = low != histories.target[users[owners]]
+        keys = np.concatenate([keys, (owners * log.num_items + low)[kept]])
     known = distinct(keys)
     return known // log.num_items, known % log.num_items
 

@@ -1,5 +1,6 @@
 """Evaluation negatives on disk: drawn once, and verified by a checksum when read."""
 
+import contextlib
 import pathlib
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ from grasp_jax.files import (
     first_damaged,
     read_array,
     read_sealed,
+    replacing,
     sha256,
     write_array,
     write_sealed,
@@ -58,28 +60,30 @@ class StoredNegatives(NamedTuple):
         return stored
 
     def write(self, drawn: np.ndarray) -> None:
-        """Stores negatives. If they were drawn again, they must match the description of the first draw.
+        """Stores negatives. If they were drawn again, they must match the first draw.
 
         Raises:
-          UserError: they do not match, for example because another version of NumPy draws other numbers.
+          UserError: they do not match, for example because another version of NumPy draws other numbers; the files stay as they are.
         """
-        try:
-            before = (
-                read_sealed(self.description, "")["files"].get(self.path.name)
-                if self.description.exists()
-                else None
-            )
-        except UserError:
-            before = None  # only the description was damaged
-        write_array(self.path, drawn)
-        checksum = sha256(self.path)
-        if before not in (None, checksum):
-            raise UserError(
-                f"{self.path}: evaluation negatives drawn again differ from those drawn before; use another --workdir"
-            )
+        with replacing(self.path) as partial:
+            write_array(partial, drawn)
+            checksum = sha256(partial)
+            if self._drawn_before() not in (None, checksum):
+                raise UserError(
+                    f"{self.path}: evaluation negatives drawn again differ from those drawn before; use another --workdir"
+                )
         write_sealed(
             self.description, {"made_from": self.made_from, "files": {self.path.name: checksum}}
         )
+
+    def _drawn_before(self) -> str | None:
+        """The checksum of an earlier draw by its description; if only the other file can be read, by that one; None if neither can."""
+        with contextlib.suppress(UserError):
+            return str(read_sealed(self.description, "")["files"][self.path.name])
+        with contextlib.suppress(UserError):
+            read_array(self.path, "")
+            return sha256(self.path)
+        return None
 
     def checksum(self) -> str:
         """The checksum of the stored file."""

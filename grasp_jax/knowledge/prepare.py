@@ -53,6 +53,8 @@ def prepare_bank(
     recipe = bank_recipe(config, split, texts)
     if not (folder / MANIFEST).is_file():
         with making_of(folder):
+            if (folder / MANIFEST).is_file():  # another process has made it meanwhile
+                return load_bank(folder, recipe, config.verify)
             started = time.perf_counter()
             work = begin(config, split, texts, recipe, folder)
             encoder = fitted_encoder(config, work)
@@ -87,6 +89,8 @@ def encode_bank(config: KnowledgeConfig, split: Split, texts: Texts, folder: pat
     if (folder / MANIFEST).is_file():
         return
     with making_of(folder):
+        if (folder / MANIFEST).is_file():  # another process has made it meanwhile
+            return
         work = begin(config, split, texts, recipe, folder)
         encode_all(config, split, texts, work, fitted_encoder(config, work))
 

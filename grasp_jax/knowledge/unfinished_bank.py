@@ -121,7 +121,7 @@ def _earlier(config: KnowledgeConfig, recipe: dict[str, Any]) -> KnowledgeBank |
         raise UserError(
             f"--since: the encoder {config.encoder!r} encodes no texts, so it is not known which vectors are new; prepare without --since"
         )
-    bank = pathlib.Path(folder)
+    bank = pathlib.Path(folder).expanduser()
     if not (bank / MANIFEST).is_file() and (bank / "knowledge" / MANIFEST).is_file():
         bank = bank / "knowledge"  # of a workdir
     made_by = read_manifest(bank, "name the folder of a whole bank")["recipe"]

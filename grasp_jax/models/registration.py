@@ -10,6 +10,7 @@ from grasp_jax.models.methods import METHODS
 from grasp_jax.models.methods.base import Method
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
+OF_PACKAGE = frozenset((*METHODS, *BACKBONES))
 T = TypeVar("T")
 
 
@@ -18,7 +19,7 @@ def register_method(name: str, method: Method) -> None:
 
     Args:
       name: lower-case letters, digits and underscores.
-      method: the same object may be registered again; another object under the same name is refused.
+      method: under a name that is registered already, only an object of the same class; the names of this package cannot be replaced.
 
     Raises:
       UserError: the name is taken or not allowed, or the object is not a `Method`.
@@ -48,6 +49,13 @@ def _register(call: str, known: dict[str, T], name: str, value: T) -> None:
         raise UserError(
             f"{call}: {name!r}; expected a name of lower-case letters, digits and underscores"
         )
-    if known.get(name, value) is not value and type(known[name]) is not type(value):
+    taken = name in known and known[name] != value
+    if taken and (name in OF_PACKAGE or _class_of(known[name]) != _class_of(value)):
         raise UserError(f"{call}: {name!r} is taken; choose another name")
     known[name] = value
+
+
+def _class_of(value: object) -> tuple[str, str]:
+    """Module and name of a class, or of the class of an object: the same where a cell of a notebook is run again."""
+    its_class = value if isinstance(value, type) else type(value)
+    return its_class.__module__, its_class.__qualname__

@@ -5,7 +5,15 @@ import io
 
 from grasp_jax.report.tables import Table
 
-_LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "±": r"$\pm$", "*": r"$^*$", "<": "$<$"}
+_LATEX = {character: f"\\{character}" for character in "&%_#{}$"} | {
+    "±": r"$\pm$",
+    "*": r"$^*$",
+    "<": "$<$",
+    ">": "$>$",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "\\": r"\textbackslash{}",
+}
 
 
 def markdown(table: Table) -> str:

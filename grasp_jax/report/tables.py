@@ -95,10 +95,9 @@ def overall(run: Run, protocol: str) -> Table:
                 )
                 line += [*map(_number, theirs), _percent(gain)]
                 if _dataset(run) in paper.SAME_DATA:
-                    ours = [own[1].mean(), own[3].mean()]
                     line += [
-                        MISSING if b is None else f"{a - b:+.2f}"
-                        for a, b in zip(ours, theirs, strict=True)
+                        MISSING if b is None or not len(a) else f"{a.mean() - b:+.2f}"
+                        for a, b in zip((own[1], own[3]), theirs, strict=True)
                     ]
             body.append(line)
             numbers.append(

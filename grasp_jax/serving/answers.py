@@ -26,7 +26,7 @@ class Choice:
       k: largest number of items for each person.
       candidates: ids to choose from: one list for everybody, or a list for each person; None: the whole catalogue.
       exclude: ids to leave out: one list for everybody, or a list for each person.
-      exclude_seen: leave out the items that the person has had.
+      exclude_seen: leave out the items that the person has had or rated low.
       unknown: "popular": people without a known item get the most bought items; "error": an id that the model does not know is refused.
     """
 
@@ -144,11 +144,8 @@ def rows_of_users(catalogue: Catalogue, log: InteractionLog, users: np.ndarray) 
 
 def low_rated_of(catalogue: Catalogue, log: InteractionLog, users: np.ndarray) -> list[np.ndarray]:
     """[n] int32 rows of the items that each user of a log has rated low and the model knows; arguments as in `rows_of_users`."""
-    low = np.empty((0, 2), np.int32) if log.low_rated is None else log.low_rated
-    low = low[np.argsort(low[:, 0], kind="stable")]
-    rows = row_of_items(catalogue, log)[low[:, 1]]
-    bounds = np.searchsorted(low[:, 0], np.stack([users, users + 1]))
-    own = [rows[first:last] for first, last in bounds.T]
+    rows = row_of_items(catalogue, log)[log.low_rated_by_user[1]]
+    own = [rows[begin:end] for begin, end in zip(*log.low_rated_of(users), strict=True)]
     return [items[items >= 0] for items in own]
 
 
@@ -174,12 +171,14 @@ class People:
       known: [n] bool, whether the model knows an item of the person.
       audience: the known people; None if there are none.
       rows: [number of known people] their rows in the audience, in the order of `names`.
+      disliked: [n] rows of the items that each person has rated low; None: nothing is known of people without a known item.
     """
 
     names: np.ndarray
     known: np.ndarray
     audience: Audience | None
     rows: np.ndarray
+    disliked: Sequence[np.ndarray] | None = None
 
 
 def answer(artifact: Artifact, people: People, choice: Choice) -> list[Answer]:
@@ -231,6 +230,8 @@ def answer(artifact: Artifact, people: People, choice: Choice) -> list[Answer]:
             else (allowed if allowed.ndim == 1 else allowed[n]).copy()
         )
         kept[excluded_of.get(n, [])] = False
+        if choice.exclude_seen and people.disliked is not None:
+            kept[people.disliked[n]] = False
         items = order[kept[order]][:k].astype(np.int32)
         answers[n] = Answer(items, np.full(len(items), np.nan, np.float32))
     return [answers[n] for n in range(num_people)]

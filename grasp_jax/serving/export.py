@@ -22,7 +22,14 @@ from jax import export
 
 import grasp_jax
 from grasp_jax.errors import UserError
-from grasp_jax.files import checksums, first_damaged, read_sealed, replacing, write_sealed
+from grasp_jax.files import (
+    checksums,
+    first_damaged,
+    read_sealed,
+    remove_left_behind,
+    replacing,
+    write_sealed,
+)
 from grasp_jax.serving.answers import Answer, Choice, People, answer
 from grasp_jax.serving.artifact import Artifact
 from grasp_jax.serving.catalogue import Catalogue
@@ -121,14 +128,16 @@ def export_artifact(artifact: Artifact, folder: pathlib.Path, k: int = 100) -> f
     with jax.default_matmul_precision(PRECISION):
         of = answering(artifact)
         made = programs(of, k)
-        _write(artifact, of, made, folder)
-        found, allowed = _difference(artifact, folder), TOLERANCE[artifact.config.model.dtype]
-    if not found <= allowed:
-        (folder / MANIFEST).unlink()
+        manifest = _write(artifact, of, made, folder)
+        found = _difference(artifact, _opened(folder, manifest))
+    if not found <= (allowed := TOLERANCE[artifact.config.model.dtype]):
         raise UserError(
             f"{folder}: exported scores differ from the model's own by {found:.1e} of the largest; expected at most {allowed:.0e}; do not "
             "serve this folder, and report it with method, backbone and the version of jax"
         )
+    write_sealed(
+        folder / MANIFEST, manifest
+    )  # last, so a folder that has it is whole and was compared
     return found
 
 
@@ -146,6 +155,11 @@ def read_export(folder: pathlib.Path) -> ExportedModel:
         )
     if damage := first_damaged(folder, manifest["files"]):
         raise UserError(f"{damage}, by the checksum in {folder / MANIFEST}; {MEND}")
+    return _opened(folder, manifest)
+
+
+def _opened(folder: pathlib.Path, manifest: dict[str, Any]) -> ExportedModel:
+    """The files of a folder, which the manifest describes."""
     states, top_k = (
         export.deserialize(bytearray((folder / name).read_bytes())) for name in (STATES, TOP_K)
     )
@@ -160,6 +174,8 @@ def _check_free(folder: pathlib.Path) -> None:
     with contextlib.suppress(UserError):
         if read_sealed(folder / MANIFEST, MEND).get("kind") == KIND:
             return
+    for name in (*FILES, MANIFEST):
+        remove_left_behind(folder / name)
     # a folder with no other files is that of an interrupted export
     if any(path.name not in FILES for path in folder.iterdir()):
         raise UserError(
@@ -167,7 +183,10 @@ def _check_free(folder: pathlib.Path) -> None:
         )
 
 
-def _write(artifact: Artifact, of: Answering, made: Programs, folder: pathlib.Path) -> None:
+def _write(
+    artifact: Artifact, of: Answering, made: Programs, folder: pathlib.Path
+) -> dict[str, Any]:
+    """Writes all files but the manifest; returns what that will hold."""
     try:
         contents = {STATES: made.states.serialize(), TOP_K: made.top_k.serialize()}
     except ImportError as error:
@@ -184,10 +203,7 @@ def _write(artifact: Artifact, of: Answering, made: Programs, folder: pathlib.Pa
             safetensors.numpy.save_file(arrays, partial)
     with replacing(folder / TABLE) as partial:
         pa.parquet.write_table(_table(artifact.catalogue), partial)
-    write_sealed(
-        folder / MANIFEST,
-        _manifest(artifact, of, made) | {"files": checksums(folder, FILES)},
-    )
+    return _manifest(artifact, of, made) | {"files": checksums(folder, FILES)}
 
 
 def _table(items: Catalogue) -> pa.Table:
@@ -247,11 +263,11 @@ def _shape(argument: Any) -> str:
     return f"{argument.dtype}[{', '.join(map(str, argument.shape))}]"
 
 
-def _difference(artifact: Artifact, folder: pathlib.Path) -> float:
-    """The difference between the scores of a folder and of the package, for some histories of the model's items;
+def _difference(artifact: Artifact, model: ExportedModel) -> float:
+    """The difference between the scores of an exported model and of the package, for some histories of the model's items;
     infinite if lists differ.
     """
-    model, num_items = read_export(folder), len(artifact.catalogue.ids)
+    num_items = len(artifact.catalogue.ids)
     rng, longest = np.random.default_rng(0), artifact.config.data.max_length
     lengths = [1, 2, 3, 5, max(1, longest - 1), longest, longest + 3]
     histories = [rng.integers(0, num_items, length).astype(np.int32) for length in lengths]

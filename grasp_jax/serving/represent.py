@@ -214,7 +214,7 @@ def write_shard(source: Source, rows: np.ndarray, path: pathlib.Path) -> np.ndar
     states = np.full((len(rows), source.item_vectors.shape[1]), np.nan, np.float32)
     if stored is not None:
         vectors = stored["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-        states[there >= 0] = vectors.reshape(stored.num_rows, -1)[there[there >= 0]]
+        states[there >= 0] = vectors.reshape(-1, states.shape[1])[there[there >= 0]]
     if len(changed):
         states[changed] = source.states(rows[changed])
     known: np.ndarray = np.asarray(~np.isnan(states).any(axis=1))

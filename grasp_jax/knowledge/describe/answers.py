@@ -13,6 +13,8 @@ import hashlib
 import json
 import os
 import pathlib
+import threading
+import time
 import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -21,11 +23,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from grasp_jax.errors import UserError
+from grasp_jax.errors import EndpointError, UserError
 from grasp_jax.log import logger
 
 SHARD_ANSWERS = 16_384
 SHARDS_IN_MEMORY = 4
+READ_AT_ONCE = 1024  # answers for which other threads wait
+OTHERS_SECONDS = 3.0  # how long a call waits for another process, which has a folder open for as long as a request takes
 SCHEMA = pa.schema(
     [
         ("key", pa.binary(16)),
@@ -75,7 +79,7 @@ class Keeps(Protocol):
 
 
 class AnswerCache:
-    """Answers in a folder, for one process at a time.
+    """Answers in a folder, for one process at a time, of which several threads may use it.
 
     Raises:
       UserError: another process has the folder open, or a shard is not readable.
@@ -96,6 +100,7 @@ class AnswerCache:
             raise UserError(
                 f"{folder}: another process has these answers open; wait for it, or name another folder"
             ) from error
+        self._turn = threading.RLock()  # of threads
         self._journal_path = folder / "journal.jsonl"
         self._pending: dict[bytes, Answer] = {}
         self._index()
@@ -116,18 +121,21 @@ class AnswerCache:
         """Keeps an answer before it returns: one write, which outlives this process."""
         line, crc = as_line(key, answer)
         data = line[:-1] + b", %d]\n" % crc
-        with _disk_errors(self._journal_path):
-            if os.write(self._journal, data) != len(data):
-                raise OSError(28, "No space left on device")
-        self._pending[key] = answer
-        if len(self._pending) >= SHARD_ANSWERS:
-            self._fold()
+        with self._turn:
+            with _disk_errors(self._journal_path):
+                if os.write(self._journal, data) != len(data):
+                    raise OSError(28, "No space left on device")
+            self._pending[key] = answer
+            if len(self._pending) >= SHARD_ANSWERS:
+                self._fold()
 
     def missing(self, keys: np.ndarray) -> np.ndarray:
         """[n, 2] keys -> [n] bool: not answered yet."""
-        found = self._places(keys) >= 0
-        if self._pending:
-            found |= np.fromiter((key.tobytes() in self._pending for key in keys), bool, len(keys))
+        with self._turn:
+            found = self._places(keys) >= 0
+            if self._pending:
+                pending = (key.tobytes() in self._pending for key in keys)
+                found |= np.fromiter(pending, bool, len(keys))
         return ~found
 
     def unanswered(self, keys: np.ndarray) -> np.ndarray:
@@ -143,18 +151,27 @@ class AnswerCache:
           KeyError: a key has no answer.
           UserError: an answer is not what was kept.
         """
-        for key, place in zip(keys, self._places(keys), strict=True):
-            if place < 0:
-                yield self._pending[key.tobytes()]
-            else:
-                shard, row = divmod(int(place), SHARD_ANSWERS)
-                columns = self._read_shard(shard)
-                with _shard_errors(self._shards[shard]):
-                    found = [columns[name][row].as_py() for name in columns]
-                    answer = Answer(*found[1 : len(OLDER)])
-                    if len(found) > len(OLDER) and as_line(key.tobytes(), answer)[1] != found[-1]:
-                        raise ValueError(f"row {row + 1} differs from what was kept")
-                yield answer
+        for begin in range(0, len(keys), READ_AT_ONCE):
+            part = keys[begin : begin + READ_AT_ONCE]
+            with self._turn:
+                found = [
+                    self._read_one(key.tobytes(), int(place))
+                    for key, place in zip(part, self._places(part), strict=True)
+                ]
+            yield from found
+
+    def _read_one(self, key: bytes, place: int) -> Answer:
+        """The answer at a place of `_places`; errors as of `read`."""
+        if place < 0:
+            return self._pending[key]
+        shard, row = divmod(place, SHARD_ANSWERS)
+        columns = self._read_shard(shard)
+        with _shard_errors(self._shards[shard]):
+            found = [columns[name][row].as_py() for name in columns]
+            answer = Answer(*found[1 : len(OLDER)])
+            if len(found) > len(OLDER) and as_line(key, answer)[1] != found[-1]:
+                raise ValueError(f"row {row + 1} differs from what was kept")
+        return answer
 
     def close(self) -> None:
         """Folds what is pending into a shard and lets go of the folder."""
@@ -248,6 +265,51 @@ def open_answers(folder: str) -> AnswerCache:
     return AnswerCache(pathlib.Path(os.path.expanduser(folder)))
 
 
+class _Shared:
+    """A cache that is open, and the number of threads that use it."""
+
+    def __init__(self, cache: AnswerCache) -> None:
+        self.cache, self.users = cache, 0
+
+
+_shared: dict[str, _Shared] = {}
+_opening = threading.Lock()
+
+
+@contextlib.contextmanager
+def shared_answers(folder: str) -> Iterator[AnswerCache]:
+    """The cache in a folder, open while any thread of this process is within.
+
+    Raises:
+      EndpointError: the cache cannot be opened, or another process has it open for `OTHERS_SECONDS`.
+    """
+    with _opening:
+        shared = _shared.get(folder)
+        if shared is None:
+            shared = _shared[folder] = _Shared(_opened_in_time(folder))
+        shared.users += 1
+    try:
+        yield shared.cache
+    finally:
+        with _opening:
+            shared.users -= 1
+            if not shared.users:
+                del _shared[folder]
+                shared.cache.close()
+
+
+def _opened_in_time(folder: str) -> AnswerCache:
+    deadline = time.monotonic() + OTHERS_SECONDS
+    while True:
+        try:
+            return open_answers(folder)
+        except UserError as error:
+            # an error of the service where there is one: none of its callers can mend it
+            if time.monotonic() > deadline or not isinstance(error.__cause__, BlockingIOError):
+                raise EndpointError(str(error), folder) from error
+        time.sleep(0.05)
+
+
 def kept_keys(folder: pathlib.Path) -> set[bytes]:
     """Keys of all answers in a folder that no process has open; changes nothing there."""
     shards = [_shard_keys(path) for path in folder.glob("answers-*.parquet")]
@@ -279,7 +341,8 @@ def _read_journal(path: pathlib.Path) -> dict[bytes, Answer]:
                 damaged.append(number)
     if damaged:
         logger.warning(
-            f"{path}: line {damaged[0]} is no whole answer ({len(damaged)} such lines); asked for again where it is needed"
+            f"{path}: line {damaged[0]} is no whole answer ({len(damaged)} such lines); the request of such a line is sent again when it "
+            "is needed"
         )
     return found
 

@@ -138,8 +138,8 @@ class Endpoint:
         Raises:
           Rejected: status 400 or 422, once others went well.
           NoAnswer: no attempt was answered properly.
-          EndpointError: no request can go well: the key, the model, the address, or an endpoint that is down.
-          UserError: status 400 or 422 for the first request.
+          EndpointError: no request can go well: the key, the model, the address, or an endpoint that is down; or status 400 or 422 for
+            the first request.
         """
         errors = self._errors
         for attempt in range(retries + 1):
@@ -169,8 +169,8 @@ class Endpoint:
             except (errors.BadRequestError, errors.UnprocessableEntityError) as error:
                 if self.answered:
                     raise Rejected from None
-                raise UserError(
-                    f"{self.where}: refused the first request: {self._say(error)}"
+                raise EndpointError(
+                    f"{self.where}: refused the first request: {self._say(error)}", self.where
                 ) from None
             except (errors.APIConnectionError, errors.APIStatusError) as error:
                 if (status := getattr(error, "status_code", 0)) // 100 == 3:

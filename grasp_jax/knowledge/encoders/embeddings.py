@@ -8,7 +8,7 @@ import numpy as np
 
 from grasp_jax.config import EmbedConfig
 from grasp_jax.config.address import resolved
-from grasp_jax.errors import UserError
+from grasp_jax.errors import EndpointError
 from grasp_jax.knowledge.describe.answers import (
     Answer,
     AnswerCache,
@@ -48,12 +48,21 @@ def what_is_missing(kind: str, texts: Sequence[str], config: EmbedConfig) -> str
 
 
 def vectors_of(texts: Sequence[str], cache: AnswerCache, config: EmbedConfig) -> np.ndarray:
-    """[n, E] float32 vectors of texts; vectors that are not in the cache are requested."""
+    """[n, E] float32 vectors of texts; vectors that are not in the cache are requested.
+
+    Raises:
+      EndpointError: what `ask` raises, or the vectors have several widths.
+    """
     keys = keys_of(texts, config)
     ask(texts, keys, cache, config, "encode")
-    return np.stack(
-        [np.frombuffer(base64.b64decode(answer.text), VECTOR) for answer in cache.read(keys)]
-    )
+    vectors = [np.frombuffer(base64.b64decode(answer.text), VECTOR) for answer in cache.read(keys)]
+    if len(widths := sorted({len(vector) for vector in vectors})) > 1:
+        raise EndpointError(
+            f"{config.cache}: has vectors of {' and '.join(map(str, widths))} numbers by the model {config.model!r}, so another server had "
+            "another model of this name; set config.knowledge.embed.cache to a new folder, and all vectors are requested there",
+            resolved(config).url,
+        )
+    return np.stack(vectors)
 
 
 def as_answer(vector: np.ndarray) -> Answer:
@@ -89,8 +98,9 @@ def ask(
             widths = sorted({len(vector or ()) for vector in vectors})
             if len(widths) > 1 or (config.dimensions and widths != [config.dimensions]):
                 wide = f"vectors of {' and '.join(map(str, widths))} numbers"
-                raise UserError(
-                    f"{endpoint.where}: {wide}; config.knowledge.embed.dimensions asks for {config.dimensions or 'one width'}"
+                raise EndpointError(
+                    f"{endpoint.where}: {wide}; config.knowledge.embed.dimensions asks for {config.dimensions or 'one width'}",
+                    endpoint.where,
                 )
             numbers = np.array(vectors, VECTOR)
             if not np.isfinite(numbers).all():
@@ -109,9 +119,10 @@ def ask(
             )
         except Rejected:
             longest = max(batch, key=lambda row: len(texts[row]))
-            raise UserError(
+            raise EndpointError(
                 f"{endpoint.where}: rejects a batch whose longest text has {len(texts[longest])} characters (row {longest}); "
-                "shorten the template, or lower config.knowledge.describe.max_characters"
+                "shorten the template, or lower config.knowledge.describe.max_characters",
+                endpoint.where,
             ) from None
         for row, vector in zip(batch, found, strict=True):
             cache.add(keys[row].tobytes(), as_answer(vector))

@@ -58,4 +58,5 @@ class FileEncoder(TextEncoder):
 
 
 def _identity(path: str) -> str:
+    """16 hexadecimal digits of the content's hash; the path itself where there is no file."""
     return sha256(pathlib.Path(path))[:16] if pathlib.Path(path).is_file() else path

@@ -57,13 +57,13 @@ class OpenAiEncoder(TextEncoder):
                 self._cache = None
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """[n, E] float32; errors as of `session`."""
-        from grasp_jax.knowledge.describe.answers import open_answers
+        """[n, E] float32; errors as of `session`. Several threads may call it at once."""
+        from grasp_jax.knowledge.describe.answers import shared_answers
         from grasp_jax.knowledge.encoders.embeddings import vectors_of
 
         if self._cache is not None:
             return vectors_of(texts, self._cache, self.settings)
-        with open_answers(self.settings.cache) as cache:
+        with shared_answers(self.settings.cache) as cache:
             return vectors_of(texts, cache, self.settings)
 
     def save(self, folder: pathlib.Path) -> None:

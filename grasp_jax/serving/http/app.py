@@ -13,7 +13,7 @@ from starlette.routing import Match
 
 import grasp_jax
 from grasp_jax.errors import EndpointError, UserError
-from grasp_jax.serving.http.guard import Guard, as_refused
+from grasp_jax.serving.http.guard import Guard
 from grasp_jax.serving.http.requests import (
     Body,
     NewItems,
@@ -21,6 +21,7 @@ from grasp_jax.serving.http.requests import (
     Refused,
     Reload,
     Similar,
+    as_refused,
     read,
     shown,
 )
@@ -68,7 +69,7 @@ def create_app(
         redoc_url=None,
     )
     app.state.service = service
-    app.add_middleware(Guard, service=service)
+    app.add_middleware(Guard, service=service, second=second)
     app.add_exception_handler(HTTPException, _as_line)
     app.add_exception_handler(UserError, _as_line)
 
@@ -158,7 +159,8 @@ def add_probes(app: FastAPI, service: Service, second: Service | None) -> None:
     @app.get("/metrics")
     async def metrics() -> Response:
         """For Prometheus."""
-        return Response(service.metrics.page(), media_type=CONTENT_TYPE_LATEST)
+        pages = [own.metrics.page() for own in (service, second) if own is not None]
+        return Response(b"".join(pages), media_type=CONTENT_TYPE_LATEST)
 
 
 def _about(service: Service) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def people_of(asked: Recommend, snapshot: Snapshot, users: UsersOfData | None) -
             name, passed_over = asked.users[n], 0
             history, disliked, queries = _of_user(name, users, asked.unknown == "error")
         left_out = NO_ROWS if excluded[n] is None else excluded[n]
-        if asked.exclude_seen and len(history):
+        if asked.exclude_seen:
             left_out = np.concatenate([left_out, history, disliked])
         left_out = np.unique(left_out).astype(np.int32)
         person = Person(history, left_out, allowed[n], queries, with_gates=asked.why > 0)

@@ -116,7 +116,11 @@ class Batcher(Generic[Question, Found]):
                 if not self._queue:
                     return
                 self._queue = [entry for entry in self._queue if _is_wanted(entry)]
-                taken = self._take() if self._queue else []
+                try:
+                    taken = self._take() if self._queue else []
+                # this is the only thread that answers, and must not end
+                except BaseException as error:
+                    taken, self._queue = [], _failed(self._queue, error)
             if taken:
                 self._answer_batch(taken)
 
@@ -130,14 +134,13 @@ class Batcher(Generic[Question, Found]):
         return taken
 
     def _answer_batch(self, entries: list[_Entry[Question, Found]]) -> None:
-        self._seen(len(entries))
         try:
+            self._seen(len(entries))
             answers = self._answer([entry.question for entry in entries])
             answered = list(zip(entries, answers, strict=True))
         # whatever the error is, other requests must still be answered
         except BaseException as error:
-            for entry in entries:
-                _settle(entry.ticket, error)
+            _failed(entries, error)
             return
         for entry, answer in answered:
             ticket = entry.ticket
@@ -152,6 +155,15 @@ def _is_wanted(entry: _Entry[Any, Any]) -> bool:
     if entry.ticket.deadline < time.monotonic():
         entry.ticket.future.cancel()
     return not entry.ticket.future.done()
+
+
+def _failed(
+    entries: list[_Entry[Question, Found]], error: BaseException
+) -> list[_Entry[Question, Found]]:
+    """Gives the error to everybody who waits for these answers; returns an empty list, what is left of them."""
+    for entry in entries:
+        _settle(entry.ticket, error)
+    return []
 
 
 def _settle(ticket: _Ticket[Found], error: BaseException | None) -> None:

@@ -64,11 +64,12 @@ def with_new_items(snapshot: Snapshot, items: Sequence[Item]) -> Snapshot:
 
 
 def columns_of(items: Sequence[Item], snapshot: Snapshot) -> dict[str, np.ndarray]:
-    """Columns of a table of items, of dtype object, None for a missing value; ids in the type of the catalogue."""
+    """Columns of a table of items, of dtype object, None for a missing value; ids in the type of the catalogue, if they can have it."""
     names = dict.fromkeys(name for item in items for name in item)
     columns = {name: _column([item.get(name) for item in items]) for name in names}
-    kind: type = int if snapshot.catalogue.ids.dtype.kind in "iu" else str
-    columns["item"] = _column([kind(as_text(item["item"])) for item in items])
+    ids = [as_text(item["item"]) for item in items]
+    numbers = snapshot.catalogue.ids.dtype.kind in "iu"
+    columns["item"] = _column([int(name) if numbers and is_number(name) else name for name in ids])
     return columns
 
 

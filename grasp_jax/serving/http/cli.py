@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import os
 import pathlib
 import re
 import sys
@@ -113,7 +114,7 @@ def settings_of(given: argparse.Namespace) -> Settings:
     check_reach(given.host, token, given.insecure)
     if not 0 <= given.port < 65536:
         raise UserError(f"--port: {given.port}; expected a whole number from 0 to 65535")
-    models = pathlib.Path(given.models) if given.models is not None else None
+    models = None if given.models is None else pathlib.Path(given.models).expanduser()
     if models is not None and not models.is_dir():
         raise UserError(
             f"--models: {given.models!r} is no folder; expected the folder that holds the models; create it, or name another"
@@ -167,9 +168,10 @@ def _status(arguments: Sequence[str]) -> int:
             raise UserError(
                 f"grasp-serve: the Python package {error.name} is missing; pip install 'grasp-jax[serve]'"
             ) from error
-        compare = None if given.compare is None else pathlib.Path(given.compare)
-        address = given.host, given.port
-        return serve(pathlib.Path(given.model), given.data, settings, address, compare)
+        model = pathlib.Path(given.model).expanduser()
+        data = None if given.data is None else os.path.expanduser(given.data)
+        compare = None if given.compare is None else pathlib.Path(given.compare).expanduser()
+        return serve(model, data, settings, (given.host, given.port), compare)
     except UserError as error:
         return _failed(str(error), REFUSED)
     except KeyboardInterrupt:

@@ -141,17 +141,17 @@ def key_of(of: Answering, shapes: Shapes) -> Hashable:
 
 
 def compile_programs(
-    of: Answering, shapes: Shapes, goes_on: Callable[[], bool] = lambda: True
+    of: Answering, shapes: Shapes, keep_going: Callable[[], bool] = lambda: True
 ) -> FixedPrograms | None:
     """Compiles all programs that requests will need.
 
     Args:
       of: the model; of its items only the shape of a row is used.
       shapes: which shapes.
-      goes_on: called before each compilation; if it returns False, the compilation is abandoned.
+      keep_going: called before each compilation; if it returns False, the compilation is abandoned.
 
     Returns:
-      The programs, or None if `goes_on` returned False.
+      The programs, or None if `keep_going` returned False.
     """
     parameters = {
         name: _argument(array.shape, array.dtype) for name, array in of.parameters.items()
@@ -171,7 +171,7 @@ def compile_programs(
             if of.model.gated:
                 asked += [_argument((b, of.items["items"].shape[1]), np.float32)] * 2
             for length in shapes.lengths:
-                if not goes_on():
+                if not keep_going():
                     return None
                 histories = _argument((b, length), np.int32)
                 states[b, length] = _compiled(states_of(of), parameters, items, histories, *asked)
@@ -181,7 +181,7 @@ def compile_programs(
                 True: _argument((b, shapes.capacity), np.bool_),
             }
             for masked, argument in left_out.items():
-                if not goes_on():
+                if not keep_going():
                     return None
                 function = _best_of(of, shapes, masked)
                 best[b, masked] = _compiled(function, parameters, person, items, is_open, argument)

@@ -8,8 +8,8 @@ import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from grasp_jax.errors import EndpointError, UserError
-from grasp_jax.serving.http.requests import Refused
+from grasp_jax.errors import UserError
+from grasp_jax.serving.http.requests import Refused, as_refused
 from grasp_jax.serving.http.service import Service
 
 Message = MutableMapping[str, Any]
@@ -20,7 +20,6 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 PROBES = ("/health", "/ready")
 OPEN = (*PROBES, "/")  # paths that need no token; the page has no data of the model
 ALWAYS = (*PROBES, "/metrics")  # paths that are answered however many requests are in progress
-QUEUED = ("/recommend", "/similar")  # paths whose requests enter the queue of the service
 ROUTES = (
     *OPEN,
     "/recommend",
@@ -40,10 +39,13 @@ class Gone(Exception):
 
 
 class Guard:
-    """An ASGI middleware around the routes of a service."""
+    """An ASGI middleware around the routes of a service, and of the second model that it compares with."""
 
-    def __init__(self, app: App, service: Service) -> None:
+    def __init__(self, app: App, service: Service, second: Service | None = None) -> None:
         self.app, self.service = app, service
+        self._queued = {"/recommend": service, "/similar": service}  # whose queue a request enters
+        if second is not None:
+            self._queued["/compare"] = second
         token = service.settings.token
         self._token = None if token is None else token.encode("ascii")
         self._in_flight = 0
@@ -110,8 +112,8 @@ class Guard:
         if self._in_flight > room and scope["path"] not in ALWAYS:
             self.service.metrics.refused.labels("requests").inc()
             raise Refused(503, f"{room} requests are in flight already; ask again in a moment")
-        if scope["method"] == "POST" and scope["path"] in QUEUED:
-            self.service.check_room()
+        if scope["method"] == "POST" and scope["path"] in self._queued:
+            self._queued[scope["path"]].check_room()
         if scope["method"] not in WITH_BODY:
             return
         kind = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
@@ -171,23 +173,6 @@ async def refuse(error: Exception, send: Send) -> None:
     }.get(status, [])
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
-
-
-def as_refused(error: Exception) -> Refused:
-    """The answer that the caller gets for an error."""
-    if isinstance(error, Refused):
-        return error
-    if isinstance(error, EndpointError):
-        return Refused(
-            503,
-            "the server that encodes texts for this service does not answer as it should, so a new text cannot be encoded; ask again later",
-        )
-    if isinstance(error, UserError):
-        return Refused(422, str(error))
-    return Refused(
-        500,
-        "a fault of the service, not of the request; its log says more under the x-request-id of this answer",
-    )
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:

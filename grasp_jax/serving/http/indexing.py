@@ -1,7 +1,7 @@
 """A snapshot with an index for approximate search, which is used if it finds as much of the exact answers as it must."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -14,13 +14,22 @@ BEST = 10  # number of best items for each person in the measurement of recall
 PEOPLE = 128  # number of people in this measurement
 
 
-def with_index(snapshot: Snapshot, floor: float, histories: Sequence[np.ndarray]) -> Snapshot:
+def with_index(
+    snapshot: Snapshot,
+    floor: float,
+    histories: Sequence[np.ndarray],
+    keep_going: Callable[[], bool] = lambda: True,
+) -> Snapshot | None:
     """The same model with approximate search. A search reads more and more of the catalogue until the recall is high enough.
 
     Args:
       snapshot: a model without an index.
       floor: share of the `BEST` best items that must be found, averaged over people.
       histories: item rows of the people whose answers are compared; if empty, synthetic histories are used.
+      keep_going: called before each search.
+
+    Returns:
+      The model with its index; None if `keep_going` returned False.
 
     Raises:
       UserError: the model has gates, or no search through the index reaches this recall.
@@ -31,12 +40,12 @@ def with_index(snapshot: Snapshot, floor: float, histories: Sequence[np.ndarray]
             f"--approximate: the scores of {artifact.method} are no inner products, because its gates read the text of a person; leave the "
             "flag out, or serve a model without gates, such as grasp_plus"
         )
-    people = [Person(own) for own in histories or made_up(snapshot)]
+    people = [Person(own) for own in histories or synthetic_histories(snapshot)]
     exact = [set(own.items[:BEST].tolist()) for own in snapshot.answer(people)]
     num_items = len(snapshot.catalogue.ids)
     index = Index.over(snapshot.vectors[:num_items], snapshot.programs.shapes.pool)
     most, _ = leaves_of(num_items)
-    while True:
+    while keep_going():
         found = dataclasses.replace(snapshot, index=index).answer(people)
         hits = [
             len(right.intersection(own.items[:BEST].tolist()))
@@ -51,9 +60,10 @@ def with_index(snapshot: Snapshot, floor: float, histories: Sequence[np.ndarray]
                 "--approximate out: exact search finds all"
             )
         index = dataclasses.replace(index, leaves=min(2 * index.leaves, most))
+    return None
 
 
-def made_up(snapshot: Snapshot) -> list[np.ndarray]:
+def synthetic_histories(snapshot: Snapshot) -> list[np.ndarray]:
     """Synthetic histories, the same at every start. Items are drawn with the frequency with which they were bought."""
     rng, counts = np.random.default_rng(0), snapshot.catalogue.counts.astype(np.float64)
     share = np.cumsum(counts + 1.0)

@@ -21,41 +21,48 @@ from prometheus_client import (
 )
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+FIRST, SECOND = "grasp_serve", "grasp_serve_compare"  # prefixes of metrics
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class Metrics:
-    """The metrics of `GET /metrics`, in a separate registry."""
+    """The metrics of one model in `GET /metrics`, in a separate registry.
 
-    def __init__(self) -> None:
+    Args:
+      prefix: of all names. The second model of a service has another one, and no metrics of requests and of the process.
+    """
+
+    def __init__(self, prefix: str = FIRST) -> None:
         own = self.registry = CollectorRegistry()
-        ProcessCollector(registry=own)
-        PlatformCollector(registry=own)
+        if prefix == FIRST:
+            ProcessCollector(registry=own)
+            PlatformCollector(registry=own)
+        of_requests = own if prefix == FIRST else None
         self.requests = Counter(
-            "grasp_serve_requests", "requests answered", ["route", "status"], registry=own
+            f"{prefix}_requests", "requests answered", ["route", "status"], registry=of_requests
         )
         self.seconds = Histogram(
-            "grasp_serve_request_seconds",
-            "time from a request's first line to the end of its answer",
+            f"{prefix}_request_seconds",
+            "time from the end of a request's head to the end of its answer",
             ["route"],
             buckets=SECONDS,
-            registry=own,
+            registry=of_requests,
         )
         self.batches = Histogram(
-            "grasp_serve_batch_size", "questions answered at once", buckets=BATCHES, registry=own
+            f"{prefix}_batch_size", "questions answered at once", buckets=BATCHES, registry=own
         )
         self.refused = Counter(
-            "grasp_serve_overload", "requests turned away with 503", ["reason"], registry=own
+            f"{prefix}_overload", "requests turned away with 503", ["reason"], registry=own
         )
-        self.waiting = Gauge("grasp_serve_waiting", "people in the queue", registry=own)
-        self.items = Gauge("grasp_serve_items", "items that may be recommended", registry=own)
+        self.waiting = Gauge(f"{prefix}_waiting", "people in the queue", registry=own)
+        self.items = Gauge(f"{prefix}_items", "items that may be recommended", registry=own)
         self.model = Gauge(
-            "grasp_serve_model",
+            f"{prefix}_model",
             "1 for the first model served, one more for each loaded since",
             registry=own,
         )
         self.recall = Gauge(
-            "grasp_serve_recall",
+            f"{prefix}_recall",
             "share of the ten best items that a search finds, as measured at the start",
             registry=own,
         )

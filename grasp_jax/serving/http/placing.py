@@ -54,7 +54,7 @@ def take_snapshot(
     artifact: Artifact,
     shapes: Shapes,
     earlier: Snapshot | None = None,
-    goes_on: Callable[[], bool] = lambda: True,
+    keep_going: Callable[[], bool] = lambda: True,
 ) -> Snapshot | None:
     """Places a model on the device and compiles its programs, unless those of an earlier snapshot fit.
 
@@ -62,10 +62,10 @@ def take_snapshot(
       artifact: the model.
       shapes: from `shapes_of`; this function sets the width.
       earlier: the model that was served before.
-      goes_on: as in `compile_programs`.
+      keep_going: as in `compile_programs`.
 
     Returns:
-      The snapshot, after one call of every program; None if `goes_on` returned False.
+      The snapshot, after one call of every program; None if `keep_going` returned False.
 
     Raises:
       UserError: the gates read a different text vector at each position of a history.
@@ -81,7 +81,7 @@ def take_snapshot(
     if earlier is not None and earlier.programs.key == key_of(of, shapes):
         programs = earlier.programs
     else:
-        programs = compile_programs(of, shapes, goes_on)
+        programs = compile_programs(of, shapes, keep_going)
     if programs is None:
         return None
     inverse = _filled(_inverse(vectors), shapes.capacity)
@@ -106,7 +106,7 @@ def take_snapshot(
     )
     # compile now, so that the first new item need not wait
     _vectors_of_new(made, artifact.features[:1])
-    return _warm(made)
+    return made if _warm(made, keep_going) else None
 
 
 def with_items(snapshot: Snapshot, artifact: Artifact) -> Snapshot:
@@ -155,10 +155,12 @@ def _vectors_of_new(snapshot: Snapshot, features: np.ndarray) -> np.ndarray:
     return np.concatenate(made)[: len(features)]
 
 
-def _warm(snapshot: Snapshot) -> Snapshot:
-    """Calls every program once, because the first call of each takes longer."""
+def _warm(snapshot: Snapshot, keep_going: Callable[[], bool]) -> bool:
+    """Calls every program once, because the first call of each takes longer; returns False once `keep_going` does."""
     shapes, programs = snapshot.programs.shapes, snapshot.programs
     for (b, length), states in programs.states.items():
+        if not keep_going():
+            return False
         asked: list[np.ndarray] = [np.zeros((b, length), np.int32), np.ones(b, np.int32)]
         if snapshot.artifact.gated:
             asked += [np.zeros((b, snapshot.placed.items["items"].shape[1]), np.float32)] * 2
@@ -177,7 +179,7 @@ def _warm(snapshot: Snapshot) -> Snapshot:
             known = (snapshot.parameters, person, snapshot.placed.items)
             jax.block_until_ready(programs.gates[b](*known, found[1]))
         snapshot.nearest([0] * b)
-    return snapshot
+    return True
 
 
 def _inverse(vectors: np.ndarray) -> np.ndarray:

@@ -1,5 +1,6 @@
 """What may stand in the body of a request, and the one line that says what is wrong with one."""
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
@@ -12,7 +13,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from grasp_jax.errors import UserError
+from grasp_jax.errors import EndpointError, UserError
 from grasp_jax.serving.http.settings import Limits
 
 LONGEST_ID = 512
@@ -30,6 +31,23 @@ class Refused(UserError):
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
+
+
+def as_refused(error: Exception) -> Refused:
+    """The answer that the caller gets for an error."""
+    if isinstance(error, Refused):
+        return error
+    if isinstance(error, EndpointError):
+        return Refused(
+            503,
+            "the server that encodes texts for this service does not answer as it should, so a new text cannot be encoded; ask again later",
+        )
+    if isinstance(error, UserError):
+        return Refused(422, str(error))
+    return Refused(
+        500,
+        "a fault of the service, not of the request; its log says more under the x-request-id of this answer",
+    )
 
 
 def is_id(value: object) -> bool:
@@ -76,7 +94,8 @@ def _a_new_item(value: Any) -> Any:
             raise ValueError(
                 f'"{name}" has {len(text):,} characters; expected at most {LONGEST_TEXT:,}'
             )
-        if isinstance(text, bool) or not isinstance(text, str | int | float | None):
+        is_value = isinstance(text, str | int | float | None) and not isinstance(text, bool)
+        if not is_value or (isinstance(text, float) and not math.isfinite(text)):
             raise ValueError(f'"{name}" is {shown(text)}; expected text, a number or null')
         if isinstance(text, int) and not -_INT64 <= text < _INT64:
             raise ValueError(f'"{name}" is too large; expected text, a number or null')

@@ -17,7 +17,7 @@ from grasp_jax.log import logger
 from grasp_jax.main import FAULT, REFUSED
 from grasp_jax.serving.histories import check_one_query
 from grasp_jax.serving.http.app import create_app
-from grasp_jax.serving.http.metrics import JsonLines
+from grasp_jax.serving.http.metrics import FIRST, SECOND, JsonLines, Metrics
 from grasp_jax.serving.http.protocol import connections
 from grasp_jax.serving.http.service import Service
 from grasp_jax.serving.http.settings import Settings
@@ -26,12 +26,6 @@ from grasp_jax.serving.http.source import Source, open_source
 BACKLOG = 2048
 KEEP_ALIVE = 75  # seconds that an idle connection stays open: longer than proxies keep theirs (60 s), which would else send on a closed one
 GRACE = 30  # seconds in which requests in progress are answered after SIGTERM
-
-
-class _Server(uvicorn.Server):
-    """A server that stops if the first model cannot be loaded."""
-
-    status = 0
 
 
 def serve(
@@ -58,19 +52,19 @@ def serve(
     with _listening(*address) as listening:
         paths = [path] if compare is None else [path, compare]
         opened = []
-        for own in paths:
+        for own, prefix in zip(paths, (FIRST, SECOND), strict=False):
             source = open_source(own, data)
             if source.artifact.gated:
                 check_one_query(source.artifact)
-            opened.append((Service(settings, own, data, log), source))
-        server = _made(opened)
+            opened.append((Service(settings, own, data, log, Metrics(prefix)), source))
+        server, status = _made(opened)
         host, port = listening.getsockname()[:2]
         log.event("listening", host=host, port=port, token=settings.token is not None)
         signal.signal(signal.SIGTERM, lambda *_: None)  # the server raises it again when it ends
         signal.signal(signal.SIGINT, lambda *_: None)
         server.run([listening])
-    log.event("stopped", status=server.status)
-    return server.status
+    log.event("stopped", status=status[0])
+    return status[0]
 
 
 def _spare_the_collector() -> None:
@@ -81,25 +75,31 @@ def _spare_the_collector() -> None:
     gc.freeze()
 
 
-def _made(opened: Sequence[tuple[Service, Source]]) -> _Server:
-    """The server. When it listens, it loads one or two models in a thread."""
+def _made(opened: Sequence[tuple[Service, Source]]) -> tuple[uvicorn.Server, list[int]]:
+    """The server, and a list of one number: its exit status once it has run. When it listens, it loads one or two models in a thread, and
+    it stops if one cannot be loaded.
+    """
+    status = [0]
     tasks: set[asyncio.Task[None]] = set()
     services = [service for service, _ in opened]
     first = services[0]
 
     async def load() -> None:
         try:
+            loaded = []
             for service, source in opened:
-                if not await asyncio.to_thread(service.load, source):
+                served = await asyncio.to_thread(service.load, source)
+                if served is None:
                     return
+                loaded.append(served)
             _spare_the_collector()
-            first.log.event("ready", items=len(first.served.snapshot.by_popularity))
+            first.log.event("ready", items=len(loaded[0].snapshot.by_popularity))
         except UserError as error:
             print(f"error: {error}", file=sys.stderr, flush=True)
-            server.status, server.should_exit = REFUSED, True
+            status[0], server.should_exit = REFUSED, True
         except Exception as error:
             first.log.fault(error)
-            server.status, server.should_exit = FAULT, True
+            status[0], server.should_exit = FAULT, True
 
     async def start() -> None:
         tasks.add(asyncio.create_task(load()))
@@ -121,8 +121,8 @@ def _made(opened: Sequence[tuple[Service, Source]]) -> _Server:
         timeout_keep_alive=KEEP_ALIVE,
         http=connections(first.settings.limits.body_seconds),
     )
-    server = _Server(config)
-    return server
+    server = uvicorn.Server(config)
+    return server, status
 
 
 def _listening(host: str, port: int) -> socket.socket:
@@ -162,14 +162,16 @@ def _end_at_once() -> None:
 
 
 def _log() -> JsonLines:
-    """Writes all log messages of libraries and of this package as JSON."""
+    """Writes all log messages of libraries and of this package as JSON, and warnings of Python too."""
     log = JsonLines()
-    for name in ("uvicorn", "uvicorn.error", logger.name):
+    logging.captureWarnings(True)
+    logging.getLogger().handlers = [log]
+    for name in (
+        *logging.root.manager.loggerDict,
+        logger.name,
+    ):  # no other handler, and no message twice
         of = logging.getLogger(name)
-        of.handlers, of.propagate = [log], False
-    # handled by the logger "uvicorn", so that it is written only once
-    logging.getLogger("uvicorn.error").propagate = True
-    logging.getLogger("uvicorn.error").handlers = []
+        of.handlers, of.propagate = [], True
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     logger.setLevel(logging.WARNING)
     return log

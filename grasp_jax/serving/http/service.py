@@ -18,7 +18,15 @@ from grasp_jax.serving.http.finding import items_with, most_alike, weights
 from grasp_jax.serving.http.indexing import PEOPLE, with_index
 from grasp_jax.serving.http.metrics import JsonLines, Metrics
 from grasp_jax.serving.http.placing import shapes_of, take_snapshot
-from grasp_jax.serving.http.requests import NewItems, Recommend, Refused, Reload, Similar, shown
+from grasp_jax.serving.http.requests import (
+    NewItems,
+    Recommend,
+    Refused,
+    Reload,
+    Similar,
+    as_refused,
+    shown,
+)
 from grasp_jax.serving.http.settings import Settings
 from grasp_jax.serving.http.snapshot import Person, Snapshot
 from grasp_jax.serving.http.source import Source, UsersOfData, below, open_source
@@ -46,6 +54,7 @@ class Service:
       path: the path of the model, for `reload`.
       data: a folder of interactions with the users for a saved model.
       log: writes the events of the service.
+      metrics: counters, for the service of a second model; None: those of a first one.
     """
 
     def __init__(
@@ -54,8 +63,9 @@ class Service:
         path: pathlib.Path,
         data: str | None = None,
         log: JsonLines | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
-        self.settings, self.metrics, self.log = settings, Metrics(), log or JsonLines()
+        self.settings, self.metrics, self.log = settings, metrics or Metrics(), log or JsonLines()
         self._path, self._data = path, data
         self._served: Served | None = None
         self._stopping = threading.Event()
@@ -92,8 +102,8 @@ class Service:
             raise Refused(503, f"the service is {self.state}; ask again in a moment")
         return self._served
 
-    def load(self, source: Source) -> bool:
-        """Loads the first model and compiles its programs, which takes seconds; returns False if the service was stopped meanwhile.
+    def load(self, source: Source) -> Served | None:
+        """Loads the first model and compiles its programs, which takes seconds; returns None if the service was stopped meanwhile.
 
         Raises:
           UserError: the model cannot be served.
@@ -101,7 +111,7 @@ class Service:
         served = self._take(source, None)
         if served is not None:
             self._serve(served)
-        return served is not None
+        return served
 
     def stop(self) -> None:
         """Answers the waiting requests, and accepts no new ones."""
@@ -248,7 +258,9 @@ class Service:
             try:
                 snapshot = with_new_items(snapshot, new)
             except UserError as error:
-                left = f"{len(new)} items that had been added are not in the new model: {error}"
+                if isinstance(error, EndpointError):
+                    self.note(error)
+                left = f"{len(new)} items that had been added are not in the new model: {as_refused(error)}"
         return served._replace(snapshot=with_removed(snapshot, self._removed)), left
 
     def _take(self, source: Source, old: Snapshot | None) -> Served | None:
@@ -256,15 +268,20 @@ class Service:
         shapes = shapes_of(
             source.artifact, settings.batch_sizes, settings.lengths, settings.limits.k
         )
-        snapshot = take_snapshot(source.artifact, shapes, old, lambda: not self._stopping.is_set())
+        snapshot = take_snapshot(source.artifact, shapes, old, self._keep_going)
         if snapshot is None:
             return None
         if settings.recall is not None:
             histories = [] if source.users is None else source.users.some_histories(PEOPLE)
-            snapshot = with_index(snapshot, settings.recall, histories)
+            snapshot = with_index(snapshot, settings.recall, histories, self._keep_going)
+            if snapshot is None:
+                return None
             assert snapshot.index is not None
             self.log.event("index", recall=snapshot.index.recall, leaves=snapshot.index.leaves)
         return Served(snapshot, source.users)
+
+    def _keep_going(self) -> bool:
+        return not self._stopping.is_set()
 
     def _serve(self, served: Served) -> None:
         """Serves this model from now on. Properties that are computed at their first use are computed here, so that the next request need

@@ -41,13 +41,18 @@ class Limits:
     seconds: float = 5.0
 
     def __post_init__(self) -> None:
-        """Raises UserError if a limit is below 1, or a time is not above 0."""
+        """Raises UserError if a limit is below 1, a time is not above 0, or a request may have more people than the queue has room for."""
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if not 0 < value < float("inf") or (field.type is int and value < 1):
                 raise UserError(
                     f"--{field.name.replace('_', '-')}: {value}; expected a number above 0, the limit of the service"
                 )
+        if self.people > self.queue:
+            raise UserError(
+                f"--people={self.people} with --queue={self.queue}: a request with more people than the queue has room for is never "
+                "answered; lower --people, or raise --queue"
+            )
 
 
 @dataclasses.dataclass(frozen=True)

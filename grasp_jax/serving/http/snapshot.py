@@ -202,9 +202,12 @@ class Snapshot:
 
     def most_popular(self, k: int, left_out: np.ndarray, allowed: np.ndarray | None) -> Answer:
         """The answer for people without a known item, as in `answers.answer`: without scores."""
-        order = self.by_popularity
-        if allowed is not None:
-            order = order[np.isin(order, allowed)]
+        if allowed is None:
+            order = self.by_popularity
+        else:  # ranked as `by_popularity` is, without a pass over the whole catalogue
+            own = np.unique(allowed)
+            own = own[self.served[own]]
+            order = own[np.argsort(-self.catalogue.counts[own], kind="stable")]
         first = order[: k + len(left_out)]
         items = first[~np.isin(first, left_out)][:k]
         return Answer(items, np.full(len(items), np.nan, np.float32))

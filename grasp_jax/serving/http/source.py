@@ -9,7 +9,7 @@ import numpy as np
 
 from grasp_jax import compiled
 from grasp_jax.api import Recommender
-from grasp_jax.config import CONFIG_FILE, DataConfig
+from grasp_jax.config import CONFIG_FILE, DataConfig, read_config
 from grasp_jax.data.dataset import Dataset
 from grasp_jax.errors import UserError
 from grasp_jax.fitting import Fitted
@@ -19,6 +19,17 @@ from grasp_jax.serving.answers import row_of_items
 from grasp_jax.serving.artifact import Artifact, is_saved_model, load_artifact
 from grasp_jax.serving.catalogue import Catalogue
 from grasp_jax.serving.http.requests import Refused, shown
+
+# fields of the `data` section, besides the columns, that also hold for another folder of such data
+SAME = (
+    "items_id_column",
+    "title_column",
+    "max_missing_text",
+    "users_id_column",
+    "min_rating",
+    "ties",
+    "ties_seed",
+)
 
 
 class Known(NamedTuple):
@@ -52,24 +63,23 @@ class UsersOfData:
     ) -> None:
         self._log, self._queries = dataset.log, queries
         self._row_of_item = row_of_items(catalogue, self._log)
-        low = self._log.low_rated
-        low = np.empty((0, 2), np.int32) if low is None else low
-        self._low = low[np.argsort(low[:, 0], kind="stable")]
         self.example = str(self._log.user_ids[0])
-        self._log.user_rows  # noqa: B018  made by being read
+        self._log.user_rows, self._log.low_rated_by_user  # noqa: B018  computed now, so that no request waits for them
 
     def find(self, name: str) -> Known | None:
         """Finds a user by the id as text; None if the data do not have the user."""
         row = self._log.user_rows.get(name)
         if row is None:
             return None
-        first, last = np.searchsorted(self._low[:, 0], [row, row + 1])
+        begin, end = self._log.low_rated_of(row)
         queries = None
         if self._queries is not None:
             own, similar = (np.asarray(self._queries[name][row]) for name in QUERY_TABLES)
             queries = own, similar
         history = self._log.items[self._log.offsets[row] : self._log.offsets[row + 1]]
-        return Known(self._rows(history), self._rows(self._low[first:last, 1]), queries)
+        return Known(
+            self._rows(history), self._rows(self._log.low_rated_by_user[1][begin:end]), queries
+        )
 
     def some_histories(self, count: int) -> list[np.ndarray]:
         """Item rows of some users with a known item, oldest first; always the same users."""
@@ -108,13 +118,16 @@ def open_source(folder: pathlib.Path, data: str | None = None) -> Source:
         compiled.keep(artifact.config.compilation_cache)
         users = None
         if data is not None:
-            users = UsersOfData(read_as(artifact.config.data, data), artifact.catalogue)
+            users = UsersOfData(
+                read_as(artifact.config.data, data, texts=False), artifact.catalogue
+            )
         return Source(artifact, users)
     if not (folder / CONFIG_FILE).is_file():
         raise UserError(
             f"{folder}: neither a saved model (model.json) nor the workdir of a run (config.json); name one of them"
         )
-    model = Recommender.load(folder, None if data is None else Dataset.read(data))
+    dataset = None if data is None else read_as(read_config(folder).data, data)
+    model = Recommender.load(folder, dataset)
     fitted, artifact = model.fitted_on(None), model.artifact
     return Source(
         artifact, UsersOfData(fitted.dataset, artifact.catalogue, _queries_of(fitted, artifact))
@@ -142,28 +155,29 @@ def below(root: pathlib.Path | None, name: str) -> pathlib.Path:
     return whole
 
 
-def read_as(config: DataConfig, data: str) -> Dataset:
-    """The interactions in a folder, by the names of files and columns that the model was trained with, and without texts.
+def read_as(config: DataConfig, data: str, texts: bool = True) -> Dataset:
+    """The data in a folder, by the names of files and columns that the model was trained with; a file of another name by its usual one.
+
+    Args:
+      config: the `data` section of the model.
+      data: the folder, or a file of interactions.
+      texts: whether tables of items and users are read.
 
     Raises:
       UserError: they cannot be read so; says where the names come from.
     """
-    named = config.interactions_file
-    if named and not (pathlib.Path(data) / named).exists():
-        named = ""  # a file of the usual name
-    same = ("min_rating", "ties", "ties_seed")
+    folder = pathlib.Path(data)
+    same = {name: getattr(config, name) for name in SAME}
+    for field in ("interactions_file", "items_file", "users_file"):
+        if field != "interactions_file" and not texts:
+            same[field] = ""
+        elif (named := getattr(config, field)) and (folder / named).exists():
+            same[field] = named
     try:
-        return Dataset.read(
-            data,
-            interactions_file=named,
-            items_file="",
-            users_file="",
-            columns=config.columns.to_dict(),
-            **{name: getattr(config, name) for name in same},
-        )
+        return Dataset.read(data, columns=config.columns.to_dict(), **same)
     except UserError as error:
         raise UserError(
-            f"--data: {error}; files and columns must have the names with which the model was trained"
+            f"--data: {error}; a file and its columns are looked for by the names with which the model was trained"
         ) from error
 
 
