@@ -26,7 +26,8 @@ from benchmarks.study_trials import (
     best_setting,
     chosen,
 )
-from grasp_jax.evaluation.significance import compare, ndcg_gains
+from grasp_jax.evaluation.metrics import ndcg_gains
+from grasp_jax.evaluation.significance import compare
 from grasp_jax.report.runs import read_run
 
 Gains = dict[Trial, dict[str, list[np.ndarray]]]  # by row, protocol and seed: [n] NDCG@10

@@ -33,7 +33,7 @@ from grasp_jax.serving.artifact import Artifact
 from grasp_jax.serving.histories import OnDevice
 from grasp_jax.serving.new_items import ITEM, add_items
 from grasp_jax.serving.programs import QUERIES
-from grasp_jax.serving.represent import Represented, Source, represent, source_of
+from grasp_jax.serving.represent import Representations, Represented, represent, source_of
 from grasp_jax.serving.users import users_of_data
 from grasp_jax.serving.vectors import item_vectors, nearest_items
 
@@ -243,7 +243,7 @@ class Answering:
         """
         return represent(self.representing(), check_folder(os.fspath(folder), "represent"))
 
-    def representing(self) -> Source:
+    def representing(self) -> Representations:
         """The content that `represent` writes, for programs that divide the work among machines (`launch/ray_represent.py`).
 
         Raises:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from grasp_jax.errors import UserError
@@ -245,6 +246,26 @@ def read_array(path: pathlib.Path, mend: str, mmap_mode: Any = None) -> np.ndarr
             else " ".join(str(error).split())[:160] or "it is empty"
         )
         raise UserError(f"{path}: not a readable .npy array ({reason}); {mend}") from error
+
+
+def open_table(path: pathlib.Path, mend: str) -> np.ndarray:
+    """A memory-mapped table of floats; of bfloat16 too, for which NumPy's format has no name. Errors as of `read_array`."""
+    table = read_array(path, mend, "r")
+    return table.view(ml_dtypes.bfloat16) if table.dtype == np.dtype("V2") else table
+
+
+def read_arrays(path: pathlib.Path, names: Iterable[str], mend: str) -> dict[str, np.ndarray]:
+    """Named arrays of an `.npz` file.
+
+    Raises:
+      UserError: the file is missing or damaged, or lacks one of them.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return {name: np.asarray(stored[name]) for name in names}
+    except Exception as error:  # zipfile, zlib and NumPy raise a dozen kinds for a damaged file
+        reason = " ".join(str(error).split())[:160] or "it is empty"
+        raise UserError(f"{path}: not readable ({reason}); {mend}") from error
 
 
 def disk_is_full(error: BaseException) -> bool:

@@ -40,11 +40,14 @@ def frozen_tables(prepared: Prepared, method: str) -> Tables:
 
 
 def facts_of(prepared: Prepared, method: str) -> Facts:
-    """What the tables of a method may depend on besides the bank."""
-    run = prepared.run
-    config, raw_items = run.config.for_method(method), functools.partial(_raw_items, prepared.bank)
-    turn, start = _turn(prepared, method), _start(prepared, method)
-    return Facts(config.model, run.split.item_counts, raw_items, run.split, turn, start)
+    """What the tables of a method may depend on besides the bank; the same object in each call."""
+    if method not in prepared.facts:
+        run = prepared.run
+        model, counts = run.config.for_method(method).model, run.split.item_counts
+        raw_items = functools.partial(_raw_items, prepared.bank)
+        turn, start = _turn(prepared, method), _start(prepared, method)
+        prepared.facts[method] = Facts(model, counts, raw_items, run.split, turn, start)
+    return prepared.facts[method]
 
 
 def _start(prepared: Prepared, method: str) -> Mapping[str, np.ndarray] | None:

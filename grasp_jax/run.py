@@ -26,6 +26,7 @@ from grasp_jax.log import logger
 from grasp_jax.models.batch import Tables
 from grasp_jax.models.gate_queries import query_rows
 from grasp_jax.models.methods import METHODS
+from grasp_jax.models.methods.base import Facts
 from grasp_jax.parallel.mesh import make_mesh
 from grasp_jax.parallel.processes import is_main_process, main_process_first
 from grasp_jax.parallel.rows import PlacedRows
@@ -188,6 +189,7 @@ class Prepared:
       mesh: the devices.
       shared: tables of the bank that are on the devices already, by name; all methods of a run share them.
       tables: the frozen tables of each method of the config.
+      facts: what they were made from, by method.
     """
 
     run: Run
@@ -195,6 +197,7 @@ class Prepared:
     mesh: Mesh
     shared: dict[str, PlacedRows] = dataclasses.field(default_factory=dict)
     tables: dict[str, Tables] = dataclasses.field(default_factory=dict)
+    facts: dict[str, Facts] = dataclasses.field(default_factory=dict)
 
     @property
     def width(self) -> int:

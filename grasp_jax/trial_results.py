@@ -12,14 +12,13 @@ import numpy as np
 from grasp_jax.errors import UserError
 from grasp_jax.evaluation.audience import Audience, Wanted, best_items
 from grasp_jax.evaluation.examples import Shown, example_users, examples, target_gates
-from grasp_jax.evaluation.metrics import group_rows
+from grasp_jax.evaluation.metrics import group_rows, ndcg_gains
 from grasp_jax.evaluation.protocols import FULL, SAMPLED, UNSEEN
 from grasp_jax.evaluation.questions import EvaluationSet
 from grasp_jax.evaluation.ranker import Ranker
 from grasp_jax.evaluation.ranking import FullRanks, full_ranks, sampled_ranks
 from grasp_jax.evaluation.ranking_metrics import Metric, Ranking, measured
 from grasp_jax.evaluation.seen import seen_pairs
-from grasp_jax.evaluation.significance import ndcg_gains
 from grasp_jax.evaluation.stored import StoredNegatives
 from grasp_jax.evaluation_sets import evaluation_of
 from grasp_jax.files import checksums, first_damaged, write_arrays, write_sealed, write_text

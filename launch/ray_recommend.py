@@ -22,7 +22,7 @@ from grasp_jax import main as entry
 from grasp_jax.chosen import audience_of, choose, wanted_of
 from grasp_jax.config import Config
 from grasp_jax.errors import UserError
-from grasp_jax.evaluation.audience import Audience, Blocks, Wanted, best_of_blocks, blocks_of
+from grasp_jax.evaluation.audience import Audience, PeopleBlocks, Wanted, best_of_blocks, blocks_of
 from grasp_jax.fitting import answering
 from grasp_jax.modes import Options, run_mode
 from grasp_jax.parallel.ray_cluster import on_ray, started_ray, stop_if_failed
@@ -66,7 +66,7 @@ class Opened(NamedTuple):
     """What a worker needs for every part."""
 
     audience: Audience
-    blocks: Blocks
+    blocks: PeopleBlocks
     wanted: Wanted
 
 

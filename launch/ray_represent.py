@@ -21,7 +21,7 @@ from grasp_jax.main import REFUSED
 from grasp_jax.outlets import open_outlets
 from grasp_jax.parallel.ray_cluster import on_ray, started_ray, stop_if_failed
 from grasp_jax.paths import check_folder
-from grasp_jax.serving.represent import Shards, Source, represent, shards_of, write_shard
+from grasp_jax.serving.represent import Representations, Shards, represent, shards_of, write_shard
 
 
 class Task(NamedTuple):
@@ -36,7 +36,7 @@ class Task(NamedTuple):
     folder: str
     data: str
 
-    def source(self) -> Source:
+    def source(self) -> Representations:
         """Users, items and the model, the same in every process."""
         dataset = gj.Dataset.read(self.data) if self.data else None
         return gj.Recommender.load(self.model, dataset).representing()
@@ -47,7 +47,7 @@ class Writer:
 
     def __init__(self, task: Task) -> None:
         self.task = task
-        self._opened: tuple[Source, Shards] | None = None
+        self._opened: tuple[Representations, Shards] | None = None
 
     def __call__(self, asked: dict[str, Any]) -> dict[str, Any]:
         try:

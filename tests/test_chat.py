@@ -10,7 +10,7 @@ import pytest
 
 from grasp_jax.config import KnowledgeConfig
 from grasp_jax.config.address import OPENAI, check_endpoint, redacted, resolved
-from grasp_jax.errors import UserError
+from grasp_jax.errors import EndpointError, UserError
 from grasp_jax.knowledge.describe import chat, describers
 from grasp_jax.knowledge.describe.answers import AnswerCache
 from grasp_jax.knowledge.describe.endpoint import Usage
@@ -107,12 +107,12 @@ def test_same_text_from_a_server_that_behaves(tmp_path: pathlib.Path, settings: 
 def test_what_cannot_go_well_stops_at_once(
     tmp_path: pathlib.Path, settings: Any, status: int, expected: str, requests: int
 ) -> None:
-    """A wrong key would be tried ten thousand times, or stand in the error."""
+    """A wrong key would be tried ten thousand times, or stand in the error; or the caller of a service be blamed, and read the address."""
     with running(ChatServer(status=status)) as server:
         settings = settings.with_fields({"describe.base_url": server.url})
-        with pytest.raises(UserError, match=expected) as raised:
+        with pytest.raises(EndpointError, match=expected) as raised:
             describe(tmp_path, settings)
-        assert server.requests == requests
+        assert server.requests == requests and raised.value.where == server.url
     assert "sk-secret" not in str(raised.value) and "\n" not in str(raised.value)
 
 

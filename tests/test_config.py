@@ -11,7 +11,6 @@ from grasp_jax.config.checks import Choice
 from grasp_jax.config.model import QUERIES_BY_INTERACTION
 from grasp_jax.config_checks import check_config
 from grasp_jax.knowledge.corruption import KINDS
-from grasp_jax.knowledge.encoders.geometry import REDUCTIONS
 from grasp_jax.models.gate_queries import BY_INTERACTION, QUERIES
 from grasp_jax.parallel.plan import DEVICES
 from tests.changed_config import changed
@@ -160,9 +159,7 @@ def test_choices_are_those_that_the_package_knows() -> None:
     assert (
         choices["plan.device"] == tuple(DEVICES) and choices["knowledge.corruption.kind"] == KINDS
     )
-    assert (
-        choices["knowledge.reduction.kind"] == REDUCTIONS and choices["model.gate_query"] == QUERIES
-    )
+    assert choices["model.gate_query"] == QUERIES
     assert BY_INTERACTION == QUERIES_BY_INTERACTION
 
 

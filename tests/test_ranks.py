@@ -1,6 +1,8 @@
 """Ranks of held-out items, sampled and full, against a NumPy ranking of every item's score for one user at a time."""
 
 import functools
+import json
+import types
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,6 +14,7 @@ import pytest
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.negatives import draw_candidates, exclusion_index
 from grasp_jax.data.split import Split, leave_one_out
+from grasp_jax.evaluation import examples as example_lists
 from grasp_jax.evaluation import ranking
 from grasp_jax.evaluation.bounds import expansion
 from grasp_jax.evaluation.metrics import CUTOFFS, metrics
@@ -31,6 +34,23 @@ MODELS = {
     "hidden": ("grasp", (10,), "learned"),
     "softmax": ("grasp", (), "softmax"),
 }
+
+
+def test_examples_show_no_item_that_was_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report would show a seen item with the score -Infinity, which is no JSON, to a user who has had nearly everything."""
+    items, offsets = np.array([0, 1, 2, 3, 4], np.int32), np.array([0, 5])
+    split = leave_one_out(InteractionLog("x", np.arange(1), np.arange(6), items, offsets), 5)
+    scores = np.array([[0.5, -np.inf, -np.inf]], np.float32)
+    monkeypatch.setattr(example_lists, "top_items", lambda *_: (scores, np.array([[5, 4, 0]])))
+    ranker: Any = types.SimpleNamespace(
+        model=types.SimpleNamespace(backbone=types.SimpleNamespace(mask_at="")),
+        for_block=lambda block: (None, None),
+    )
+    shown = example_lists.Shown(np.array([0]), np.zeros(1, np.int32), list("abcdef"))
+    (found,) = example_lists.examples(ranker, split, shown, None)
+    assert found["top"] == [{"title": "f", "score": 0.5}]
+    assert found["truth"] == "e" and found["place"] is None
+    json.dumps(found, allow_nan=False)
 
 
 class Setting(NamedTuple):

@@ -27,7 +27,7 @@ from grasp_jax.models.device_data import DeviceData
 from grasp_jax.models.methods.base import ModelSizes
 from grasp_jax.parallel.mesh import make_mesh
 from grasp_jax.serving import writers
-from grasp_jax.serving.recommend import Served, write_recommendations
+from grasp_jax.serving.recommend import Summary, write_recommendations
 from grasp_jax.serving.users import read_users
 from tests.refusal import assert_names, refusal
 
@@ -85,7 +85,7 @@ def serve(
     rows: Any = None,
     top_n: int = TOP,
     **options: Any,
-) -> Served:
+) -> Summary:
     wanted = Wanted(top_n, options.pop("exclude_seen", True), user_block=3)
     rows = np.arange(log.num_users) if rows is None else np.asarray(rows)
     return write_recommendations(audience_of(made, log), rows, wanted, path, **options)
@@ -129,7 +129,7 @@ def test_one_user_with_many_plays_or_nothing_left_stops_nobody(
         made_from={"data": "abc"},
         skipped=[("ghost", "not a user of the data")],
     )
-    assert served == Served(
+    assert served == Summary(
         2, 1, [("ghost", "not a user of the data"), ("all", "has seen all 12 items")]
     )
     found = by_user(tmp_path / "r.parquet")
@@ -236,7 +236,7 @@ def test_what_cannot_be_for_anybody(
         serve, made, log, tmp_path / "r.csv", rows=[0]
     )
     assert not list(tmp_path.iterdir())
-    assert serve(made, log, tmp_path / "r.csv", rows=[0], exclude_seen=False) == Served(1, 0, [])
+    assert serve(made, log, tmp_path / "r.csv", rows=[0], exclude_seen=False) == Summary(1, 0, [])
 
 
 @pytest.fixture

@@ -240,7 +240,7 @@ def test_a_shard_with_an_unknown_user_is_left_alone(
 
 def test_a_shard_of_which_no_user_is_known_is_read_again(tmp_path: pathlib.Path) -> None:
     """The second day would end in an error of NumPy."""
-    nobody = module.Source(
+    nobody = module.Representations(
         np.array([1, 2]),
         np.array([3, 3]),
         np.array([5, 6], np.uint64),

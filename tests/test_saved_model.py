@@ -105,6 +105,22 @@ def test_a_first_save_that_was_killed_is_repeated(tmp_path: pathlib.Path) -> Non
     assert len(list(folder.iterdir())) == 2
 
 
+def test_a_save_that_fails_leaves_the_earlier_model_alone(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk would stay full of half a model, or the earlier one be lost."""
+    save_artifact(model_of(1.0), tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="No space left"):
+        patched.setattr(saved, "write_array", full)
+        save_artifact(model_of(2.0), tmp_path)
+    assert sorted(tmp_path.rglob("*")) == before and value_of(tmp_path) == 1.0
+
+
 def test_other_files_in_the_folder_of_a_model_are_left_alone(tmp_path: pathlib.Path) -> None:
     """A note next to a model would make it "damaged" when it changes, or be removed by the next save."""
     save_artifact(model_of(1.0), tmp_path)
@@ -133,10 +149,10 @@ def test_models_of_format_1_load_and_are_replaced(tmp_path: pathlib.Path) -> Non
         counts=np.arange(2),
         column_category=np.array(["Hair"] * 2),
     )
-    content["files"] = checksums(folder, content["files"])
+    note.write_text("mine")
+    content["files"] = checksums(folder, [*content["files"], note.name])  # as earlier versions did
     del content["checksum"]
     write_sealed(folder / MODEL_FILE, content | {"format": 1})
-    note.write_text("mine")
     assert value_of(folder) == 1.0
     assert load_artifact(folder).catalogue.titles.tolist() == ["Red soap", "Öl"]
     save_artifact(model_of(2.0), folder)

@@ -9,8 +9,8 @@ from scipy.special import expit, logsumexp
 
 import grasp_jax as gj
 from grasp_jax.config import ModelConfig
+from grasp_jax.models.gates import NAMES
 from grasp_jax.models.methods import METHODS
-from grasp_jax.serving.http.finding import GATES
 from tests.running_service import Running, compilations, with_settings
 from tests.test_export import SMALL
 
@@ -66,7 +66,7 @@ def test_gates_are_those_of_the_score(
     rows_of = model.artifact.catalogue.rows
     for history, result in zip(asked, found, strict=True):
         rows = np.array([rows_of[str(item["item"])] for item in result["items"]])
-        given = np.array([[item["gates"][name] for name in GATES] for item in result["items"]])
+        given = np.array([[item["gates"][name] for name in NAMES] for item in result["items"]])
         np.testing.assert_allclose(given, expected_gates(model, rows, history), atol=1e-5)
     assert not any({"gates", "trust"} & set(item) for result in plain for item in result["items"])
     if options is EARLY:

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from grasp_jax.data.attributes import Texts
+from grasp_jax.errors import UserError
+from grasp_jax.files import write_arrays
 from grasp_jax.knowledge import prepare, shards, unfinished_bank
 from grasp_jax.knowledge.bank import TABLES, KnowledgeBank, making_of
 from grasp_jax.knowledge.encoders.geometry import unit_rows
@@ -104,6 +106,23 @@ def test_a_torn_shard_is_encoded_again(
         lambda rows: asked.append(rows.tolist()) or np.ones((len(rows), 4)),
     )
     assert asked == [[3, 4, 5]] and shards.shard_width(tmp_path, "items") == 4
+
+
+def test_any_wrong_byte_of_a_shard_is_one_line(tmp_path: pathlib.Path) -> None:
+    """A rare kind of damage, such as another method of compression, would end in a traceback."""
+    path = tmp_path / "items-0.npz"
+    write_arrays(path, vectors=np.ones((2, 3), np.float32))
+    whole, refused = path.read_bytes(), 0
+    for place in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[place] ^= 0x08
+        path.write_bytes(damaged)
+        try:
+            (found,) = shards.read_shards(tmp_path, "items")
+            np.testing.assert_array_equal(found, 1)
+        except UserError as error:
+            refused += str(path) in str(error)
+    assert refused > len(whole) / 2
 
 
 def test_one_process_makes_a_bank(tmp_path: pathlib.Path) -> None:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from grasp_jax.evaluation.metrics import metrics
-from grasp_jax.evaluation.significance import bootstrap_intervals, compare, holm, ndcg_gains
+from grasp_jax.evaluation.metrics import metrics, ndcg_gains
+from grasp_jax.evaluation.significance import bootstrap_means, compare, holm
 
 
 def test_gains_average_to_the_metric() -> None:
@@ -49,6 +49,12 @@ def test_equal_methods_do_not_differ() -> None:
     assert (same.p_value, same.difference, same.low, same.high) == (1.0, 0.0, 0.0, 0.0)
     (apart,) = compare({"a": np.full(5, 0.4), "b": np.full(5, 0.3)})
     assert apart.p_value == 0.0 and apart.difference == pytest.approx(-0.1)
+
+
+def bootstrap_intervals(values: np.ndarray, seed: int = 0) -> np.ndarray:
+    """[k, 2] 95 % intervals of the means of the columns of [n, k] values."""
+    found: np.ndarray = np.quantile(bootstrap_means(values, seed), (0.025, 0.975), axis=0).T
+    return found
 
 
 def test_interval_covers_the_mean_as_often_as_it_says() -> None:

@@ -17,7 +17,7 @@ from grasp_jax.errors import UserError
 from grasp_jax.models.backbones.sasrec import SASRec
 from grasp_jax.models.backbones.towers import Towers
 from grasp_jax.models.encoders.towers import COMPANY, MATCH, TEXT, TowerEncoder
-from grasp_jax.models.methods import METHODS
+from grasp_jax.models.methods import METHODS, grasp_plus
 from grasp_jax.models.methods.base import Facts
 from grasp_jax.models.methods.llminit import principal_components
 from grasp_jax.models.new_items import NewTexts
@@ -215,7 +215,7 @@ def test_id_vectors_start_from_text_where_it_is_wanted() -> None:
     tables = {table.name: jnp.asarray(table.rows) for table in method.tables(bank, facts)}
     fresh = {"encoder": {"table": jnp.zeros((30, 8)), "text0_bias": jnp.ones(3)}}
     started = method.start(fresh, tables)
-    expected = principal_components(items, 4)
+    expected, _ = principal_components(items, 4)
     np.testing.assert_array_equal(started["encoder"]["table"], np.tile(expected, 2))
     assert started["encoder"]["text0_bias"] is fresh["encoder"]["text0_bias"]
     fitted = method.fitted(bank, facts)
@@ -247,3 +247,34 @@ def test_a_shop_whose_texts_are_all_alike_trains_on_ids(tmp_path: pathlib.Path) 
     model = gj.Recommender(method="grasp_plus", backbone="sasrec", dropout=0.2, **small)
     model.fit(shop, workdir=tmp_path)
     assert np.isfinite(np.stack(list(model.item_vectors()["vector"]))).all()
+
+
+def test_what_tables_and_a_saved_model_share_is_computed_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Saving a model of a million items would take the minutes again in which its tables were made."""
+    rng = np.random.default_rng(0)
+    items = rng.standard_normal((30, 12)).astype(np.float32)
+    histories = rng.integers(0, 30, (40, 6))
+    bank = {"items": items, "items_similar": items}
+    given = {"model.plus.id_start": "text", "model.features": 4, "model.plus.text_trust": "learned"}
+    model = Config().with_fields(given).model
+    flat, offsets = np.concatenate(histories).astype(np.int32), np.arange(0, 241, 6)
+    split = leave_one_out(InteractionLog("t", np.arange(40), np.arange(30), flat, offsets), 6)
+    facts = Facts(model, np.ones(30, np.int64), split=split)
+    calls: list[str] = []
+    for name in ("whitening_turn", "text_trust", "companions"):
+        whole = getattr(grasp_plus, name)
+
+        def counted(*given: Any, whole: Any = whole, name: str = name) -> Any:
+            calls.append(name)
+            return whole(*given)
+
+        monkeypatch.setattr(grasp_plus, name, counted)
+    METHODS["grasp_plus"].tables(bank, facts)
+    once = METHODS["grasp_plus"].fitted(bank, facts)
+    assert sorted(calls) == ["companions", "text_trust", "whitening_turn"]
+    alone = METHODS["grasp_plus"].fitted(bank, dataclasses.replace(facts, learned={}))
+    assert once.keys() == alone.keys() and "start_mean" in once and "text_trust" in once
+    for name in once:
+        np.testing.assert_array_equal(once[name], alone[name])

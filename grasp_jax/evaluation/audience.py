@@ -93,7 +93,7 @@ class Lists(NamedTuple):
     scores: np.ndarray
 
 
-class Blocks(NamedTuple):
+class PeopleBlocks(NamedTuple):
     """Some people, dealt into S blocks of B that are answered one after the other.
 
     Attributes:
@@ -134,7 +134,7 @@ def num_blocks(people: np.ndarray, wanted: Wanted) -> int:
     return -(-len(people) // wanted.user_block)
 
 
-def blocks_of(audience: Audience, people: np.ndarray, wanted: Wanted) -> Blocks:
+def blocks_of(audience: Audience, people: np.ndarray, wanted: Wanted) -> PeopleBlocks:
     """Deals some people into blocks; the first two arguments of `best_items`.
 
     Raises:
@@ -149,11 +149,11 @@ def blocks_of(audience: Audience, people: np.ndarray, wanted: Wanted) -> Blocks:
     places = _places(audience, people, batches)
     seen = _left_out(audience, batches, places, wanted)
     of_products = _products(audience, len(people), wanted)
-    return Blocks(batches, blocks, places, seen, of_products)
+    return PeopleBlocks(batches, blocks, places, seen, of_products)
 
 
 def best_of_blocks(
-    audience: Audience, blocks: Blocks, wanted: Wanted, steps: Iterable[int]
+    audience: Audience, blocks: PeopleBlocks, wanted: Wanted, steps: Iterable[int]
 ) -> Iterator[Lists]:
     """The best items of the people of some blocks.
 

@@ -12,12 +12,12 @@ from grasp_jax.data.split import Split
 from grasp_jax.evaluation.questions import EvaluationSet, in_user_order
 from grasp_jax.evaluation.ranker import Ranker, UserBlock, top_items
 from grasp_jax.evaluation.seen import seen_pairs
+from grasp_jax.models.gates import NAMES
 from grasp_jax.models.sequence_model import SequenceModel, apply
 from grasp_jax.parallel.mesh import on_host
 
 COUNT, SHORTEST, SHOWN_HISTORY, TOP_N = 12, 4, 8, 10
 ITEM_BLOCK = 4096
-GATES = ("self", "similar", "global")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,18 +58,17 @@ def examples(
     )
     found = []
     for user, best, values in zip(batches[0], *on_host((items, scores)), strict=True):
+        there = np.isfinite(values)  # excluded items fill up the list of a user with few others
+        best, values = best[there], values[there]
         window = split.log.items[split.test.start[user] : split.test.end[user]]
         target = split.test.target[user]
         of_user: dict[str, float] = {}
         if gates is not None:
             row = np.searchsorted(split.test.evaluated, user)
-            of_user = dict(zip(GATES, np.round(gates[row].astype(float), 4).tolist(), strict=True))
+            of_user = dict(zip(NAMES, np.round(gates[row].astype(float), 4).tolist(), strict=True))
         top = [
             {"title": titles[item], "score": round(float(score), 3)}
             for item, score in zip(best, values, strict=True)
-            if np.isfinite(
-                score
-            )  # an item that was seen already is there only if too few others are left
         ]
         found.append(
             {

@@ -10,18 +10,25 @@ from grasp_jax.data.groups import Groups
 CUTOFFS = (1, 3, 5, 10, 20)
 
 
+def ndcg_gains(ranks: np.ndarray, cutoff: int = 10) -> np.ndarray:
+    """[n] NDCG of each user's rank (from 0): 1 / log2(rank + 2) among the first `cutoff`, for with one target the ideal gain is 1. The mean
+    is the metric.
+    """
+    ranks = np.asarray(ranks, np.float64)
+    return np.where(ranks < cutoff, 1.0 / np.log2(ranks + 2.0), 0.0)
+
+
 def metrics(ranks: np.ndarray) -> dict[str, float]:
     """Mean metrics of [n] ranks from 0 (0: no negative scores as high as the target); values in 0..1."""
     ranks = np.asarray(ranks, np.float64)
-    gain = 1.0 / np.log2(ranks + 2.0)
-    row = {f"NDCG@{k}": float(np.where(ranks < k, gain, 0.0).mean()) for k in CUTOFFS}
+    row = {f"NDCG@{k}": float(ndcg_gains(ranks, k).mean()) for k in CUTOFFS}
     row |= {f"HR@{k}": float((ranks < k).mean()) for k in CUTOFFS}
     return row | {"MRR": float((1.0 / (ranks + 1.0)).mean())}
 
 
 def ndcg_at_10(ranks: np.ndarray) -> float:
     """The early-stopping metric."""
-    return float(np.where(ranks < 10, 1.0 / np.log2(ranks + 2.0), 0.0).mean())
+    return float(ndcg_gains(ranks).mean())
 
 
 def group_rows(

@@ -16,7 +16,7 @@ from grasp_jax.models.device_data import interaction_logits
 from grasp_jax.parallel.mesh import make_mesh, shared_out
 
 
-class Blocks(NamedTuple):
+class PackedQuestions(NamedTuple):
     """The arrays of an `EvaluationSet` that lie on the device, S blocks of B users."""
 
     slots: jax.Array
@@ -53,9 +53,11 @@ class EvaluationSet:
     candidate_logits: jax.Array | None
 
     @property
-    def blocks(self) -> Blocks:
+    def blocks(self) -> PackedQuestions:
         """All blocks."""
-        return Blocks(self.slots, self.newest, self.candidates, self.queries, self.candidate_logits)
+        return PackedQuestions(
+            self.slots, self.newest, self.candidates, self.queries, self.candidate_logits
+        )
 
     def block(self, step: int) -> tuple[UserBlock, jax.Array]:
         """The users of one block, and [B] int32 the item rows of their targets."""
@@ -64,7 +66,7 @@ class EvaluationSet:
 
 
 @jax.jit
-def _block_at(blocks: Blocks, step: jax.Array) -> tuple[UserBlock, jax.Array]:
+def _block_at(blocks: PackedQuestions, step: jax.Array) -> tuple[UserBlock, jax.Array]:
     """One of S blocks. It is compiled, because indexing outside jit copies the index to the device implicitly."""
     users = UserBlock(blocks.slots[step], blocks.newest[step], blocks.queries[step])
     return users, blocks.candidates[step, :, 0]

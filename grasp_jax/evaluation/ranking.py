@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from grasp_jax.evaluation.bounds import Expansion, bounded_scores
-from grasp_jax.evaluation.questions import Blocks, EvaluationSet, in_user_order
+from grasp_jax.evaluation.questions import EvaluationSet, PackedQuestions, in_user_order
 from grasp_jax.evaluation.ranker import NOBODY_SAW, Ranker, UserBlock, UserStates
 from grasp_jax.evaluation.seen import seen_in_block
 from grasp_jax.parallel.mesh import on_host
@@ -118,11 +118,11 @@ def count_by_bounds(
 
 
 @jax.jit
-def _sampled_ranks(ranker: Ranker, evaluation: Blocks) -> jax.Array:
+def _sampled_ranks(ranker: Ranker, evaluation: PackedQuestions) -> jax.Array:
     """[S, B] ranks of the targets among their stored negatives."""
     expansion = None if evaluation.candidate_logits is None else ranker.expansion()
 
-    def block(part: Blocks) -> jax.Array:
+    def block(part: PackedQuestions) -> jax.Array:
         users = ranker.states(UserBlock(part.slots, part.newest, part.queries))
         target, items = part.candidates[:, :1], part.candidates[:, 1:]
         target_logits, logits = None, None

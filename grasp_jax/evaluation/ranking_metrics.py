@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from grasp_jax.errors import UserError
+from grasp_jax.evaluation.metrics import ndcg_gains
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,8 +42,8 @@ Metric = Callable[[Ranking], float]
 
 
 def ndcg(ranking: Ranking, k: int) -> float:
-    """Mean of 1 / log2(rank + 2) of targets among the first k; with one target per user the ideal gain is 1."""
-    return float(np.where(ranking.ranks < k, 1.0 / np.log2(ranking.ranks + 2.0), 0.0).mean())
+    """Mean of `ndcg_gains`."""
+    return float(ndcg_gains(ranking.ranks, k).mean())
 
 
 def recall(ranking: Ranking, k: int) -> float:

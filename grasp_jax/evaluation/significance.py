@@ -37,12 +37,6 @@ class Comparison:
     seeds: int = 1
 
 
-def ndcg_gains(ranks: np.ndarray, cutoff: int = 10) -> np.ndarray:
-    """[n] NDCG of each user's rank (from 0); the mean is the metric."""
-    ranks = np.asarray(ranks, np.float64)
-    return np.where(ranks < cutoff, 1.0 / np.log2(ranks + 2.0), 0.0)
-
-
 def compare(gains: Mapping[str, np.ndarray], seed: int = 0) -> list[Comparison]:
     """Every pair of methods.
 
@@ -77,13 +71,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, (len(p_values) - position) * p_values[k]))
         corrected[k] = largest
     return corrected.tolist()
-
-
-def bootstrap_intervals(values: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Percentile intervals of the means of the columns of [n, k] values, users drawn with replacement: [k, 2]."""
-    bounds = (1 - LEVEL) / 2, (1 + LEVEL) / 2
-    intervals: np.ndarray = np.quantile(bootstrap_means(values, seed), bounds, axis=0).T
-    return intervals
 
 
 def bootstrap_means(values: np.ndarray, seed: int = 0) -> np.ndarray:

@@ -8,11 +8,10 @@ import shutil
 from collections.abc import Iterator
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
 from grasp_jax.errors import UserError
-from grasp_jax.files import checksums, first_damaged, read_array, read_sealed, write_sealed
+from grasp_jax.files import checksums, first_damaged, open_table, read_sealed, write_sealed
 from grasp_jax.locks import only_one
 from grasp_jax.log import logger
 
@@ -30,7 +29,6 @@ ENCODER = "encoder"  # folder of the fitted text encoder, `encoders.saved.SavedT
 MANIFEST = "manifest.json"
 FORMAT_VERSION = 2
 READABLE = (1, FORMAT_VERSION)  # the manifest of the first has no checksum of itself
-BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -227,7 +225,7 @@ def load_bank(
         )
     ):
         raise UserError(f"{damage}, by the checksum in {MANIFEST}; {mend}")
-    tables = {name: _opened(folder / f"{name}.npy", mend) for name in names}
+    tables = {name: open_table(folder / f"{name}.npy", mend) for name in names}
     extras = {name: tables.pop(name) for name in EXTRA_NAMES if name in tables}
     return KnowledgeBank(
         **tables,
@@ -273,10 +271,3 @@ def bank_width(folder: pathlib.Path) -> int | None:
         return int(np.load(folder / "items.npy", mmap_mode="r", allow_pickle=False).shape[1])
     except (OSError, ValueError, EOFError):
         return None
-
-
-def _opened(path: pathlib.Path, mend: str) -> np.ndarray:
-    table = read_array(path, mend, mmap_mode="r")
-    return (
-        table.view(BFLOAT16) if table.dtype == np.dtype("V2") else table
-    )  # NumPy's format has no name for it

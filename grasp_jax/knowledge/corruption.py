@@ -14,7 +14,7 @@ MISSING = "NA"
 
 
 def corrupted_rows(config: CorruptionConfig, count: int, purpose: int) -> np.ndarray:
-    """[count] bool: which users or items (`purpose`) a `knowledge.corruption` section hits; more of them hit the same and others."""
+    """[count] bool: which users or items (`purpose`) a `knowledge.corruption` section hits; a larger share hits these and further ones."""
     order = np.random.default_rng([config.seed, purpose]).permutation(count)
     hit = np.zeros(count, bool)
     if config.kind != "none":

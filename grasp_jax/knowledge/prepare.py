@@ -107,5 +107,5 @@ def _saved(
         num_neighbours=config.num_neighbours,
         by_similarity=config.pooling == "similarity",
         describer=config.describer if encoder.reads_text else "template",
-        brought_along=sources.of_users is not None,
+        users_have_own_texts=sources.of_users is not None,
     )

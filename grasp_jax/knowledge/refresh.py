@@ -65,11 +65,13 @@ def refreshed_neighbours(
     found = np.where(kept[:, None] >= 0, today[np.asarray(old_neighbours)[kept]], -1).astype(
         np.int32
     )
-    anew = (found < 0).any(axis=1)  # new rows, and those who lost a neighbour
-    if anew.any():
+    searched_again = (found < 0).any(axis=1)  # new rows, and those who lost a neighbour
+    if searched_again.any():
         labels = np.arange(len(unit_vectors), dtype=np.int32)
-        found[anew] = search_exact(unit_vectors, k, labels, rows=np.flatnonzero(anew))
-    new, rest = np.flatnonzero(kept < 0), np.flatnonzero(~anew)
+        found[searched_again] = search_exact(
+            unit_vectors, k, labels, rows=np.flatnonzero(searched_again)
+        )
+    new, rest = np.flatnonzero(kept < 0), np.flatnonzero(~searched_again)
     for start in (
         range(0, len(rest), BLOCK) if len(new) else ()
     ):  # whoever a new row is nearer to than the farthest neighbour

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from grasp_jax.errors import UserError
-from grasp_jax.files import write_arrays
+from grasp_jax.files import read_arrays, write_arrays
 from grasp_jax.knowledge.encoders.vector_files import RowVectors
 
 SHARD_ROWS = 1024
@@ -118,25 +118,10 @@ def _shape(path: pathlib.Path) -> tuple[int, ...]:
 
 
 def _read(path: pathlib.Path) -> np.ndarray:
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            vectors: np.ndarray = stored["vectors"]
-    except (
-        OSError,
-        EOFError,
-        ValueError,
-        KeyError,
-        zipfile.BadZipFile,
-        NotImplementedError,
-        RuntimeError,
-    ) as error:
-        raise UserError(
-            f"{path}: damaged ({error}); remove it, and its texts are encoded again"
-        ) from error
+    mend = "remove it, and its texts are encoded again"
+    vectors = read_arrays(path, ["vectors"], mend)["vectors"]
     if vectors.ndim != 2:
-        raise UserError(
-            f"{path}: holds shape {vectors.shape}; expected a vector a row; remove it, its texts are encoded again"
-        )
+        raise UserError(f"{path}: holds shape {vectors.shape}; expected a vector a row; {mend}")
     return vectors
 
 

@@ -104,7 +104,7 @@ def prompts_of(config: KnowledgeConfig, split: Split, sources: Texts) -> tuple[P
     (of_items, item_field), (of_users, user_field) = (
         template_of(config, kind) for kind in ("item", "user")
     )
-    items = columns.told(sources.items, config.text_columns, of_items)
+    items = columns.filled_from(sources.items, config.text_columns, of_items)
     users = None if sources.users is None else columns.cleaned(sources.users)
     history = prompts.History(split.train, split.log.items, items)
     return (

@@ -1,4 +1,4 @@
-"""Losses of a method beside that of the next item."""
+"""Losses of a method in addition to that of the next item."""
 
 from typing import NamedTuple
 

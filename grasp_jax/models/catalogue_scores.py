@@ -24,7 +24,7 @@ from grasp_jax.models.projection import take_rows
 from grasp_jax.models.step_states import HistoryVectors, StepStates
 
 
-class Asked(NamedTuple):
+class CatalogueTargets(NamedTuple):
     """The values from which a target's scores are computed if there are gates.
 
     Attributes:
@@ -98,20 +98,20 @@ class CatalogueTraining(StepStates):
         gates = self.encoder.gates(batch.replaced_logits, normaliser)
         return HistoryVectors(own, self.encoder(found[1], gates))
 
-    def _asked(self, batch: PackedBatch, targets: Targets, states: jax.Array) -> Asked:
+    def _asked(self, batch: PackedBatch, targets: Targets, states: jax.Array) -> CatalogueTargets:
         """The values for the targets' states [P, D]."""
         normaliser = self._history_normaliser(batch)
         before = None if normaliser is None else self._normaliser_before(batch, targets, normaliser)
         keys = None
         if self.has_rng("dropout"):
             keys = jax.random.split(self.make_rng("dropout"), len(states))
-        return Asked(states, targets.queries, before, keys)
+        return CatalogueTargets(states, targets.queries, before, keys)
 
     def _score_function(self, tables: Tables, features: jax.Array) -> Any:
-        """A pure function from some targets (`Asked`) to their scores [p, V], which may be called within loops."""
+        """A pure function from some targets (`CatalogueTargets`) to their scores [p, V], which may be called within loops."""
         encoder, variables = self.encoder.unbind()
 
-        def score(asked: Asked) -> jax.Array:
+        def score(asked: CatalogueTargets) -> jax.Array:
             everyone = jnp.arange(len(features), dtype=jnp.int32)
             logits = all_pair_logits(tables, asked.queries, everyone)
             normaliser = (

@@ -16,6 +16,7 @@ import numpy as np
 
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.split import Split
+from grasp_jax.knowledge.encoders.geometry import unit_rows
 
 QUERIES = ("user", "neighbours", "history", "two_fold", "prefix")
 BY_INTERACTION = ("two_fold", "prefix")
@@ -38,7 +39,7 @@ def query_tables(kind: str, bank: Mapping[str, np.ndarray], split: Split) -> dic
         return dict.fromkeys(("users", "users_similar"), bank["users_similar"])
     means = {"history": history_means, "two_fold": two_fold_means, "prefix": prefix_means}[kind]
     return {
-        name: unit(means(bank[of], split))
+        name: unit_rows(means(bank[of], split))  # zeros stay zeros, so their logits are 0
         for name, of in (("users", "items"), ("users_similar", "items_similar"))
     }
 
@@ -94,12 +95,6 @@ def prefix_means(items: np.ndarray, split: Split) -> np.ndarray:
             out=rows[begin + user + 1 : end + user + 1],
         )
     return rows
-
-
-def unit(rows: np.ndarray) -> np.ndarray:
-    """Rows scaled to length 1; zero rows stay zero, so their logits are 0."""
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows / np.where(norms > 0, norms, 1)
 
 
 def _in_training(split: Split) -> np.ndarray:

@@ -7,6 +7,8 @@ With one query and one key per pair, `A(q, v) = gate(q.v / sqrt(E)) v`. The thre
 import jax
 import jax.numpy as jnp
 
+NAMES = ("self", "similar", "global")  # of the gates, in the order of `pair_gates`
+
 
 def sigmoid_attention(query: jax.Array, value: jax.Array) -> jax.Array:
     """Eq. 3 as written, [..., E] and [..., E] -> [..., E]; the plain reference for everything else in this file."""

@@ -6,6 +6,7 @@ and hardly the item. Whitening wholly makes noise as loud as meaning; dividing b
 
 import numpy as np
 
+from grasp_jax.knowledge.encoders.geometry import principal_axes
 from grasp_jax.log import logger
 
 # share of the largest variance: smaller variances are noise and are not amplified further
@@ -28,22 +29,15 @@ def whitening_turn(rows: np.ndarray, exponent: float, length: float) -> np.ndarr
     Returns:
       [E, E] float64 for `turned`; the order of the rows changes only rounding. Zeros if all rows are equal.
     """
-    covariance = np.zeros((rows.shape[1], rows.shape[1]))
-    for begin in range(0, len(rows), ROWS):
-        part = np.asarray(rows[begin : begin + ROWS], np.float64)
-        covariance += part.T @ part
-    there = max(int((np.abs(rows).max(axis=1) > 0).sum()), 1)
-    variances, directions = np.linalg.eigh(covariance / there)
-    if variances[-1] < ALIKE:
+    there = int((np.abs(rows).max(axis=1) > 0).sum())
+    blocks = (rows[begin : begin + ROWS] for begin in range(0, len(rows), ROWS))
+    variances, directions = principal_axes(blocks, rows.shape[1], there)
+    if variances[0] < ALIKE:
         logger.warning(
             "the texts of all items are alike, so text tells none from another; only IDs are learned from"
         )
-        return np.zeros_like(covariance)
-    variances = np.maximum(variances[::-1], SMALLEST * variances[-1])
-    directions = directions[:, ::-1]
-    directions = directions * np.where(  # eigh does not determine the sign
-        np.abs(directions).max(axis=0) == directions.max(axis=0), 1.0, -1.0
-    )
+        return np.zeros_like(directions)
+    variances = np.maximum(variances, SMALLEST * variances[0])
     kept = variances ** (1.0 - exponent)
     scale = length / np.sqrt(max(kept.sum(), np.finfo(np.float64).tiny))
     turn: np.ndarray = directions * variances ** (-exponent / 2.0) * scale

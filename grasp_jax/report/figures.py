@@ -8,6 +8,7 @@ import numpy as np
 
 from grasp_jax.config import identity
 from grasp_jax.evaluation.protocols import PROTOCOLS
+from grasp_jax.models.gates import NAMES
 from grasp_jax.report.names import dataset_of
 from grasp_jax.report.plot import COLOURS, Figure, Panel
 from grasp_jax.report.runs import Run
@@ -92,7 +93,7 @@ def gate_histograms(run: Run) -> Figure | None:
     for axis, ((method, backbone), stored) in enumerate(run.gates.items()):
         low, high = stored["gates"].min(), stored["gates"].max()
         edges = np.linspace(low - 1e-3, high + 1e-3, 50)
-        for style, name in enumerate(("self", "similar", "global")):
+        for style, name in enumerate(NAMES):
             for corrupted in (False, True):
                 own = stored["gates"][stored["corrupted"] == corrupted, style]
                 if len(own):

@@ -16,7 +16,7 @@ from grasp_jax.report.tables import Table
 from grasp_jax.report.verdict import main_protocol, standings, verdict
 
 TITLE = "Which method recommends better?"
-BESIDE = (
+SHOWN_ON_PAGE = (
     "significance"  # name of the table that stands on the page itself, not among a run's details
 )
 
@@ -46,7 +46,7 @@ class TableView:
 def table_view(table: Table, prefix: str = "", wraps: bool = False) -> TableView:
     """How a table is shown; `prefix` keeps the ids of several runs' tables apart."""
     parted = len({row[0] for row in table.rows}) < len(table.rows)
-    left = 3 if table.name == BESIDE else 2
+    left = 3 if table.name == SHOWN_ON_PAGE else 2
     name = anchor(f"{prefix}-{table.name}" if prefix else table.name)
     return TableView(
         name, table.title, table.note, table.header, table.rows, table.best, left, parted, wraps
@@ -81,7 +81,7 @@ def page(runs: Sequence[tuple[Run, list[Table]]], figures: Mapping[str, Figure])
         )
         for run, tables in runs
         for own in tables
-        if own.name == BESIDE
+        if own.name == SHOWN_ON_PAGE
     ]
     placed = {LEARNING, LENGTHS, *(gates_title(run) for run, _ in runs)}
     across = [(title, drawn(own.inline())) for title, own in figures.items() if title not in placed]
@@ -233,9 +233,11 @@ def _details(
         )
     shown = []
     for own in tables:
-        beside = figures.get(gates_title(run)) if own.name == "gates" else None
-        if own.name != BESIDE:
-            shown.append((table_view(own, run.name), drawn(beside.inline()) if beside else ""))
+        histogram = figures.get(gates_title(run)) if own.name == "gates" else None
+        if own.name != SHOWN_ON_PAGE:
+            shown.append(
+                (table_view(own, run.name), drawn(histogram.inline()) if histogram else "")
+            )
     return {
         "anchor": anchor(f"run-{run.name}"),
         "label": label,

@@ -10,9 +10,9 @@ import numpy as np
 
 from grasp_jax.config import CONFIG_FILE, Config, value_of
 from grasp_jax.errors import UserError
+from grasp_jax.evaluation.metrics import ndcg_gains
 from grasp_jax.evaluation.protocols import FULL, PROTOCOLS, UNSEEN
-from grasp_jax.evaluation.significance import ndcg_gains
-from grasp_jax.files import CHECKSUM, read_object, read_text
+from grasp_jax.files import CHECKSUM, read_arrays, read_object, read_text
 from grasp_jax.report.check import READ_FILE, check_finished
 from grasp_jax.training.records import Records
 
@@ -81,10 +81,12 @@ def read_run(folder: pathlib.Path, allow_older: bool = False) -> Run:
         results=results,
         epochs=_read_epochs(folder / "metrics.jsonl"),
         examples={
-            _cell(path): _read_examples(path)
+            _trial_of(path): _read_examples(path)
             for path in sorted((folder / "examples").glob("*.json"))
         },
-        gates={_cell(path): _read_gates(path) for path in sorted((folder / "gates").glob("*.npz"))},
+        gates={
+            _trial_of(path): _read_gates(path) for path in sorted((folder / "gates").glob("*.npz"))
+        },
         gains=_read_gains(folder / "ranks", results["rows"]),
         read=_read_lines(folder / READ_FILE),
     )
@@ -139,7 +141,7 @@ def _need(where: str, entry: Any, fields: Mapping[str, tuple[type, ...]]) -> Non
             )
 
 
-def _cell(path: pathlib.Path) -> tuple[str, str]:
+def _trial_of(path: pathlib.Path) -> tuple[str, str]:
     method, _, backbone = path.stem.rpartition("-")
     return method, backbone
 
@@ -255,13 +257,7 @@ def _json(path: pathlib.Path) -> Any:
 
 
 def _read_gates(path: pathlib.Path) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {name: np.asarray(stored[name]) for name in ("gates", "corrupted")}
-    except Exception as error:  # zipfile, zlib and NumPy raise a dozen kinds for a damaged file
-        raise UserError(
-            f"{path}: not readable ({' '.join(str(error).split())[:160] or 'it is empty'}); {AGAIN}"
-        ) from error
+    arrays = read_arrays(path, ("gates", "corrupted"), AGAIN)
     gates, corrupted = arrays["gates"], arrays["corrupted"]
     if (
         gates.ndim != 2
@@ -302,13 +298,7 @@ def _read_gains(
 
 def _read_ranks(path: pathlib.Path) -> np.ndarray:
     """[n] NDCG@10 of each user."""
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            ranks = np.asarray(stored["rank"])
-    except Exception as error:  # zipfile, zlib and NumPy raise a dozen kinds for a damaged file
-        raise UserError(
-            f"{path}: not readable ({' '.join(str(error).split())[:160] or 'it is empty'}); {AGAIN}"
-        ) from error
+    ranks = read_arrays(path, ["rank"], AGAIN)["rank"]
     if ranks.ndim != 1 or not len(ranks) or ranks.dtype.kind not in "iu":
         raise UserError(
             f"{path}: rank is {ranks.dtype} of shape {ranks.shape}; expected whole numbers of shape (n,); {AGAIN}"

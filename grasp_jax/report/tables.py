@@ -8,6 +8,7 @@ import numpy as np
 from grasp_jax.data.groups import PAPER
 from grasp_jax.evaluation.protocols import PROTOCOLS
 from grasp_jax.evaluation.results import COMPARISON_HEADER, comparison_rows, spread
+from grasp_jax.models.gates import NAMES
 from grasp_jax.report import paper
 from grasp_jax.report.runs import Run
 from grasp_jax.report.verdict import baseline_of
@@ -206,7 +207,7 @@ def mean_gates(run: Run) -> Table:
                     for mean, deviation in zip(gates.mean(axis=0), gates.std(axis=0), strict=True)
                 ]
                 body.append([backbone, method, label, *spread])
-    header = ["backbone", "method", "description of the user", "self", "similar", "global"]
+    header = ["backbone", "method", "description of the user", *NAMES]
     note = "Gates between test users and their next items; mean and standard deviation over users"
     return Table("gates", "Gates", header, body, note)
 

@@ -24,7 +24,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import ml_dtypes
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
@@ -34,6 +33,7 @@ from grasp_jax.errors import UserError
 from grasp_jax.files import (
     checksums,
     first_damaged,
+    open_table,
     read_array,
     read_sealed,
     write_array,
@@ -51,10 +51,9 @@ from grasp_jax.serving.catalogue import Catalogue
 MODEL_FILE = "model.json"
 ENCODER, FITTED = "encoder", "fitted"
 FORMAT_VERSION = 2
-READABLE = (
-    1,
-    FORMAT_VERSION,
-)  # the first has its texts in arrays of fixed width, and its files next to `MODEL_FILE`
+# format 1 has its texts in arrays of fixed width, and its files next to `MODEL_FILE`
+READABLE = (1, FORMAT_VERSION)
+OF_FORMAT_1 = ("params.npz", "features.npy", "items.npz", "tables", FITTED, ENCODER)
 MEND = "copy the whole folder again, or save the model again"
 LOCK = ".saving"
 # what `save_artifact` makes in a folder, next to `MODEL_FILE`
@@ -119,13 +118,18 @@ def save_artifact(artifact: Artifact, folder: pathlib.Path) -> None:
     with only_one(folder / LOCK, "it saves a model; wait for it, or name another folder"):
         earlier = [path for path in folder.iterdir() if _OWN.fullmatch(path.name)]
         if (folder / MODEL_FILE).is_file():
-            earlier += _files_of_format_1(folder)
+            if _is_of_format_1(folder):
+                earlier += [folder / name for name in OF_FORMAT_1]
         elif len(earlier) < len(list(folder.iterdir())):
             raise UserError(
                 f"{folder}: holds other files and no saved model; name a new folder, or an empty one"
             )
         files = folder / f"files-{uuid.uuid4().hex[:8]}"
-        _write_files(artifact, files)
+        try:
+            _write_files(artifact, files)
+        except BaseException:
+            shutil.rmtree(files, ignore_errors=True)  # a full disk must not stay full
+            raise
         content = {
             "format": FORMAT_VERSION,
             "version": grasp_jax.__version__,
@@ -148,15 +152,12 @@ def save_artifact(artifact: Artifact, folder: pathlib.Path) -> None:
                 path.unlink(missing_ok=True)
 
 
-def _files_of_format_1(folder: pathlib.Path) -> list[pathlib.Path]:
-    """The files and folders of a model that an earlier version has saved."""
+def _is_of_format_1(folder: pathlib.Path) -> bool:
+    """Whether an earlier version saved the model; False if `MODEL_FILE` is damaged, and then nothing next to it is removed."""
     try:
-        content = read_sealed(folder / MODEL_FILE, MEND)
-    except UserError:  # it is damaged: what it was made of is not known, and stays
-        return []
-    if content.get("format") != 1:
-        return []
-    return [folder / name for name in {name.split("/")[0] for name in content["files"]}]
+        return bool(read_sealed(folder / MODEL_FILE, MEND).get("format") == 1)
+    except UserError:
+        return False
 
 
 def _write_files(artifact: Artifact, files: pathlib.Path) -> None:
@@ -242,14 +243,7 @@ def on_host(tree: Any) -> Any:
 
 
 def _tables(folder: pathlib.Path) -> dict[str, np.ndarray]:
-    return {path.stem: _table(path) for path in sorted(folder.glob("*.npy"))}
-
-
-def _table(path: pathlib.Path) -> np.ndarray:
-    table = read_array(path, MEND, "r")
-    return (
-        table.view(ml_dtypes.bfloat16) if table.dtype == np.dtype("V2") else table
-    )  # NumPy's format has no name for it
+    return {path.stem: open_table(path, MEND) for path in sorted(folder.glob("*.npy"))}
 
 
 def _stored(values: np.ndarray) -> np.ndarray:

@@ -34,6 +34,11 @@ class Catalogue:
         ):
             object.__setattr__(self, name, value)
 
+    @property
+    def has_numbers(self) -> bool:
+        """Whether ids are whole numbers."""
+        return self.ids.dtype.kind in "iu"
+
     @functools.cached_property
     def rows(self) -> dict[str, int]:
         """Row of each id, as text."""

@@ -3,7 +3,7 @@
 states.stablehlo        histories -> states, `programs.states_of`
 top_k.stablehlo         states -> the best items, `programs.top_k_of`
 parameters.safetensors  by their path in the tree
-items.safetensors       `Answering.items`: the item vectors of a model without gates
+items.safetensors       `ServedModel.items`: the item vectors of a model without gates
 items.parquet           row, id, title and training interactions of each item
 manifest.json           sealed: what this is, how to call the programs, checksums of the rest; written last
 """
@@ -39,9 +39,9 @@ from grasp_jax.serving.programs import (
     PRECISION,
     QUERIES,
     VECTORS,
-    Answering,
     Arrays,
     Programs,
+    ServedModel,
     answering,
     programs,
     without_kernels,
@@ -184,7 +184,7 @@ def _check_free(folder: pathlib.Path) -> None:
 
 
 def _write(
-    artifact: Artifact, of: Answering, made: Programs, folder: pathlib.Path
+    artifact: Artifact, of: ServedModel, made: Programs, folder: pathlib.Path
 ) -> dict[str, Any]:
     """Writes all files but the manifest; returns what that will hold."""
     try:
@@ -217,7 +217,7 @@ def _table(items: Catalogue) -> pa.Table:
     return pa.table({name: pa.array(values.tolist()) for name, values in columns.items()})
 
 
-def _manifest(artifact: Artifact, of: Answering, made: Programs) -> dict[str, Any]:
+def _manifest(artifact: Artifact, of: ServedModel, made: Programs) -> dict[str, Any]:
     """The content of `MANIFEST` without the checksums."""
     gated, vectors = of.model.gated, of.items.get(VECTORS)
     (_, k), (width, *_) = made.top_k.out_avals[0].shape, made.states.out_avals[0].shape[1:]

@@ -140,7 +140,7 @@ def _plain(value: Any) -> Any:
 
 def _checked_ids(catalogue: Catalogue, ids: list[Any]) -> list[str]:
     """Ids as text; raises if one is known or occurs twice."""
-    numbers = catalogue.ids.dtype.kind == "i"
+    numbers = catalogue.has_numbers
     found: dict[str, int] = {}
     for row, name in enumerate(ids):
         text = "" if name is None or isinstance(name, bool | list | dict) else as_text(name)
@@ -289,7 +289,7 @@ def _filled_up(rows: np.ndarray, size: int) -> np.ndarray:
 def _catalogue(artifact: Artifact, given: Mapping[str, list[Any]]) -> Catalogue:
     """The catalogue with the new items at its end."""
     old, ids = artifact.catalogue, given[ITEM]
-    numbers = old.ids.dtype.kind == "i"
+    numbers = old.has_numbers
     new_ids = np.array(
         [int(name) for name in ids] if numbers else ids, np.int64 if numbers else object
     )

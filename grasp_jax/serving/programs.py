@@ -29,7 +29,7 @@ VECTORS = "vectors"
 QUERIES = ("text_vector", "similar_vector")  # the person's arrays that gates read
 
 Arrays: TypeAlias = dict[str, np.ndarray]
-Person: TypeAlias = (
+PersonState: TypeAlias = (
     Any  # [b, D] states; for gated models a dictionary of these and of the arrays that gates read
 )
 
@@ -64,7 +64,7 @@ class GivenVectors(ItemEncoder):
 
 
 @dataclasses.dataclass(frozen=True)
-class Answering:
+class ServedModel:
     """The arrays and functions from which scores are computed, and nothing else.
 
     Attributes:
@@ -89,7 +89,7 @@ def without_kernels(artifact: Artifact) -> Artifact:
     return dataclasses.replace(artifact, config=config)
 
 
-def answering(artifact: Artifact, placed: OnDevice | None = None) -> Answering:
+def answering(artifact: Artifact, placed: OnDevice | None = None) -> ServedModel:
     """Extracts from a model everything that its programs read.
 
     Args:
@@ -112,7 +112,7 @@ def answering(artifact: Artifact, placed: OnDevice | None = None) -> Answering:
         model = model.clone(encoder=GivenVectors(vectors.shape[1], model.encoder.mask_width))
         params.pop("encoder", None)
         items = {VECTORS: vectors}
-    return Answering(
+    return ServedModel(
         model,
         {"/".join(path): np.ascontiguousarray(leaf) for path, leaf in flatten_dict(params).items()},
         {name: np.ascontiguousarray(rows, np.float32) for name, rows in items.items()},
@@ -128,7 +128,7 @@ class Programs(NamedTuple):
     top_k: export.Exported
 
 
-def programs(of: Answering, k: int) -> Programs:
+def programs(of: ServedModel, k: int) -> Programs:
     """Exports both programs, for any number of people (b), positions of a history (L), items (V) and items to leave out (S).
 
     Args:
@@ -151,12 +151,12 @@ def programs(of: Answering, k: int) -> Programs:
         return Programs(states, _exported(top_k_of(of, k), *first, items, left_out))
 
 
-def states_of(of: Answering) -> Callable[..., Person]:
+def states_of(of: ServedModel) -> Callable[..., PersonState]:
     """The function of `Programs.states`.
 
     Without gates (parameters, vectors [V, D], items [b, L] int32, lengths [b] int32) -> states [b, D]. Histories begin at the left, oldest
     item first, with at least one item; entries beyond the length of a history are ignored. With gates the second argument is the dictionary
-    `Answering.items`, two more arguments are the text vectors "users" and "users_similar" [b, E] of the people, and the result is a
+    `ServedModel.items`, two more arguments are the text vectors "users" and "users_similar" [b, E] of the people, and the result is a
     dictionary.
     """
     model = of.model
@@ -176,7 +176,7 @@ def states_of(of: Answering) -> Callable[..., Person]:
 
     def ungated(
         parameters: Any, vectors: jax.Array, items: jax.Array, lengths: jax.Array
-    ) -> Person:
+    ) -> PersonState:
         return of_people(_nested(parameters), vectors, items, lengths, None)[0]
 
     def gated(
@@ -186,7 +186,7 @@ def states_of(of: Answering) -> Callable[..., Person]:
         lengths: jax.Array,
         text_vector: jax.Array,
         similar_vector: jax.Array,
-    ) -> Person:
+    ) -> PersonState:
         person = dict(zip(QUERIES, (text_vector, similar_vector), strict=True))
         own, similar = _rounded(of, person)
         bought = catalogue["items"][items], catalogue["items_similar"][items]
@@ -231,12 +231,12 @@ def one_history(
     return batch, newest
 
 
-def top_k_of(of: Answering, k: int) -> Callable[..., tuple[jax.Array, jax.Array]]:
+def top_k_of(of: ServedModel, k: int) -> Callable[..., tuple[jax.Array, jax.Array]]:
     """The function of `Programs.top_k`.
 
     Without gates (states [b, D], vectors [V, D], seen [b, S] int32 item rows to leave out, -1 for none) -> scores [b, k] float32 in
     descending order, -inf for items that are left out, and item rows [b, k] int32. With gates (parameters, result of `states`,
-    `Answering.items`, seen).
+    `ServedModel.items`, seen).
     """
 
     def best(scores: jax.Array, seen: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -264,17 +264,17 @@ def top_k_of(of: Answering, k: int) -> Callable[..., tuple[jax.Array, jax.Array]
     return gated if of.model.gated else ungated
 
 
-def scores_of(of: Answering) -> Callable[[Any, Person, Any], jax.Array]:
+def scores_of(of: ServedModel) -> Callable[[Any, PersonState, Any], jax.Array]:
     """The function (parameters, result of `states_of` for b people, items as the programs take them) -> [b, V] float32 scores.
 
     Without gates the parameters are not used.
     """
 
-    def ungated(_: Any, states: Person, vectors: Any) -> jax.Array:
+    def ungated(_: Any, states: PersonState, vectors: Any) -> jax.Array:
         scores: jax.Array = states @ vectors.T
         return scores
 
-    def gated(parameters: Any, person: Person, catalogue: Any) -> jax.Array:
+    def gated(parameters: Any, person: PersonState, catalogue: Any) -> jax.Array:
         own, similar = _rounded(of, person)
         bought = catalogue["items"], catalogue["items_similar"]
         logits = pair_logits(own, similar, *bought, subscripts="be,ve->bv")
@@ -292,12 +292,12 @@ def scores_of(of: Answering) -> Callable[[Any, Person, Any], jax.Array]:
     return gated if of.model.gated else ungated
 
 
-def gates_of(of: Answering) -> Callable[[Any, Person, Any, jax.Array], jax.Array]:
+def gates_of(of: ServedModel) -> Callable[[Any, PersonState, Any, jax.Array], jax.Array]:
     """The function (parameters, result of `states_of` for b people, items as the programs take them, item rows [b, n]) -> [b, n, 3] gates
     of self, similar and global attention between each person and these items; only for models with gates.
     """
 
-    def gates(parameters: Any, person: Person, catalogue: Any, rows: jax.Array) -> jax.Array:
+    def gates(parameters: Any, person: PersonState, catalogue: Any, rows: jax.Array) -> jax.Array:
         own, similar = _rounded(of, person)
         shown = catalogue["items"][rows], catalogue["items_similar"][rows]
         logits = pair_logits(own, similar, *shown, subscripts="be,bne->bn")
@@ -314,7 +314,7 @@ def gates_of(of: Answering) -> Callable[[Any, Person, Any, jax.Array], jax.Array
     return gates
 
 
-def _rounded(of: Answering, person: Mapping[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
+def _rounded(of: ServedModel, person: Mapping[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
     """Text vectors of people, rounded to the dtype of the model's tables."""
     own, similar = (person[name].astype(jnp.dtype(of.query_dtype)) for name in QUERIES)
     return own, similar
@@ -324,8 +324,8 @@ def _exported(function: Callable[..., Any], *arguments: Any) -> export.Exported:
     return export.export(jax.jit(function), platforms=PLATFORMS)(*arguments)
 
 
-def _items(of: Answering, num_items: Any) -> Any:
-    """The argument of a program that describes V items, as `Answering.items`; without gates only their vectors."""
+def _items(of: ServedModel, num_items: Any) -> Any:
+    """The argument of a program that describes V items, as `ServedModel.items`; without gates only their vectors."""
     each = {
         name: _argument((num_items, *rows.shape[1:]), rows.dtype) for name, rows in of.items.items()
     }

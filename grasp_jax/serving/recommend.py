@@ -18,7 +18,7 @@ from grasp_jax.serving.interrupted import Parts, Spread, parts_of
 from grasp_jax.serving.writers import open_writer
 
 
-class Served(NamedTuple):
+class Summary(NamedTuple):
     """The number of users with a full list, the number with a shorter list, and the users without recommendations (id, reason)."""
 
     full: int
@@ -34,7 +34,7 @@ def write_recommendations(
     made_from: Mapping[str, Any] | None = None,
     skipped: Sequence[tuple[str, str]] = (),
     spread: Spread | None = None,
-) -> Served:
+) -> Summary:
     """Writes columns user, rank (from 1), item, score; each user's whole history is the model's input.
 
     A user with fewer than `top_n` items left gets fewer rows. In the same folder, `<stem>.about.json` says what the file was made from, and
@@ -79,13 +79,13 @@ def write_recommendations(
     none = [
         (str(log.user_ids[user]), f"has seen all {log.num_items} items") for user in sorted(nothing)
     ]
-    served = Served(
+    served = Summary(
         int((of_users == wanted.top_n).sum()),
         int(((of_users > 0) & (of_users < wanted.top_n)).sum()),
         [*skipped, *none],
     )
     if is_main_process():
-        _write_beside(path, served, made_from)
+        _write_about_files(path, served, made_from)
     if parts:
         parts.remove()
     return served
@@ -114,7 +114,7 @@ def _columns(audience: Audience, users: np.ndarray, lists: Lists) -> list[np.nda
     return [names, ranks.astype(np.int32), log.item_ids[lists.items], lists.scores]
 
 
-def _write_beside(path: pathlib.Path, served: Served, made_from: Mapping[str, Any]) -> None:
+def _write_about_files(path: pathlib.Path, served: Summary, made_from: Mapping[str, Any]) -> None:
     """Writes the list of users without recommendations, and what the files were made from, with their checksums."""
     written, left_out = [path], path.with_name(f"{path.stem}.skipped.csv")
     # the file of an earlier call would describe the wrong recommendations

@@ -50,7 +50,7 @@ class Represented(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
+class Representations:
     """The content of a folder of representations.
 
     Attributes:
@@ -80,13 +80,13 @@ def source_of(
     states: States,
     vectors: np.ndarray,
     texts_of_bank: bool = False,
-) -> Source:
+) -> Representations:
     """The representations of a log's users and a model's items.
 
     Args:
       artifact: the model.
       log: the interactions of the users; the model may know only some of the items.
-      states: see `Source`.
+      states: see `Representations`.
       vectors: [V, D] float32 `serving.vectors.item_vectors`.
       texts_of_bank: for a gated model, whether users' texts come from the knowledge bank; otherwise they are written from the histories in
         the log.
@@ -102,7 +102,7 @@ def source_of(
         model["user_texts"] = "knowledge bank" if texts_of_bank else "histories"
     if len(catalogue.ids) > (trained := trained_items(artifact)):
         model["added_vectors"] = hashlib.sha256(vectors[trained:].tobytes()).hexdigest()
-    return Source(
+    return Representations(
         log.user_ids,
         log.lengths,
         history_fingerprints(known, read),
@@ -122,7 +122,7 @@ def _known_items(log: InteractionLog, catalogue: Catalogue) -> InteractionLog:
 
 
 def represent(
-    source: Source,
+    source: Representations,
     folder: pathlib.Path,
     write: Callable[["Shards"], Iterator[np.ndarray]] | None = None,
 ) -> Represented:
@@ -173,7 +173,7 @@ class Shards(NamedTuple):
     rows: list[np.ndarray]
 
 
-def shards_of(source: Source, folder: pathlib.Path) -> Shards:
+def shards_of(source: Representations, folder: pathlib.Path) -> Shards:
     """The shards of a folder, the same in every process.
 
     Raises:
@@ -187,7 +187,7 @@ def shards_of(source: Source, folder: pathlib.Path) -> Shards:
     return Shards(paths, np.split(order, bounds))
 
 
-def _one_by_one(source: Source, shards: Shards) -> Iterator[np.ndarray]:
+def _one_by_one(source: Representations, shards: Shards) -> Iterator[np.ndarray]:
     for path, rows in zip(*shards, strict=True):
         yield write_shard(source, rows, path)
 
@@ -207,7 +207,7 @@ def _shards_of(folder: pathlib.Path, num_users: int) -> int:
     return max(1, -(-num_users // USERS_OF_A_SHARD))
 
 
-def write_shard(source: Source, rows: np.ndarray, path: pathlib.Path) -> np.ndarray:
+def write_shard(source: Representations, rows: np.ndarray, path: pathlib.Path) -> np.ndarray:
     """Updates one shard, that of the users `rows`. Returns [3] numbers of users: computed, kept and unknown."""
     there, stored = _kept(path, source, rows)
     changed = np.flatnonzero(there < 0)
@@ -232,7 +232,7 @@ def write_shard(source: Source, rows: np.ndarray, path: pathlib.Path) -> np.ndar
 
 
 def _kept(
-    path: pathlib.Path, source: Source, rows: np.ndarray
+    path: pathlib.Path, source: Representations, rows: np.ndarray
 ) -> tuple[np.ndarray, pa.Table | None]:
     """The row of each user's vector in the stored shard (-1 if the vector must be computed), and the stored table if it is of the same
     model.

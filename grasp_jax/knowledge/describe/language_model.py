@@ -20,7 +20,7 @@ class LanguageModel(NamedTuple):
     """A way to have prompts answered; every function takes `config.knowledge`.
 
     Attributes:
-      described_by: config -> everything besides the prompt that an answer depends on, "model" among it.
+      described_by: config -> everything besides the prompt that an answer depends on, with the key "model".
       ask: (rows, keys, prompt_of, cache, config, label) -> what it took. Sends the requests of `rows`, from `AnswerCache.unanswered`, and
         writes every answer to the cache as it arrives; `keys` are [n, 2] of all rows, `label` is shown before the progress bar.
       where: config -> the address that prompts go to, or "" where they stay on this machine.

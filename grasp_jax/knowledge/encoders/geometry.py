@@ -1,6 +1,6 @@
 """From an encoder's vectors to the rows of a bank: length one, less the mean direction, in the directions that are kept."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +9,6 @@ from grasp_jax.config import KnowledgeConfig
 from grasp_jax.errors import UserError
 
 Blocks = Callable[[], Iterator[np.ndarray]]  # the [n, E] blocks of a table, read again in each call
-REDUCTIONS = ("none", "truncate", "pca")
 SMALLEST = 1e-6  # of the largest variance: what whitening takes for noise, and does not blow up
 
 
@@ -54,19 +53,39 @@ def principal_directions(
       width: E.
       whiten: divide by the standard deviation.
     """
-    covariance, begin = np.zeros((len(centre), len(centre))), 0
-    for block in blocks():
-        rows = to_rows(block[used[begin : begin + len(block)]], Geometry(centre)).astype(np.float64)
-        covariance += rows.T @ rows
-        begin += len(block)
-    variances, directions = np.linalg.eigh(covariance / max(used.sum(), 1))
-    variances, directions = variances[::-1][:width], directions[:, ::-1][:, :width]
-    directions = directions * np.where(
-        np.abs(directions).max(axis=0) == directions.max(axis=0), 1, -1
-    )  # eigh leaves the sign open
+
+    def used_rows() -> Iterator[np.ndarray]:
+        begin = 0
+        for block in blocks():
+            yield to_rows(block[used[begin : begin + len(block)]], Geometry(centre))
+            begin += len(block)
+
+    variances, directions = principal_axes(used_rows(), len(centre), int(used.sum()))
+    variances, directions = variances[:width], directions[:, :width]
     if whiten:
         directions = directions / np.sqrt(np.maximum(variances, SMALLEST * variances[0]))
     return directions.astype(np.float32)
+
+
+def principal_axes(
+    blocks: Iterable[np.ndarray], width: int, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """[width] variances, the largest first, and [width, width] directions in its columns, of rows whose mean is taken as zero; float64.
+
+    Args:
+      blocks: [n, width] rows.
+      width: of a row.
+      count: number of rows by which the sums of squares are divided.
+    """
+    covariance = np.zeros((width, width))
+    for block in blocks:
+        rows = np.asarray(block, np.float64)
+        covariance += rows.T @ rows
+    variances, directions = np.linalg.eigh(covariance / max(count, 1))
+    directions = directions[:, ::-1]
+    # eigh does not determine the sign
+    signs = np.where(np.abs(directions).max(axis=0) == directions.max(axis=0), 1.0, -1.0)
+    return variances[::-1], directions * signs
 
 
 def widths(config: KnowledgeConfig, given: int) -> tuple[int, int]:

@@ -2,18 +2,16 @@
 
 import pathlib
 from collections.abc import Sequence
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
-from grasp_jax.config import KnowledgeConfig
 from grasp_jax.errors import UserError
-from grasp_jax.knowledge.encoders.base import TextEncoder
 from grasp_jax.knowledge.encoders.state import read_state, write_state
-from grasp_jax.knowledge.encoders.tfidf import TfIdf, too_little_text
+from grasp_jax.knowledge.encoders.tfidf import TfIdf, TfIdfEncoder, too_little_text
 
 
-class LsaEncoder(TextEncoder):
+class LsaEncoder(TfIdfEncoder):
     """TF-IDF over words and pairs of words, then the directions of largest variance of the items' texts.
 
     Args:
@@ -21,57 +19,29 @@ class LsaEncoder(TextEncoder):
       seed: of the randomised SVD.
     """
 
-    def __init__(self, width: int = 256, seed: int = 0) -> None:
-        self.width, self.seed = width, seed
-        self._tfidf: TfIdf | None = None
-        self._directions: np.ndarray | None = None  # [T, E] float32
-
-    @classmethod
-    def from_config(cls, config: KnowledgeConfig) -> Self:
-        """With `config.width` and `config.seed`."""
-        return cls(config.width, config.seed)
-
-    def recipe(self) -> dict[str, object]:
-        """Both settings."""
-        return {"width": self.width, "seed": self.seed}
-
-    def fit(self, texts: Sequence[str]) -> Self:
-        """Learns terms, their frequencies and the directions.
-
-        Raises:
-          UserError: the texts share too few words.
-        """
+    def _directions_of(self, items: Any) -> np.ndarray:
         from sklearn.decomposition import TruncatedSVD
 
-        self._tfidf, items = TfIdf.fit(texts)
         width = min(self.width, min(items.shape) - 1)
         if width < 1:
-            raise UserError(too_little_text(len(texts)))
+            raise UserError(too_little_text(items.shape[0]))
         svd = TruncatedSVD(n_components=width, random_state=self.seed, n_iter=4).fit(items)
-        self._directions = np.ascontiguousarray(svd.components_.T)
-        return self
+        return np.ascontiguousarray(svd.components_.T)
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """[n, E] float32."""
-        if self._tfidf is None or self._directions is None:
-            raise RuntimeError("fit or load the encoder first")
-        return np.asarray(self._tfidf.transform(texts) @ self._directions, np.float32)
+        tfidf, directions = self.fitted
+        return np.asarray(tfidf.transform(texts) @ directions, np.float32)
 
     def save(self, folder: pathlib.Path) -> None:
         """Settings, terms, frequencies and directions."""
-        if self._tfidf is None or self._directions is None:
-            raise RuntimeError("fit the encoder before it is saved")
-        write_state(
-            folder, "lsa", self.recipe(), {**self._tfidf.arrays(), "directions": self._directions}
-        )
+        tfidf, directions = self.fitted
+        write_state(folder, "lsa", self.recipe(), {**tfidf.arrays(), "directions": directions})
 
     @classmethod
     def load(cls, folder: pathlib.Path) -> Self:
         """As `TextEncoder.load`."""
         state = read_state(folder, "lsa")
         encoder = cls(state.settings["width"], state.settings["seed"])
-        encoder._tfidf, encoder._directions = (
-            TfIdf.from_arrays(state.arrays),
-            state.arrays["directions"],
-        )
+        encoder._fitted = TfIdf.from_arrays(state.arrays), state.arrays["directions"]
         return encoder

@@ -7,15 +7,14 @@ from typing import Any, Self
 
 import numpy as np
 
-from grasp_jax.config import KnowledgeConfig
-from grasp_jax.knowledge.encoders.base import TextEncoder
 from grasp_jax.knowledge.encoders.state import read_state, write_state
-from grasp_jax.knowledge.encoders.tfidf import TfIdf
+from grasp_jax.knowledge.encoders.tfidf import TfIdf, TfIdfEncoder
 
 DENSITY = 1 / 16
+SPARSE = ("data", "indices", "indptr")  # arrays of a scipy matrix in CSR form
 
 
-class ProjectionEncoder(TextEncoder):
+class ProjectionEncoder(TfIdfEncoder):
     """TF-IDF over words and pairs of words, then random directions (Johnson-Lindenstrauss: cosines survive).
 
     Args:
@@ -23,50 +22,27 @@ class ProjectionEncoder(TextEncoder):
       seed: of the directions.
     """
 
-    def __init__(self, width: int = 256, seed: int = 0) -> None:
-        self.width, self.seed = width, seed
-        self._tfidf: TfIdf | None = None
-        self._directions: Any = None  # scipy matrix [T, E] float32 in CSR form
-
-    @classmethod
-    def from_config(cls, config: KnowledgeConfig) -> Self:
-        """With `config.width` and `config.seed`."""
-        return cls(config.width, config.seed)
-
-    def recipe(self) -> dict[str, object]:
-        """Both settings."""
-        return {"width": self.width, "seed": self.seed}
-
-    def fit(self, texts: Sequence[str]) -> Self:
-        """Learns terms and their frequencies, and draws the directions.
-
-        Raises:
-          UserError: the texts share too few words.
-        """
+    def _directions_of(self, items: Any) -> Any:
         from sklearn.exceptions import DataDimensionalityWarning
         from sklearn.random_projection import SparseRandomProjection
 
-        self._tfidf, items = TfIdf.fit(texts)
         projection = SparseRandomProjection(self.width, density=DENSITY, random_state=self.seed)
         with warnings.catch_warnings():
             # A fixed E may be larger than the vocabulary.
             warnings.simplefilter("ignore", DataDimensionalityWarning)
             projection.fit(items)
-        self._directions = projection.components_.T.tocsr()
-        return self
+        return projection.components_.T.tocsr()
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """[n, E] float32."""
-        if self._tfidf is None:
-            raise RuntimeError("fit or load the encoder first")
-        return np.asarray((self._tfidf.transform(texts) @ self._directions).toarray(), np.float32)
+        tfidf, directions = self.fitted
+        return np.asarray((tfidf.transform(texts) @ directions).toarray(), np.float32)
 
     def save(self, folder: pathlib.Path) -> None:
         """Settings, terms, frequencies and directions."""
-        if self._tfidf is None:
-            raise RuntimeError("fit the encoder before it is saved")
-        sparse = {name: getattr(self._directions, name) for name in ("data", "indices", "indptr")}
-        write_state(folder, "tfidf_projection", self.recipe(), {**self._tfidf.arrays(), **sparse})
+        tfidf, directions = self.fitted
+        sparse = {name: getattr(directions, name) for name in SPARSE}
+        write_state(folder, "tfidf_projection", self.recipe(), {**tfidf.arrays(), **sparse})
 
     @classmethod
     def load(cls, folder: pathlib.Path) -> Self:
@@ -75,8 +51,8 @@ class ProjectionEncoder(TextEncoder):
 
         state = read_state(folder, "tfidf_projection")
         encoder = cls(state.settings["width"], state.settings["seed"])
-        encoder._tfidf = TfIdf.from_arrays(state.arrays)
-        sparse = tuple(state.arrays[name] for name in ("data", "indices", "indptr"))
-        shape = len(encoder._tfidf.terms), encoder.width
-        encoder._directions = csr_matrix(sparse, shape=shape, copy=False)
+        tfidf = TfIdf.from_arrays(state.arrays)
+        sparse = tuple(state.arrays[name] for name in SPARSE)
+        shape = len(tfidf.terms), encoder.width
+        encoder._fitted = tfidf, csr_matrix(sparse, shape=shape, copy=False)
         return encoder

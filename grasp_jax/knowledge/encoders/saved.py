@@ -38,7 +38,7 @@ class SavedTextEncoder:
       num_neighbours: K.
       by_similarity: whether neighbours are weighted by their cosine.
       describer: what made the bank's texts of the filled templates; a new text is the template itself.
-      brought_along: whether the bank's texts of users came with the data, and not from the template.
+      users_have_own_texts: whether the bank's texts of users came with the data, and not from the template.
     """
 
     name: str
@@ -48,7 +48,7 @@ class SavedTextEncoder:
     num_neighbours: int = 10
     by_similarity: bool = False
     describer: str = "template"
-    brought_along: bool = False
+    users_have_own_texts: bool = False
 
     _said: ClassVar[set[str]] = set()  # warnings, each once a process
 
@@ -79,7 +79,7 @@ class SavedTextEncoder:
             num_neighbours=content["num_neighbours"],
             by_similarity=content["by_similarity"],
             describer=content["describer"],
-            brought_along=content["brought_along"],
+            users_have_own_texts=content["brought_along"],
         )
 
     def save(self, folder: pathlib.Path) -> None:
@@ -95,7 +95,7 @@ class SavedTextEncoder:
             "num_neighbours": self.num_neighbours,
             "by_similarity": self.by_similarity,
             "describer": self.describer,
-            "brought_along": self.brought_along,
+            "brought_along": self.users_have_own_texts,
         }
         arrays = {f"{kind}_centre": self.geometry[kind].centre for kind in ROWS}
         if (basis := self.geometry["items"].basis) is not None:
@@ -146,7 +146,7 @@ class SavedTextEncoder:
           UserError: as `encode_items`, or the titles are not there.
         """
         self._say_of_describer()
-        if self.brought_along:
+        if self.users_have_own_texts:
             self._say(
                 "texts of users came with the data; a new user's is made by the template, and may read otherwise"
             )

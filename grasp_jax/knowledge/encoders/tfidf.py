@@ -3,13 +3,16 @@
 A saved encoder need not import scikit-learn, which takes a second, to encode one text.
 """
 
+import abc
 import re
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from grasp_jax.config import KnowledgeConfig
 from grasp_jax.errors import UserError
+from grasp_jax.knowledge.encoders.base import TextEncoder
 
 MAX_TERMS = 200_000
 _WORD = re.compile(r"\w{2,}")  # finds what scikit-learn's default \b\w\w+\b does, in less time
@@ -121,6 +124,51 @@ class _Columns(NamedTuple):
         columns = np.concatenate([self.of_word[numbers], of_pairs])
         known = columns >= 0
         return np.concatenate([rows, rows[firsts]])[known], columns[known]
+
+
+class TfIdfEncoder(TextEncoder):
+    """TF-IDF over words and pairs of words, along directions that are computed from the texts of the items.
+
+    Args:
+      width: E, or the most that E may be.
+      seed: of what is drawn at random for the directions.
+    """
+
+    def __init__(self, width: int = 256, seed: int = 0) -> None:
+        self.width, self.seed = width, seed
+        self._fitted: tuple[TfIdf, Any] | None = (
+            None  # the terms, and the directions [T, E] float32
+        )
+
+    @classmethod
+    def from_config(cls, config: KnowledgeConfig) -> Self:
+        """With `config.width` and `config.seed`."""
+        return cls(config.width, config.seed)
+
+    def recipe(self) -> dict[str, object]:
+        """Both settings."""
+        return {"width": self.width, "seed": self.seed}
+
+    def fit(self, texts: Sequence[str]) -> Self:
+        """Learns terms, their frequencies and the directions.
+
+        Raises:
+          UserError: the texts share too few words.
+        """
+        tfidf, items = TfIdf.fit(texts)
+        self._fitted = tfidf, self._directions_of(items)
+        return self
+
+    @abc.abstractmethod
+    def _directions_of(self, items: Any) -> Any:
+        """[T, E] float32 from the scipy matrix [V, T] of the items' texts."""
+
+    @property
+    def fitted(self) -> tuple[TfIdf, Any]:
+        """Terms and directions."""
+        if self._fitted is None:
+            raise RuntimeError("fit or load the encoder first")
+        return self._fitted
 
 
 def too_little_text(count: int) -> str:

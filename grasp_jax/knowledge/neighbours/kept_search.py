@@ -4,27 +4,17 @@ import contextlib
 import hashlib
 import pathlib
 import time
-import zipfile
-import zlib
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from grasp_jax.files import write_arrays
+from grasp_jax.errors import UserError
+from grasp_jax.files import read_arrays, write_arrays
 
 SECONDS = 60.0  # between two writes of the state, or
 SHARE = 20  # so many times as long as a write takes
 COMPARED = 1024  # rows by which it is seen that the vectors are the same
-DAMAGED = (  # what NumPy raises of a file with wrong bits
-    OSError,
-    EOFError,
-    ValueError,
-    KeyError,
-    RuntimeError,  # NotImplementedError is one
-    zipfile.BadZipFile,
-    zlib.error,
-)
 State = tuple[np.ndarray, np.ndarray]
 
 
@@ -85,12 +75,10 @@ class KeptSearch:
         """None if there is no such file, if it is damaged, or if it belongs to another search."""
         if self._folder is None:
             return None
-        with (
-            contextlib.suppress(*DAMAGED),
-            np.load(self._path(name), allow_pickle=False) as stored,
-        ):
-            if stored["of"].tobytes() == self._of:
-                return {key: stored[key] for key in stored["names"].tolist()}
+        with contextlib.suppress(UserError):
+            about = read_arrays(self._path(name), ["of", "names"], "")
+            if about["of"].tobytes() == self._of:
+                return read_arrays(self._path(name), about["names"].tolist(), "")
         return None
 
     def _path(self, name: str) -> pathlib.Path:

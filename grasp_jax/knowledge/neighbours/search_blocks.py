@@ -13,7 +13,7 @@ from grasp_jax.knowledge.neighbours.search_exact import search_exact
 LABELS = "labels.npz"
 
 
-class Table(NamedTuple):
+class SearchTable(NamedTuple):
     """The arguments of every process that searches; only plain values.
 
     Attributes:
@@ -31,14 +31,14 @@ class Table(NamedTuple):
     rows_of_a_block: int
 
 
-class Blocks:
+class KeptBlocks:
     """The blocks of a table, found here or elsewhere.
 
     Args:
       table: what is searched; `write_labels` has written its labels.
     """
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: SearchTable) -> None:
         self._k, self._size = table.k, table.rows_of_a_block
         opened = np.load(table.path, mmap_mode="r", allow_pickle=False)
         self._unit = opened.view(np.dtype(table.dtype))
@@ -68,7 +68,7 @@ class Blocks:
 
 
 def write_labels(folder: pathlib.Path, labels: np.ndarray) -> None:
-    """Where `Blocks` finds the labels, [rows] int32; rows with equal ones are no neighbours of each other."""
+    """Where `KeptBlocks` finds the labels, [rows] int32; rows with equal ones are no neighbours of each other."""
     write_arrays(folder / LABELS, labels=labels)
 
 

@@ -52,7 +52,9 @@ def cleaned(table: AttributeTable) -> AttributeTable:
     )
 
 
-def told(table: AttributeTable, text_columns: Sequence[str], template: str) -> AttributeTable:
+def filled_from(
+    table: AttributeTable, text_columns: Sequence[str], template: str
+) -> AttributeTable:
     """The table as an item's template is filled with it: cleaned, and with a column `attributes` where the template names one.
 
     Args:

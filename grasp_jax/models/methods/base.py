@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -14,6 +14,8 @@ from grasp_jax.models.batch import Params, Tables
 from grasp_jax.models.encoders.base import ItemEncoder
 from grasp_jax.models.frozen import ITEM_TABLES, Bank, FrozenTable
 from grasp_jax.models.new_items import NewTexts, ReadOfNew
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Facts:
       split: the split whose training part may be used for tables; None if no split is available.
       turn: [E, E'] `Method.text_turn` of the run from which training starts; None: it is computed from the present items.
       start: "start_mean" [E] and "start_directions" [E, D], by which ID vectors start in that run; None: computed from the present items.
+      learned: by name, what was computed from one bank for `Method.tables` and is needed again for `Method.fitted`.
     """
 
     config: ModelConfig
@@ -54,6 +57,14 @@ class Facts:
     split: Split | None = None
     turn: np.ndarray | None = None
     start: Mapping[str, np.ndarray] | None = None
+    learned: dict[str, Any] = dataclasses.field(default_factory=dict, repr=False, compare=False)
+
+    def once(self, name: str, make: Callable[[], T]) -> T:
+        """What `make` returns, called at the first use of the name: on a large catalogue it takes minutes."""
+        if name not in self.learned:
+            self.learned[name] = make()
+        found: T = self.learned[name]
+        return found
 
 
 class Method:

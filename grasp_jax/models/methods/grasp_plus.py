@@ -1,7 +1,7 @@
 """Our own: GRASP's text with other parts, each a field of `config.model.plus` or `config.train`.
 
-By default late fusion (`encoders.towers`): towers of IDs, of text, and of text beside that of what is bought next to an item, each with a
-backbone and a loss of its own, whose scores are added. With `fusion="early"`, an item has one vector, of text as in GRASP and an ID
+By default late fusion (`encoders.towers`): towers of IDs, of text, and of text together with that of what is bought next to an item, each
+with a backbone and a loss of its own, whose scores are added. With `fusion="early"`, an item has one vector, of text as in GRASP and an ID
 residual that is trusted as far as the item has been seen (`encoders.residual`).
 """
 
@@ -32,7 +32,7 @@ from grasp_jax.models.methods.llminit import (
 )
 from grasp_jax.models.new_items import NewTexts, ReadOfNew
 from grasp_jax.models.text_match import match_weights
-from grasp_jax.models.text_trust import text_trust
+from grasp_jax.models.text_trust import TextTrust, text_trust
 from grasp_jax.models.whitening import turned, whitening_turn
 
 
@@ -114,9 +114,7 @@ class GRASPPlus(Method):
         if _starts_from_text(plus):
             found |= fitted_components(bank, facts)
         if plus.text_trust == "learned":
-            assert facts.split is not None
-            text = turned(bank["items"], found["turn"])
-            learned = text_trust(text, companions(facts.split))
+            learned = _learned_trust(bank["items"], facts)
             found |= {"text_trust": learned.trust, "share_right": np.array(learned.share_right)}
         return found
 
@@ -230,9 +228,20 @@ def _start(bank: Bank, facts: Facts) -> FrozenTable:
 
 def _turn(items: np.ndarray, facts: Facts) -> np.ndarray:
     """`GRASPPlus.text_turn`: the matrix of the run from which training starts, or one that is computed from the items."""
-    turn = GRASPPlus().text_turn(items, facts.config) if facts.turn is None else facts.turn
+    if facts.turn is not None:
+        return facts.turn
+    turn = facts.once("turn", lambda: GRASPPlus().text_turn(items, facts.config))
     assert turn is not None
     return turn
+
+
+def _learned_trust(items: np.ndarray, facts: Facts) -> TextTrust:
+    """`text_trust` of turned rows [V, E] of the bank; `facts` must have the split."""
+    split = facts.split
+    assert split is not None
+    return facts.once(
+        "text_trust", lambda: text_trust(turned(items, _turn(items, facts)), companions(split))
+    )
 
 
 def _texts(items: np.ndarray, facts: Facts) -> list[FrozenTable]:
@@ -254,7 +263,7 @@ def _texts(items: np.ndarray, facts: Facts) -> list[FrozenTable]:
         assert facts.split is not None
         near = companions(facts.split)
         if plus.text_trust == "learned":
-            trust = text_trust(text, near).trust[:, None]
+            trust = facts.once("text_trust", lambda: text_trust(text, near)).trust[:, None]
             tables[TEXT] = text * trust
             if plus.match_weight:
                 tables[MATCH] = tables[MATCH] * trust

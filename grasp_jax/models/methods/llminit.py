@@ -6,7 +6,7 @@ components as scikit-learn gives them, and so do we: of the bank's rows, or as t
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -21,27 +21,29 @@ from grasp_jax.models.new_items import NewTexts, ReadOfNew
 START = "start"  # frozen table [V, D]
 
 
-def principal_components(items: np.ndarray, features: int) -> np.ndarray:
-    """[V, E] item vectors -> [V, D].
+def principal_components(
+    items: np.ndarray, features: int
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """[V, E] item vectors -> [V, D] components, and "start_mean" [E] and "start_directions" [E, D] by which they were computed.
 
     Raises:
       UserError: there are fewer items or text dimensions than components.
     """
-    items = np.asarray(items, np.float32)
-    components: np.ndarray = _analysis(items, features).fit_transform(items)
-    return components.astype(np.float32)
-
-
-def _analysis(items: np.ndarray, features: int) -> Any:
-    """The fitted principal component analysis; errors as in `principal_components`."""
     from sklearn.decomposition import PCA
+
+    items = np.asarray(items, np.float32)
 
     if features > min(items.shape):
         raise UserError(
             f"config.model.features: {features}; expected at most {min(items.shape)}, the number of principal components "
             f"of item vectors of shape {items.shape}, from which the ID table starts"
         )
-    return PCA(features, svd_solver="covariance_eigh")
+    analysis = PCA(features, svd_solver="covariance_eigh")
+    components = analysis.fit_transform(items).astype(np.float32)
+    return components, {
+        "start_mean": analysis.mean_,
+        "start_directions": analysis.components_.T,
+    }
 
 
 def components_to_start_from(bank: Bank, facts: Facts) -> FrozenTable:
@@ -53,16 +55,16 @@ def components_to_start_from(bank: Bank, facts: Facts) -> FrozenTable:
     vectors = _vectors(bank, facts)
     if facts.start is not None:
         return FrozenTable(START, _along(vectors, **facts.start))
-    return FrozenTable(START, principal_components(vectors, facts.config.features))
+    components, facts.learned[START] = principal_components(vectors, facts.config.features)
+    return FrozenTable(START, components)
 
 
 def fitted_components(bank: Bank, facts: Facts) -> dict[str, np.ndarray]:
     """ "start_mean" [E] and "start_directions" [E, D] of the same components, which `start_of_new` needs for new items; the same errors."""
     if facts.start is not None:
         return dict(facts.start)
-    items = np.asarray(_vectors(bank, facts), np.float32)
-    found = _analysis(items, facts.config.features).fit(items)
-    return {"start_mean": found.mean_, "start_directions": found.components_.T}
+    features = facts.config.features
+    return facts.once(START, lambda: principal_components(_vectors(bank, facts), features)[1])
 
 
 def start_of_new(texts: NewTexts) -> np.ndarray:

@@ -75,7 +75,7 @@ class Alignment(AuxiliaryLoss):
       features, width: D and E.
       num_users: B, users of a batch.
       temperature: of the contrast.
-      weight: of the loss beside Eq. 6.
+      weight: of the loss that is added to Eq. 6.
       among_all_users: whether `con` contrasts a user's text with those of all users, or only with those of the batch.
     """
 

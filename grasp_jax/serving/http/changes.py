@@ -21,7 +21,7 @@ def check_new(items: Sequence[Item], snapshot: Snapshot) -> tuple[list[Item], li
     Raises:
       Refused: an id is given twice, is recommended already, or has another type than the ids of the catalogue.
     """
-    catalogue, numbers = snapshot.catalogue, snapshot.catalogue.ids.dtype.kind in "iu"
+    catalogue = snapshot.catalogue
     seen: set[str] = set()
     new, again = [], []
     for n, item in enumerate(items):
@@ -38,7 +38,7 @@ def check_new(items: Sequence[Item], snapshot: Snapshot) -> tuple[list[Item], li
         if row is not None:
             again.append(row)
             continue
-        if numbers and not is_number(name):
+        if catalogue.has_numbers and not is_number(name):
             raise Refused(
                 422,
                 f"items[{n}]: the id {shown(name)}; ids of this catalogue are whole numbers of 64 bits",
@@ -68,7 +68,7 @@ def columns_of(items: Sequence[Item], snapshot: Snapshot) -> dict[str, np.ndarra
     names = dict.fromkeys(name for item in items for name in item)
     columns = {name: _column([item.get(name) for item in items]) for name in names}
     ids = [as_text(item["item"]) for item in items]
-    numbers = snapshot.catalogue.ids.dtype.kind in "iu"
+    numbers = snapshot.catalogue.has_numbers
     columns["item"] = _column([int(name) if numbers and is_number(name) else name for name in ids])
     return columns
 

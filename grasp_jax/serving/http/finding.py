@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
+from grasp_jax.models.gates import NAMES
 from grasp_jax.serving.answers import Answer
 from grasp_jax.serving.http.requests import Refused, shown
 from grasp_jax.serving.http.snapshot import Snapshot
 
 LONGEST_SEARCH = 200  # characters
-GATES = ("self", "similar", "global")  # attention, in the order of `gates.pair_gates`
 
 
 def items_with(words: str, k: int, snapshot: Snapshot) -> list[dict[str, Any]]:
@@ -80,7 +80,7 @@ def weights(place: int, answer: Answer, snapshot: Snapshot) -> dict[str, dict[st
     """
     found: dict[str, dict[str, float]] = {}
     if answer.gates is not None:
-        found["gates"] = dict(zip(GATES, answer.gates[place].tolist(), strict=True))
+        found["gates"] = dict(zip(NAMES, answer.gates[place].tolist(), strict=True))
     row = int(answer.items[place])
     if trust := {name: float(values[row]) for name, values in snapshot.trust.items()}:
         found["trust"] = trust

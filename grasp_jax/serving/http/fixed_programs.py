@@ -12,7 +12,7 @@ from grasp_jax.evaluation.top_k import BLOCK, Best, top_k, top_k_in_blocks, top_
 from grasp_jax.serving.programs import (
     PRECISION,
     VECTORS,
-    Answering,
+    ServedModel,
     gates_of,
     scores_of,
     states_of,
@@ -129,7 +129,7 @@ def batch_sizes_for(capacity: int) -> tuple[int, ...]:
     return SMALL_SIZES if capacity <= WHOLE else LARGE_SIZES
 
 
-def key_of(of: Answering, shapes: Shapes) -> Hashable:
+def key_of(of: ServedModel, shapes: Shapes) -> Hashable:
     """Everything that the programs depend on."""
     arrays = (("parameters", of.parameters), ("items", of.items))
     about = tuple(
@@ -141,7 +141,7 @@ def key_of(of: Answering, shapes: Shapes) -> Hashable:
 
 
 def compile_programs(
-    of: Answering, shapes: Shapes, keep_going: Callable[[], bool] = lambda: True
+    of: ServedModel, shapes: Shapes, keep_going: Callable[[], bool] = lambda: True
 ) -> FixedPrograms | None:
     """Compiles all programs that requests will need.
 
@@ -203,7 +203,7 @@ def blocks(rows: np.ndarray) -> Iterator[np.ndarray]:
         yield np.pad(block, [(0, WRITTEN - len(block)), *[(0, 0)] * (rows.ndim - 1)])
 
 
-def _best_of(of: Answering, shapes: Shapes, masked: bool) -> Callable[..., Any]:
+def _best_of(of: ServedModel, shapes: Shapes, masked: bool) -> Callable[..., Any]:
     score, capacity, pool = scores_of(of), shapes.capacity, shapes.pool
     large = capacity > WHOLE
     block = min(capacity, GATED_BLOCK if of.model.gated else BLOCK) if large else capacity
