@@ -4,8 +4,6 @@ import dataclasses
 import pathlib
 from collections.abc import Sequence
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from grasp_jax.config import Config
@@ -29,7 +27,7 @@ from grasp_jax.training.inherited import keep_directions
 from grasp_jax.training.job import TrainingJob
 from grasp_jax.training.loop import train
 from grasp_jax.training.replicas import Replica, one_of
-from grasp_jax.training.snapshot import Snapshot, initial_snapshot
+from grasp_jax.training.snapshot import Snapshot, copied, initial_snapshot, snapshot_like
 from grasp_jax.training.start_from import (
     check_basis,
     earlier_banks,
@@ -162,7 +160,7 @@ def _initial(trial: Trial) -> Snapshot:
         f"{trial.name}: starts from {workdir}, which knows {(rows >= 0).sum():,} of {len(rows):,} items"
     )
     state = initial.state._replace(params=params)
-    return initial._replace(state=state, best_params=jax.tree.map(jnp.copy, params))
+    return initial._replace(state=state, best_params=copied(params))
 
 
 def trained(trial: Trial) -> Snapshot:
@@ -183,9 +181,8 @@ def trained(trial: Trial) -> Snapshot:
             f"{found.folder / str(found.step)}: this model is of another run: {reason}; use another --workdir"
         )
     checkpoints = Checkpoints(found.folder)
-    tree = Snapshot(
-        *checkpoints.read(found.step, initial_snapshot(trial.model, trial.replicas, trial.data))
-    )
+    like = snapshot_like(trial.model, trial.replicas, trial.data)
+    tree = Snapshot(*checkpoints.read(found.step, like))
     checkpoints.close()
     return tree._replace(progress=as_progress(tree.progress))
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from typing import Any
 
+import jax.monitoring
 import numpy as np
 import pandas as pd
 import pytest
@@ -281,7 +282,19 @@ def test_a_workdir_answers_with_its_refit_from_python_and_the_command_line(
 def test_pairs_are_compared_on_the_same_users(model: gj.Recommender, shop: gj.Dataset) -> None:
     """Models of other data or another protocol would be compared user by user."""
     other = gj.Recommender(method="plain", dropout=0.6, **SMALL)
-    rows = gj.compare([model, other], shop)
+    traced: list[str] = []
+
+    def heard(event: str, _: float, *, fun_name: str = "", **__: Any) -> None:
+        traced.append(f"{event} {fun_name}")
+
+    jax.monitoring.register_event_duration_secs_listener(heard)
+    try:
+        rows = gj.compare([model, other], shop)
+    finally:
+        jax.monitoring.unregister_event_duration_listener(heard)
+    assert not [line for line in traced if "train_steps" in line or "initial" in line], (
+        "each model of a search over dropout rates would be compiled"
+    )
     assert (
         rows["protocol"].tolist() == ["sampled100", "full", "full_unseen"]
         and ((rows["p_value"] >= 0) & (rows["p_value"] <= 1)).all()

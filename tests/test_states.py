@@ -1,4 +1,6 @@
-"""States of all users, as self-distillation reads them."""
+"""States of all users, as self-distillation reads them, and what a checkpoint holds of models that read them."""
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +15,9 @@ from grasp_jax.models.build import build_model
 from grasp_jax.models.device_data import DeviceData, gather_batch
 from grasp_jax.models.methods.base import ModelSizes
 from grasp_jax.models.sequence_model import SequenceModel, apply
+from grasp_jax.training.snapshot import initial_snapshot, snapshot_like
 from grasp_jax.training.states import newest_states, pack_all_users
+from tests.test_catalogue_step import made
 
 LENGTH = 8
 
@@ -53,3 +57,19 @@ def test_states_equal_one_user_at_a_time(small_log: InteractionLog, backbone: st
             lambda p, f: apply(model, p, SequenceModel.user_states, f, each, newest)[0]
         )(one, features)
         np.testing.assert_allclose(found[m], states, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["plain", "llm_esr"])
+def test_a_snapshot_is_described_as_it_is(
+    name: str, small_log: InteractionLog, unit_tables: Any
+) -> None:
+    """A trained model would be read with other shapes than it was saved with, or onto other devices."""
+    own, _ = made(name, small_log, unit_tables, train__seeds=(1, 2))
+    given = own.model, own.replicas, own.data
+    snapshot, described = initial_snapshot(*given), snapshot_like(*given)
+    assert (snapshot.state.states is not None) == (name == "llm_esr")
+    assert jax.tree.structure(snapshot) == jax.tree.structure(described)
+    for leaf, like in zip(jax.tree.leaves(snapshot), jax.tree.leaves(described), strict=True):
+        assert (leaf.shape, leaf.dtype) == (like.shape, like.dtype)
+        if isinstance(leaf, jax.Array):
+            assert isinstance(like, jax.ShapeDtypeStruct) and leaf.sharding == like.sharding

@@ -85,6 +85,8 @@ def choose_loss(
 ) -> Loss:
     """The loss function with the name "ce", "bce", "softmax" or "gbce".
 
+    Equal settings give the same function, so that trainings that differ in other settings alone can share a compiled step.
+
     Args:
       name: name of the loss.
       config: the `train` section.
@@ -92,11 +94,25 @@ def choose_loss(
       dtype: dtype of the factors of matrix products, `config.model.dtype`.
       mesh: devices that share the work.
     """
-    core = CrossEntropy(config.label_smoothing, jnp.dtype(dtype), mesh)
+    smoothing, towers, calibration = config.label_smoothing, config.towers, config.gbce_calibration
+    return _loss(name, smoothing, towers, calibration, num_items, dtype, mesh)
+
+
+@functools.cache
+def _loss(
+    name: str,
+    smoothing: float,
+    towers: str,
+    calibration: float,
+    num_items: int,
+    dtype: str,
+    mesh: Mesh | None,
+) -> Loss:
+    core = CrossEntropy(smoothing, jnp.dtype(dtype), mesh)
     losses: dict[str, Loss] = {
-        CATALOGUE: functools.partial(catalogue_cross_entropy, core=core, towers=config.towers),
+        CATALOGUE: functools.partial(catalogue_cross_entropy, core=core, towers=towers),
         "bce": binary_cross_entropy,
-        "softmax": lambda scores: sampled_softmax(scores, config.label_smoothing, config.towers),
-        "gbce": lambda scores: generalised_bce(scores, num_items, config.gbce_calibration),
+        "softmax": lambda scores: sampled_softmax(scores, smoothing, towers),
+        "gbce": lambda scores: generalised_bce(scores, num_items, calibration),
     }
     return losses[name]

@@ -15,7 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from grasp_jax.log import logger
-from grasp_jax.models.batch import Params
+from grasp_jax.models.batch import Params, Tables
+from grasp_jax.models.device_data import DeviceData
+from grasp_jax.models.sequence_model import SequenceModel
 from grasp_jax.parallel.mesh import everywhere, on_host
 from grasp_jax.parallel.processes import GO_ON, PREEMPTION, STOP, highest_wish
 from grasp_jax.timing import Stopwatch
@@ -23,6 +25,7 @@ from grasp_jax.training.divergence import check_finite
 from grasp_jax.training.early_stopping import Progress
 from grasp_jax.training.epochs import Chunk, Epoch, chunks
 from grasp_jax.training.job import TrainingJob
+from grasp_jax.training.losses import Loss
 from grasp_jax.training.optim.deferred_adam import has_table
 from grasp_jax.training.pace import Pace
 from grasp_jax.training.part_of_steps import Part
@@ -31,6 +34,7 @@ from grasp_jax.training.saving import Saver
 from grasp_jax.training.snapshot import Snapshot, with_states
 from grasp_jax.training.step import TrainState, make_train_steps
 from grasp_jax.training.step_inputs import StepInputs, inputs_at_once
+from grasp_jax.training.targets import StepShape
 
 
 class CompiledSteps(NamedTuple):
@@ -92,17 +96,22 @@ class TrainedEpoch:
 
 def compile_steps(job: TrainingJob, params: Params) -> CompiledSteps:
     """Compiles the function of many steps for parameters with these shapes, and copies the replicas' rates and keys to the devices."""
-    train_steps = make_train_steps(
-        job.model,
-        job.data.shape,
-        job.data.loss,
-        weight_decay=job.config.weight_decay,
-        decay_steps=job.config.decay_epochs * job.steps_per_epoch,
+    decay_steps = job.config.decay_epochs * job.steps_per_epoch
+    compiled = _train_steps(
+        job.model, job.data.shape, job.data.loss, job.config.weight_decay, decay_steps
     )
     inputs = per_replica(job.replicas, functools.partial(everywhere, job.data.mesh))
-    compiled = jax.jit(train_steps, donate_argnums=0)
     pace = Pace(job.config.steps_per_dispatch, job.config.dispatch_seconds)
     return CompiledSteps(compiled, inputs, _draw(job, params), pace)
+
+
+@functools.lru_cache(maxsize=16)
+def _train_steps(
+    model: SequenceModel, shape: StepShape, loss: Loss, weight_decay: float, decay_steps: int
+) -> Callable[..., tuple[TrainState, jax.Array]]:
+    """`make_train_steps`, compiled. Trainings that differ in values alone, such as the rates and seeds of a search, share one program."""
+    steps = make_train_steps(model, shape, loss, weight_decay=weight_decay, decay_steps=decay_steps)
+    return jax.jit(steps, donate_argnums=0)
 
 
 def _draw(job: TrainingJob, params: Params) -> Callable[..., StepInputs | None] | None:
@@ -118,14 +127,22 @@ def _draw(job: TrainingJob, params: Params) -> Callable[..., StepInputs | None] 
         why = "a step reads few rows of the ID table"
         logger.info(f"{job.name}: train.dispatch_seconds is not kept, because {why}")
         return None
-    shape = shape._replace(deferred=False)
+    return functools.partial(_drawn, job.model, shape._replace(deferred=False))
 
-    def draw(*given: Any) -> StepInputs | None:
-        data, tables, slots, keys, first_step = given
-        numbers = first_step + jnp.arange(slots.shape[1])
-        return inputs_at_once(job.model, shape, data, tables, slots, keys, numbers)
 
-    return jax.jit(draw)
+@functools.partial(jax.jit, static_argnames=("model", "shape"))
+def _drawn(
+    model: SequenceModel,
+    shape: StepShape,
+    data: DeviceData,
+    tables: Tables,
+    slots: jax.Array,
+    keys: jax.Array,
+    first_step: jax.Array,
+) -> StepInputs | None:
+    """What the steps of a chunk read; the first of them has the number `first_step`."""
+    numbers = first_step + jnp.arange(slots.shape[1])
+    return inputs_at_once(model, shape, data, tables, slots, keys, numbers)
 
 
 class _Given(NamedTuple):

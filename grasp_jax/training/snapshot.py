@@ -1,12 +1,13 @@
 """What a checkpoint holds of models trained together, and what that is before the first step."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import NamedSharding, PartitionSpec
 
 from grasp_jax.models.batch import Tables
 from grasp_jax.models.device_data import DeviceData, gather_batch
@@ -37,23 +38,68 @@ def initial_snapshot(
     model: SequenceModel, replicas: Sequence[Replica], data: TrainingData
 ) -> Snapshot:
     """New models; each depends only on the seed of its replica."""
-
-    def initial(key: jax.Array, device: DeviceData, tables: Tables) -> tuple[Any, Any]:
-        nothing = jnp.full((data.packing.num_rows, data.packing.row_length), -1, jnp.int32)
-        params = model.init(key, tables, gather_batch(device, nothing)).get("params", {})
-        params = data.start(params, tables)
-        return params, optax.scale_by_adam().init(params)
-
-    # Un-jitted, flax's init costs seconds.
-    keys = per_replica(replicas, functools.partial(everywhere, data.mesh)).keys
-    initial_all = jax.jit(jax.vmap(initial, in_axes=(0, None, None)))
-    state = TrainState(*initial_all(keys, data.device, data.tables))
+    state = _initial(model, data)(_keys(replicas, data), data.device, data.tables)
     if data.everyone is not None:  # computed again when an epoch begins
-        shape = jax.eval_shape(lambda state: with_states(state, model, data).states, state)
+        shape = _shape_of_states(state, model, data)
         state = state._replace(states=jnp.zeros(shape.shape, shape.dtype))
     state = everywhere(data.mesh, state)
-    best_params = jax.tree.map(jnp.copy, state.params)
-    return Snapshot(state, best_params, Progress.start(len(replicas)))
+    return Snapshot(state, copied(state.params), Progress.start(len(replicas)))
+
+
+def snapshot_like(
+    model: SequenceModel, replicas: Sequence[Replica], data: TrainingData
+) -> Snapshot:
+    """Shape, dtype and place of every array of `initial_snapshot`, for reading a checkpoint; no array is made."""
+    keys = _keys(replicas, data)
+    state = jax.eval_shape(_initial(model, data), keys, data.device, data.tables)
+    if data.everyone is not None:
+        state = state._replace(states=_shape_of_states(state, model, data))
+    place = NamedSharding(data.mesh, PartitionSpec())
+    state = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), state
+    )
+    return Snapshot(state, state.params, Progress.start(len(replicas)))
+
+
+@jax.jit
+def copied(tree: Any) -> Any:
+    """A tree that stays when the arrays of this one are donated."""
+    return jax.tree.map(jnp.copy, tree)
+
+
+def _initial(model: SequenceModel, data: TrainingData) -> Callable[..., TrainState]:
+    """A compiled function of keys [M], flat interactions and tables; models of the same shape share one."""
+    packing = data.packing
+    return functools.partial(
+        _initial_states, model, data.start, (packing.num_rows, packing.row_length)
+    )
+
+
+# Un-jitted, flax's init costs seconds.
+@functools.partial(jax.jit, static_argnames=("model", "start", "slots"))
+def _initial_states(
+    model: SequenceModel,
+    start: Callable[[Any, Tables], Any],
+    slots: tuple[int, int],
+    keys: jax.Array,
+    device: DeviceData,
+    tables: Tables,
+) -> TrainState:
+    def initial(key: jax.Array) -> TrainState:
+        nothing = jnp.full(slots, -1, jnp.int32)
+        params = model.init(key, tables, gather_batch(device, nothing)).get("params", {})
+        params = start(params, tables)
+        return TrainState(params, optax.scale_by_adam().init(params))
+
+    return jax.vmap(initial)(keys)
+
+
+def _keys(replicas: Sequence[Replica], data: TrainingData) -> jax.Array:
+    return per_replica(replicas, functools.partial(everywhere, data.mesh)).keys
+
+
+def _shape_of_states(state: TrainState, model: SequenceModel, data: TrainingData) -> Any:
+    return jax.eval_shape(lambda state: with_states(state, model, data).states, state)
 
 
 def with_states(state: TrainState, model: SequenceModel, data: TrainingData) -> TrainState:
