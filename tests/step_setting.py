@@ -18,6 +18,7 @@ from grasp_jax.models.sequence_model import SequenceModel
 from grasp_jax.training.epochs import make_epoch
 from grasp_jax.training.targets import StepShape, draw_targets
 from tests.assembly import assembled, sharpened
+from tests.random_params import random_params
 
 BATCH, NEGATIVES, LENGTH = 6, 3, 8  # a length shorter than the longest histories
 MODELS = {
@@ -78,12 +79,7 @@ def make_setting(log: InteractionLog, tables_of_bank: dict[str, jax.Array], name
     )
     batch = jax.jit(gather_batch)(made.data.device, jnp.asarray(slots[0]))
     targets = draw_batch(made.data.shape)(jax.random.key(7), 0, made.data.device, batch)
-    params = jax.jit(made.model.init)(jax.random.key(0), tables, batch)["params"]
-    rng = np.random.default_rng(3)
-    params = jax.tree.map(
-        lambda leaf: np.asarray(leaf) + 0.3 * rng.standard_normal(leaf.shape).astype(np.float32),
-        params,
-    )
+    params = random_params(made.model, tables, batch)
     return Setting(
         split,
         made.data.shape,

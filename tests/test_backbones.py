@@ -16,6 +16,7 @@ from grasp_jax.training.epochs import make_epoch
 from grasp_jax.training.targets import draw_targets
 from tests.assembly import assembled, sharpened
 from tests.packed_rows import BATCH, FEATURES, LENGTH, asked_at, first_batch, gru_by_hand
+from tests.random_params import random_params
 
 
 @pytest.mark.parametrize("last_only", [False, True])
@@ -37,7 +38,7 @@ def test_start_token_asks_for_the_first_item(small_log: InteractionLog, last_onl
     batches = stratified_batches(train.lengths, data.users, BATCH, None)
     slots, newest = pack(train, batches, data.packing, START)
     packed = gather_batch(data.device, jnp.asarray(slots[0]))
-    params = jax.jit(model.init)(jax.random.key(0), {}, packed)["params"]
+    params = random_params(model, {}, packed)
     batch, targets = jax.jit(
         lambda b: draw_targets(jax.random.key(2), 0, data.device, b, data.shape)
     )(packed)
@@ -81,7 +82,7 @@ def test_the_last_item_is_asked_for_and_not_shown(
         backbone,
         ModelSizes(small_log.num_items, LENGTH + 2, unit_tables["items"].shape[1], BATCH),
     )
-    params = jax.jit(model.init)(jax.random.key(0), unit_tables, batch)["params"]
+    params = jax.tree.map(jnp.asarray, random_params(model, unit_tables, batch))
     places = jnp.asarray(newest - 1)  # of the last but one of each history
     last, earlier = (np.divmod(newest - back, length) for back in (0, 1))
 
@@ -117,7 +118,7 @@ def test_first_item_has_one_gate_as_target_and_as_negative(
     batch = gather_batch(
         made.data.device, jnp.asarray(make_epoch(made.data, made.replicas, 0).slots[0, 0])
     )
-    params = jax.jit(made.model.init)(jax.random.key(0), tables, batch)["params"]
+    params = random_params(made.model, tables, batch)
     segments = np.asarray(batch.segments)
     places = np.flatnonzero(((segments >= 0) & (segments == np.roll(segments, -1, axis=1))).ravel())
     same = jnp.asarray(np.asarray(batch.items).ravel()[places + 1][:, None])

@@ -22,6 +22,7 @@ from grasp_jax.training.targets import StepShape, count_targets, draw_targets, m
 from grasp_jax.training.training_set import TrainingSet
 from tests.assembly import assembled, sharpened
 from tests.packed_rows import BATCH, FEATURES, LENGTH, asked_at, first_batch, id_data
+from tests.random_params import random_params
 
 RATE = 0.4  # of masks
 
@@ -100,9 +101,7 @@ def test_noise_among_the_masks(
     shown = jnp.where(twice.replaced >= 0, twice.replaced, batch.items)
     own, other = (interaction_logits(unit_tables, owners, items) for items in (batch.items, shown))
     twice = twice._replace(logits=jnp.concatenate([own, own]), replaced_logits=other)
-    params = jax.jit(model.init)(jax.random.key(0), unit_tables, batch._replace(logits=own))[
-        "params"
-    ]
+    params = random_params(model, unit_tables, batch._replace(logits=own))
     ids = jnp.zeros((len(places), 1), jnp.int32)
     logits = logits_of(unit_tables, owners.ravel()[places % there.size][:, None], ids)
     targets = asked_at(places, ids, logits)
@@ -205,12 +204,7 @@ def masked(
     batch, targets = jax.jit(
         lambda batch: draw_targets(jax.random.key(2), 0, data.device, batch, data.shape)
     )(packed)
-    params = jax.jit(made.model.init)(jax.random.key(0), data.tables, packed)["params"]
-    rng = np.random.default_rng(3)
-    params = jax.tree.map(
-        lambda leaf: np.asarray(leaf) + 0.3 * rng.standard_normal(leaf.shape).astype(np.float32),
-        params,
-    )
+    params = random_params(made.model, data.tables, packed)
     return Masked(made, params, packed, batch, targets)
 
 

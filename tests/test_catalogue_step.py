@@ -23,6 +23,7 @@ from grasp_jax.training.step import TrainState, make_train_steps, with_gate_logi
 from grasp_jax.training.targets import draw_targets
 from grasp_jax.training.training_set import TrainingSet
 from tests.assembly import assembled, sharpened
+from tests.random_params import random_params
 
 LENGTH = 8
 MODELS = {
@@ -76,10 +77,7 @@ def inputs_of(own: TrainingSet, tables: Any, key: int = 7) -> Any:
         lambda batch: draw_targets(jax.random.key(key), 0, data.device, batch, data.shape)
     )(plain)
     batch, targets = with_gate_logits(own.model, tables, batch, targets)
-    params = jax.jit(own.model.init)(jax.random.key(0), tables, plain)["params"]
-    rng = np.random.default_rng(3)
-    noise = lambda leaf: 0.3 * rng.standard_normal(leaf.shape).astype(np.float32)  # noqa: E731
-    return batch, targets, jax.tree.map(lambda leaf: jnp.asarray(leaf + noise(leaf)), params)
+    return batch, targets, jax.tree.map(jnp.asarray, random_params(own.model, tables, plain))
 
 
 def scores_of(own: TrainingSet, tables: Any, batch: Any, targets: Any, params: Any) -> Any:

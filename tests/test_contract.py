@@ -8,7 +8,7 @@ import pytest
 import grasp_jax as gj
 from grasp_jax.models.backbones import BACKBONES
 from grasp_jax.models.methods import METHODS
-from tests.trained import TINY
+from tests.trained import SMALL, small_shop
 
 SEEN_ELSEWHERE = (
     # Which input an ablation leaves out, and its gates: test_methods.py. A step with these gates: test_catalogue_step.py.
@@ -34,7 +34,7 @@ SLOW = [pytest.param(*pair, marks=pytest.mark.slow) for pair in EVERY if pair no
 
 @pytest.fixture(scope="module")
 def shop() -> gj.Dataset:
-    return gj.Dataset.synthetic(num_users=100, num_items=110)
+    return small_shop()
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def test_method_on_backbone(
 ) -> None:
     """A method could train and not be asked, or answer otherwise after it was saved."""
     model = gj.Recommender(
-        method=method, backbone=backbone, knowledge__path=str(banks), **TINY
+        method=method, backbone=backbone, knowledge__path=str(banks), **SMALL
     ).fit(shop)
     known = model.recommend(users=shop.user_ids[:3], k=4)
     assert known.columns.tolist() == ["user", "rank", "item", "score"]

@@ -19,6 +19,7 @@ from grasp_jax.models.methods import METHODS
 from grasp_jax.models.methods.base import Facts
 from grasp_jax.models.methods.llm_esr import Distillation
 from tests.packed_rows import POSITIONS, SEGMENTS, gru_by_hand
+from tests.random_params import random_params
 
 FEATURES, WIDTH = 6, 12
 
@@ -55,11 +56,7 @@ def test_cross_attention_equals_one_user_at_a_time(causal: bool, with_positions:
     """A view would look at another user's items or ahead, at itself instead of the other view, or have a backbone of its own."""
     model = DualView(GRU4Rec(FEATURES), FEATURES, 8, causal, with_positions)
     vectors = np.asarray(jax.random.normal(jax.random.key(1), (*SEGMENTS.shape, 2 * FEATURES)))
-    params = jax.jit(model.init)(jax.random.key(0), vectors, SEGMENTS, POSITIONS)["params"]
-    rng = np.random.default_rng(0)
-    params = jax.tree.map(
-        lambda leaf: np.asarray(leaf + 0.2 * rng.standard_normal(leaf.shape), np.float32), params
-    )
+    params = random_params(model, vectors, SEGMENTS, POSITIONS)
     found = np.asarray(jax.jit(model.apply)({"params": params}, vectors, SEGMENTS, POSITIONS))
     exact = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
 
@@ -181,12 +178,8 @@ def test_one_pass_equals_the_authors_code(backbone: str, causal: bool, padded: i
     named = {"sasrec": SASRec, "bert4rec": BERT4Rec}[backbone].from_config(config, 8)
     model = METHODS["llm_esr"].around_backbone(named, config, 8)
     vectors = np.asarray(jax.random.normal(jax.random.key(1), (*SEGMENTS.shape, 2 * FEATURES)))
-    params = jax.jit(model.init)(jax.random.key(0), vectors, SEGMENTS, POSITIONS)["params"]
+    params = random_params(model, vectors, SEGMENTS, POSITIONS)
     assert "positions" in params and "positions" not in params["backbone"]
-    rng = np.random.default_rng(0)
-    params = jax.tree.map(
-        lambda leaf: np.asarray(leaf + 0.3 * rng.standard_normal(leaf.shape), np.float32), params
-    )
     found = np.asarray(
         jax.jit(model.apply)({"params": params}, vectors, jnp.asarray(SEGMENTS), POSITIONS)
     )
@@ -230,7 +223,7 @@ def test_states_of_asked_places(backbone: Any) -> None:
         jax.random.normal(jax.random.key(1), (*SEGMENTS.shape, 2 * FEATURES)),
         jnp.array([1, SEGMENTS.shape[1] + 2]),
     )
-    params = jax.jit(model.init)(jax.random.key(0), vectors, SEGMENTS, POSITIONS)
+    params = {"params": random_params(model, vectors, SEGMENTS, POSITIONS)}
     few, every = (
         jax.jit(model.apply)(params, vectors, jnp.asarray(SEGMENTS), POSITIONS, None, places)
         for places in (asked, None)

@@ -7,6 +7,7 @@ import pytest
 
 from grasp_jax.models.backbones.gru4rec import GRU4Rec
 from tests.packed_rows import FEATURES, POSITIONS, SEGMENTS, gru_by_hand
+from tests.random_params import random_params
 
 
 @pytest.mark.parametrize("num_layers", [1, 2])
@@ -14,8 +15,7 @@ def test_gru_equals_one_user_at_a_time(num_layers: int) -> None:
     """A user's state would leak into the next history of its row, or a gate be another than PyTorch's."""
     model = GRU4Rec(FEATURES, num_layers)
     vectors = np.asarray(jax.random.normal(jax.random.key(1), (*SEGMENTS.shape, FEATURES)))
-    params = jax.jit(model.init)(jax.random.key(0), vectors, SEGMENTS, POSITIONS)["params"]
-    params = jax.tree.map(lambda leaf: 1.5 * np.asarray(leaf), params)
+    params = random_params(model, vectors, SEGMENTS, POSITIONS, spread=0.7)
     states = np.asarray(jax.jit(model.apply)({"params": params}, vectors, SEGMENTS, POSITIONS))
     for row, segments in enumerate(SEGMENTS):
         for segment in np.unique(segments[segments >= 0]):
@@ -33,10 +33,8 @@ def test_gru_runs_over_its_padding_first(start_token: bool) -> None:
     """LLM-ESR's protocol would start from zero after all, or the vector of its padding be trained."""
     model = GRU4Rec(FEATURES, 2, start_token=start_token, padded_length=20)
     vectors = np.asarray(jax.random.normal(jax.random.key(1), (*SEGMENTS.shape, FEATURES)))
-    params = jax.jit(model.init)(jax.random.key(0), vectors, SEGMENTS, POSITIONS)["params"]
-    params = jax.tree.map(lambda leaf: 1.5 * np.asarray(leaf), params) | {
-        "padding": np.linspace(-1, 1, FEATURES, dtype=np.float32)
-    }
+    params = random_params(model, vectors, SEGMENTS, POSITIONS, spread=0.7)
+    params["padding"] = np.linspace(-1, 1, FEATURES, dtype=np.float32)
     states, pull = jax.vjp(
         lambda params: model.apply({"params": params}, vectors, SEGMENTS, POSITIONS), params
     )
@@ -58,7 +56,7 @@ def test_gru_gradient_stays_within_a_history() -> None:
     """Training would move a user's items by the errors of its neighbour in the row, or by those of the past."""
     model = GRU4Rec(FEATURES)
     vectors = jax.random.normal(jax.random.key(1), (*SEGMENTS.shape, FEATURES))
-    params = jax.jit(model.init)(jax.random.key(0), vectors, SEGMENTS, POSITIONS)
+    params = {"params": random_params(model, vectors, SEGMENTS, POSITIONS)}
     gradient = jax.jit(
         jax.grad(lambda x: (model.apply(params, x, SEGMENTS, POSITIONS)[1, 3] ** 2).sum())
     )(vectors)
@@ -70,7 +68,7 @@ def test_gru_dropout_is_off_outside_training() -> None:
     """Rankings would change from call to call, or training have no dropout."""
     model = GRU4Rec(FEATURES)
     vectors = jnp.ones((*SEGMENTS.shape, FEATURES))
-    params = jax.jit(model.init)(jax.random.key(0), vectors, SEGMENTS, POSITIONS)
+    params = {"params": random_params(model, vectors, SEGMENTS, POSITIONS)}
     call = jax.jit(
         lambda rate: model.apply(
             params, vectors, SEGMENTS, POSITIONS, rate, rngs={"dropout": jax.random.key(5)}

@@ -21,6 +21,7 @@ from grasp_jax.training.replicas import per_replica
 from grasp_jax.training.snapshot import initial_snapshot
 from grasp_jax.training.step import make_train_steps
 from tests.assembly import assembled, sharpened
+from tests.random_params import random_params
 from tests.refusal import assert_names, refusal
 
 BATCH, LENGTH = 6, 8
@@ -149,7 +150,7 @@ def test_fused_layers_are_float32_beside_bfloat16_products() -> None:
     place = jnp.broadcast_to(jnp.arange(LENGTH), segments.shape)
     x = jax.random.normal(jax.random.key(0), (*segments.shape, 16)).astype(jnp.bfloat16)
     exact = SASRec(16, LENGTH, 1, 2)
-    params = exact.init(jax.random.key(1), x, segments, place)
+    params = {"params": random_params(exact, x, segments, place)}
     ours = SASRec(16, LENGTH, 1, 2, dtype=jnp.bfloat16, kernels="backbone")
     expected, found = (module.apply(params, x, segments, place) for module in (exact, ours))
     assert found.dtype == jnp.float32

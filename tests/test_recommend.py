@@ -6,7 +6,6 @@ import json
 import pathlib
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
@@ -29,6 +28,7 @@ from grasp_jax.parallel.mesh import make_mesh
 from grasp_jax.serving import writers
 from grasp_jax.serving.recommend import Summary, write_recommendations
 from grasp_jax.serving.users import read_users
+from tests.random_params import random_params
 from tests.refusal import assert_names, refusal
 
 ITEMS, LENGTH, TOP = 12, 16, 4
@@ -75,7 +75,7 @@ def model_of(log: InteractionLog) -> Model:
     nothing, blank = jnp.zeros(1, jnp.int32), np.zeros((1, LENGTH), np.int32)
     data = DeviceData(jnp.asarray(log.items), jnp.asarray(log.users), None, nothing, nothing)
     batch = PackedBatch(blank, blank, blank, None, blank > 0, blank)
-    return Model(model, model.init(jax.random.key(0), {}, batch)["params"], data)
+    return Model(model, random_params(model, {}, batch), data)
 
 
 def serve(

@@ -28,6 +28,7 @@ from grasp_jax.models.sequence_model import SequenceModel
 from grasp_jax.training.epochs import make_epoch
 from grasp_jax.training.targets import draw_targets
 from tests.assembly import assembled
+from tests.random_params import random_params
 
 WIDTH, FEATURES, USERS, ITEMS = 12, 5, 10, 16
 SEGMENTS = np.array([[4, 4, 4, 9, -1], [2, 7, 7, 7, 7]])
@@ -258,7 +259,7 @@ def test_a_step_aligns_the_negatives_that_it_draws(
     slots = make_epoch(made.data, made.replicas, 0).slots[0][0]
     batch = gather_batch(made.data.device, jnp.asarray(slots))
     key = jax.random.key(7)
-    params = jax.jit(made.model.init)(jax.random.key(0), tables, batch)["params"]
+    params = jax.tree.map(jnp.asarray, random_params(made.model, tables, batch))
     masked, targets = draw_targets(key, 0, made.data.device, batch, made.data.shape)
 
     def aligned() -> Any:

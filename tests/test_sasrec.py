@@ -11,6 +11,7 @@ import pytest
 
 from grasp_jax.kernels.attention_blocks import attention_mask
 from grasp_jax.models.backbones.sasrec import Dropout, SASRec, SelfAttention
+from tests.random_params import random_params
 
 FEATURES, LENGTH, MAX_LENGTH = 8, 10, 9
 SEGMENTS = np.array([[5, 5, 5, 5, 2, 2, 2, 0, -1, -1], [7, 7, 7, 7, 7, 7, 7, 7, 7, -1]])
@@ -214,7 +215,7 @@ def test_states_of_asked_places(block: str, causal: bool, padded_length: int) ->
         jnp.asarray(np.where(SEGMENTS == 7, 5, SEGMENTS)),
         jnp.asarray(POSITIONS),
     )
-    params = jax.jit(model.init)(jax.random.key(0), *arguments)["params"]
+    params = random_params(model, *arguments)
     asked = jnp.array([3, 6, 9, 18, 12, 0])  # 9 is empty
     few = jax.jit(lambda params: model.apply({"params": params}, *arguments, None, asked))(params)
     every = forward(model, params, *arguments).reshape(-1, FEATURES)
@@ -246,11 +247,7 @@ def test_pre_norm_blocks_equal_a_numpy_oracle(
     """A pre-norm block would normalise in another place, or have another function, than its source."""
     model = SASRec(FEATURES, MAX_LENGTH, 2, 1, block=block)
     arguments = item_vectors(), jnp.asarray(SEGMENTS), jnp.asarray(POSITIONS)
-    rng = np.random.default_rng(1)
-    params = jax.jit(model.init)(jax.random.key(0), *arguments)["params"]
-    params = jax.tree.map(
-        lambda leaf: np.asarray(leaf + 0.3 * rng.standard_normal(leaf.shape), np.float32), params
-    )
+    params = random_params(model, *arguments)
     states = np.asarray(forward(model, params, *arguments))
     exact = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
     for user in np.unique(SEGMENTS[SEGMENTS >= 0]):
@@ -278,11 +275,7 @@ def test_gpt_block_equals_a_numpy_oracle() -> None:
     """The block would normalise after a layer, as SASRec's, or be another than LayerNorm, attention, LayerNorm, GELU of width 4D."""
     model = SASRec(FEATURES, MAX_LENGTH, 2, 1, block="gpt")
     arguments = item_vectors(), jnp.asarray(SEGMENTS), jnp.asarray(POSITIONS)
-    rng = np.random.default_rng(1)
-    params = jax.jit(model.init)(jax.random.key(0), *arguments)["params"]
-    params = jax.tree.map(
-        lambda leaf: np.asarray(leaf + 0.3 * rng.standard_normal(leaf.shape), np.float32), params
-    )
+    params = random_params(model, *arguments)
     states = np.asarray(forward(model, params, *arguments))
     exact = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
 

@@ -142,7 +142,8 @@ def test_inputs_made_at_once_are_those_of_each_step(
     rest = s.data, s.tables, s.slots[None], own, np.int32(7)
     for at_once in (step_inputs.SLOTS_AT_ONCE, 0):
         monkeypatch.setattr(step_inputs, "SLOTS_AT_ONCE", at_once)
-        traced = jax.jit(make_train_steps(s.model, shape, binary_cross_entropy)).trace(state, *rest)
+        steps = make_train_steps(s.model, shape, binary_cross_entropy, epsilon=1e-2)
+        traced = jax.jit(steps).trace(state, *rest)
         (loop,) = (
             own
             for own in traced.jaxpr.eqns
@@ -151,9 +152,9 @@ def test_inputs_made_at_once_are_those_of_each_step(
         assert ("= sort[" in str(loop.params["jaxpr"])) == (
             not at_once
         )  # of the ids that a step reads
-        ended.append(traced.lower().compile(ALIKE)(state, *rest))
+        ended.append(traced.lower().compile()(state, *rest))
     for a, b in zip(*map(jax.tree.leaves, ended), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("largest", [one_vector.LARGEST, 60])

@@ -24,17 +24,10 @@ from grasp_jax.models.new_items import NewTexts
 from grasp_jax.models.text_match import match_weights
 from grasp_jax.models.whitening import turned, whitening_turn
 from tests.packed_rows import POSITIONS, SEGMENTS
+from tests.random_params import random_params
 from tests.trained import SMALL, small_shop, trained
 
 ITEMS, WIDTH, FEATURES, HIDDEN = 41, 12, 6, 5
-
-
-def randomised(params: Any) -> Any:
-    """Parameters that all differ, and none is zero."""
-    rng = np.random.default_rng(0)
-    return jax.tree.map(
-        lambda leaf: jnp.asarray(rng.standard_normal(leaf.shape), leaf.dtype), params
-    )
 
 
 @pytest.mark.parametrize("towers", [(1, 1, 1), (2, 0, 0), (0, 2, 0), (2, 1, 2)])
@@ -43,7 +36,7 @@ def test_vector_is_ids_beside_texts(towers: tuple[int, int, int]) -> None:
     text, company = np.random.default_rng(1).standard_normal((2, ITEMS, WIDTH))
     module = TowerEncoder(ITEMS, WIDTH, FEATURES, *towers, HIDDEN)
     tables = {TEXT: jnp.float32(text), COMPANY: jnp.float32(company)}
-    params = randomised(module.init(jax.random.key(0), tables, method="item_features")["params"])
+    params = random_params(module, tables, method="item_features")
     ids = np.array([[3, 40], [3, 0]])
     found = module.apply({"params": params}, tables, jnp.asarray(ids), method="item_features")
     exact = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
@@ -65,7 +58,7 @@ def test_states_of_towers_are_those_of_backbones_alone() -> None:
     model = Towers(SASRec(FEATURES, 8), FEATURES, (None, 0.0))
     shape = (*SEGMENTS.shape, 2 * FEATURES)
     vectors = np.array(jax.random.normal(jax.random.key(1), shape))
-    params = randomised(model.init(jax.random.key(0), vectors, SEGMENTS, POSITIONS)["params"])
+    params = random_params(model, vectors, SEGMENTS, POSITIONS)
     assert set(params) == {"tower0", "tower1"}
 
     def states(vectors: Any, dropout: Any = None) -> Any:
@@ -93,7 +86,7 @@ def test_match_is_a_weighed_cosine_with_the_history() -> None:
     text, rows = rng.standard_normal((5, WIDTH)), np.array([[0, 1, 2, 3], [4, 4, 1, 0]])
     module = TowerEncoder(5, WIDTH, FEATURES, 1, 0, 0, HIDDEN, matches=True)
     tables = {TEXT: jnp.float32(text), MATCH: jnp.float32(weights * trust)}
-    params = module.init(jax.random.key(0), tables, method="item_features")["params"]
+    params = random_params(module, tables, method="item_features")
     assert set(params) == {"table"} and module.towers == (FEATURES,)
     vectors = module.apply({"params": params}, tables, method="item_features")
     assert vectors.shape[-1] == module.vector_width == FEATURES + WIDTH
