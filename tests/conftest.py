@@ -54,6 +54,7 @@ LONG = (
     "test_contract",
     "test_faults",
     "test_front_door",
+    "test_ray",
     "test_workdir",
     "test_docs",
     "test_catalogue_step",
@@ -75,6 +76,7 @@ LONG = (
     "test_audit",
     "test_benchmark_train",
     "test_resume",
+    "test_cold_items",
     "test_start_from",
     "test_benchmarks",
 )

@@ -24,7 +24,7 @@ from grasp_jax.serving import artifact as saved
 from grasp_jax.serving.artifact import LOCK, MODEL_FILE, Artifact, load_artifact, save_artifact
 from grasp_jax.serving.catalogue import Catalogue
 from tests.command_line import run
-from tests.faults.kills import Killer
+from tests.faults.killer import Killer
 from tests.refusal import assert_names, refusal
 
 

@@ -9,33 +9,18 @@ operation, and the third run at its third. `data.json` in place of a number is t
 of these, because the last run takes most of the time.
 """
 
-import builtins
-import io
-import os
 import pathlib
 import random
 import shutil
 import signal
 import sys
-from collections.abc import Callable
 from typing import Any
 
 from tests.faults.campaign import Check, Options, run_campaign
+from tests.faults.killer import Killer
 from tests.faults.program import call
 from tests.faults.workdir import Base, differences, digest, listing, make_base
 
-CALLS = (
-    "replace",
-    "rename",
-    "link",
-    "symlink",
-    "mkdir",
-    "unlink",
-    "remove",
-    "rmdir",
-    "truncate",
-    "fsync",
-)
 SCENES = {
     "file-all": ("file", "all", ("rows", "ranks", "candidates", "epochs", "parameters"), ()),
     "file-recommend": ("file", "recommend", ("recommendations",), ("recommendations.parquet",)),
@@ -52,84 +37,6 @@ OF_OTHER_MODES = (
     "report/",
     "recommendations.",
 )  # what a finished workdir has more than a run of QUICK leaves
-
-
-class Killer:
-    """Counts operations on files under a folder, and ends the process hard at one of them."""
-
-    def __init__(
-        self, folder: pathlib.Path, at: str = "", counted: pathlib.Path | None = None
-    ) -> None:
-        """`at`: the operation's number, or the name of a file within whose first write to die."""
-        self.folder, self.at, self.number, self.counted = str(folder), at, 0, counted
-
-    def reached(self, what: str) -> bool:
-        """Whether this operation is the one to die at."""
-        self.number += 1
-        if self.counted is not None:
-            with self._open(self.counted, "a") as file:
-                file.write(f"{self.number} {what}\n")
-        return self.at == str(self.number) or (
-            self.at.endswith(".json") and what.startswith("within") and f"/.{self.at}." in what
-        )
-
-    def point(self, what: str) -> None:
-        """Dies here if this is the operation."""
-        if self.reached(what):
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    def install(self) -> None:
-        """Puts itself between Python and the operating system."""
-        self._open, os_open = io.open, os.open
-
-        def opened(file: Any, mode: str = "r", *rest: Any, **options: Any) -> Any:
-            if not self._within(file) or not set(mode) & set("wax+"):
-                return self._open(file, mode, *rest, **options)
-            self.point(f"before open {file}")
-            handle = self._open(file, mode, *rest, **options)
-            self.point(f"after open {file}")
-            if self.reached(f"within a write to {file}"):
-                self._die_half_way(handle)
-            return handle
-
-        def low_opened(path: Any, flags: int, *rest: Any, **options: Any) -> int:
-            if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT) and self._within(path):
-                self.point(f"before os.open {path}")
-            return os_open(path, flags, *rest, **options)
-
-        builtins.open = io.open = opened
-        os.open = low_opened
-        for name in CALLS:
-            setattr(os, name, self._wrapped(name, getattr(os, name)))
-
-    def _wrapped(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        def called(path: Any, *rest: Any, **options: Any) -> Any:
-            if (
-                isinstance(path, int)
-                or options.get("dir_fd") is not None
-                or self._within(path)
-                or (rest and self._within(rest[0]))
-            ):
-                self.point(f"before {name} {path}")
-            return function(path, *rest, **options)
-
-        return called
-
-    def _within(self, path: Any) -> bool:
-        return isinstance(path, (str, os.PathLike)) and os.path.abspath(path).startswith(
-            self.folder
-        )
-
-    @staticmethod
-    def _die_half_way(handle: Any) -> None:
-        write = handle.write
-
-        def half(content: Any) -> None:
-            write(content[: len(content) // 2])
-            handle.flush()
-            os.kill(os.getpid(), signal.SIGKILL)
-
-        handle.write = half
 
 
 def make(options: Options) -> tuple[list[str], Check]:
