@@ -86,10 +86,11 @@ def studies_sentences() -> list[str]:
     of_rows = {
         trial: unseen(run, trials(run)[0][0]) for trial, run in merged(read("ahead")[0]).items()
     }
-    ours, sasrec, llminit, llm_esr = (
-        of_rows[name, "cross-entropy"] for name in ("grasp_plus", "sasrec_ce", "llminit", "llm_esr")
+    ours, sasrec, llminit, llm_esr, rlmrec = (
+        of_rows[name, "cross-entropy"]
+        for name in ("grasp_plus", "sasrec_ce", "llminit", "llm_esr", "rlmrec_gen")
     )
-    bce = {name: of_rows[name, "BCE"] for name in ("plain", "llminit", "llm_esr")}
+    bce = {name: of_rows[name, "BCE"] for name in ("plain", "llminit", "llm_esr", "rlmrec_gen")}
 
     def lead(run: str, other: str) -> str:
         return f"{100 * (unseen(runs[run], 'grasp_plus') / unseen(runs[run], other) - 1):.0f} %"
@@ -125,7 +126,7 @@ def studies_sentences() -> list[str]:
         ),
         time + ", so `grasp_plus` is {:.0f} % and {:.0f} % ahead".format(*of_time),
         f"SASRec {sasrec:.2f} instead of {bce['plain']:.2f}, LLMInit {llminit:.2f} instead of {bce['llminit']:.2f}, "
-        f"LLM-ESR {llm_esr:.2f} instead of {bce['llm_esr']:.2f}",
+        f"LLM-ESR {llm_esr:.2f} instead of {bce['llm_esr']:.2f}, generative RLMRec {rlmrec:.2f} instead of {bce['rlmrec_gen']:.2f}",
     ]
 
 
