@@ -383,6 +383,46 @@ def test_tables_lie_in_the_folder_or_next_to_the_file(tmp_path: pathlib.Path) ->
     assert Dataset.read(tmp_path, interactions_file="logs/i.csv").titles[0] == "Oil"
 
 
+@pytest.mark.parametrize(
+    ("table", "content", "reason"),
+    [
+        ("items.csv", "product,title\nx,Oil\n", "no column 'item'"),
+        ("items.csv", "item,title\nq,Oil\n", "item id x occurs in the interactions but not in"),
+        ("users.csv", "person,age\na,30\n", "no column 'user'"),
+        ("users.csv", "user,age\nq,30\n", "none of the users"),
+    ],
+)
+def test_a_table_next_to_a_file_that_does_not_fit_is_left_out(
+    tmp_path: pathlib.Path, table: str, content: str, reason: str
+) -> None:
+    """A file would be refused for a table that nobody named, or take texts of another file's users."""
+    log, fitting = tmp_path / "log.csv", {"items.csv": "users.csv", "users.csv": "items.csv"}[table]
+    log.write_text("user,item\na,x\na,y\na,z\n")
+    alone = Dataset.read(log)
+    (tmp_path / table).write_text(content)
+    (tmp_path / fitting).write_text(
+        {"users.csv": "user,age\na,30\n", "items.csv": "item,title\nz,Oil\ny,Wax\nx,Soap\n"}[
+            fitting
+        ]
+    )
+    dataset = Dataset.read(log)
+    (note,) = [line for line in dataset.summary() if "is not used" in line]
+    assert_names(note, (table, reason))
+    used = {"items.csv": dataset.texts.items, "users.csv": dataset.texts.users}
+    assert used[table] is None and used[fitting] is not None
+    settings = {"items.csv": dataset.data.items_file, "users.csv": dataset.data.users_file}
+    assert settings == {table: "", fitting: fitting}
+    if table == "items.csv":
+        assert dataset.fingerprint == alone.fingerprint
+    else:
+        assert dataset.titles == ["Oil", "Wax", "Soap"]
+    field = f"{table.removesuffix('.csv')}_file"
+    if reason != "none of the users":
+        assert_names(refusal(Dataset.read, log, **{field: table}), (reason,))
+    log.write_text("user,thing\na,x\n")
+    assert_names(refusal(Dataset.read, log), ("log.csv", "no column 'item'"))
+
+
 def test_tables_of_a_folder_are_found(tmp_path: pathlib.Path) -> None:
     """The five lines of the README would refuse a method with text, though the folder holds the items' titles."""
     (tmp_path / "interactions.csv").write_text("user,item\na,x\na,y\na,z\nb,x\nb,y\nb,z\n")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import pathlib
 from collections.abc import Mapping
 
 import numpy as np
@@ -60,7 +61,7 @@ class Dataset:
             shop = Dataset.read("folder", items_file="products.csv", columns={"user": "uid"}, min_rating=3.0)
 
         A file `items.*` or `users.*` in the folder is read as the table of items or users, unless you name another file; `items_file=""`
-        leaves it out.
+        leaves it out. Next to a file, such a table is used only if it fits; if not, `summary()` says why.
 
         Args:
           path: as `config.data.path`: a folder with `interactions.csv` or another usual name, or a file.
@@ -70,10 +71,15 @@ class Dataset:
         Raises:
           UserError: naming the field, or the file and row, at fault.
         """
-        given = {"path": os.fspath(path), **options}
-        if data_settings(given).resolved_source() == "files":
-            given = known_tables(os.fspath(path)) | given
-        return load_dataset(data_settings(given))
+        place = os.fspath(path)
+        given: dict[str, object] = {"path": place, **options}
+        if data_settings(given).resolved_source() != "files":
+            return load_dataset(data_settings(given))
+        tables = known_tables(place)
+        if pathlib.Path(place) == folder_of(place):
+            return load_dataset(data_settings(tables | given))
+        found = {field: name for field, name in tables.items() if field not in given}
+        return _with_fitting(given, found)
 
     @classmethod
     def from_frames(
@@ -190,6 +196,10 @@ class Dataset:
         return f"Dataset({self.name!r}: {sizes}, {told})"
 
 
+class _DoesNotFit(UserError):
+    """A table that nobody named has none of the users; a named one would be read."""
+
+
 def load_dataset(config: DataConfig, store: LogStore | None = None) -> Dataset:
     """Reads or makes the dataset that the `data` section names.
 
@@ -213,6 +223,48 @@ def known_tables(path: str) -> dict[str, str]:
         if path and len(names) == 1:
             found[field] = names[0]
     return found
+
+
+def _with_fitting(given: Mapping[str, object], found: Mapping[str, str]) -> Dataset:
+    """The dataset of a file, with those tables next to it that fit; its report says why the others are not used.
+
+    Nobody named these tables, so they may belong to another file, and must not keep this one from being read.
+
+    Args:
+      given: fields of `config.data`.
+      found: `known_tables` that `given` does not name.
+
+    Raises:
+      UserError: naming what is wrong without these tables.
+    """
+    try:
+        return _with_tables(given, found)
+    except UserError:
+        dataset = load_dataset(data_settings(given))
+    reasons: list[str] = []
+    fitting: dict[str, str] = {}
+    for field, name in found.items():
+        try:
+            dataset = _with_tables(given, {**fitting, field: name})
+            fitting[field] = name
+        except UserError as error:
+            why = str(error).partition(";")[0]  # what follows is how to mend a table that was named
+            reasons.append(f"{name}, which is next to the interactions, is not used: {why}")
+    report = dataset.report
+    report = dataclasses.replace(report, notes=(*report.notes, *reasons))
+    return dataclasses.replace(dataset, report=report)
+
+
+def _with_tables(given: Mapping[str, object], found: Mapping[str, str]) -> Dataset:
+    """The dataset with tables that were found.
+
+    Raises:
+      UserError: a table cannot be read, or has too few of the ids; `_DoesNotFit` if it has none of the users.
+    """
+    dataset = load_dataset(data_settings({**given, **found}))
+    if "users_file" in found and dataset.report.without_attributes == dataset.log.num_users:
+        raise _DoesNotFit(f"{found['users_file']}: it has none of the users of the interactions")
+    return dataset
 
 
 def data_settings(options: Mapping[str, object], data: DataConfig | None = None) -> DataConfig:
