@@ -90,16 +90,30 @@ def test_a_folder_of_parts_needs_no_ending(tmp_path: pathlib.Path) -> None:
     assert_names(refusal(find_interactions, str(tmp_path), "pictures"), ("does not exist",))
 
 
-@pytest.mark.parametrize("name", ["backup/part-00000.parquet", "notes.txt"])
-def test_a_file_that_is_no_part_is_refused(tmp_path: pathlib.Path, name: str) -> None:
-    """A copy of the parts in a folder among them would be read as further rows: every purchase twice, and nobody told."""
+@pytest.mark.parametrize(
+    ("name", "mend"),
+    [
+        ("2024/01/part-00000.parquet", ("rename the folder", "2024 to", "part=2024", "a copy")),
+        ("000000_0", ("rename it", "ends in .parquet", "a copy")),
+        ("notes.txt", ("NAME=VALUE; move it out",)),
+    ],
+)
+def test_a_file_that_is_no_part_is_refused(
+    tmp_path: pathlib.Path, name: str, mend: tuple[str, ...]
+) -> None:
+    """A copy of the parts in a folder among them would be read as further rows: every purchase twice, and nobody told. Or a user would be
+    told to move away a file that holds rows.
+    """
     folder = tmp_path / "interactions.parquet"
     (folder / name).parent.mkdir(parents=True)
     rows = {"user": ["u1"] * 3, "item": ["x", "y", "z"], "timestamp": [1, 2, 3]}
-    for part in ("part-00000.parquet", name):
-        write_table(folder / part, rows) if part.endswith("parquet") else (folder / part).touch()
+    write_table(folder / "part-00000.parquet", rows)
+    if name == "notes.txt":
+        (folder / name).touch()
+    else:
+        write_table(tmp_path / "another.parquet", rows).rename(folder / name)
     for read in (read_table, sample, lambda path: Dataset.read(path.parent)):
-        assert_names(refusal(read, folder), (str(folder / name), "not a part", "move it out"))
+        assert_names(refusal(read, folder), (str(folder / name), "not a part", *mend))
     (folder / name).rename(tmp_path / "moved")
     (folder / "day=1" / "_temporary").mkdir(parents=True)  # of a job that was stopped
     write_table(folder / "day=1" / "_temporary" / "part-00000.parquet", rows)

@@ -241,18 +241,22 @@ def test_a_change_behind_a_symbolic_link_is_noticed(
     assert Dataset.read(parts, store=store).log.num_interactions == 24
 
 
-def test_a_name_that_is_no_text_costs_the_store_alone(
-    tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+def test_only_files_that_are_read_decide_whether_a_log_is_used(
+    tmp_path: pathlib.Path, reads: list[pathlib.Path]
 ) -> None:
-    """JSON cannot hold the name, and the run would end with a traceback."""
-    parts = tmp_path / "interactions.parquet"
+    """A job that writes a hidden file next to the parts would have millions of rows read again; or a stored log would hide from the user
+    that the folder is refused now.
+    """
+    parts, store = tmp_path / "interactions.parquet", str(tmp_path / "store")
     parts.mkdir()
     pd.DataFrame(ROWS).to_parquet(parts / "one.parquet")
-    (parts / os.fsdecode(b"_notes-\xff")).write_text("in Latin-1")
-    found = Dataset.read(parts, store=str(tmp_path / "store"))
-    assert found.log.num_interactions == 8
-    assert_names(caplog.messages[-1], (str(parts), "is not UTF-8", "rename the file"))
-    assert list((tmp_path / "store").iterdir()) == []
+    assert Dataset.read(parts, store=store).log.num_interactions == 8
+    (parts / "_delta_log").mkdir()
+    for hidden in ("_delta_log/1.json", ".one.parquet.crc", os.fsdecode(b"_notes-\xff")):
+        (parts / hidden).write_text("{}")
+    assert Dataset.read(parts, store=store).log.num_interactions == 8 and len(reads) == 1
+    (parts / "notes.txt").touch()
+    assert_names(refusal(Dataset.read, parts, store=store), ("notes.txt", "not a part"))
 
 
 def test_a_file_that_goes_while_it_is_read_costs_the_store_alone(

@@ -8,7 +8,6 @@ import dataclasses
 import functools
 import hashlib
 import json
-import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from grasp_jax.config import DataConfig
+from grasp_jax.data.parts import whole_table
 from grasp_jax.files import checksums
 
 SHOWN = 32  # hexadecimal digits of a fingerprint that a message may show
@@ -38,15 +38,14 @@ class Source:
 
     @property
     def files(self) -> dict[str, pathlib.Path]:
-        """All source files by their names below the path; of a folder also those that are no parts, for the reader decides that.
+        """The files that the reader reads, by their names below the path: the file itself, or the parts of a folder.
 
-        Symbolic links are followed, because the reader of a table in parts follows them.
+        Raises:
+          UserError: as `parts.whole_table`.
         """
         if not self.path.is_dir():
             return {self.path.name: self.path}
-        walked = os.walk(self.path, followlinks=True)
-        found = sorted(pathlib.Path(folder, name) for folder, _, names in walked for name in names)
-        return {path.relative_to(self.path).as_posix(): path for path in found if path.is_file()}
+        return {part.relative_to(self.path).as_posix(): part for part in whole_table(self.path)}
 
     def fingerprints(self) -> dict[str, str]:
         """Name -> SHA-256 of the content."""

@@ -6,6 +6,8 @@ from typing import Any
 
 from grasp_jax.errors import UserError
 
+MAGIC = b"PAR1"  # how a Parquet file begins
+
 
 def parts_of(folder: pathlib.Path) -> list[pathlib.Path]:
     """The parts of a folder in the order in which they are read, by their names: its `.parquet` files and those in its partitions, folders
@@ -32,7 +34,7 @@ def whole_table(folder: pathlib.Path) -> list[pathlib.Path]:
     if stranger := next((path for path in _files(folder) if path not in known), None):
         raise UserError(
             f"{stranger}: not a part of the table {folder}; expected only .parquet files in that folder, or in partitions, which are "
-            "folders called NAME=VALUE; move it out"
+            f"folders called NAME=VALUE; {_mend(stranger, folder)}"
         )
     if not parts:
         raise UserError(f"{folder}: a folder without .parquet files; remove it, or put them there")
@@ -70,6 +72,27 @@ def _files(folder: pathlib.Path) -> list[pathlib.Path]:
         folders[:] = sorted(filter(_is_shown, folders))
         found += [pathlib.Path(name, file) for file in sorted(files) if _is_shown(file)]
     return found
+
+
+def _mend(stranger: pathlib.Path, folder: pathlib.Path) -> str:
+    """What to do with a file of a table's folder that is no part. One that holds rows may be a part under a wrong name, or a copy."""
+    copy = "if it is a copy of one, move it out"
+    if stranger.suffix == ".parquet":
+        within = folder / stranger.relative_to(folder).parts[0]
+        named = within.with_name(f"part={within.name}")
+        return f"if it is to be a part, rename the folder {within} to {named}, for example; {copy}"
+    if _begins_as_parquet(stranger):
+        return f"if it is to be a part, rename it so that its name ends in .parquet; {copy}"
+    return "move it out"
+
+
+def _begins_as_parquet(path: pathlib.Path) -> bool:
+    """Whether the content is Parquet, whatever the name; not if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(MAGIC)) == MAGIC
+    except OSError:
+        return False
 
 
 def _is_shown(name: str) -> bool:

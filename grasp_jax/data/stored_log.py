@@ -87,12 +87,13 @@ def read_through(store: LogStore, source: Source, read: Callable[[], Read]) -> R
     A store that cannot be written is a warning, for the log was read.
 
     Raises:
-      UserError: the store lies within the source; and what `read` raises.
+      UserError: the store lies within the source, or the source is a folder that is no whole table; and what `read` raises.
     """
     if source.path.is_dir() and store.folder.resolve().is_relative_to(source.path.resolve()):
         raise UserError(
             f"{FIELD}: {store.folder} lies within {source.path}, whose files are all read as interactions; expected a folder outside"
         )
+    stamps = source.stamps()  # first, for a folder that is no whole table is no fault of the store
     started, before = time.perf_counter(), (store.folder / MANIFEST).exists()
     if before:
         found = _open(store.folder, source)
@@ -103,7 +104,6 @@ def read_through(store: LogStore, source: Source, read: Callable[[], Read]) -> R
             )
             return found
         logger.info(f"{store.folder}: {found}; the source is read again")
-    stamps = source.stamps()
     log, report = read()
     if (before or log.num_interactions >= store.least) and store.fits(log):
         _keep(store.folder, source, stamps, (log, report), replaces=before)
@@ -194,11 +194,6 @@ def _keep(
         )
     except UserError as error:
         logger.info(f"{folder}: the log was not stored ({error})")
-    except UnicodeEncodeError:
-        logger.warning(
-            f"{source.path}: the name of a file is not UTF-8, so the log is not stored; this run continues without; rename the file, or "
-            "set config.data.store to 'off'"
-        )
     except OSError as error:
         logger.warning(
             f"{folder}: the log was not stored ({error.strerror or error}); this run continues without; free space there, name another "
