@@ -105,11 +105,15 @@ def compile_steps(job: TrainingJob, params: Params) -> CompiledSteps:
     return CompiledSteps(compiled, inputs, _draw(job, params), pace)
 
 
-@functools.lru_cache(maxsize=16)
+@functools.lru_cache(maxsize=4)
 def _train_steps(
     model: SequenceModel, shape: StepShape, loss: Loss, weight_decay: float, decay_steps: int
 ) -> Callable[..., tuple[TrainState, jax.Array]]:
-    """`make_train_steps`, compiled. Trainings that differ in values alone, such as the rates and seeds of a search, share one program."""
+    """`make_train_steps`, compiled. Trainings that differ in values alone, such as the rates and seeds of a search, share one program.
+
+    The cache keeps the compiled programs of four shapes, no arrays: a search or a comparison takes one method after the other, so a few
+    are enough, and a program takes memory of the device as long as it is kept.
+    """
     steps = make_train_steps(model, shape, loss, weight_decay=weight_decay, decay_steps=decay_steps)
     return jax.jit(steps, donate_argnums=0)
 
