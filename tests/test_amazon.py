@@ -1,15 +1,18 @@
 """Raw Amazon dumps through the TFDS builder and back."""
 
 import dataclasses
+import gc
 import gzip
 import json
 import pathlib
+import weakref
 from typing import Any
 
 import numpy as np
 import pytest
 
 pytest.importorskip("tensorflow_datasets", reason="tensorflow-datasets is not installed")
+from grasp_jax.data import amazon
 from grasp_jax.data.amazon import (
     AmazonConfig,
     AmazonFilter,
@@ -20,8 +23,9 @@ from grasp_jax.data.amazon import (
     read_reviews,
 )
 from grasp_jax.data.attributes import AttributeTable
-from grasp_jax.data.log import InteractionLog
+from grasp_jax.data.log import InteractionLog, build_log
 from grasp_jax.errors import UserError
+from tests.refusal import assert_names
 
 
 def write_dump(
@@ -215,6 +219,35 @@ def test_examples_equal_a_direct_parse(tmp_path: pathlib.Path) -> None:
             np.int64,
             np.float32,
         )
+
+
+def test_a_dump_is_parsed_once_and_forgotten(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A dump would be parsed once for each part, or stay in memory while the log is built; or minutes would pass without a word."""
+    parsed: list[weakref.ref[Reviews]] = []
+    alive: list[bool] = []
+
+    def parse(folder: pathlib.Path, options: AmazonFilter) -> Reviews:
+        assert not parsed, "parsed twice"
+        reviews = read_reviews(folder, options)
+        parsed.append(weakref.ref(reviews))
+        return reviews
+
+    def build(*given: Any) -> InteractionLog:
+        gc.collect()
+        alive.extend(ref() is not None for ref in parsed)
+        return build_log(*given)
+
+    monkeypatch.setattr(amazon, "read_reviews", parse)
+    monkeypatch.setattr(amazon, "build_log", build)
+    write_dump(tmp_path, REVIEWS, TITLES)
+    with caplog.at_level("INFO", logger="grasp_jax"):
+        read_amazon(str(tmp_path), str(tmp_path / "tfds"), EVERYTHING)
+    assert alive == [False]
+    assert_names(
+        "\n".join(caplog.messages), ("hashing reviews_Toys.json.gz and meta_Toys.json.gz",)
+    )
 
 
 def test_names_of_2018_and_unknown_metadata(tmp_path: pathlib.Path) -> None:

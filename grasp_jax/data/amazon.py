@@ -20,6 +20,7 @@ from grasp_jax.data.attributes import AttributeTable
 from grasp_jax.data.log import InteractionLog, build_log
 from grasp_jax.errors import UserError
 from grasp_jax.files import sha256
+from grasp_jax.log import logger
 
 VERSION = "1.1.0"  # of the prepared data; 1.0.0 did not hold what a user rated low
 TEXT_FIELDS = ("brand", "price", "description")
@@ -60,7 +61,11 @@ class AmazonFilter:
         Raises:
           UserError: the folder lacks a file of the dump.
         """
-        content = [sha256(path) for path in find_dumps(folder, self.category)]
+        dumps = find_dumps(folder, self.category)
+        names = " and ".join(path.name for path in dumps)
+        gigabytes = sum(path.stat().st_size for path in dumps) / 1e9
+        logger.info(f"{folder}: hashing {names} ({gigabytes:,.1f} GB), to see if they changed")
+        content = [sha256(path) for path in dumps]
         made_from = json.dumps([dataclasses.asdict(self), content], sort_keys=True)
         return hashlib.sha256(made_from.encode()).hexdigest()[:12]
 
@@ -178,16 +183,21 @@ def read_amazon(
     folder = pathlib.Path(manual_dir)
     identity = options.identity(folder)
     reviews = functools.cache(lambda: read_reviews(folder, options))  # once for both parts
-    examples = {}
-    for part in ("items", "interactions"):
-        builder = AmazonReviews(
+    builders = {
+        part: AmazonReviews(
             data_dir=data_dir,
             config=AmazonConfig(options, part, identity, reviews),
             file_format="array_record",
         )
+        for part in ("items", "interactions")
+    }
+    for builder in builders.values():
         config = tfds.download.DownloadConfig(manual_dir=manual_dir, try_download_gcs=False)
         builder.download_and_prepare(download_config=config, file_format="array_record")
-        examples[part] = list(builder.as_data_source(split="train"))
+    reviews.cache_clear()  # the parsed dump takes more memory than the log that is built below
+    examples = {
+        part: list(builder.as_data_source(split="train")) for part, builder in builders.items()
+    }
     # array_record shuffles by key; ids give the order back.
     items = sorted(examples["items"], key=lambda example: example["item"])
     table = AttributeTable(
