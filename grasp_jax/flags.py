@@ -1,7 +1,7 @@
 """Command lines, read by argparse, whose faults are one line as those of all other input."""
 
 import argparse
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from grasp_jax.errors import UserError
 
@@ -13,6 +13,22 @@ class Parser(argparse.ArgumentParser):
         """Raises UserError."""
         expected = f"expected {self.usage}; " if self.usage else ""
         raise UserError(f"{self.prog}: {message}; {expected}{self.prog} --help lists the flags")
+
+
+class Once(argparse.Action):
+    """Stores a value, as argparse does, but refuses a second one, of which argparse would keep the last without a word."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        """Raises argparse.ArgumentError if there is a value already."""
+        if getattr(namespace, self.dest) is not None:
+            raise argparse.ArgumentError(self, "given more than once; expected one value")
+        setattr(namespace, self.dest, values)
 
 
 def command_parser(usage: str, description: str, examples: str) -> Parser:

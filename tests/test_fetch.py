@@ -284,6 +284,9 @@ def test_calls_that_are_not_understood(tmp_path: pathlib.Path) -> None:
         assert "expected https://HOST/FOLDER" in refusal(
             main, ["movielens-1m", f"--mirror={mirror}"]
         )
+    for flag in ("--into", "--archive", "--mirror"):  # the data would be where nobody looks
+        values = [f"{flag}=https://a.example/a", f"{flag}=https://a.example/b"]
+        assert_names(refusal(main, ["movielens-1m", *values]), (flag, "given more than once"))
     assert "leave the flag out" in refusal(main, ["amazon-2014:Baby", f"--archive={tmp_path}"])
     assert not (tmp_path / "x").exists()
 

@@ -309,6 +309,13 @@ def test_the_table_of_users_has_most_of_them(tmp_path: pathlib.Path) -> None:
     (tmp_path / "interactions.csv").write_text("user,item,timestamp\n" + "\n".join(rows) + "\n")
     (tmp_path / "categories.csv").write_text("id,label\n1,Soap\n2,Oil\n")
     assert look(tmp_path).users is None, "two of 39"
+    (tmp_path / "customers.csv").write_text(
+        "id,age\n" + "".join(f"{user},30\n" for user in range(1, 16))
+    )
+    found = look(tmp_path)
+    (reason,) = [line for line in found.undecided if "customers.csv" in line]
+    assert_names(reason, ("38 % of the users", "was not taken", "set config.data.users_file"))
+    assert found.users is None and any("categories.csv" in line for line in found.undecided)
     people = "".join(f"{user},30\n" for user in range(1, 40))
     (tmp_path / "customers.csv").write_text("id,age\n" + people)
     found = look(tmp_path)
@@ -336,6 +343,8 @@ def test_nothing_is_overwritten_and_refusals_are_one_line(tmp_path: pathlib.Path
     )
     for given in ([], ["a", "b"], ["--fast", "a"]):
         assert "grasp-jax init FOLDER" in refusal(main, given)
+    twice = refusal(main, [str(folder), "--out=a.py", "--out", "b.py"])
+    assert_names(twice, ("--out: given more than once; expected one value",))
 
 
 def test_the_command(tmp_path: pathlib.Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from grasp_jax.errors import UserError
 from grasp_jax.files import write_text
-from grasp_jax.flags import command_parser, filled
+from grasp_jax.flags import Once, command_parser, filled
 from grasp_jax.paths import check_file
 from grasp_jax.setup.look import look
 from grasp_jax.setup.write import config_text, data_name
@@ -32,7 +32,9 @@ def main(arguments: Sequence[str]) -> None:
     """
     parser = command_parser(USAGE, ABOUT, EXAMPLES)
     parser.add_argument("folder", metavar="FOLDER", type=filled, help="folder of your tables")
-    parser.add_argument("--out", metavar="FILE.py", help="the config file to be written")
+    parser.add_argument(
+        "--out", metavar="FILE.py", action=Once, help="the config file to be written"
+    )
     given = parser.parse_args(arguments)
     write_config(pathlib.Path(given.folder).expanduser(), given.out)
 

@@ -255,7 +255,11 @@ def _with_items(found: FolderContents, rest: Sequence[Sample]) -> tuple[FolderCo
     """The items table: the one whose ids are most often those of the interactions."""
     log = found.interactions
     columns = names.found(log.names, names.ITEM)
-    matches = _matches(log, columns, rest, [*names.ITEM, *names.ID])
+    matches = [
+        match
+        for match in _matches(log, columns, rest, [*names.ITEM, *names.ID])
+        if _title_of(match.table) or not _is_of_users(log, found.columns["user"], match)
+    ]
     if not matches:
         return found, [
             "what items are called: no table of items was found, so only methods without text can be trained (config.data.items_file)"
@@ -282,21 +286,30 @@ def _title_of(table: Sample) -> str:
     return next(iter(names.found(table.names, names.TITLE)), "")
 
 
+def _is_of_users(log: Sample, user_column: str, match: Match) -> bool:
+    """Whether more of a table's ids are users than items; small numbers may be both."""
+    users, items = (
+        _share(match.table, match.id, log, column) for column in (user_column, match.column)
+    )
+    return users > items
+
+
 def _with_users(found: FolderContents, rest: Sequence[Sample]) -> tuple[FolderContents, list[str]]:
     """The users table, as the items table; one that has few of the users is not theirs, for small numbers are ids of anything."""
     log = found.interactions
-    matches = [
-        match
-        for match in _matches(log, [found.columns["user"]], rest, [*names.USER, *names.ID])
-        if match.share >= LEAST_KNOWN or not (log.whole and match.table.whole)
-    ]
-    if matches:
-        best = max(matches, key=lambda match: match.share)
+    matches = _matches(log, [found.columns["user"]], rest, [*names.USER, *names.ID])
+    best, undecided = max(matches, key=lambda match: match.share, default=None), []
+    if best and (best.share >= LEAST_KNOWN or not (log.whole and best.table.whole)):
         found = dataclasses.replace(found, users=best.table, user_id=best.id)
-    left = [table.path.name for table in rest if table is not found.users]
-    return found, [
-        f"whether these files are needed: {listed(left)}; they are not read"
-    ] if left else []
+    elif best:
+        undecided.append(
+            f"{best.table.path.name} has {100 * best.share:.0f} % of the users, so it was not taken; if it is their table, set "
+            "config.data.users_file and users_id_column"
+        )
+    left = [table.path.name for table in rest if not (best and table is best.table)]
+    if left:
+        undecided.append(f"whether these files are needed: {listed(left)}; they are not read")
+    return found, undecided
 
 
 def _codes(ids: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import Any
 
 from grasp_jax.errors import UserError
 from grasp_jax.files import read_sealed, sha256, write_sealed
-from grasp_jax.flags import command_parser, filled
+from grasp_jax.flags import Once, command_parser, filled
 from grasp_jax.locks import only_one
 from grasp_jax.paths import check_folder
 from grasp_jax.setup.fetch.amazon import amazon
@@ -36,16 +36,20 @@ def parser() -> argparse.ArgumentParser:
     made = command_parser(USAGE, ABOUT, "\n".join(_examples()))
     made.add_argument("--list", action="help", help="prints this text")
     made.add_argument("name", metavar="NAME", help="of the data set, one of those below")
-    made.add_argument("--into", metavar="FOLDER", type=filled, help="where the files are written")
+    made.add_argument(
+        "--into", metavar="FOLDER", action=Once, type=filled, help="where the files are written"
+    )
     made.add_argument(
         "--archive",
         metavar="FILE",
+        action=Once,
         type=filled,
         help="an archive that you downloaded by hand: needed for yelp, possible for movielens",
     )
     made.add_argument(
         "--mirror",
         metavar="URL",
+        action=Once,
         type=_folder_address,
         help="a folder of another server that has the same files",
     )
