@@ -20,7 +20,7 @@ from benchmarks import lengths
 from benchmarks.arguments import parser_of
 from benchmarks.kernels.packed_attention import (
     NORMALISERS,
-    How,
+    AttentionForm,
     packed_attention,
     packed_attention_reference,
 )
@@ -35,7 +35,7 @@ from grasp_jax.kernels.counter_bits import SeededDropout
 
 DROPOUT, CAUSAL = 0.2, True
 PARITY_LIMIT = 1e-5
-Attend = Callable[..., jax.Array]  # (queries, keys, values, segments, how) -> attended values
+Attend = Callable[..., jax.Array]  # (queries, keys, values, segments, form) -> attended values
 
 
 def einsum_attention(
@@ -43,18 +43,18 @@ def einsum_attention(
     keys: jax.Array,
     values: jax.Array,
     segments: jax.Array,
-    how: How,
+    form: AttentionForm,
 ) -> jax.Array:
     """Attention as in `grasp_jax.models.backbones.sasrec.SelfAttention`; dropout draws bits for all [R, n, L', L'] weights."""
-    allowed = attention_mask(segments, how.causal)[:, None]
+    allowed = attention_mask(segments, form.causal)[:, None]
     scores = jnp.einsum("rqnd,rknd->rnqk", queries, keys) / jnp.sqrt(jnp.float32(queries.shape[-1]))
-    if how.normaliser == "softmax":
+    if form.normaliser == "softmax":
         weights = jax.nn.softmax(jnp.where(allowed, scores, -1e9), axis=-1)
     else:
         weights = jnp.where(allowed, jax.nn.sigmoid(scores), 0.0)
-    if how.dropout is not None:
-        kept = 1.0 - how.dropout.rate
-        drawn = jax.random.bernoulli(jax.random.key(how.dropout.seed), kept, weights.shape)
+    if form.dropout is not None:
+        kept = 1.0 - form.dropout.rate
+        drawn = jax.random.bernoulli(jax.random.key(form.dropout.seed), kept, weights.shape)
         weights = jnp.where(drawn, weights / kept, 0.0)
     return jnp.einsum("rnqk,rknd->rqnd", weights, values)
 
@@ -79,11 +79,11 @@ def difference(
         queries: jax.Array, keys: jax.Array, values: jax.Array, along: jax.Array, own: jax.Array
     ) -> jax.Array:
         dropout = None if rate is None else SeededDropout(jnp.float32(rate), jnp.uint32(1))
-        how = How(CAUSAL, normaliser, dropout)
+        form = AttentionForm(CAUSAL, normaliser, dropout)
 
-        def all_of(form: Attend) -> tuple[jax.Array, ...]:
+        def all_of(function: Attend) -> tuple[jax.Array, ...]:
             attended, pull_back = jax.vjp(
-                lambda *given: form(*given, own, how), queries, keys, values
+                lambda *given: function(*given, own, form), queries, keys, values
             )
             return attended, *pull_back(along)
 
@@ -107,10 +107,10 @@ def many_steps(attend: Attend, normaliser: str, part: str) -> Callable[..., tupl
         queries, keys, values, along, rate = carry
         own, seed = inputs
         if part == "evaluation":
-            attended = attend(queries, keys, values, own, How(CAUSAL, normaliser))
+            attended = attend(queries, keys, values, own, AttentionForm(CAUSAL, normaliser))
             return (queries + 1e-3 * attended, keys, values, along, rate), None
-        how = How(CAUSAL, normaliser, SeededDropout(rate, seed))
-        _, pull_back = jax.vjp(lambda *given: attend(*given, own, how), queries, keys, values)
+        form = AttentionForm(CAUSAL, normaliser, SeededDropout(rate, seed))
+        _, pull_back = jax.vjp(lambda *given: attend(*given, own, form), queries, keys, values)
         moved = [
             given - 1e-3 * slope
             for given, slope in zip((queries, keys, values), pull_back(along), strict=True)

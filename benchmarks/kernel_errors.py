@@ -23,7 +23,11 @@ from benchmarks.kernels.gated_projection import (
     gated_projection,
     gated_projection_reference,
 )
-from benchmarks.kernels.packed_attention import How, packed_attention, packed_attention_reference
+from benchmarks.kernels.packed_attention import (
+    AttentionForm,
+    packed_attention,
+    packed_attention_reference,
+)
 from benchmarks.packed_rows import PAPER, QUICK, packed_segments
 from benchmarks.record import Contention, keep, run, table
 from grasp_jax.errors import UserError
@@ -80,20 +84,20 @@ def cases(quick: bool) -> list[Case]:
     found.append(
         Case(
             "sasrec_layer",
-            functools.partial(_given_last, sasrec_layers, (own, form)),
-            functools.partial(_given_last, sasrec_layers_reference, (own, form)),
+            functools.partial(_with_last_arguments, sasrec_layers, (own, form)),
+            functools.partial(_with_last_arguments, sasrec_layers_reference, (own, form)),
             functools.partial(oracles.sasrec_layers, allowed=allowed, num_heads=HEADS),
             (draw(*rows, width), layers),
         )
     )
     for normaliser in ("softmax", "sigmoid"):
         heads = tuple(draw(*rows, HEADS, width // HEADS) for _ in range(3))
-        given = own, How(True, normaliser)
+        given = own, AttentionForm(True, normaliser)
         found.append(
             Case(
                 f"packed_attention, {normaliser}",
-                functools.partial(_given_last, packed_attention, given),
-                functools.partial(_given_last, packed_attention_reference, given),
+                functools.partial(_with_last_arguments, packed_attention, given),
+                functools.partial(_with_last_arguments, packed_attention_reference, given),
                 functools.partial(oracles.attention, allowed=allowed, normaliser=normaliser),
                 heads,
             )
@@ -112,7 +116,7 @@ def random_layer(draw: Callable[..., np.ndarray], width: int) -> Layer:
     return before, Finish(out, first, second, *vectors[5:8], *norms)  # type: ignore[call-arg]
 
 
-def _given_last(function: Function, last: tuple[Any, ...], *first: Any) -> jax.Array:
+def _with_last_arguments(function: Function, last: tuple[Any, ...], *first: Any) -> jax.Array:
     return function(*first, *last)
 
 

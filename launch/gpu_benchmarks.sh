@@ -5,11 +5,12 @@
 #
 # It needs Python 3.11 with the packages of launch/gpu_requirements.txt, and nothing else of requirements.txt. PYTHON=... names another
 # interpreter than python3. First steps and profiles are compiled, four at a time, because these take longest. Then each benchmark is timed
-# with the machine to itself, the most telling first: training steps at two shapes beside their rivals, the kernels' errors against float64,
-# where the time of a step goes, neighbours, a whole training beside rivals, Nsight Compute of the longest kernels, single kernels,
-# evaluation. After ten minutes (--seconds=N: after N seconds) the benchmark that runs is ended, later ones are not begun, and the script
-# names them; its exit status is then 1. A second call on the same machine does what is left, with what the first has compiled; --no-resume
-# measures all again. Results go to benchmarks/results, or to FOLDER, where python -m benchmarks.report --results=FOLDER reads them.
+# with the machine to itself, the most important first: training steps at two shapes compared with rivals, the kernels' errors against
+# float64, where the time of a step goes, neighbours, a whole training compared with rivals, Nsight Compute of the longest kernels, single
+# kernels, evaluation. After ten minutes (--seconds=N: after N seconds) the benchmark that runs is ended, later ones are not begun, and the
+# script names them; its exit status is then 1. A second call on the same machine does what is left, with what the first has compiled;
+# --no-resume measures all again. Results go to benchmarks/results, or to FOLDER, where python -m benchmarks.report --results=FOLDER reads
+# them.
 #
 # Without PyTorch or RecTools their rows are left out, and without Nsight Compute its table; a line says so. --quick --out=FOLDER tries
 # everything at small sizes, on any device; those times mean nothing, and on two cores it takes some ten minutes: add --seconds=3600.

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks import attention, packed_rows
-from benchmarks.kernels.packed_attention import How, packed_attention_reference
+from benchmarks.kernels.packed_attention import AttentionForm, packed_attention_reference
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -57,7 +57,7 @@ def test_forms_that_differ_are_found() -> None:
     assert compare(packed_attention_reference) == 0.0
 
     def both_ways(*given: object) -> object:
-        return packed_attention_reference(*given[:4], How(causal=False))
+        return packed_attention_reference(*given[:4], AttentionForm(causal=False))
 
     assert not compare(both_ways) <= attention.PARITY_LIMIT
     assert not compare(lambda *given: packed_attention_reference(*given) * np.nan) <= (

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.kernels.packed_attention import (
-    How,
+    AttentionForm,
     packed_attention,
     packed_attention_reference,
     visible,
@@ -43,7 +43,10 @@ def random_inputs(
 
 
 def with_gradients(
-    attend: Callable[..., jax.Array], inputs: list[jax.Array], segments: np.ndarray, how: How
+    attend: Callable[..., jax.Array],
+    inputs: list[jax.Array],
+    segments: np.ndarray,
+    form: AttentionForm,
 ) -> list[jax.Array]:
     """Attended values and the gradients of queries, keys and values, along the last of `inputs`."""
 
@@ -56,12 +59,12 @@ def with_gradients(
         dropout: SeededDropout | None,
     ) -> list[jax.Array]:
         def attended(*given: jax.Array) -> jax.Array:
-            return attend(*given, jnp.asarray(segments), how._replace(dropout=dropout))
+            return attend(*given, jnp.asarray(segments), form._replace(dropout=dropout))
 
         out, pull_back = jax.vjp(attended, queries, keys, values)
         return [out, *pull_back(along.astype(out.dtype))]
 
-    return run(*inputs, how.dropout)
+    return run(*inputs, form.dropout)
 
 
 def assert_close(
@@ -90,9 +93,9 @@ FORMS = [
 def test_outputs_and_gradients(causal: bool, normaliser: str, rate: float | None) -> None:
     """A wrong mask, a block left out at an interval's edge, or a dropped term of a gradient would train another model."""
     dropout = None if rate is None else SeededDropout(jnp.float32(rate), SEED)
-    how, inputs = How(causal, normaliser, dropout), random_inputs()
+    form, inputs = AttentionForm(causal, normaliser, dropout), random_inputs()
     found, expected = (
-        with_gradients(attend, inputs, SEGMENTS, how)
+        with_gradients(attend, inputs, SEGMENTS, form)
         for attend in (packed_attention, packed_attention_reference)
     )
     assert_close(found, expected)
@@ -125,7 +128,7 @@ def test_blocks_of_other_histories_are_not_read() -> None:
     segments = np.repeat([[0, 1, 2]], 32, axis=1).reshape(1, 96)
     inputs = random_inputs(4, (1, 96, 1, 16))
     poisoned = [given.at[:, 32:64].set(jnp.nan) for given in inputs]
-    for found in with_gradients(packed_attention, poisoned, segments, How(causal=False)):
+    for found in with_gradients(packed_attention, poisoned, segments, AttentionForm(causal=False)):
         assert np.isnan(found[:, 32:64]).all()
         assert np.isfinite(found[:, :32]).all() and np.isfinite(found[:, 64:]).all()
 
@@ -135,9 +138,9 @@ def test_bfloat16_is_within_its_rounding(normaliser: str) -> None:
     """Sums in bfloat16 would lose the small weights of a long history; results of another type would change the model's."""
     inputs = [given.astype(jnp.bfloat16) for given in random_inputs()]
     wide = [given.astype(jnp.float32) for given in inputs]
-    how = How(True, normaliser)
-    found = with_gradients(packed_attention, inputs, SEGMENTS, how)
-    expected = with_gradients(packed_attention_reference, wide, SEGMENTS, how)
+    form = AttentionForm(True, normaliser)
+    found = with_gradients(packed_attention, inputs, SEGMENTS, form)
+    expected = with_gradients(packed_attention_reference, wide, SEGMENTS, form)
     assert {own.dtype for own in found} == {jnp.dtype(jnp.bfloat16)}
     assert_close([own.astype(jnp.float32) for own in found], expected, 2.0**-7)
 
@@ -152,8 +155,8 @@ def test_models_side_by_side_in_a_loop() -> None:
         def one(
             queries: jax.Array, keys: jax.Array, values: jax.Array, rate: jax.Array, seed: jax.Array
         ) -> jax.Array:
-            how = How(True, dropout=SeededDropout(rate, seed))
-            return attend(queries, keys, values, jnp.asarray(SEGMENTS), how)
+            form = AttentionForm(True, dropout=SeededDropout(rate, seed))
+            return attend(queries, keys, values, jnp.asarray(SEGMENTS), form)
 
         def step(keys: jax.Array, round_: jax.Array) -> tuple[jax.Array, jax.Array]:
             def loss(keys: jax.Array) -> jax.Array:
@@ -177,15 +180,15 @@ def test_dropout_follows_its_seed_and_keeps_the_mean() -> None:
 
     @jax.jit
     def attended(rate: jax.Array, seed: jax.Array) -> jax.Array:
-        how = How(False, dropout=SeededDropout(rate, seed))
-        return packed_attention_reference(*inputs, how)
+        form = AttentionForm(False, dropout=SeededDropout(rate, seed))
+        return packed_attention_reference(*inputs, form)
 
     none = attended(jnp.float32(0), SEED)
     many = np.stack([attended(jnp.float32(0.5), jnp.uint32(seed)) for seed in range(400)])
     assert np.abs(many[0] - many[1]).max() > 0.1
     deviation = many.std(axis=0) / np.sqrt(len(many))
     assert np.abs(many.mean(axis=0) - none).max() < (5 * deviation + 1e-5).max()
-    plain = packed_attention_reference(*inputs, How(causal=False))
+    plain = packed_attention_reference(*inputs, AttentionForm(causal=False))
     np.testing.assert_allclose(none, plain, atol=1e-6 * float(jnp.abs(plain).max()))
 
 
@@ -201,7 +204,9 @@ def test_kernels_lower_for_a_gpu(
     ) -> Any:
         def loss(*given: jax.Array) -> jax.Array:
             dropout = None if rate is None else SeededDropout(jnp.float32(rate), seed)
-            attended = packed_attention(*given, segments, How(causal, normaliser, dropout))
+            attended = packed_attention(
+                *given, segments, AttentionForm(causal, normaliser, dropout)
+            )
             return attended.astype(jnp.float32).sum()
 
         return jax.value_and_grad(loss, argnums=(0, 1, 2))(queries, keys, values)
@@ -221,6 +226,6 @@ def test_what_cannot_be_is_refused() -> None:
     queries, keys, values = random_inputs(3)
     segments = jnp.asarray(SEGMENTS)
     with pytest.raises(ValueError, match="'softmin' is not one of softmax, sigmoid"):
-        packed_attention(queries, keys, values, segments, How(True, "softmin"))
+        packed_attention(queries, keys, values, segments, AttentionForm(True, "softmin"))
     with pytest.raises(ValueError, match="differ in type: float32, bfloat16, float32"):
-        packed_attention(queries, keys.astype(jnp.bfloat16), values, segments, How(True))
+        packed_attention(queries, keys.astype(jnp.bfloat16), values, segments, AttentionForm(True))

@@ -25,7 +25,7 @@ NORMALISERS = ("softmax", "sigmoid")
 NUM_WARPS, NUM_STAGES = 4, 2
 
 
-class How(NamedTuple):
+class AttentionForm(NamedTuple):
     """What attention computes.
 
     Attributes:
@@ -76,14 +76,14 @@ def packed_attention(
     keys: jax.Array,
     values: jax.Array,
     segments: jax.Array,
-    how: How,
+    form: AttentionForm,
 ) -> jax.Array:
     """Attention within each segment, by kernels forward and backward.
 
     Args:
       queries, keys, values: [R, L, n, d] of n heads, all float32 or all bfloat16.
       segments: [R, L] int32; equal values side by side are one user, -1 is empty. An empty position sees itself alone.
-      how: what is computed.
+      form: what is computed.
 
     Returns:
       [R, L, n, d] in the type of the inputs; sums are float32.
@@ -91,7 +91,7 @@ def packed_attention(
     Raises:
       ValueError: an unknown normaliser, or types that differ.
     """
-    _check(queries, keys, values, how)
+    _check(queries, keys, values, form)
     length, width = queries.shape[1], queries.shape[3]
     long, wide = -(-length // BLOCK) * BLOCK, max(16, pl.next_power_of_2(width))
     queries, keys, values = (
@@ -99,9 +99,9 @@ def packed_attention(
         for given in (queries, keys, values)
     )
     padded = jnp.pad(segments, ((0, 0), (0, long - length)), constant_values=-1)
-    given = Given(queries, keys, values, visible(padded, how.causal), *as_words(how.dropout))
-    form = Form(how.normaliser, how.dropout is not None, width**-0.5)
-    return _attend(form, given)[:, :length, :, :width]
+    given = Given(queries, keys, values, visible(padded, form.causal), *as_words(form.dropout))
+    of_kernels = Form(form.normaliser, form.dropout is not None, width**-0.5)
+    return _attend(of_kernels, given)[:, :length, :, :width]
 
 
 def packed_attention_reference(
@@ -109,21 +109,21 @@ def packed_attention_reference(
     keys: jax.Array,
     values: jax.Array,
     segments: jax.Array,
-    how: How,
+    form: AttentionForm,
 ) -> jax.Array:
     """What `packed_attention` computes, with all weights [R, n, L, L] written out."""
-    _check(queries, keys, values, how)
+    _check(queries, keys, values, form)
     rows, length, heads, width = queries.shape
-    allowed = attention_mask(segments, how.causal)[:, None]
+    allowed = attention_mask(segments, form.causal)[:, None]
     scores = (
         jnp.einsum("rqnd,rknd->rnqk", queries, keys, preferred_element_type=jnp.float32)
         * width**-0.5
     )
-    if how.normaliser == "softmax":
+    if form.normaliser == "softmax":
         weights = jax.nn.softmax(jnp.where(allowed, scores, -jnp.inf), axis=-1)
     else:
         weights = jnp.where(allowed, jax.nn.sigmoid(scores), 0.0)
-    if how.dropout is not None:
+    if form.dropout is not None:
         row, head, query, key = (
             jnp.arange(size).reshape(shape)
             for size, shape in (
@@ -133,7 +133,7 @@ def packed_attention_reference(
                 (length, (1, -1)),
             )
         )
-        rate, seed = how.dropout
+        rate, seed = form.dropout
         bits = hash_counters(seed, row, head, query, key)
         weights *= keep_scale(bits, jax.lax.stop_gradient(rate))
     return jnp.einsum("rnqk,rknd->rqnd", weights.astype(values.dtype), values)
@@ -155,9 +155,9 @@ def visible(segments: jax.Array, causal: bool) -> Intervals:
     )
 
 
-def _check(queries: jax.Array, keys: jax.Array, values: jax.Array, how: How) -> None:
-    if how.normaliser not in NORMALISERS:
-        raise ValueError(f"normaliser {how.normaliser!r} is not one of {', '.join(NORMALISERS)}")
+def _check(queries: jax.Array, keys: jax.Array, values: jax.Array, form: AttentionForm) -> None:
+    if form.normaliser not in NORMALISERS:
+        raise ValueError(f"normaliser {form.normaliser!r} is not one of {', '.join(NORMALISERS)}")
     if not queries.dtype == keys.dtype == values.dtype:
         raise ValueError(
             f"queries, keys and values differ in type: {queries.dtype}, {keys.dtype}, {values.dtype}"

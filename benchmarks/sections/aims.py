@@ -51,13 +51,13 @@ def change(form: str) -> Callable[[Record], float | None]:
     return measured
 
 
-def at_once(record: Record) -> float | None:
+def many_over_one(record: Record) -> float | None:
     """A step of several models together, over one of a single model."""
     seconds = _seconds(record, MANY)
     return None if seconds is None else seconds / record["steps"][0]["seconds_per_step"]
 
 
-def over_packed(record: Record) -> float | None:
+def packed_pytorch_over_ours(record: Record) -> float | None:
     """A step of the fastest program in PyTorch that packs, over our fastest."""
     packed = [row for row in record["steps"] if row["name"].startswith(PACKED)]
     best = min((1e3 * row["seconds_per_step"] for row in packed), default=None)
@@ -118,7 +118,7 @@ def _of_shape(shape: str, step: float, bfloat16: float) -> list[Aim]:
             f"{shape}: {MANY}, over one",
             record,
             "below 2",
-            at_once,
+            many_over_one,
             "{:.1f}",
             lambda found: found < 2,
         ),
@@ -126,7 +126,7 @@ def _of_shape(shape: str, step: float, bfloat16: float) -> list[Aim]:
             f"{shape}: the fastest packed PyTorch, over our fastest form",
             record,
             "2 or more",
-            over_packed,
+            packed_pytorch_over_ours,
             "{:.1f}",
             lambda found: found >= 2,
         ),
