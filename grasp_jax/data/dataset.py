@@ -76,10 +76,10 @@ class Dataset:
         if data_settings(given).resolved_source() != "files":
             return load_dataset(data_settings(given))
         tables = known_tables(place)
-        if pathlib.Path(place) == folder_of(place):
-            return load_dataset(data_settings(tables | given))
         found = {field: name for field, name in tables.items() if field not in given}
-        return _with_fitting(given, found)
+        if found and pathlib.Path(place) != folder_of(place):
+            return _with_fitting(given, found)
+        return load_dataset(data_settings(given | found))
 
     @classmethod
     def from_frames(

@@ -77,7 +77,7 @@ def _files(folder: pathlib.Path) -> list[pathlib.Path]:
 def _mend(stranger: pathlib.Path, folder: pathlib.Path) -> str:
     """What to do with a file of a table's folder that is no part. One that holds rows may be a part under a wrong name, or a copy."""
     copy = "if it is a copy of one, move it out"
-    if stranger.suffix == ".parquet":
+    if stranger.suffix == ".parquet" and stranger.parent != folder:
         within = folder / stranger.relative_to(folder).parts[0]
         named = within.with_name(f"part={within.name}")
         return f"if it is to be a part, rename the folder {within} to {named}, for example; {copy}"

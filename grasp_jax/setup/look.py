@@ -298,8 +298,13 @@ def _with_users(found: FolderContents, rest: Sequence[Sample]) -> tuple[FolderCo
     """The users table, as the items table; one that has few of the users is not theirs, for small numbers are ids of anything."""
     log = found.interactions
     matches = _matches(log, [found.columns["user"]], rest, [*names.USER, *names.ID])
-    best, undecided = max(matches, key=lambda match: match.share, default=None), []
-    if best and (best.share >= LEAST_KNOWN or not (log.whole and best.table.whole)):
+    enough = [
+        match
+        for match in matches
+        if match.share >= LEAST_KNOWN or not (log.whole and match.table.whole)
+    ]
+    best, undecided = max(enough or matches, key=lambda match: match.share, default=None), []
+    if best and enough:
         found = dataclasses.replace(found, users=best.table, user_id=best.id)
     elif best:
         undecided.append(
