@@ -5,8 +5,12 @@ import itertools
 import json
 import os
 import pathlib
+import shutil
 import signal
 import sys
+import types
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +18,7 @@ import pytest
 from grasp_jax.config import Config
 from grasp_jax.data.attributes import AttributeTable
 from grasp_jax.data.split import Histories
-from grasp_jax.files import checksums, write_arrays, write_sealed
+from grasp_jax.files import checksums, write_array, write_arrays, write_sealed
 from grasp_jax.knowledge.text.columns import as_texts, cleaned
 from grasp_jax.knowledge.text.prompts import History, user_prompt
 from grasp_jax.knowledge.text.writer import TextWriter
@@ -174,6 +178,42 @@ def test_a_model_that_is_replaced_while_it_is_read(
 
     monkeypatch.setattr(saved, "first_damaged", replaced)
     assert value_of(tmp_path) == 2.0 and len(calls) == 2
+
+
+@pytest.mark.parametrize("part", [saved.TABLES, saved.FITTED, saved.ENCODER])
+def test_a_part_that_is_removed_while_it_is_read(
+    part: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gated model would be served without its tables, or a text model without its encoder, and nothing would say so."""
+    encoders = [types.SimpleNamespace(save=written(value), value=value) for value in (1.0, 2.0)]
+    one, two = (
+        dataclasses.replace(model_of(encoder.value), encoder=encoder) for encoder in encoders
+    )
+    monkeypatch.setattr(saved.SavedTextEncoder, "load", lambda folder: np.load(folder / "own.npy"))
+    folder, kept = tmp_path / "model", tmp_path / "kept"
+    save_artifact(one, folder)
+    whole, calls = saved.first_damaged, []
+
+    def replaced(files: pathlib.Path, expected: dict[str, str]) -> str:
+        damage = whole(files, expected)
+        calls.append(damage)
+        if len(calls) == 1:  # another process has begun to remove the earlier files
+            shutil.copytree(files, kept)
+            save_artifact(two, folder)
+            shutil.copytree(kept, files)
+            shutil.rmtree(files / part)
+        return damage
+
+    monkeypatch.setattr(saved, "first_damaged", replaced)
+    found: Any = load_artifact(folder)
+    parts = found.tables["items"], found.fitted["groups"], found.encoder
+    assert [value for array in parts for value in np.unique(array)] == [2.0] * 3
+    assert calls == ["", ""]
+
+
+def written(value: float) -> Callable[[pathlib.Path], None]:
+    """The `save` of an encoder that is one number."""
+    return lambda folder: write_array(folder / "own.npy", np.array([value]))
 
 
 def test_a_long_title_takes_its_own_room_alone(tmp_path: pathlib.Path) -> None:

@@ -20,7 +20,7 @@ import pathlib
 import re
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -49,11 +49,11 @@ from grasp_jax.models.sequence_model import SequenceModel
 from grasp_jax.serving.catalogue import Catalogue
 
 MODEL_FILE = "model.json"
-ENCODER, FITTED = "encoder", "fitted"
+TABLES, FITTED, ENCODER = "tables", "fitted", "encoder"
 FORMAT_VERSION = 2
 # format 1 has its texts in arrays of fixed width, and its files next to `MODEL_FILE`
 READABLE = (1, FORMAT_VERSION)
-OF_FORMAT_1 = ("params.npz", "features.npy", "items.npz", "tables", FITTED, ENCODER)
+OF_FORMAT_1 = ("params.npz", "features.npy", "items.npz", TABLES, FITTED, ENCODER)
 MEND = "copy the whole folder again, or save the model again"
 LOCK = ".saving"
 # what `save_artifact` makes in a folder, next to `MODEL_FILE`
@@ -171,7 +171,7 @@ def _write_files(artifact: Artifact, files: pathlib.Path) -> None:
     columns = {f"column_{name}": values for name, values in items.columns.items()}
     arrays = {"ids": items.ids, "titles": items.titles, "counts": items.counts, **columns}
     write_arrays(files / "items.npz", **{name: _stored(array) for name, array in arrays.items()})
-    for part, own in (("tables", artifact.tables), (FITTED, artifact.fitted)):
+    for part, own in ((TABLES, artifact.tables), (FITTED, artifact.fitted)):
         for name, table in own.items():
             write_array(files / part / f"{name}.npy", np.asarray(table))
     if artifact.encoder is not None:
@@ -217,6 +217,7 @@ def _loaded(folder: pathlib.Path, content: Mapping[str, Any]) -> Artifact:
         for name, values in arrays.items()
         if name.startswith("column_")
     }
+    has_encoder = any(name.startswith(f"{ENCODER}/") for name in content["files"])
     return Artifact(
         method=content["method"],
         backbone=content["backbone"],
@@ -225,10 +226,10 @@ def _loaded(folder: pathlib.Path, content: Mapping[str, Any]) -> Artifact:
         params=params,
         features=read_array(files / "features.npy", MEND, "r"),
         catalogue=Catalogue(arrays["ids"], arrays["titles"], arrays["counts"], columns),
-        tables=_tables(files / "tables"),
-        encoder=SavedTextEncoder.load(files / ENCODER) if (files / ENCODER).is_dir() else None,
+        tables=_tables(files, TABLES, content["files"]),
+        encoder=SavedTextEncoder.load(files / ENCODER) if has_encoder else None,
         made_from=content["made_from"],
-        fitted=_tables(files / FITTED),
+        fitted=_tables(files, FITTED, content["files"]),
     )
 
 
@@ -242,8 +243,12 @@ def on_host(tree: Any) -> Any:
     return jax.tree.map(np.asarray, jax.device_get(tree))
 
 
-def _tables(folder: pathlib.Path) -> dict[str, np.ndarray]:
-    return {path.stem: open_table(path, MEND) for path in sorted(folder.glob("*.npy"))}
+def _tables(files: pathlib.Path, part: str, listed: Iterable[str]) -> dict[str, np.ndarray]:
+    """The arrays of `tables/` or `fitted/`. `MODEL_FILE` says which there are: in the folder, those that a later save has just removed are
+    missing without an error.
+    """
+    paths = (files / name for name in sorted(listed) if name.startswith(f"{part}/"))
+    return {path.stem: open_table(path, MEND) for path in paths}
 
 
 def _stored(values: np.ndarray) -> np.ndarray:
