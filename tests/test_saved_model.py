@@ -66,36 +66,75 @@ def value_of(folder: pathlib.Path) -> float:
     return value
 
 
+def killed_save(value: float, folder: pathlib.Path, number: int) -> bool:
+    """Saves in another process, which is killed at an operation on files; returns whether it was, for it has so many."""
+    child = os.fork()
+    if not child:
+        Killer(folder, at=str(number)).install()
+        save_artifact(model_of(value), folder)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        assert os.WTERMSIG(status) == signal.SIGKILL
+    return os.WIFSIGNALED(status)
+
+
+def names_in(folder: pathlib.Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
 def kill_each_save(root: pathlib.Path) -> None:
     """Saves over a model again and again, killed at the first operation on files, the second, and so on; prints what could be loaded."""
-    folder, values = root / "model", []
+    folder, values = root / "model", [1.0]
     save_artifact(model_of(1.0), folder)
     for number in itertools.count(1):
-        child = os.fork()
-        if not child:
-            Killer(folder, at=str(number)).install()
-            save_artifact(model_of(values[-1] + 1.0 if values else 2.0), folder)
-            os._exit(0)
-        _, status = os.waitpid(child, 0)
+        killed = killed_save(values[-1] + 1.0, folder, number)
         values.append(value_of(folder))
-        if not os.WIFSIGNALED(status):
+        if not killed:
             break
-        assert os.WTERMSIG(status) == signal.SIGKILL
-    left = sorted(path.name for path in folder.iterdir())
+    json.dump({"values": values, "left": names_in(folder)}, sys.stdout)
+
+
+def kill_each_save_over_format_1(root: pathlib.Path) -> None:
+    """The same over a model of format 1 each time; prints what could be loaded, and what the next save, which is not killed, left."""
+    values, left = [], []
+    for number in itertools.count(1):
+        folder = root / str(number)
+        save_as_format_1(1.0, folder)
+        killed = killed_save(2.0, folder, number)
+        values.append(value_of(folder))
+        if not killed:
+            break
+        save_artifact(model_of(3.0), folder)
+        left.append(names_in(folder))
     json.dump({"values": values, "left": left}, sys.stdout)
+
+
+def printed_by(program: Callable[[pathlib.Path], None], root: pathlib.Path) -> dict[str, Any]:
+    """What one of these functions prints in a process of its own."""
+    code = f"import pathlib, tests.test_saved_model as t; t.{program.__name__}(pathlib.Path({str(root)!r}))"
+    done = run([sys.executable, "-c", code])
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
 def test_a_killed_save_leaves_a_model(tmp_path: pathlib.Path) -> None:
     """The earlier model would be lost, and with it what a service answers from after its next start; or files of killed calls stay."""
-    program = f"import pathlib, tests.test_saved_model as t; t.kill_each_save(pathlib.Path({str(tmp_path)!r}))"
-    done = run([sys.executable, "-c", program])
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    found = printed_by(kill_each_save, tmp_path)
     values = found["values"]
     assert len(values) > 20, "a save has more operations"
-    steps = set(np.diff([1.0, *values]).tolist())
+    steps = set(np.diff(values).tolist())
     assert steps == {0.0, 1.0}, f"the earlier model or the later one, whole: {values}"
     assert len(found["left"]) == 2 and MODEL_FILE in found["left"], found["left"]
+
+
+def test_a_killed_save_over_format_1_is_finished_by_the_next(tmp_path: pathlib.Path) -> None:
+    """Of a gated model the texts of all users would stay next to every later model, in files that nobody looks for."""
+    found = printed_by(kill_each_save_over_format_1, tmp_path)
+    assert len(found["left"]) > 20 and set(found["values"]) == {1.0, 2.0}
+    for number, (note, files, *rest) in enumerate(found["left"], start=1):
+        assert (note, rest) == ("README", [MODEL_FILE]) and files.startswith("files-"), number
 
 
 def test_a_first_save_that_was_killed_is_repeated(tmp_path: pathlib.Path) -> None:
@@ -139,10 +178,9 @@ def test_other_files_in_the_folder_of_a_model_are_left_alone(tmp_path: pathlib.P
         assert_names(refusal(save_artifact, model_of(1.0), tmp_path), ("saves a model",))
 
 
-def test_models_of_format_1_load_and_are_replaced(tmp_path: pathlib.Path) -> None:
-    """A model that an earlier version saved could not be loaded, or its files stay for ever."""
-    folder, note = tmp_path / "model", tmp_path / "model" / "README"
-    save_artifact(model_of(1.0), folder)
+def save_as_format_1(value: float, folder: pathlib.Path) -> pathlib.Path:
+    """Saves `model_of` as version 0.2.0 did, with a file of the user, which is returned."""
+    save_artifact(model_of(value), folder)
     content = json.loads((folder / MODEL_FILE).read_text())
     for path in (folder / content.pop("folder")).iterdir():
         path.rename(folder / path.name)
@@ -153,14 +191,40 @@ def test_models_of_format_1_load_and_are_replaced(tmp_path: pathlib.Path) -> Non
         counts=np.arange(2),
         column_category=np.array(["Hair"] * 2),
     )
+    note = folder / "README"
     note.write_text("mine")
-    content["files"] = checksums(folder, [*content["files"], note.name])  # as earlier versions did
+    content["files"] = checksums(folder, [*content["files"], note.name])  # as that version did
     del content["checksum"]
     write_sealed(folder / MODEL_FILE, content | {"format": 1})
+    next(folder.glob("files-*")).rmdir()
+    return note
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_models_of_format_1_load_and_are_replaced(damaged: bool, tmp_path: pathlib.Path) -> None:
+    """A model that an earlier version saved could not be loaded, or its files, with texts of all users, stay for ever."""
+    folder = tmp_path / "model"
+    note = save_as_format_1(1.0, folder)
     assert value_of(folder) == 1.0
     assert load_artifact(folder).catalogue.titles.tolist() == ["Red soap", "Öl"]
+    if damaged:
+        (folder / MODEL_FILE).write_text("half of it")
     save_artifact(model_of(2.0), folder)
     assert value_of(folder) == 2.0 and len(list(folder.iterdir())) == 3 and note.exists()
+    (folder / saved.TABLES).mkdir()
+    (folder / saved.TABLES / "prices.csv").write_text("mine too")
+    save_artifact(model_of(3.0), folder)
+    assert value_of(folder) == 3.0 and (folder / saved.TABLES / "prices.csv").exists()
+
+
+def test_a_model_of_a_later_version(tmp_path: pathlib.Path) -> None:
+    """The advice would be to copy the folder again, which cures nothing, and the formats that can be read would be wrong."""
+    save_artifact(model_of(1.0), tmp_path)
+    content = json.loads((tmp_path / MODEL_FILE).read_text())
+    del content["checksum"]
+    write_sealed(tmp_path / MODEL_FILE, content | {"format": 3})
+    said = refusal(load_artifact, tmp_path)
+    assert_names(said, (MODEL_FILE, "format 3", "formats 1 to 2", "the version that saved it"))
 
 
 def test_a_model_that_is_replaced_while_it_is_read(

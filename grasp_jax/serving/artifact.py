@@ -10,7 +10,8 @@ files-0a1b2c3d/
     encoder/       templates and fitted text encoder, of models with text
 
 A later save writes another folder of files, replaces model.json in one step, and then removes the earlier files: whenever a process is
-killed or a disk is full, the earlier model or the later one can be loaded. Format 1 has the files next to model.json.
+killed or a disk is full, the earlier model or the later one can be loaded. Format 1 has the files next to model.json; a save over such a
+model notes in model.json that they are to be removed, until they are.
 """
 
 import dataclasses
@@ -51,9 +52,12 @@ from grasp_jax.serving.catalogue import Catalogue
 MODEL_FILE = "model.json"
 TABLES, FITTED, ENCODER = "tables", "fitted", "encoder"
 FORMAT_VERSION = 2
-# format 1 has its texts in arrays of fixed width, and its files next to `MODEL_FILE`
-READABLE = (1, FORMAT_VERSION)
-OF_FORMAT_1 = ("params.npz", "features.npy", "items.npz", TABLES, FITTED, ENCODER)
+READABLE = (1, FORMAT_VERSION)  # format 1 has its texts in arrays of fixed width
+IN_EACH = ("params.npz", "features.npy", "items.npz")  # the files that every model has
+OF_FORMAT_1 = (*IN_EACH, TABLES, FITTED, ENCODER)
+REPLACES = (
+    "replaces_format"  # in `MODEL_FILE`: 1 until the files of a model of format 1 are removed
+)
 MEND = "copy the whole folder again, or save the model again"
 LOCK = ".saving"
 # what `save_artifact` makes in a folder, next to `MODEL_FILE`
@@ -117,9 +121,10 @@ def save_artifact(artifact: Artifact, folder: pathlib.Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with only_one(folder / LOCK, "it saves a model; wait for it, or name another folder"):
         earlier = [path for path in folder.iterdir() if _OWN.fullmatch(path.name)]
+        of_format_1 = []
         if (folder / MODEL_FILE).is_file():
-            if _is_of_format_1(folder):
-                earlier += [folder / name for name in OF_FORMAT_1]
+            if _has_files_of_format_1(folder):
+                of_format_1 = [folder / name for name in OF_FORMAT_1]
         elif len(earlier) < len(list(folder.iterdir())):
             raise UserError(
                 f"{folder}: holds other files and no saved model; name a new folder, or an empty one"
@@ -144,20 +149,26 @@ def save_artifact(artifact: Artifact, folder: pathlib.Path) -> None:
                 (path.relative_to(files).as_posix() for path in files.rglob("*") if path.is_file()),
             ),
         }
-        write_sealed(folder / MODEL_FILE, content)
-        for path in earlier:
+        # if this process is killed now, the next save must find the texts of users in the files of format 1
+        write_sealed(folder / MODEL_FILE, content | ({REPLACES: 1} if of_format_1 else {}))
+        for path in earlier + of_format_1:
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
             elif not path.name.startswith(LOCK):
                 path.unlink(missing_ok=True)
+        if of_format_1 and not any(path.exists() for path in of_format_1):
+            write_sealed(
+                folder / MODEL_FILE, content
+            )  # files of these names are the user's from now on
 
 
-def _is_of_format_1(folder: pathlib.Path) -> bool:
-    """Whether an earlier version saved the model; False if `MODEL_FILE` is damaged, and then nothing next to it is removed."""
+def _has_files_of_format_1(folder: pathlib.Path) -> bool:
+    """Whether files of a model of format 1 are next to `MODEL_FILE`: it says so, or it is damaged and all of `IN_EACH` are there."""
     try:
-        return bool(read_sealed(folder / MODEL_FILE, MEND).get("format") == 1)
+        content = read_sealed(folder / MODEL_FILE, MEND)
     except UserError:
-        return False
+        return all((folder / name).is_file() for name in IN_EACH)
+    return 1 in (content.get("format"), content.get(REPLACES))
 
 
 def _write_files(artifact: Artifact, files: pathlib.Path) -> None:
@@ -198,7 +209,8 @@ def _loaded(folder: pathlib.Path, content: Mapping[str, Any]) -> Artifact:
     """The model that `MODEL_FILE` describes; errors as in `load_artifact`."""
     if content.get("format") not in READABLE:
         raise UserError(
-            f"{folder / MODEL_FILE}: format {content.get('format')}; this version reads {FORMAT_VERSION}; {MEND}"
+            f"{folder / MODEL_FILE}: format {content.get('format')}; this version of grasp_jax reads formats 1 to {FORMAT_VERSION}; "
+            "load it with the version that saved it, or save the model again with this one"
         )
     if content["method"] not in METHODS:
         known = ", ".join(METHODS)
