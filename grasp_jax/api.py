@@ -180,9 +180,10 @@ class Recommender(Answering):
         """Writes into a folder everything that `recommend` needs, without training data and optimiser state.
 
         For a gated model the folder also contains the text vectors of all users, because neighbours of new users are searched among them.
+        Until all is written, an earlier model in the folder can be loaded; a save that was killed can be repeated.
 
         Raises:
-          UserError: nothing was fitted, or the folder holds something else.
+          UserError: nothing was fitted, the folder holds something else, or another process saves a model there.
         """
         save_artifact(self.artifact, check_folder(os.fspath(folder), "save"))
 

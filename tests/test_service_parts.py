@@ -220,7 +220,7 @@ def test_users_are_read_by_the_names_of_the_models_own_data(tmp_path: pathlib.Pa
 
 
 def test_data_of_a_workdir_are_read_by_its_names_and_with_texts(tmp_path: pathlib.Path) -> None:
-    """A run with other names than the usual ones could not be served on newer data."""
+    """A run with other names than the usual ones could not be served on newer data, or would be refused for a table that it never read."""
     columns = {"user": "customer", "item": "sku"}
     config = data_settings(
         {"columns": columns, "items_file": "products.csv", "items_id_column": "sku"}
@@ -230,6 +230,14 @@ def test_data_of_a_workdir_are_read_by_its_names_and_with_texts(tmp_path: pathli
     found = read_as(config, str(tmp_path))
     assert found.user_ids.tolist() == ["ann", "lee"] and found.titles == ["Soap", "Oil"]
     assert read_as(config, str(tmp_path), texts=False).titles == ["7", "9"]
+    assert read_as(config, str(tmp_path / "interactions.csv")).titles == ["Soap", "Oil"], "a file"
+    (tmp_path / "items.csv").write_text("number,name\n1,not of this run\n")
+    without = data_settings({"path": "earlier", "columns": columns})
+    for data in (tmp_path, tmp_path / "interactions.csv"):
+        assert read_as(without, str(data)).titles == ["7", "9"], "the run has no items table"
+    (tmp_path / "items.csv").write_text("item,title\n7,Soap\n9,Oil\n")
+    of_frames = data_settings({"columns": columns})
+    assert read_as(of_frames, str(tmp_path)).titles == ["Soap", "Oil"], "frames have no file names"
 
 
 def test_paths_may_begin_with_the_home_folder(

@@ -11,6 +11,7 @@ from grasp_jax import compiled
 from grasp_jax.api import Recommender
 from grasp_jax.config import CONFIG_FILE, DataConfig, read_config
 from grasp_jax.data.dataset import Dataset
+from grasp_jax.data.readers import folder_of
 from grasp_jax.errors import UserError
 from grasp_jax.fitting import Fitted
 from grasp_jax.models.device_data import QUERY_TABLES
@@ -156,7 +157,8 @@ def below(root: pathlib.Path | None, name: str) -> pathlib.Path:
 
 
 def read_as(config: DataConfig, data: str, texts: bool = True) -> Dataset:
-    """The data in a folder, by the names of files and columns that the model was trained with; a file of another name by its usual one.
+    """The data in a folder, by the names of files and columns that the model was trained with; a file of another name by its usual one. A
+    table of items or users is left out if the model was trained on files without one.
 
     Args:
       config: the `data` section of the model.
@@ -166,12 +168,16 @@ def read_as(config: DataConfig, data: str, texts: bool = True) -> Dataset:
     Raises:
       UserError: they cannot be read so; says where the names come from.
     """
-    folder = pathlib.Path(data)
     same = {name: getattr(config, name) for name in SAME}
-    for field in ("interactions_file", "items_file", "users_file"):
-        if field != "interactions_file" and not texts:
+    log = config.interactions_file
+    if log and (pathlib.Path(data) / log).exists():
+        same["interactions_file"] = log
+    of_files = bool(config.path) and config.resolved_source() == "files"  # not of frames or dumps
+    for field in ("items_file", "users_file"):
+        named = getattr(config, field)
+        if not texts or (of_files and not named):
             same[field] = ""
-        elif (named := getattr(config, field)) and (folder / named).exists():
+        elif named and (folder_of(data) / named).exists():
             same[field] = named
     try:
         return Dataset.read(data, columns=config.columns.to_dict(), **same)
