@@ -304,8 +304,9 @@ def test_a_long_title_takes_its_own_room_alone(tmp_path: pathlib.Path) -> None:
 
 
 def test_a_users_text_is_served_as_it_was_trained() -> None:
-    """A list would be served as ['Hair', 'Care'] and a price of 0 left out: another text than the model has seen."""
-    columns = {"title": ["Soap", None], "category": [["Hair", "Care"], None], "price": [0, 2.5]}
+    """A list would be served as ['Hair', 'Care'] or "Hair , Care", and a price of 0 left out: another text than the model has seen."""
+    categories = [["<b>Hair</b>", "Care<br>", "R&amp;B"], None]
+    columns = {"title": ["Soap", None], "category": categories, "price": [0, 2.5]}
     template = "The user bought: {purchases}"
     table = cleaned(AttributeTable(np.arange(2), columns))
     window = Histories(np.array([0]), np.array([2]), np.array([-1]))
@@ -313,4 +314,4 @@ def test_a_users_text_is_served_as_it_was_trained() -> None:
     served = {name: as_texts(values) for name, values in columns.items()}
     writer = TextWriter("{title}", template, history_columns=tuple(columns))
     assert writer.user_texts([[0, 1]], served) == [trained]
-    assert "Hair, Care, 0" in trained
+    assert "Hair, Care, R&B, 0" in trained

@@ -197,8 +197,9 @@ def as_list(value: Any) -> list[str]:
 
 
 def as_texts(values: Iterable[Any]) -> np.ndarray:
-    """[n] str as objects: each value as `{attributes}` and `{purchases}` write it; empty where it is unknown."""
-    return np.array([", ".join(as_list(value)) for value in values], object)
+    """[n] str as objects: each value as `{attributes}` and `{purchases}` write it, so without markup; empty where it is unknown."""
+    # cleaned first: where a part ends with markup, cleaning the joined text would leave a blank before the comma
+    return np.array([", ".join(as_list(_clean_value(value))) for value in values], object)
 
 
 def _parts(value: Any) -> list[Any]:
