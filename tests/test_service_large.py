@@ -16,6 +16,8 @@ from grasp_jax.serving.http import fixed_programs
 from grasp_jax.serving.http.approximate import Index
 from grasp_jax.serving.http.cli import parser, settings_of
 from grasp_jax.serving.http.indexing import with_index
+from grasp_jax.serving.http.placing import take_snapshot
+from grasp_jax.serving.http.snapshot import Snapshot
 from tests.refusal import assert_names, refusal
 from tests.running_service import Running, assert_equal, with_settings
 from tests.trained import SMALL
@@ -200,11 +202,8 @@ def test_rows_behind_an_index_are_compared_one_by_one() -> None:
     assert index.answer(states, vectors, served, [nothing, np.array([0])], 4) is None
 
 
-def test_a_recall_below_the_floor_is_refused(
-    running: Running, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Answers that miss most of what they should hold would be served, and nobody be told."""
-    snapshot = running.service.served.snapshot
+def with_poor_index(snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """From now on an index finds the same items for everybody; returns a list of the numbers of leaves that were searched, which grows."""
     rows = len(snapshot.catalogue.ids)
     monkeypatch.setattr(Index, "over", classmethod(lambda cls, *_: cls(None, rows, 1)))
     leaves: list[int] = []
@@ -214,6 +213,35 @@ def test_a_recall_below_the_floor_is_refused(
         return [Answer(np.arange(30, dtype=np.int32), np.zeros(30, np.float32)) for _ in states]
 
     monkeypatch.setattr(Index, "answer", poor)
+    return leaves
+
+
+def test_a_stop_ends_the_search_for_an_index(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service that is stopped while it starts would search through the whole catalogue again and again before it ends."""
+    snapshot = running.service.served.snapshot
+    leaves = with_poor_index(snapshot, monkeypatch)
+    told = iter([True, False])
+    assert with_index(snapshot, 0.99, [], lambda: next(told)) is None
+    assert set(leaves) == {1}, "one search, with the first number of leaves"
+
+
+def test_a_stop_ends_the_first_calls_of_the_programs(running: Running) -> None:
+    """A service that is stopped while it starts would call every program before it ends, for a large catalogue minutes long."""
+    old = running.service.served.snapshot
+    shapes = old.programs.shapes
+    made = take_snapshot(old.artifact, shapes, old)
+    assert made is not None and made.programs is old.programs, "there is nothing to compile"
+    assert take_snapshot(old.artifact, shapes, old, lambda: False) is None
+
+
+def test_a_recall_below_the_floor_is_refused(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Answers that miss most of what they should hold would be served, and nobody be told."""
+    snapshot = running.service.served.snapshot
+    leaves = with_poor_index(snapshot, monkeypatch)
     message = refusal(with_index, snapshot, 0.99, [])
     assert_names(message, ("--recall=0.99", "of the 10 best items at most", "--approximate"))
     assert len(set(leaves)) > 3, "more of the catalogue was looked into before"
