@@ -3,6 +3,7 @@
 import hashlib
 import json
 import sys
+import threading
 import types
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,7 @@ from grasp_jax.data.log import build_log
 from grasp_jax.data.split import leave_one_out
 from grasp_jax.errors import EndpointError, UserError
 from grasp_jax.knowledge.describe import answers
-from grasp_jax.knowledge.describe.answers import open_answers, shared_answers
+from grasp_jax.knowledge.describe.answers import AnswerCache, open_answers, shared_answers
 from grasp_jax.knowledge.describe.model_folder import check_sentence_folder
 from grasp_jax.knowledge.encoders import sentences
 from grasp_jax.knowledge.encoders.embeddings import (
@@ -99,11 +100,48 @@ def test_several_threads_encode_at_once(config: Any) -> None:
     with running(ChatServer()) as server:
         config = config.with_fields({"embed.base_url": server.url})
         encoder = OpenAiEncoder.from_config(config)
-        with shared_answers(config.embed.cache), ThreadPoolExecutor(8) as threads:
+        with ThreadPoolExecutor(8) as threads:  # which also open and close the answers
             found = list(threads.map(lambda text: encoder.encode([text])[0], ITEMS[:24]))
     np.testing.assert_allclose(found, [expected(text) for text in ITEMS[:24]], rtol=1e-6)
     with open_answers(config.embed.cache) as cache:
         assert len(cache) == 24
+
+
+def test_a_folder_that_another_process_has_delays_no_other_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All requests of a service would wait for the answers of one model, and callers of the others would time out."""
+    monkeypatch.setattr(answers, "OTHERS_SECONDS", 10.0)
+    busy, free, tried = str(tmp_path / "busy"), str(tmp_path / "free"), threading.Event()
+    whole = answers.open_answers
+
+    def opened(folder: str) -> AnswerCache:
+        if folder == busy:
+            tried.set()
+        return whole(folder)
+
+    def number_of_answers() -> int:
+        with shared_answers(busy) as cache:
+            return len(cache)
+
+    with ThreadPoolExecutor(1) as threads:
+        with open_answers(busy):  # as another process would have it
+            monkeypatch.setattr(answers, "open_answers", opened)
+            waiting = threads.submit(number_of_answers)
+            assert tried.wait(60.0)
+            with shared_answers(free):
+                assert not waiting.done()
+        assert waiting.result() == 0
+
+
+def test_two_names_of_a_folder_are_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second call would be refused, because "another process" has the answers open, which is this one."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "link").symlink_to(tmp_path)
+    with shared_answers("~/own") as one:
+        for name in (tmp_path / "own", tmp_path / "link" / "own"):
+            with shared_answers(str(name)) as same:
+                assert same is one
 
 
 def test_answers_that_cannot_be_opened_are_no_fault_of_a_caller(

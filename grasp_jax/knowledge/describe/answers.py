@@ -266,14 +266,15 @@ def open_answers(folder: str) -> AnswerCache:
 
 
 class _Shared:
-    """A cache that is open, and the number of threads that use it."""
+    """The cache in a folder while threads use it, their number, and the lock under which it is opened and closed."""
 
-    def __init__(self, cache: AnswerCache) -> None:
-        self.cache, self.users = cache, 0
+    def __init__(self) -> None:
+        self.cache: AnswerCache | None = None
+        self.users, self.turn = 0, threading.Lock()
 
 
-_shared: dict[str, _Shared] = {}
-_opening = threading.Lock()
+_shared: dict[str, _Shared] = {}  # of each folder that this process has used, by its real path
+_all = threading.Lock()
 
 
 @contextlib.contextmanager
@@ -283,23 +284,26 @@ def shared_answers(folder: str) -> Iterator[AnswerCache]:
     Raises:
       EndpointError: the cache cannot be opened, or another process has it open for `OTHERS_SECONDS`.
     """
-    with _opening:
-        shared = _shared.get(folder)
-        if shared is None:
-            shared = _shared[folder] = _Shared(_opened_in_time(folder))
+    deadline = time.monotonic() + OTHERS_SECONDS
+    with _all:
+        shared = _shared.setdefault(os.path.realpath(os.path.expanduser(folder)), _Shared())
+    with shared.turn:
+        if shared.cache is None:
+            shared.cache = _opened_by(deadline, folder)
+        cache = shared.cache
         shared.users += 1
     try:
-        yield shared.cache
+        yield cache
     finally:
-        with _opening:
+        with shared.turn:
             shared.users -= 1
             if not shared.users:
-                del _shared[folder]
-                shared.cache.close()
+                shared.cache = None
+                cache.close()
 
 
-def _opened_in_time(folder: str) -> AnswerCache:
-    deadline = time.monotonic() + OTHERS_SECONDS
+def _opened_by(deadline: float, folder: str) -> AnswerCache:
+    """The cache in a folder; waits for another process until `time.monotonic()` is at the deadline. Errors as of `shared_answers`."""
     while True:
         try:
             return open_answers(folder)
