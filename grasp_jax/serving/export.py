@@ -42,8 +42,8 @@ from grasp_jax.serving.programs import (
     Arrays,
     Programs,
     ServedModel,
-    answering,
     programs,
+    served_model,
     without_kernels,
 )
 
@@ -126,7 +126,7 @@ def export_artifact(artifact: Artifact, folder: pathlib.Path, k: int = 100) -> f
     _check_free(folder)
     artifact = without_kernels(artifact)
     with jax.default_matmul_precision(PRECISION):
-        of = answering(artifact)
+        of = served_model(artifact)
         made = programs(of, k)
         manifest = _write(artifact, of, made, folder)
         found = _difference(artifact, _opened(folder, manifest))

@@ -89,7 +89,7 @@ def without_kernels(artifact: Artifact) -> Artifact:
     return dataclasses.replace(artifact, config=config)
 
 
-def answering(artifact: Artifact, placed: OnDevice | None = None) -> ServedModel:
+def served_model(artifact: Artifact, placed: OnDevice | None = None) -> ServedModel:
     """Extracts from a model everything that its programs read.
 
     Args:

@@ -23,7 +23,7 @@ from grasp_jax.serving.http.fixed_programs import (
     key_of,
 )
 from grasp_jax.serving.http.snapshot import Snapshot
-from grasp_jax.serving.programs import VECTORS, answering, without_kernels
+from grasp_jax.serving.programs import VECTORS, served_model, without_kernels
 from grasp_jax.serving.vectors import item_vectors
 
 ALIGNED = 64  # bytes
@@ -72,7 +72,7 @@ def take_snapshot(
     """
     artifact = without_kernels(artifact)
     placed = place(artifact)
-    params, of = placed.params, answering(artifact, placed)
+    params, of = placed.params, served_model(artifact, placed)
     alone = item_vectors(artifact, params, placed.features) if artifact.gated else None
     del placed  # the features are as large as the vectors that are computed from them
     vectors = of.items[VECTORS] if alone is None else alone
