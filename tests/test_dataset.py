@@ -423,6 +423,17 @@ def test_a_table_next_to_a_file_that_does_not_fit_is_left_out(
     assert_names(refusal(Dataset.read, log), ("log.csv", "no column 'item'"))
 
 
+def test_a_fingerprint_of_ids_that_are_objects() -> None:
+    """The addresses of the ids would count, so that the same data have another fingerprint each time."""
+    log = Dataset.from_frames({"user": ["a", "a", "b"], "item": ["ox", "oy", "ox"]}).log
+
+    def with_ids(ids: list[str]) -> str:
+        own = np.array(["".join(list(name)) for name in ids], object)  # strings of its own
+        return dataclasses.replace(log, item_ids=own).fingerprint()
+
+    assert with_ids(["ox", "oy"]) == log.fingerprint() != with_ids(["ox", "ow"])
+
+
 def test_tables_of_a_folder_are_found(tmp_path: pathlib.Path) -> None:
     """The five lines of the README would refuse a method with text, though the folder holds the items' titles."""
     (tmp_path / "interactions.csv").write_text("user,item\na,x\na,y\na,z\nb,x\nb,y\nb,z\n")

@@ -97,6 +97,8 @@ class InteractionLog:
         ):  # only then, so that data without it keep their fingerprint
             arrays.append(self.low_rated)
         for array in arrays:
+            if array.dtype == object:  # its bytes would be addresses
+                array = array.astype(str)
             digest.update(f"{array.dtype.str}{array.shape}".encode())
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
