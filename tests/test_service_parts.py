@@ -273,7 +273,7 @@ def test_a_stop_while_a_model_is_loaded_is_no_fault(place: str, tmp_path: pathli
     service._take = take  # type: ignore[method-assign]
     whole = service.stop
     service.stop = lambda: (whole(), stopped.set())  # type: ignore[method-assign,func-returns-value,assignment,return-value]
-    made, status = server._made([(service, None)])  # type: ignore[list-item]
+    made, outcome = server._made([(service, None)])  # type: ignore[list-item]
 
     async def start_and_stop() -> None:
         app: Any = made.config.app
@@ -281,7 +281,7 @@ def test_a_stop_while_a_model_is_loaded_is_no_fault(place: str, tmp_path: pathli
             await asyncio.to_thread(begun.wait, SECONDS)
 
     asyncio.run(start_and_stop())
-    assert status == [0] and not made.should_exit
+    assert outcome.status == 0 and not made.should_exit
 
 
 def quiet_snapshot() -> Any:

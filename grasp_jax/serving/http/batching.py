@@ -120,7 +120,8 @@ class Batcher(Generic[Question, Found]):
                     taken = self._take() if self._queue else []
                 # this is the only thread that answers, and must not end
                 except BaseException as error:
-                    taken, self._queue = [], _failed(self._queue, error)
+                    _fail(self._queue, error)
+                    taken, self._queue = [], []
             if taken:
                 self._answer_batch(taken)
 
@@ -140,7 +141,7 @@ class Batcher(Generic[Question, Found]):
             answered = list(zip(entries, answers, strict=True))
         # whatever the error is, other requests must still be answered
         except BaseException as error:
-            _failed(entries, error)
+            _fail(entries, error)
             return
         for entry, answer in answered:
             ticket = entry.ticket
@@ -157,13 +158,10 @@ def _is_wanted(entry: _Entry[Any, Any]) -> bool:
     return not entry.ticket.future.done()
 
 
-def _failed(
-    entries: list[_Entry[Question, Found]], error: BaseException
-) -> list[_Entry[Question, Found]]:
-    """Gives the error to everybody who waits for these answers; returns an empty list, what is left of them."""
+def _fail(entries: Sequence[_Entry[Question, Found]], error: BaseException) -> None:
+    """Gives the error to everybody who waits for these answers."""
     for entry in entries:
         _settle(entry.ticket, error)
-    return []
 
 
 def _settle(ticket: _Ticket[Found], error: BaseException | None) -> None:

@@ -1,6 +1,7 @@
 """The process of a service: a socket, the model, the server, and an orderly end."""
 
 import asyncio
+import dataclasses
 import gc
 import logging
 import pathlib
@@ -57,14 +58,14 @@ def serve(
             if source.artifact.gated:
                 check_one_query(source.artifact)
             opened.append((Service(settings, own, data, log, Metrics(prefix)), source))
-        server, status = _made(opened)
+        server, outcome = _made(opened)
         host, port = listening.getsockname()[:2]
         log.event("listening", host=host, port=port, token=settings.token is not None)
         signal.signal(signal.SIGTERM, lambda *_: None)  # the server raises it again when it ends
         signal.signal(signal.SIGINT, lambda *_: None)
         server.run([listening])
-    log.event("stopped", status=status[0])
-    return status[0]
+    log.event("stopped", status=outcome.status)
+    return outcome.status
 
 
 def _spare_the_collector() -> None:
@@ -75,11 +76,16 @@ def _spare_the_collector() -> None:
     gc.freeze()
 
 
-def _made(opened: Sequence[tuple[Service, Source]]) -> tuple[uvicorn.Server, list[int]]:
-    """The server, and a list of one number: its exit status once it has run. When it listens, it loads one or two models in a thread, and
-    it stops if one cannot be loaded.
-    """
-    status = [0]
+@dataclasses.dataclass
+class Outcome:
+    """The exit status of a server, once it has run."""
+
+    status: int = 0
+
+
+def _made(opened: Sequence[tuple[Service, Source]]) -> tuple[uvicorn.Server, Outcome]:
+    """The server, and how it ends. When it listens, it loads one or two models in a thread, and it stops if one cannot be loaded."""
+    outcome = Outcome()
     tasks: set[asyncio.Task[None]] = set()
     services = [service for service, _ in opened]
     first = services[0]
@@ -96,10 +102,10 @@ def _made(opened: Sequence[tuple[Service, Source]]) -> tuple[uvicorn.Server, lis
             first.log.event("ready", items=len(loaded[0].snapshot.by_popularity))
         except UserError as error:
             print(f"error: {error}", file=sys.stderr, flush=True)
-            status[0], server.should_exit = REFUSED, True
+            outcome.status, server.should_exit = REFUSED, True
         except Exception as error:
             first.log.fault(error)
-            status[0], server.should_exit = FAULT, True
+            outcome.status, server.should_exit = FAULT, True
 
     async def start() -> None:
         tasks.add(asyncio.create_task(load()))
@@ -122,7 +128,7 @@ def _made(opened: Sequence[tuple[Service, Source]]) -> tuple[uvicorn.Server, lis
         http=connections(first.settings.limits.body_seconds),
     )
     server = uvicorn.Server(config)
-    return server, status
+    return server, outcome
 
 
 def _listening(host: str, port: int) -> socket.socket:
