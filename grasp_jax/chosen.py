@@ -15,7 +15,7 @@ from grasp_jax.knowledge.text.columns import as_texts
 from grasp_jax.models.methods import METHODS
 from grasp_jax.placed_tables import facts_of
 from grasp_jax.run import Prepared
-from grasp_jax.serving.artifact import Artifact, on_host
+from grasp_jax.serving.artifact import GROUPS, Artifact, on_host
 from grasp_jax.serving.catalogue import Catalogue
 from grasp_jax.training.checkpoint import hash_of_model
 from grasp_jax.training.snapshot import Snapshot
@@ -159,5 +159,5 @@ def _fitted(trial: Trial) -> dict[str, np.ndarray]:
             found["neighbours"] = bank.items
         texts, column = run.dataset.texts.items, run.config.knowledge.group_column
         if column and texts is not None:
-            found["groups"] = np.array([str(value) for value in texts.columns[column]])
+            found[GROUPS] = np.array([str(value) for value in texts.columns[column]], object)
     return found

@@ -281,7 +281,7 @@ def written(value: float) -> Callable[[pathlib.Path], None]:
 
 
 def test_a_long_title_takes_its_own_room_alone(tmp_path: pathlib.Path) -> None:
-    """One title of 10,000 characters would make every row 40 kB: a legal request would fill the memory of a service."""
+    """One title or category of 10,000 characters would make every row 40 kB: a legal request would fill the memory of a service."""
     many = model_of(1.0, tuple(f"Soap {row}" for row in range(3000)))
     long = Catalogue(
         np.array(["x" * 512]),
@@ -289,15 +289,21 @@ def test_a_long_title_takes_its_own_room_alone(tmp_path: pathlib.Path) -> None:
         np.zeros(1, int),
         {"category": np.array(["z" * 10_000])},
     )
-    both = dataclasses.replace(many, catalogue=many.catalogue.followed_by(long))
+    groups = np.array(["Hair"] * 3000 + ["g" * 10_000], object)
+    both = dataclasses.replace(
+        many, catalogue=many.catalogue.followed_by(long), fitted={saved.GROUPS: groups}
+    )
     columns = both.catalogue.columns["category"]
     assert {both.catalogue.ids.dtype, both.catalogue.titles.dtype, columns.dtype} == {
         np.dtype(object)
     }
     save_artifact(both, tmp_path)
-    (path,) = tmp_path.rglob("items.npz")
-    assert path.stat().st_size < 300_000
-    found = load_artifact(tmp_path).catalogue
+    for name in ("items.npz", "groups.npy"):
+        (path,) = tmp_path.rglob(name)
+        assert path.stat().st_size < 300_000
+    loaded = load_artifact(tmp_path)
+    found, loaded_groups = loaded.catalogue, loaded.fitted[saved.GROUPS]
+    assert loaded_groups.dtype == object and loaded_groups.tolist() == groups.tolist()
     for name in ("ids", "titles", "counts"):
         assert getattr(found, name).tolist() == getattr(both.catalogue, name).tolist()
     assert found.columns["category"].tolist() == columns.tolist()

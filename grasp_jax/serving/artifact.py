@@ -51,6 +51,7 @@ from grasp_jax.serving.catalogue import Catalogue
 
 MODEL_FILE = "model.json"
 TABLES, FITTED, ENCODER = "tables", "fitted", "encoder"
+GROUPS = "groups"  # in `Artifact.fitted`
 FORMAT_VERSION = 2
 READABLE = (1, FORMAT_VERSION)  # format 1 has its texts in arrays of fixed width
 IN_EACH = ("params.npz", "features.npy", "items.npz")  # the files that every model has
@@ -82,7 +83,7 @@ class Artifact:
       encoder: encodes new texts; None for models without text, or if their knowledge bank has no encoder.
       made_from: what the model was made from (`provenance`); "added_items" is the number of items that were added later.
       fitted: arrays that `new_items` needs: those of `Method.fitted` by name; "neighbours" [V, E], text vectors of the items, if the method
-        reads neighbours and has no gates; "groups" [V] str, if neighbours must be in the item's own group.
+        reads neighbours and has no gates; `GROUPS` [V] str, as objects, if neighbours must be in the item's own group.
     """
 
     method: str
@@ -184,7 +185,7 @@ def _write_files(artifact: Artifact, files: pathlib.Path) -> None:
     write_arrays(files / "items.npz", **{name: _stored(array) for name, array in arrays.items()})
     for part, own in ((TABLES, artifact.tables), (FITTED, artifact.fitted)):
         for name, table in own.items():
-            write_array(files / part / f"{name}.npy", np.asarray(table))
+            write_array(files / part / f"{name}.npy", _stored(np.asarray(table)))
     if artifact.encoder is not None:
         artifact.encoder.save(files / ENCODER)
 
@@ -229,6 +230,9 @@ def _loaded(folder: pathlib.Path, content: Mapping[str, Any]) -> Artifact:
         for name, values in arrays.items()
         if name.startswith("column_")
     }
+    fitted = _tables(files, FITTED, content["files"])
+    if GROUPS in fitted:
+        fitted[GROUPS] = _as_stored(fitted[GROUPS])
     has_encoder = any(name.startswith(f"{ENCODER}/") for name in content["files"])
     return Artifact(
         method=content["method"],
@@ -241,7 +245,7 @@ def _loaded(folder: pathlib.Path, content: Mapping[str, Any]) -> Artifact:
         tables=_tables(files, TABLES, content["files"]),
         encoder=SavedTextEncoder.load(files / ENCODER) if has_encoder else None,
         made_from=content["made_from"],
-        fitted=_tables(files, FITTED, content["files"]),
+        fitted=fitted,
     )
 
 
@@ -264,7 +268,7 @@ def _tables(files: pathlib.Path, part: str, listed: Iterable[str]) -> dict[str, 
 
 
 def _stored(values: np.ndarray) -> np.ndarray:
-    """An array as `items.npz` holds it: texts as the bytes of a JSON list, which take as much room as they are long."""
+    """An array as a file holds it: texts as the bytes of a JSON list, which take as much room as they are long."""
     if values.dtype != object:
         return values
     return np.frombuffer(json.dumps(values.tolist()).encode(), np.uint8)

@@ -21,7 +21,7 @@ from grasp_jax.models.frozen import ITEM_TABLES
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.new_items import NewTexts
 from grasp_jax.serving.answers import as_text, is_list, listed
-from grasp_jax.serving.artifact import Artifact
+from grasp_jax.serving.artifact import GROUPS, Artifact
 from grasp_jax.serving.catalogue import Catalogue
 
 ITEM, TITLE = "item", "title"
@@ -238,10 +238,10 @@ def _similar(
     if table is None:
         return None
     table, allowed = table[: trained_items(artifact)], None
-    if "groups" in artifact.fitted:
+    if GROUPS in artifact.fitted:
         values, rows = groups
         own = [str(values[row] if values else None) for row in rows]
-        allowed = np.array(own)[:, None] == artifact.fitted["groups"][None, : len(table)]
+        allowed = np.array(own, object)[:, None] == artifact.fitted[GROUPS][None, : len(table)]
     if knowledge.exclude_copies:
         other = items @ np.asarray(table, np.float32).T < A_COPY
         allowed = other if allowed is None else allowed & other
