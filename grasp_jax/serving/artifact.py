@@ -56,9 +56,8 @@ FORMAT_VERSION = 2
 READABLE = (1, FORMAT_VERSION)  # format 1 has its texts in arrays of fixed width
 IN_EACH = ("params.npz", "features.npy", "items.npz")  # the files that every model has
 OF_FORMAT_1 = (*IN_EACH, TABLES, FITTED, ENCODER)
-REPLACES = (
-    "replaces_format"  # in `MODEL_FILE`: 1 until the files of a model of format 1 are removed
-)
+# in `MODEL_FILE`: 1 until the files of a model of format 1 are removed
+REPLACES = "replaces_format"
 MEND = "copy the whole folder again, or save the model again"
 LOCK = ".saving"
 # what `save_artifact` makes in a folder, next to `MODEL_FILE`
@@ -158,9 +157,8 @@ def save_artifact(artifact: Artifact, folder: pathlib.Path) -> None:
             elif not path.name.startswith(LOCK):
                 path.unlink(missing_ok=True)
         if of_format_1 and not any(path.exists() for path in of_format_1):
-            write_sealed(
-                folder / MODEL_FILE, content
-            )  # files of these names are the user's from now on
+            # from now on files of these names are the user's
+            write_sealed(folder / MODEL_FILE, content)
 
 
 def _has_files_of_format_1(folder: pathlib.Path) -> bool:
