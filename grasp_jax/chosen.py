@@ -19,7 +19,7 @@ from grasp_jax.serving.artifact import GROUPS, Artifact, on_host
 from grasp_jax.serving.catalogue import Catalogue
 from grasp_jax.training.checkpoint import hash_of_model
 from grasp_jax.training.snapshot import Snapshot
-from grasp_jax.trial import Trial, make_trial, preferred_replicas, trained
+from grasp_jax.trial import Trial, make_trial, preferred_replicas, trained, validation_scores
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +88,7 @@ def choose(prepared: Prepared, among: Sequence[tuple[str, str]] | None = None) -
 
 def of_trial(trial: Trial, snapshot: Snapshot) -> Chosen:
     """The replica of a trial that answers."""
-    best = snapshot.progress.best
+    best = validation_scores(trial, snapshot)
     preferred = preferred_replicas(trial.replicas, best)
     return Chosen(trial, snapshot, preferred, float(np.mean(best[preferred])))
 

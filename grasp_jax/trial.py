@@ -8,6 +8,7 @@ import numpy as np
 
 from grasp_jax.config import Config
 from grasp_jax.errors import UserError
+from grasp_jax.evaluation.metrics import ndcg_at_10
 from grasp_jax.evaluation.ranker import Ranker
 from grasp_jax.evaluation_sets import evaluation_of
 from grasp_jax.log import logger
@@ -26,6 +27,7 @@ from grasp_jax.training.epochs import TrainingData
 from grasp_jax.training.inherited import keep_directions
 from grasp_jax.training.job import TrainingJob
 from grasp_jax.training.loop import train
+from grasp_jax.training.parts import leaves_parts_out
 from grasp_jax.training.replicas import Replica, one_of
 from grasp_jax.training.snapshot import Snapshot, copied, initial_snapshot, snapshot_like
 from grasp_jax.training.start_from import (
@@ -36,6 +38,7 @@ from grasp_jax.training.start_from import (
     start_from,
 )
 from grasp_jax.training.training_set import Sources, training_set
+from grasp_jax.training.validation import validation_ranks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,12 +190,27 @@ def trained(trial: Trial) -> Snapshot:
     return tree._replace(progress=as_progress(tree.progress))
 
 
+def validation_scores(trial: Trial, snapshot: Snapshot) -> np.ndarray:
+    """[M] validation NDCG@10 of the replicas as they answer; -1 without validation.
+
+    `snapshot.progress.best` compares epochs, so it is the score with all parts. A replica of which a part was left out at the end is
+    validated again: its score is better, and decides between rates and between methods.
+    """
+    scores = snapshot.progress.best.copy()
+    if trial.data.valid is not None:
+        for m in range(len(trial.replicas)):
+            ranker = trial.ranker(snapshot, m)
+            if leaves_parts_out(trial.model, ranker.params):
+                scores[m] = ndcg_at_10(validation_ranks(ranker, trial.data))
+    return scores
+
+
 def preferred_replicas(replicas: list[Replica], best: np.ndarray) -> list[int]:
     """Indices of the replicas with the dropout and the learning rate that validation prefers, one for each seed.
 
     Args:
       replicas: all that were trained.
-      best: [M] best validation NDCG@10 of each; the mean over seeds decides.
+      best: [M] validation NDCG@10 of each (`validation_scores`); the mean over seeds decides.
     """
     scores: dict[tuple[float, float], list[float]] = {}
     for replica, score in zip(replicas, best, strict=True):

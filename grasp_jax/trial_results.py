@@ -31,7 +31,7 @@ from grasp_jax.provenance import difference
 from grasp_jax.run import Run
 from grasp_jax.training.checkpoint import find_model, hash_of_model
 from grasp_jax.training.snapshot import Snapshot
-from grasp_jax.trial import Trial, checkpoint_folder, preferred_replicas
+from grasp_jax.trial import Trial, checkpoint_folder, preferred_replicas, validation_scores
 from grasp_jax.workdir import read_trial_file, trial_file
 
 Ranks = dict[str, tuple[EvaluationSet, np.ndarray]]  # by protocol
@@ -68,7 +68,7 @@ def evaluate_trial(trial: Trial, snapshot: Snapshot) -> Evaluated:
         )
     rows: list[dict[str, Any]] = []
     seen = _seen(trial, ranking) if ranking is not None else None
-    for replica in preferred_replicas(trial.replicas, snapshot.progress.best):
+    for replica in preferred_replicas(trial.replicas, validation_scores(trial, snapshot)):
         ranker, seed = trial.ranker(snapshot, replica), trial.replicas[replica].seed
         labels = row_labels(trial, snapshot, replica)
         ranks: Ranks = {SAMPLED: (test, sampled_ranks(ranker, test))}
@@ -201,7 +201,7 @@ def extra_rows(
     run, config = trial.run, trial.run.config.eval
     test = evaluation_of(trial.prepared, "test", trial.method, trial.backbone, config.full_users)
     rows, seen = [], _seen(trial, test)
-    for replica in preferred_replicas(trial.replicas, snapshot.progress.best):
+    for replica in preferred_replicas(trial.replicas, validation_scores(trial, snapshot)):
         ranker = trial.ranker(snapshot, replica)
         found = _full(trial, ranker, test, seen)
         for protocol, ranks in ((FULL, found.full), (UNSEEN, found.unseen)):

@@ -81,7 +81,9 @@ def test_weight_of_a_part_counts_outside_of_training_alone() -> None:
 
 
 def test_left_out_parts_stay_out(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A resumed or loaded model, a refit or a new item's score would count a part again that validation has left out."""
+    """A resumed or loaded model, a refit or a new item's score would count a part again that validation has left out; or the score of all
+    parts, which is lower, would let another method answer.
+    """
     monkeypatch.setattr(parts, "STANDARD_ERRORS", -1e9)  # noise is enough
     shop = gj.Dataset.synthetic(num_users=60, num_items=100)
     model = gj.Recommender(**SMALL)
@@ -91,6 +93,9 @@ def test_left_out_parts_stay_out(tmp_path: pathlib.Path, monkeypatch: pytest.Mon
     assert (first["seed"], second["seed"]) == (42, 43)
     kept = [name for name in PARTS if name not in first["left_out"]]  # the first seed answers
     assert first["left_out"] and kept
+    assert model._fitted is not None
+    after = [record["valid_ndcg@10"][1] for record in (first, second)]
+    assert model._fitted.validated.score == pytest.approx(np.mean(after), abs=1e-6)
     refitted = json.loads((tmp_path / "run/refit/config.json").read_text())
     assert refitted["model"]["plus"]["parts"] == "+".join(kept)
     users = shop.log.user_ids[:5].tolist()

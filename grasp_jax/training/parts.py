@@ -62,6 +62,14 @@ def counted_parts(model: SequenceModel, params: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(counted))
 
 
+def leaves_parts_out(model: SequenceModel, params: Any) -> bool:
+    """Whether validation has left out a part of one trained model. Parts that the config names count in every validation."""
+    backbone = model.backbone
+    if not isinstance(backbone, Towers) or backbone.counted is not None:
+        return False
+    return len(counted_parts(model, params)) < len(set(backbone.kinds))
+
+
 def parts_to_keep(
     kinds: tuple[str, ...], gains: Callable[[tuple[str, ...]], np.ndarray]
 ) -> tuple[str, ...]:
