@@ -68,6 +68,10 @@ def report_results(
         print(
             f"for a page that compares the methods: grasp-jax --mode=report --runs={run.workdir} --out={run.workdir / 'report'}"
         )
+    print(
+        f"for production: grasp-jax --workdir={run.workdir} --mode=refit trains the model that validation prefers on all interactions, "
+        f"then grasp-serve {run.workdir} answers with it"
+    )
 
 
 def _all_finished(

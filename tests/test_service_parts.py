@@ -287,8 +287,15 @@ def test_a_stop_while_a_model_is_loaded_is_no_fault(place: str, tmp_path: pathli
 def quiet_snapshot() -> Any:
     """What `Service` reads of a snapshot that it begins to serve."""
     catalogue = types.SimpleNamespace(rows={})
+    artifact = types.SimpleNamespace(method="plain", backbone="sasrec")
     return types.SimpleNamespace(
-        is_open=1, vectors=1, catalogue=catalogue, by_popularity=[], number=1, index=None
+        artifact=artifact,
+        is_open=1,
+        vectors=1,
+        catalogue=catalogue,
+        by_popularity=[],
+        number=1,
+        index=None,
     )
 
 

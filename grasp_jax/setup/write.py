@@ -70,8 +70,10 @@ def _body(found: FolderContents, name: str) -> list[str]:
             'Each user\'s last item is for the test, and the one before it for validation; "time" splits at two points in time.'
         ),
         _set("data.split", "leave_one_out"),
-        _set("eval.select", "full")
-        + '  # what validation ranks: all items; "full_unseen": without items of the history (docs/protocols.md)',
+        *_comment(
+            'Validation ranks the items that the user has not had, as the service does; "full" ranks all, if people buy the same items again.'
+        ),
+        _set("eval.select", "full_unseen"),
         "config.model.dropout = (0.3,)  # several, such as (0.3, 0.5), are trained together, and validation chooses one",
         "config.train.max_epochs = 100  # at most: training stops early, after train.patience epochs without a better validation",
         "config.train.patience = 10",

@@ -99,7 +99,13 @@ def _made(opened: Sequence[tuple[Service, Source]]) -> tuple[uvicorn.Server, Out
                     return
                 loaded.append(served)
             _spare_the_collector()
-            first.log.event("ready", items=len(loaded[0].snapshot.by_popularity))
+            snapshot = loaded[0].snapshot
+            first.log.event(
+                "ready",
+                method=snapshot.artifact.method,
+                backbone=snapshot.artifact.backbone,
+                items=len(snapshot.by_popularity),
+            )
         except UserError as error:
             print(f"error: {error}", file=sys.stderr, flush=True)
             outcome.status, server.should_exit = REFUSED, True
