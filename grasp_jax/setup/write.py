@@ -71,7 +71,7 @@ def _body(found: FolderContents, name: str) -> list[str]:
         ),
         _set("data.split", "leave_one_out"),
         *_comment(
-            'Validation ranks the items that the user has not had, as the service does; "full" ranks all, if people buy the same items again.'
+            'Validation ranks the items that the user has not had, as the service does; "full" ranks all, if people buy items again.'
         ),
         _set("eval.select", "full_unseen"),
         "config.model.dropout = (0.3,)  # several, such as (0.3, 0.5), are trained together, and validation chooses one",
