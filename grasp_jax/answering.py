@@ -15,6 +15,7 @@ from grasp_jax.data.frames import table_of_frame
 from grasp_jax.errors import UserError
 from grasp_jax.evaluation.audience import states_of
 from grasp_jax.frames import Frame, as_frame
+from grasp_jax.log import logger
 from grasp_jax.paths import check_folder
 from grasp_jax.serving import histories as people
 from grasp_jax.serving.answers import (
@@ -31,7 +32,7 @@ from grasp_jax.serving.answers import (
 )
 from grasp_jax.serving.artifact import Artifact
 from grasp_jax.serving.histories import OnDevice
-from grasp_jax.serving.new_items import ITEM, add_items
+from grasp_jax.serving.new_items import ITEM, add_items, ignored_columns
 from grasp_jax.serving.programs import QUERIES
 from grasp_jax.serving.represent import Representations, Represented, represent, source_of
 from grasp_jax.serving.users import users_of_data
@@ -182,7 +183,7 @@ class Answering:
         """Adds items that the model was not trained on, by their texts. Nothing is trained.
 
         From then on `recommend`, `similar_items`, `item_vectors`, `save` and `export` know these items. `evaluate` still tests the model as
-        it was trained.
+        it was trained. Columns that the model does not read are ignored, and the log names them.
 
         Args:
           items: a frame as for `Dataset.from_frames`, with the same columns as the items of the data.
@@ -203,6 +204,11 @@ class Answering:
         known = attributes_of(table, data.items_id_column, "item", title)
         columns: dict[str, Sequence[object]] = {**known.columns, ITEM: known.ids.tolist()}
         self._artifact = add_items(self.artifact, columns, vectors)
+        if ignored := ignored_columns(self.artifact, columns):
+            logger.warning(
+                "add_items: ignored the columns %s, which this model does not read",
+                ", ".join(map(repr, ignored)),
+            )
         self._placed = self._item_vectors = None
         return len(known.ids)
 

@@ -277,6 +277,19 @@ def test_front_door(gated: pathlib.Path, shop: gj.Dataset, tmp_path: pathlib.Pat
         assert len(one.item_vectors()) == NUM_ITEMS + 1
 
 
+def test_columns_that_the_model_does_not_read_are_logged(
+    gated: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A misspelt column would be left out of the new texts, and nobody hear of it."""
+    model = gj.Recommender.load(gated)
+    good = {"item": ["n1"], "title": ["red soap"], "brand": ["Acme"]}
+    model.add_items(good)
+    assert "ignored" not in caplog.text
+    model.add_items({**good, "item": ["n2"], "colour": ["red"], "brnad": ["Acme"]})
+    said = [record.getMessage() for record in caplog.records if "ignored" in record.getMessage()]
+    assert len(said) == 1 and "'brnad', 'colour'" in said[0]
+
+
 def _saved(model: gj.Recommender, folder: pathlib.Path) -> gj.Recommender:
     model.save(folder)
     return gj.Recommender.load(folder)

@@ -39,6 +39,20 @@ def test_a_new_item_is_recommended_by_its_text(gated: pathlib.Path) -> None:
     running.service.stop()
 
 
+def test_fields_that_the_model_does_not_read_are_named(gated: pathlib.Path) -> None:
+    """A misspelt column would be taken for read, and the new items lose that part of their texts for good."""
+    running = Running(gated, with_settings(batch_sizes=(1,), lengths=()))
+    read = running.service.served.snapshot.artifact.encoder.item_columns
+    assert read == ("title", "attributes")
+    good = {"item": 6000, "title": "red soap", "attributes": "Acme"}
+    typos = {"item": 6001, "title": "red soap", "attribute": "Acme", "Title": "soap"}
+    again = {"item": 6002, "title": "red soap", "attribute": "Acme", "": "x"}
+    assert "ignored" not in running.client.put("/items", json={"items": [good]}).json()
+    answer = running.client.put("/items", json={"items": [typos, again]})
+    assert answer.status_code == 200 and answer.json()["ignored"] == ["", "Title", "attribute"]
+    running.service.stop()
+
+
 def test_removed_items_come_back_as_they_were(folders: pathlib.Path, model: gj.Recommender) -> None:
     """A sold-out item would still be recommended, take a place in the list, or be lost for good."""
     running = Running(folders / "plain", with_settings(batch_sizes=(2,), lengths=()))

@@ -6,7 +6,7 @@ there before does not change.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -80,6 +80,16 @@ def add_items(
 def trained_items(artifact: Artifact) -> int:
     """The number of items that the model was trained with; these have the first rows."""
     return len(artifact.catalogue.ids) - int(artifact.made_from.get(ADDED, 0))
+
+
+def ignored_columns(artifact: Artifact, names: Collection[str]) -> list[str]:
+    """Which columns of new items the model makes no use of, sorted: a misspelt name is among them, and its text would be lost unnoticed."""
+    read = {ITEM, TITLE, *artifact.catalogue.columns}
+    if artifact.encoder is not None:
+        read |= set(artifact.encoder.item_columns)
+    if GROUPS in artifact.fitted:
+        read.add(artifact.config.knowledge.group_column)
+    return sorted(set(names) - read)
 
 
 def _checked(

@@ -30,6 +30,7 @@ from grasp_jax.serving.http.requests import (
 from grasp_jax.serving.http.settings import Settings
 from grasp_jax.serving.http.snapshot import Person, Snapshot
 from grasp_jax.serving.http.source import Source, UsersOfData, below, open_source
+from grasp_jax.serving.new_items import ignored_columns
 
 
 class Question(NamedTuple):
@@ -181,6 +182,8 @@ class Service:
     async def add(self, asked: NewItems) -> dict[str, Any]:
         """The answer to `PUT /items`: adds all items of the request or, if one is refused, none. From now on they can be recommended.
 
+        "ignored" names the fields that the model does not read; it is absent if there are none.
+
         Raises:
           UserError: an id is known or given twice, or the method of the model reads no text.
         """
@@ -194,7 +197,14 @@ class Service:
             self._removed -= {as_text(item["item"]) for item in asked.items}
             await asyncio.to_thread(self._serve, Served(changed, users))
             self.log.event("items_added", new=len(new), again=len(again))
-            return {"added": len(new), "restored": len(again), "items": len(changed.by_popularity)}
+            answer = {
+                "added": len(new),
+                "restored": len(again),
+                "items": len(changed.by_popularity),
+            }
+            given = {name for item in asked.items for name in item}
+            ignored = ignored_columns(snapshot.artifact, given)
+            return {**answer, "ignored": ignored} if ignored else answer
 
     async def remove(self, name: str) -> dict[str, Any]:
         """The answer to `DELETE /items/{id}`: the item is not recommended any more.
