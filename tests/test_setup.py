@@ -154,7 +154,9 @@ def test_a_folder_of_parts_is_one_table(tmp_path: pathlib.Path) -> None:
     )
     pyarrow.parquet.write_table(names, tmp_path / "logs" / "products.parquet")
     found = look(tmp_path / "logs")
-    assert found.lines[0] == "interactions: orders (Parquet), the first 10 rows"
+    assert found.lines[0] == (
+        "interactions: orders (Parquet), 4 files; columns read from the first, 10 rows"
+    )
     config, dataset = read_by_its_config(write_config(tmp_path / "logs", str(tmp_path / "a.py")))
     assert config.data.interactions_file == "orders" and dataset.log.num_interactions == 40
     assert config.data.columns.timestamp == "ordered_at" and dataset.titles[0] == "Soap 0"

@@ -47,7 +47,10 @@ class Sample:
 
     @property
     def rows_in_words(self) -> str:
-        """How many rows were looked at."""
+        """How many rows were looked at; of several files it was the first that was, and a run reads them all."""
+        parts = len(parts_of(self.path)) if self.path.is_dir() else 1
+        if parts > 1:
+            return f"{parts:,} files; columns read from the first, {self.table.num_rows:,} rows"
         return f"{'' if self.whole else 'the first '}{self.table.num_rows:,} rows"
 
 
