@@ -213,6 +213,26 @@ def test_all_rows_without_a_value_are_counted(tmp_path: pathlib.Path) -> None:
     assert_names(refusal(read_log, tmp_path / "log.parquet", "bad", COLUMNS), ("row 1", mend))
 
 
+def test_rows_without_a_value_are_counted_in_all_columns(tmp_path: pathlib.Path) -> None:
+    """Somebody would drop the rows without a user, run again, and only then hear of the rows without an item or a time."""
+    told = (
+        "rows without a value: 2 in column 'user' (the first is row 2), 1 in column 'item' (the first is row 4), "
+        "1 in column 'timestamp' (the first is row 3); fill them in or drop these rows"
+    )
+    rows = [("a", "x", 1), (None, "x", 2), ("", "y", None), ("b", "", 3)]
+    columns = {name: [row[k] for row in rows] for k, name in enumerate(("user", "item"))}
+    times = [row[2] for row in rows]
+    parquet.write_table(pa.table({**columns, "timestamp": times}), tmp_path / "log.parquet")
+    lines = [",".join("" if value is None else str(value) for value in row) for row in rows]
+    (tmp_path / "log.csv").write_text("\n".join(["user,item,timestamp", *lines, ""]))
+    for name in ("log.parquet", "log.csv"):
+        assert refusal(read_log, tmp_path / name, "bad", COLUMNS) == f"{tmp_path / name}: {told}"
+    # Another fault in a later column must not hide the rows without a value.
+    (tmp_path / "log.csv").write_text("user,item,timestamp\n,x,soon\na,y,soon\n")
+    said = refusal(read_log, tmp_path / "log.csv", "bad", COLUMNS)
+    assert_names(said, ("row 1 has no value in column 'user'",))
+
+
 def test_faults_of_ratings(tmp_path: pathlib.Path) -> None:
     """Would break if min_rating were skipped where ratings are absent, empty or words."""
     path = tmp_path / "log.csv"

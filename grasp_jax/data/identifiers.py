@@ -124,7 +124,7 @@ def _of_text(table: Table, name: str, column: Coded, notes: list[str]) -> Encode
         )
     if pc.min(pc.binary_length(text)).as_py() == 0:
         empty = pc.equal(text, "").to_numpy(zero_copy_only=False)
-        raise UserError(no_value(table.path, empty[codes], name))
+        raise no_value(table.path, empty[codes], name)
     if (
         not plain
         and (row := row_of(pc.match_substring_regex(text, "[\\x00-\\x1f\\x7f]"))) is not None

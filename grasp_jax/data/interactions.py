@@ -1,21 +1,24 @@
 """A table of interactions, from a file or a frame -> `InteractionLog`, and a report of how its columns were understood."""
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from typing import TypeVar
 
 import numpy as np
 
 from grasp_jax.data.columns import Where, needed, rating_name, renamed, time_name
 from grasp_jax.data.delimited import refuse_data_as_header
+from grasp_jax.data.encoded import Encoded
 from grasp_jax.data.identifiers import encoded_ids, holds_text
 from grasp_jax.data.log import InteractionLog, Origin, build_log
 from grasp_jax.data.streamed import ID, NUMBER, TIME, Wanted
 from grasp_jax.data.summary import SAMPLED_ROWS, ReadReport, sample_rows
-from grasp_jax.data.tables import Table, number_column
-from grasp_jax.data.times import time_column
+from grasp_jax.data.tables import NoValue, Table, number_column, refuse_all
+from grasp_jax.data.times import Times, time_column
 from grasp_jax.errors import UserError
 
 SETTING = "config.data.columns"
+Read = TypeVar("Read")
 
 
 def log_of_table(
@@ -35,8 +38,7 @@ def log_of_table(
             f"{table.path}: no interactions were read; expected at least one user-item row"
         )
     notes = [*table.notes, *renamed(used, columns)]
-    users, items = (encoded_ids(table, str(used[kind]), notes) for kind in ("user", "item"))
-    times = time_column(table, used["timestamp"]) if used["timestamp"] else None
+    users, items, times = _read_needed(table, used, notes)
     values = None if times is None else times.values
     kept, low_rated, origin = None, None, Origin(str(table.path))
     num_rows, num_low = len(users), 0
@@ -77,6 +79,35 @@ def log_of_table(
         text_ids=tuple(kind for kind in ("user", "item") if holds_text(table, str(used[kind]))),
         notes=tuple(notes),
     )
+
+
+def _read_needed(
+    table: Table, used: Mapping[str, str | None], notes: list[str]
+) -> tuple[Encoded, Encoded, Times | None]:
+    """Users, items and times of all rows. Who lacks values in several columns hears of all of them at once.
+
+    Raises:
+      UserError: as in `log_of_table`.
+    """
+    lacking: list[NoValue] = []
+
+    def unless_lacking(read: Callable[[], Read]) -> Read | None:
+        try:
+            return read()
+        except NoValue as error:
+            lacking.append(error)
+        except UserError:
+            refuse_all(table.path, lacking)  # the columns before this one come first
+            raise
+        return None
+
+    users = unless_lacking(lambda: encoded_ids(table, str(used["user"]), notes))
+    items = unless_lacking(lambda: encoded_ids(table, str(used["item"]), notes))
+    name = used["timestamp"]
+    times = unless_lacking(lambda: time_column(table, name)) if name else None
+    refuse_all(table.path, lacking)
+    assert users is not None and items is not None
+    return users, items, times
 
 
 def columns_wanted(columns: Mapping[str, str], min_rating: float) -> Wanted:

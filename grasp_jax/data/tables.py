@@ -5,7 +5,7 @@ import gzip
 import pathlib
 import sys
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -73,12 +73,14 @@ class Table:
         values = self.columns[name]
         if isinstance(values, list):
             missing = np.array([held is None for held in values], bool)
+            empty = np.array([held == "" for held in values], bool)
         elif values.null_count:
             missing = pc.is_null(values).to_numpy(zero_copy_only=False)
+            empty = _are_empty(values)
         else:
             return values
         if missing.any():
-            raise UserError(no_value(self.path, missing, name))
+            raise no_value(self.path, missing | empty, name)
         return values
 
     def filled_array(self, name: str) -> Column:
@@ -166,7 +168,7 @@ def number_column(table: Table, name: str) -> np.ndarray:
     held = values if isinstance(values, list) else values.to_pylist()
     empty = np.array([value in (b"", "") for value in held], bool)
     if empty.any():
-        raise UserError(no_value(table.path, empty, name))
+        raise no_value(table.path, empty, name)
     for row, value in enumerate(held):
         try:
             numbers[row] = float(value)
@@ -234,20 +236,55 @@ def is_text(kind: pa.DataType) -> bool:
     return any(check(kind) for check in (*checks, pa.types.is_binary_view))
 
 
-def no_value(path: Where, missing: np.ndarray, name: str) -> str:
-    """The message of rows that lack a value.
+class NoValue(UserError):
+    """Rows that lack a value in a column that is needed.
+
+    Attributes:
+      part: "2 in column 'user' (the first is row 3)", for a message about several columns.
+    """
+
+    def __init__(self, message: str, part: str) -> None:
+        super().__init__(message)
+        self.part = part
+
+
+def no_value(path: Where, missing: np.ndarray, name: str) -> NoValue:
+    """The error of rows that lack a value.
 
     Args:
       path: where from.
       missing: [rows] bool, true for at least one row.
       name: the column.
     """
-    row, others = int(missing.argmax()), int(missing.sum()) - 1
-    said = f"{path}: row {row + 1}{_within_parts(path, row)} has no value in column {name!r}"
-    if others:
-        more = "1 other row has none" if others == 1 else f"{others:,} other rows have none"
-        return f"{said}, and {more}; fill them in or drop these rows"
-    return f"{said}; fill it in or drop the row"
+    row, count = int(missing.argmax()), int(missing.sum())
+    place = f"row {row + 1}{_within_parts(path, row)}"
+    part = f"{count:,} in column {name!r} (the first is {place})"
+    lacks = f"{path}: {place} has no value in column {name!r}"
+    if count == 1:
+        return NoValue(f"{lacks}; fill it in or drop the row", part)
+    more = "1 other row has none" if count == 2 else f"{count - 1:,} other rows have none"
+    return NoValue(f"{lacks}, and {more}; fill them in or drop these rows", part)
+
+
+def refuse_all(path: Where, lacking: Sequence[NoValue]) -> None:
+    """Raises one error of all columns in which rows lack a value; of one column its own; nothing if there are none.
+
+    Raises:
+      UserError: there is such a column.
+    """
+    if len(lacking) > 1:
+        parts = ", ".join(error.part for error in lacking)
+        raise UserError(f"{path}: rows without a value: {parts}; fill them in or drop these rows")
+    if lacking:
+        raise lacking[0]
+
+
+def _are_empty(values: pa.ChunkedArray) -> np.ndarray:
+    """[rows] bool, whether a row has an empty text, which is no value either."""
+    if not is_text(values.type):
+        return np.zeros(len(values), bool)
+    length = pc.fill_null(pc.binary_length(pc.cast(values, pa.large_binary())), 1)
+    return pc.equal(length, 0).to_numpy(zero_copy_only=False)
 
 
 def _within_parts(path: Where, row: int) -> str:

@@ -212,7 +212,7 @@ def _of_text(column: _Column, array: pa.ChunkedArray) -> Times:
     text = pc.utf8_trim_whitespace(text_of(array, column.name, column.path))
     empty = pc.equal(text, "")
     if pc.any(empty).as_py():
-        raise UserError(no_value(column.path, empty.to_numpy(zero_copy_only=False), column.name))
+        raise no_value(column.path, empty.to_numpy(zero_copy_only=False), column.name)
     if (
         whole := _whole_numbers(text)
     ) is not None:  # by far the most common, and a pattern takes ten times as long

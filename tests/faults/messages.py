@@ -16,6 +16,7 @@ PAGE = ROOT / "docs" / "errors.md"
 MARK = "<!-- messages -->"
 RAISED = {
     "UserError": 0,
+    "NoValue": 0,
     "TrainingDiverged": 0,
     "EndpointError": 0,
     "Refused": 1,
