@@ -284,7 +284,8 @@ def _are_empty(values: pa.ChunkedArray) -> np.ndarray:
     if not is_text(values.type):
         return np.zeros(len(values), bool)
     length = pc.fill_null(pc.binary_length(pc.cast(values, pa.large_binary())), 1)
-    return pc.equal(length, 0).to_numpy(zero_copy_only=False)
+    empty: np.ndarray = pc.equal(length, 0).to_numpy(zero_copy_only=False)
+    return empty
 
 
 def _within_parts(path: Where, row: int) -> str:
