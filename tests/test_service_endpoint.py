@@ -29,7 +29,7 @@ def test_a_new_item_is_encoded_by_an_endpoint(
         gj.Recommender(config, method="id_text_sum", **SMALL).fit(shop).save(tmp_path / "model")
         service = Running(tmp_path / "model", with_settings(batch_sizes=(2,), lengths=()))
         before = sum(server.answered.values())
-        new = {"item": 5000, "title": "Red soap", "brand": "Acme"}
+        new = {"item": 5000, "title": "Red soap"}
         answer = service.client.put("/items", json={"items": [new]})
         assert answer.json() == {"added": 1, "restored": 0, "items": 101}, answer.text
         assert sum(server.answered.values()) == before + 1
