@@ -199,9 +199,9 @@ def validation_scores(trial: Trial, snapshot: Snapshot) -> np.ndarray:
     scores = snapshot.progress.best.copy()
     if trial.data.valid is not None:
         for m in range(len(trial.replicas)):
-            ranker = trial.ranker(snapshot, m)
-            if leaves_parts_out(trial.model, ranker.params):
-                scores[m] = ndcg_at_10(validation_ranks(ranker, trial.data))
+            # a ranker encodes the whole catalogue, so only replicas that are validated again get one
+            if leaves_parts_out(trial.model, one_of(snapshot.best_params, m)):
+                scores[m] = ndcg_at_10(validation_ranks(trial.ranker(snapshot, m), trial.data))
     return scores
 
 

@@ -58,7 +58,7 @@ def readme_figures() -> dict[str, Any]:
         f"and to {trusted[0]:.2f} or {{:.2f}} with learned trust": trusted[1],
         f"{100 * (every / base - 1):.0f} to {{:.0f}} % ahead of SASRec": 100
         * (trusted[0] / base - 1),
-        "three ID towers without text gain ({:.2f})": ndcg("three_id_towers"),
+        "three ID towers without text reach ({:.2f})": ndcg("three_id_towers"),
         "an NDCG@10 of {:.2f} on the full catalogue": ndcg("sasrec_ce", "full"),
         "with cross-entropy, and {:.2f} with": ndcg("plain", "full", "BCE"),
         "is {:.0f} % ahead of SASRec when seen": 100 * (ndcg("llminit") / base - 1),

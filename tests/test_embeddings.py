@@ -18,9 +18,10 @@ from grasp_jax.data.attributes import AttributeTable, Texts
 from grasp_jax.data.log import build_log
 from grasp_jax.data.split import leave_one_out
 from grasp_jax.errors import EndpointError, UserError
-from grasp_jax.knowledge.describe import answers
-from grasp_jax.knowledge.describe.answers import AnswerCache, open_answers, shared_answers
+from grasp_jax.knowledge.describe import shared_answers as sharing
+from grasp_jax.knowledge.describe.answers import AnswerCache, open_answers
 from grasp_jax.knowledge.describe.model_folder import check_sentence_folder
+from grasp_jax.knowledge.describe.shared_answers import shared_answers
 from grasp_jax.knowledge.encoders import sentences
 from grasp_jax.knowledge.encoders.embeddings import (
     as_answer,
@@ -111,9 +112,9 @@ def test_a_folder_that_another_process_has_delays_no_other_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All requests of a service would wait for the answers of one model, and callers of the others would time out."""
-    monkeypatch.setattr(answers, "OTHERS_SECONDS", 10.0)
+    monkeypatch.setattr(sharing, "OTHERS_SECONDS", 10.0)
     busy, free, tried = str(tmp_path / "busy"), str(tmp_path / "free"), threading.Event()
-    whole = answers.open_answers
+    whole = open_answers
 
     def opened(folder: str) -> AnswerCache:
         if folder == busy:
@@ -126,7 +127,7 @@ def test_a_folder_that_another_process_has_delays_no_other_folder(
 
     with ThreadPoolExecutor(1) as threads:
         with open_answers(busy):  # as another process would have it
-            monkeypatch.setattr(answers, "open_answers", opened)
+            monkeypatch.setattr(sharing, "open_answers", opened)
             waiting = threads.submit(number_of_answers)
             assert tried.wait(60.0)
             with shared_answers(free):
@@ -148,7 +149,7 @@ def test_answers_that_cannot_be_opened_are_no_fault_of_a_caller(
     config: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A caller of a service would be blamed, and read the path of a folder, if another process has the answers open."""
-    monkeypatch.setattr(answers, "OTHERS_SECONDS", 0.1)
+    monkeypatch.setattr(sharing, "OTHERS_SECONDS", 0.1)
     encoder = OpenAiEncoder.from_config(config)
     with open_answers(config.embed.cache), pytest.raises(EndpointError, match="another process"):
         encoder.encode(["soap"])

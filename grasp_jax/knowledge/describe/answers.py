@@ -14,7 +14,6 @@ import json
 import os
 import pathlib
 import threading
-import time
 import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -23,13 +22,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from grasp_jax.errors import EndpointError, UserError
+from grasp_jax.errors import UserError
 from grasp_jax.log import logger
 
 SHARD_ANSWERS = 16_384
 SHARDS_IN_MEMORY = 4
 READ_AT_ONCE = 1024  # answers for which other threads wait
-OTHERS_SECONDS = 3.0  # how long a call waits for another process, which has a folder open for as long as a request takes
 SCHEMA = pa.schema(
     [
         ("key", pa.binary(16)),
@@ -263,55 +261,6 @@ class AnswerCache:
 def open_answers(folder: str) -> AnswerCache:
     """The cache in a folder that a config names."""
     return AnswerCache(pathlib.Path(os.path.expanduser(folder)))
-
-
-class _Shared:
-    """The cache in a folder while threads use it, their number, and the lock under which it is opened and closed."""
-
-    def __init__(self) -> None:
-        self.cache: AnswerCache | None = None
-        self.users, self.turn = 0, threading.Lock()
-
-
-_shared: dict[str, _Shared] = {}  # of each folder that this process has used, by its real path
-_all = threading.Lock()
-
-
-@contextlib.contextmanager
-def shared_answers(folder: str) -> Iterator[AnswerCache]:
-    """The cache in a folder, open while any thread of this process is within.
-
-    Raises:
-      EndpointError: the cache cannot be opened, or another process has it open for `OTHERS_SECONDS`.
-    """
-    deadline = time.monotonic() + OTHERS_SECONDS
-    with _all:
-        shared = _shared.setdefault(os.path.realpath(os.path.expanduser(folder)), _Shared())
-    with shared.turn:
-        if shared.cache is None:
-            shared.cache = _opened_by(deadline, folder)
-        cache = shared.cache
-        shared.users += 1
-    try:
-        yield cache
-    finally:
-        with shared.turn:
-            shared.users -= 1
-            if not shared.users:
-                shared.cache = None
-                cache.close()
-
-
-def _opened_by(deadline: float, folder: str) -> AnswerCache:
-    """The cache in a folder; waits for another process until `time.monotonic()` is at the deadline. Errors as of `shared_answers`."""
-    while True:
-        try:
-            return open_answers(folder)
-        except UserError as error:
-            # an error of the service where there is one: none of its callers can mend it
-            if time.monotonic() > deadline or not isinstance(error.__cause__, BlockingIOError):
-                raise EndpointError(str(error), folder) from error
-        time.sleep(0.05)
 
 
 def kept_keys(folder: pathlib.Path) -> set[bytes]:

@@ -58,7 +58,7 @@ class OpenAiEncoder(TextEncoder):
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """[n, E] float32; errors as of `session`. Several threads may call it at once."""
-        from grasp_jax.knowledge.describe.answers import shared_answers
+        from grasp_jax.knowledge.describe.shared_answers import shared_answers
         from grasp_jax.knowledge.encoders.embeddings import vectors_of
 
         if self._cache is not None:
