@@ -248,7 +248,10 @@ def _with_fitting(given: Mapping[str, object], found: Mapping[str, str]) -> Data
             dataset = _with_tables(given, {**fitting, field: name})
             fitting[field] = name
         except UserError as error:
-            why = str(error).partition(";")[0]  # what follows is how to mend a table that was named
+            # Without the folder, which the report names already; what follows ";" is how to mend a table that was named.
+            why = (
+                str(error).replace(f"{folder_of(str(given['path']))}{os.sep}", "").partition(";")[0]
+            )
             reasons.append(f"{name}, which is next to the interactions, is not used: {why}")
     report = dataset.report
     report = dataclasses.replace(report, notes=(*report.notes, *reasons))

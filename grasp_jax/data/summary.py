@@ -103,7 +103,7 @@ def summary_lines(dataset: Dataset, include_short_users: bool = False) -> list[s
             if room > 0
             else []
         )
-    return [line[:MOST_CHARACTERS] for line in [*lines, *notes]]
+    return [_cut(line) for line in [*lines, *notes]]
 
 
 def sample_rows(users: np.ndarray, items: np.ndarray, times: np.ndarray | None) -> tuple[str, ...]:
@@ -113,6 +113,11 @@ def sample_rows(users: np.ndarray, items: np.ndarray, times: np.ndarray | None) 
         ", ".join(str(column[row])[:40] for column in columns)
         for row in range(min(SAMPLED_ROWS, len(users)))
     )
+
+
+def _cut(line: str) -> str:
+    """A line of at most `MOST_CHARACTERS`, which shows where it was cut."""
+    return line if len(line) <= MOST_CHARACTERS else line[: MOST_CHARACTERS - 4] + " ..."
 
 
 def _some(names: tuple[str, ...], most: int = 8) -> str:
