@@ -11,7 +11,7 @@ import pathlib
 import sys
 from collections.abc import Callable
 
-from benchmarks import cold_study, seven_study
+from benchmarks import cold_study, seven_study, study_match
 from benchmarks.facts import facts
 from benchmarks.record import RESULTS
 from benchmarks.study_by_loss import by_loss
@@ -288,6 +288,11 @@ def cold_parts() -> Page:
     return page(*cold_study.parts_tables(json.loads(path_of("cold-parts").read_text())))
 
 
+def match() -> Page:
+    """Settings of the match that a recorded search chose."""
+    return page(study_match.table(json.loads(path_of("match").read_text())))
+
+
 def seven() -> Page:
     """Daily training: continued, from nothing, and never again."""
     records = (path_of(name) for name in ("seven", "seven-tries"))
@@ -303,6 +308,7 @@ STUDIES: dict[str, tuple[str, Callable[[], Page]]] = {
     "robustness": ("studies.md", robustness),
     "ahead": ("studies.md", ahead),
     "by_loss": ("studies.md", by_loss),
+    "match": ("studies.md", match),
     "public": ("studies.md", public),
     "headline": ("../README.md", headline),
     "facts": ("../README.md", facts),

@@ -1,0 +1,52 @@
+"""The recorded search of the match's settings ranks as a model does that was trained with these settings."""
+
+import pathlib
+
+import numpy as np
+import pytest
+
+import grasp_jax as gj
+from benchmarks import match_search
+from grasp_jax.errors import UserError
+from grasp_jax.training.validation import validation_ranks
+from tests.test_parts import SMALL
+
+ONE_EPOCH = {**SMALL, "max_epochs": 1, "seeds": (42,), "eval.select": "full_unseen"}
+
+
+def model_of(folder: pathlib.Path, setting: match_search.Setting) -> match_search.TrainedModel:
+    """A model that is trained with a setting of the match."""
+    names = ("weight", "rare", "decay")
+    match = {f"model.plus.match_{name}": getattr(setting, name) for name in names}
+    model = gj.Recommender(**ONE_EPOCH, **match, **{"model.plus.parts": "all"})
+    model.fit(gj.Dataset.synthetic(num_users=60, num_items=100), workdir=folder)
+    (found,) = match_search.read_models(folder)
+    return found
+
+
+def test_ranks_are_those_of_a_model_trained_with_the_setting(tmp_path: pathlib.Path) -> None:
+    """The search would choose by scores that no model has; or training would depend on the match, and no search could do without it."""
+    own, other = match_search.Setting(2.0, 1.0, 0.9), match_search.Setting(6.0, 8.0, 0.4)
+    model = model_of(tmp_path / "own", own)
+    oracle = model_of(tmp_path / "other", other)
+    data = model.trial.data
+    assert model.setting == own and data.valid is not None and data.valid_seen is not None
+    found = match_search.ranks_of(model, data.valid, data.valid_seen, other[1:], [0.5, 6.0])
+    expected = validation_ranks(oracle.ranker, oracle.trial.data)
+    before = validation_ranks(model.ranker, data)
+    assert np.abs(before - expected).max() > 5, "the settings make a difference"
+    np.testing.assert_allclose(found[1].unseen, expected, atol=1)  # equal scores may be rounded
+    assert np.abs(found[0].unseen - expected).max() > 1
+    assert (found[1].full >= found[1].unseen).all()
+
+
+def test_choice_reads_validation_alone() -> None:
+    """A lucky seed would decide in place of the mean."""
+    first, second = match_search.Setting(1, 0, 1), match_search.Setting(2, 0, 1)
+    assert match_search.best_of({first: [0.1, 0.4], second: [0.3, 0.3]}) == second
+
+
+def test_model_without_a_match_is_refused(tmp_path: pathlib.Path) -> None:
+    """The search would divide by a weight of 0."""
+    with pytest.raises(UserError, match="match_weight above 0"):
+        model_of(tmp_path, match_search.Setting(0.0, 1.0, 0.9))
