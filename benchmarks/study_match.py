@@ -24,6 +24,12 @@ def table(kept: Mapping[str, Any]) -> Table:
     return Table("match", title, [*header, "test NDCG@10 by `full`"], body, note)
 
 
+def searched_ndcg(kept: Mapping[str, Any], name: str) -> float:
+    """Mean test NDCG@10 without seen items of one of `ROWS` with the setting that the search chose, in percent."""
+    (own,) = (one for one in kept["runs"] if ROWS[tuple(one["towers"])] == name)
+    return float(_test(own["test_chosen"], "full_unseen", "all", "NDCG@10").mean())
+
+
 def _name(one: Mapping[str, Any]) -> str:
     return shown(ROWS[tuple(one["towers"])])
 
@@ -65,7 +71,9 @@ def _meaning(one: Mapping[str, Any]) -> str:
     without = next(
         m for m, tried in zip(means, one["searched"], strict=True) if not tried["weight"]
     )
+    name = _name(one)
     return (
-        f"{_name(one)}: of {len(means)} settings, {near} are within {100 * NEAR:g} of the best in validation ({100 * max(means):.2f}); "
+        f"{name[0].upper() + name[1:]}: of {len(means)} settings, {near} are within {100 * NEAR:g} of the best in validation "
+        f"({100 * max(means):.2f}); "
         f"without the match it has {100 * without:.2f}."
     )
