@@ -99,6 +99,7 @@ def command(shop: pathlib.Path, folder: pathlib.Path, url: str, concurrency: int
         "--config.knowledge.describer=openai",
         f"--config.knowledge.describe.base_url={url}",
         f"--config.knowledge.describe.cache={folder / 'answers'}",
+        "--config.knowledge.describe.cache_by=model",  # so that `repeated` finds the keys by the prompts alone
         f"--config.knowledge.describe.concurrency={concurrency}",
     ]
 
@@ -157,8 +158,10 @@ def repeated(log: Sequence[str], kept_at: Sequence[tuple[int, set[bytes]]]) -> d
       log: answered prompts, in order.
       kept_at: for each kill the length of the log and the keys that the cache held then.
     """
-    config = KnowledgeConfig().with_fields({"describe.base_url": "http://any"})
-    keys = [key.tobytes() for key in keys_of(len(log), log.__getitem__, chat.described_by(config))]
+    config = KnowledgeConfig().with_fields(
+        {"describe.base_url": "http://any", "describe.cache_by": "model"}
+    )
+    keys = [key.tobytes() for key in keys_of(len(log), log.__getitem__, chat.CHAT, config)]
     again = sum(key in kept for length, kept in kept_at for key in keys[length:])
     unheard = sum(len(set(keys[:length]) - kept) for length, kept in kept_at)
     return {

@@ -25,7 +25,7 @@ from grasp_jax.errors import UserError
 from grasp_jax.knowledge.bank import MANIFEST, making_of
 from grasp_jax.knowledge.describe import generate
 from grasp_jax.knowledge.describe.answers import Answer, open_answers
-from grasp_jax.knowledge.describe.describers import LANGUAGE_MODELS
+from grasp_jax.knowledge.describe.describers import LANGUAGE_MODELS, announcement
 from grasp_jax.knowledge.describe.language_model import keys_of
 from grasp_jax.knowledge.describe.local_model import LocalModel
 from grasp_jax.knowledge.encoders import embeddings, encoder_class, make_encoder, per_text_encoders
@@ -34,6 +34,7 @@ from grasp_jax.knowledge.recipe import bank_recipe
 from grasp_jax.knowledge.shards import missing_shards, save_shard, shard_path
 from grasp_jax.knowledge.texts import prompts_of
 from grasp_jax.knowledge.unfinished_bank import KINDS, begin
+from grasp_jax.log import logger
 from grasp_jax.modes import Options, run_mode
 from grasp_jax.parallel.ray_cluster import on_ray, started_ray, stop_if_failed
 from grasp_jax.progress import progress_bar
@@ -128,8 +129,9 @@ def describe_all(run: Run, on_cluster: Callable[..., Iterator[dict[str, Any]]]) 
             if kind == "users" and run.dataset.texts.of_users is not None:
                 continue
             prompt_of = prompts[kind]
-            keys = keys_of(count, prompt_of, model.described_by(config))
+            keys = keys_of(count, prompt_of, model, config)
             rows = cache.unanswered(keys)
+            logger.info(announcement(kind, count, rows, prompt_of, config, cache))
             blocks = [rows[start : start + PROMPTS] for start in range(0, len(rows), PROMPTS)]
             tasks = [
                 {
@@ -171,6 +173,9 @@ def encode_all(run: Run, on_cluster: Callable[..., Iterator[dict[str, Any]]]) ->
                 for shard, own in texts.items()
                 if cache.missing(embeddings.keys_of(own, config.embed)).any()
             }
+            sent = [text for own in texts.values() for text in own]
+            if said := embeddings.without_address(sent, cache, config.embed):
+                logger.warning(f"encode: {said}")
         bar = stack.enter_context(progress_bar(sum(map(len, texts.values())), "encode", "text"))
         tasks = [
             {"kind": kind, "number": number, "texts": own} for (kind, number), own in texts.items()

@@ -129,8 +129,10 @@ def test_describing_benchmark_fails_where_a_promise_is_broken(figure: str) -> No
 
 def test_describing_benchmark_counts_what_was_kept(tmp_path: pathlib.Path) -> None:
     """A prompt whose answer was stored before the run was killed could be sent again, and nobody would see it."""
-    config = KnowledgeConfig().with_fields({"describe.base_url": "http://any"})
-    keys = [key.tobytes() for key in keys_of(3, "abc".__getitem__, chat.described_by(config))]
+    config = KnowledgeConfig().with_fields(
+        {"describe.base_url": "http://any", "describe.cache_by": "model"}
+    )
+    keys = [key.tobytes() for key in keys_of(3, "abc".__getitem__, chat.CHAT, config)]
     with AnswerCache(tmp_path) as cache:
         cache.add(keys[0], Answer("text"))
         assert kept_keys(tmp_path) == {keys[0]}  # of the journal

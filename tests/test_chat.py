@@ -49,7 +49,7 @@ def describe(
     folder: pathlib.Path, config: KnowledgeConfig, num_rows: int = 400
 ) -> tuple[list[tuple[str, str]], Usage]:
     with AnswerCache(folder) as cache:
-        keys = keys_of(num_rows, prompt_of, chat.described_by(config))
+        keys = keys_of(num_rows, prompt_of, chat.CHAT, config)
         usage = chat.ask(cache.unanswered(keys), keys, prompt_of, cache, config, "items")
         return list(described(keys, cache, lambda row: f"template {row}")), usage
 
@@ -154,7 +154,7 @@ def test_estimate_counts_what_is_missing(tmp_path: pathlib.Path, settings: Any) 
         describe(tmp_path, settings, 40)
         asked = server.requests
         with AnswerCache(tmp_path) as cache:
-            rows = cache.unanswered(keys_of(60, prompt_of, chat.described_by(settings)))
+            rows = cache.unanswered(keys_of(60, prompt_of, chat.CHAT, settings))
         assert rows.tolist() == list(range(40, 60, 2)) and server.requests == asked
     usage = estimate(rows, prompt_of, settings.describe.max_tokens)
     assert usage.asked == 10 and usage.answer_tokens == 10 * settings.describe.max_tokens
@@ -294,6 +294,26 @@ def test_where_it_goes_is_said_as_the_client_has_it(
     assert resolved(settings.describe).in_words == "http://own/v1", (
         "the config's own address comes first"
     )
+
+
+def test_answers_of_two_servers_do_not_mix(tmp_path: pathlib.Path, settings: Any) -> None:
+    """Texts of another model of the same name would be taken for those of this one; or old ones be paid for again without a word."""
+    settings = settings.with_fields({"describer": "openai", "describe.cache": str(tmp_path)})
+    by_model = settings.with_fields({"describe.cache_by": "model"})
+    with running(ChatServer()) as server, running(ChatServer()) as other:
+        settings, by_model, elsewhere = (
+            own.with_fields({"describe.base_url": url})
+            for own, url in ((settings, server.url), (by_model, server.url), (settings, other.url))
+        )
+        describe(tmp_path, by_model, 4)  # as version 0.3.0 kept them
+        said = describers.what_is_missing("items", 4, prompt_of, settings)
+        assert f"2 of the answers are in {tmp_path} without their server's address" in said
+        assert "config.knowledge.describe.cache_by=model" in said
+        assert describers.count_unanswered(4, prompt_of, settings)[0] == 2
+        for own in (settings, elsewhere, settings, elsewhere):
+            describe(tmp_path, own, 4)
+        assert (server.requests, other.requests) == (4, 2)
+        assert "not used" not in describers.what_is_missing("items", 4, prompt_of, settings)
 
 
 def test_keys_are_taken_out_of_a_command_line() -> None:

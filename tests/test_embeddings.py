@@ -19,7 +19,7 @@ from grasp_jax.data.log import build_log
 from grasp_jax.data.split import leave_one_out
 from grasp_jax.errors import EndpointError, UserError
 from grasp_jax.knowledge.describe import shared_answers as sharing
-from grasp_jax.knowledge.describe.answers import AnswerCache, open_answers
+from grasp_jax.knowledge.describe.answers import AnswerCache, answer_key, open_answers
 from grasp_jax.knowledge.describe.model_folder import check_sentence_folder
 from grasp_jax.knowledge.describe.shared_answers import shared_answers
 from grasp_jax.knowledge.encoders import sentences
@@ -94,6 +94,52 @@ def test_vectors_of_another_model_of_the_same_name(config: Any) -> None:
         cache.add(other.tobytes(), as_answer(np.ones(7)))
     said = refusal(OpenAiEncoder.from_config(config).encode, ["soap", "oil"])
     assert_names(said, (config.embed.cache, "7 and 12 numbers", "config.knowledge.embed.cache"))
+
+
+class Mirrored(ChatServer):
+    """Has another model of the same name: its vectors point the other way."""
+
+    def embed(self, body: dict[str, Any]) -> dict[str, Any]:
+        content = super().embed(body)
+        for entry in content["data"]:
+            entry["embedding"] = [-number for number in entry["embedding"]]
+        return content
+
+
+def test_vectors_of_two_servers_do_not_mix(config: Any) -> None:
+    """Vectors of equal width from another server would be taken for those of this one."""
+    with running(ChatServer()) as one, running(Mirrored()) as other:
+        found = [
+            encode_endpoint(["soap"], ["soap"], config.with_fields({"embed.base_url": url}))[0][0]
+            for url in (one.url, other.url, f"{one.url}/")
+        ]
+        assert (one.requests, other.requests) == (1, 1)
+    np.testing.assert_allclose(found, [expected("soap"), -expected("soap"), expected("soap")])
+
+
+def test_vectors_without_an_address_are_not_believed_and_not_forgotten(
+    config: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Vectors that an earlier version kept would be another server's; or be paid for again without a word."""
+    by_model = config.with_fields({"embed.cache_by": "model"})
+    with open_answers(config.embed.cache) as cache:
+        # the key of version 0.3.0
+        key = answer_key("soap", config.embed.model, {"dimensions": 12})
+        assert keys_of(["soap"], by_model.embed).tobytes() == key
+        cache.add(key, as_answer(np.ones(12)))
+    reason = f"1 of the answers are in {config.embed.cache} without their server's address and are not used"
+    with running(ChatServer()) as server:
+        config, by_model = (
+            own.with_fields({"embed.base_url": server.url}) for own in (config, by_model)
+        )
+        assert reason in what_is_missing("items", ["soap", "oil"], config.embed)
+        found, _ = encode_endpoint(["soap"], ["soap"], config)
+        said = capsys.readouterr().out
+        assert reason in said and "config.knowledge.embed.cache_by=model" in said
+        np.testing.assert_allclose(found, [expected("soap")])
+        kept, _ = encode_endpoint(["soap"], ["soap"], by_model)
+        assert server.requests == 1
+    np.testing.assert_array_equal(kept, np.ones((1, 12)))
 
 
 def test_several_threads_encode_at_once(config: Any) -> None:

@@ -81,7 +81,7 @@ def prompt_of(row: int) -> str:
 
 def ask(config: KnowledgeConfig, model: Echo, num_rows: int = 60) -> list[Answer]:
     with AnswerCache(pathlib.Path(config.describe.cache)) as cache:
-        keys = keys_of(num_rows, prompt_of, generate.described_by(config))
+        keys = keys_of(num_rows, prompt_of, generate.GENERATE, config)
         usage = generate.ask(
             cache.unanswered(keys), keys, prompt_of, cache, config, "describe items", model.load
         )

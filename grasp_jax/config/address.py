@@ -121,6 +121,18 @@ def resolved(settings: Endpoint, environment: Mapping[str, str] = os.environ) ->
     return Address(OPENAI, f"OpenAI ({OPENAI})", True)
 
 
+def of_key(address: Address | None, cache_by: str) -> dict[str, str]:
+    """What the key of a kept answer holds of the server, because two servers may have different models of one name.
+
+    Args:
+      address: of the server; None for a model on this machine.
+      cache_by: the field of the section.
+    """
+    if address is None or cache_by == "model":
+        return {}
+    return {"address": address.url.rstrip("/")}
+
+
 def redacted(text: str) -> str:
     """`text` with three stars in place of whatever looks like a key or a password."""
     return _KEY.sub(lambda found: f"{found['before'] or found['name'] or ''}***", text)

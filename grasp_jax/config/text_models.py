@@ -52,6 +52,14 @@ class EndpointConfig(Section):
     retries: int = field(
         8, RETRIES, "Largest number of times that a failed request is repeated.", NOTHING
     )
+    cache_by: str = field(
+        "address",
+        Choice("address", "model"),
+        "Which answers of the cache are used. address: those of the model of this name at this "
+        "address. model: those that were kept without an address; give it if one server has "
+        "several addresses, or to use the answers of version 0.3.0 and earlier.",
+        NOTHING,
+    )
 
 
 @dataclasses.dataclass(frozen=True)

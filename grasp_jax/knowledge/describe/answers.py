@@ -22,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from grasp_jax.config import DescribeConfig, EmbedConfig
 from grasp_jax.errors import UserError
 from grasp_jax.log import logger
 
@@ -57,7 +58,9 @@ class Answer(NamedTuple):
 
 
 def answer_key(prompt: str, model: str, parameters: dict[str, Any]) -> bytes:
-    """16 bytes: the filled prompt holds template and fields, the parameters everything else that decides the answer."""
+    """16 bytes: the filled prompt holds template and fields, the parameters everything else that decides the answer, the server's address
+    among them.
+    """
     return hashlib.sha256(
         json.dumps([prompt, model, parameters], sort_keys=True).encode()
     ).digest()[:16]
@@ -261,6 +264,23 @@ class AnswerCache:
 def open_answers(folder: str) -> AnswerCache:
     """The cache in a folder that a config names."""
     return AnswerCache(pathlib.Path(os.path.expanduser(folder)))
+
+
+def not_used(cache: AnswerCache, keys: np.ndarray, settings: DescribeConfig | EmbedConfig) -> str:
+    """Says how many answers are in the cache only without an address, and why they are not used; empty if there are none.
+
+    Args:
+      cache: that of `settings`.
+      keys: [n, 2] keys of unanswered requests, as `cache_by="model"` makes them.
+      settings: whose `cache_by` the requests have.
+    """
+    count = 0 if settings.cache_by == "model" else int((~cache.missing(keys)).sum())
+    if not count:
+        return ""
+    return (
+        f"{count:,} of the answers are in {settings.cache} without their server's address and are not used, because another server may "
+        f"have had another model named {settings.model!r}; to use them, set config.{settings.SECTION}.cache_by=model"
+    )
 
 
 def kept_keys(folder: pathlib.Path) -> set[bytes]:

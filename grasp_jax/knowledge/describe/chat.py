@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from grasp_jax.config import DescribeConfig, KnowledgeConfig
-from grasp_jax.config.address import resolved
+from grasp_jax.config.address import Address, resolved
 from grasp_jax.knowledge.describe.answers import Answer, Keeps
 from grasp_jax.knowledge.describe.endpoint import (
     CHARACTERS_PER_TOKEN,
@@ -117,9 +117,9 @@ async def _answer(
         raise
 
 
-def where(config: KnowledgeConfig) -> str:
-    """The endpoint's address, and who named it if not the config."""
-    return resolved(config.describe).in_words
+def address(config: KnowledgeConfig) -> Address:
+    """The endpoint's address."""
+    return resolved(config.describe)
 
 
-CHAT = LanguageModel(described_by, ask, where)
+CHAT = LanguageModel(described_by, ask, address)

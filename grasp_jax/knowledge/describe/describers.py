@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from grasp_jax.config import DescribeConfig, KnowledgeConfig
-from grasp_jax.knowledge.describe.answers import open_answers
+from grasp_jax.knowledge.describe.answers import AnswerCache, not_used, open_answers
 from grasp_jax.knowledge.describe.chat import CHAT
 from grasp_jax.knowledge.describe.endpoint import Usage
 from grasp_jax.knowledge.describe.generate import GENERATE
@@ -44,9 +44,9 @@ def by_language_model(
     """
     model = LANGUAGE_MODELS[config.describer]
     with open_answers(config.describe.cache) as cache:
-        keys = keys_of(num_rows, prompt_of, model.described_by(config))
+        keys = keys_of(num_rows, prompt_of, model, config)
         rows = cache.unanswered(keys)
-        logger.info(announcement(kind, num_rows, rows, prompt_of, config))
+        logger.info(announcement(kind, num_rows, rows, prompt_of, config, cache))
         usage = model.ask(rows, keys, prompt_of, cache, config, f"describe {kind}")
         texts, names = zip(*described(keys, cache, prompt_of), strict=True)
     statuses = np.array([STATUSES.index(name) for name in names], np.uint8)
@@ -60,24 +60,29 @@ def what_is_missing(kind: str, num_rows: int, prompt_of: PromptOf, config: Knowl
     if config.describer == "template":
         return f"describe {kind}: {num_rows:,} texts from the template; nothing leaves this machine"
     with open_answers(config.describe.cache) as cache:
-        keys = keys_of(num_rows, prompt_of, LANGUAGE_MODELS[config.describer].described_by(config))
-        return announcement(kind, num_rows, cache.unanswered(keys), prompt_of, config)
+        keys = keys_of(num_rows, prompt_of, LANGUAGE_MODELS[config.describer], config)
+        return announcement(kind, num_rows, cache.unanswered(keys), prompt_of, config, cache)
 
 
-def count_unanswered(num_rows: int, prompt_of: PromptOf, config: KnowledgeConfig) -> int:
-    """How many distinct prompts `DESCRIBERS[config.describer]` would still send; sends no request."""
+def count_unanswered(
+    num_rows: int, prompt_of: PromptOf, config: KnowledgeConfig
+) -> tuple[int, str]:
+    """How many distinct prompts `DESCRIBERS[config.describer]` would still send, and what `_not_used` says; sends no request."""
     if config.describer == "template":
-        return 0
+        return 0, ""
     with open_answers(config.describe.cache) as cache:
-        return len(
-            cache.unanswered(
-                keys_of(num_rows, prompt_of, LANGUAGE_MODELS[config.describer].described_by(config))
-            )
-        )
+        keys = keys_of(num_rows, prompt_of, LANGUAGE_MODELS[config.describer], config)
+        rows = cache.unanswered(keys)
+        return len(rows), _not_used(rows, prompt_of, config, cache)
 
 
 def announcement(
-    kind: str, num_rows: int, rows: np.ndarray, prompt_of: PromptOf, config: KnowledgeConfig
+    kind: str,
+    num_rows: int,
+    rows: np.ndarray,
+    prompt_of: PromptOf,
+    config: KnowledgeConfig,
+    cache: AnswerCache,
 ) -> str:
     """Says which requests will be sent, which data leave this machine, and what this may cost; sends no request."""
     if not len(rows):
@@ -86,17 +91,29 @@ def announcement(
         )
     model = LANGUAGE_MODELS[config.describer]
     usage = estimate(rows, prompt_of, config.describe.max_tokens)
-    place = f"go to {where}" if (where := model.where(config)) else "stay on this machine"
+    address = model.address(config)
+    place = f"go to {address.in_words}" if address else "stay on this machine"
     price = (
         f", cost at most {usage.cost(config.describe):,.2f}"
-        if where and _has_prices(config.describe)
+        if address and _has_prices(config.describe)
         else ""
     )
     example = " ".join(prompt_of(int(rows[0])).split())[:200]
+    older = f"{said}. " if (said := _not_used(rows, prompt_of, config, cache)) else ""
     return (
         f"describe {kind}: {len(rows):,} prompts for {num_rows:,} {kind} {place}, model {model.described_by(config)['model']}; about "
-        f"{usage.prompt_tokens:,} tokens, answers of at most {usage.answer_tokens:,}{price}. The first: {example}"
+        f"{usage.prompt_tokens:,} tokens, answers of at most {usage.answer_tokens:,}{price}. {older}The first: {example}"
     )
+
+
+def _not_used(
+    rows: np.ndarray, prompt_of: PromptOf, config: KnowledgeConfig, cache: AnswerCache
+) -> str:
+    """As `not_used`, of the prompts of unanswered rows."""
+    by_model = config.with_fields({"describe.cache_by": "model"})
+    model = LANGUAGE_MODELS[config.describer]
+    keys = keys_of(len(rows), lambda place: prompt_of(int(rows[place])), model, by_model)
+    return not_used(cache, keys, config.describe)
 
 
 def summary(usage: Usage, statuses: np.ndarray, config: KnowledgeConfig) -> str:
@@ -108,7 +125,7 @@ def summary(usage: Usage, statuses: np.ndarray, config: KnowledgeConfig) -> str:
         parts.append(
             f"{usage.asked:,} prompts answered, {usage.prompt_tokens:,} tokens of prompts and {usage.answer_tokens:,} of answers"
         )
-        if LANGUAGE_MODELS[config.describer].where(config) and _has_prices(config.describe):
+        if LANGUAGE_MODELS[config.describer].address(config) and _has_prices(config.describe):
             parts.append(f"cost {usage.cost(config.describe):,.2f}")
     counts = np.bincount(statuses, minlength=len(STATUSES))[1:]
     if counts.any():

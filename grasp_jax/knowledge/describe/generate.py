@@ -99,9 +99,8 @@ def batches(
             yield window[first : first + batch_size]
 
 
-def where(config: KnowledgeConfig) -> str:
-    """Nowhere: prompts stay on this machine."""
-    return ""
+def address(config: KnowledgeConfig) -> None:
+    """None: prompts stay on this machine."""
 
 
-GENERATE = LanguageModel(described_by, ask, where)
+GENERATE = LanguageModel(described_by, ask, address)

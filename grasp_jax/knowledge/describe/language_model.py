@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from grasp_jax.config import KnowledgeConfig
+from grasp_jax.config.address import Address, of_key
 from grasp_jax.knowledge.describe.answers import AnswerCache, Keeps, answer_key, as_keys
 from grasp_jax.knowledge.describe.endpoint import CHARACTERS_PER_TOKEN, Usage
 from grasp_jax.knowledge.text.prompts import PromptOf
@@ -23,20 +24,22 @@ class LanguageModel(NamedTuple):
       described_by: config -> everything besides the prompt that an answer depends on, with the key "model".
       ask: (rows, keys, prompt_of, cache, config, label) -> what it took. Sends the requests of `rows`, from `AnswerCache.unanswered`, and
         writes every answer to the cache as it arrives; `keys` are [n, 2] of all rows, `label` is shown before the progress bar.
-      where: config -> the address that prompts go to, or "" where they stay on this machine.
+      address: config -> where prompts go to, or None where they stay on this machine.
     """
 
     described_by: Callable[[KnowledgeConfig], dict[str, Any]]
     ask: Callable[[np.ndarray, np.ndarray, PromptOf, Keeps, KnowledgeConfig, str], Usage]
-    where: Callable[[KnowledgeConfig], str]
+    address: Callable[[KnowledgeConfig], Address | None]
 
 
-def keys_of(num_rows: int, prompt_of: PromptOf, described_by: dict[str, Any]) -> np.ndarray:
-    """[n, 2] keys of the rows' answers; `described_by` as of a `LanguageModel`."""
-    parameters = {name: value for name, value in described_by.items() if name != "model"}
-    return as_keys(
-        [answer_key(prompt_of(row), described_by["model"], parameters) for row in range(num_rows)]
-    )
+def keys_of(
+    num_rows: int, prompt_of: PromptOf, model: LanguageModel, config: KnowledgeConfig
+) -> np.ndarray:
+    """[n, 2] keys of the rows' answers."""
+    parameters = model.described_by(config)
+    name = parameters.pop("model")
+    parameters |= of_key(model.address(config), config.describe.cache_by)
+    return as_keys([answer_key(prompt_of(row), name, parameters) for row in range(num_rows)])
 
 
 def estimate(rows: np.ndarray, prompt_of: PromptOf, max_tokens: int) -> Usage:

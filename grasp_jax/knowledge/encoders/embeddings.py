@@ -1,19 +1,21 @@
 """Text vectors from any OpenAI-compatible embeddings endpoint, in batches, each text paid for once."""
 
 import base64
+import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from grasp_jax.config import EmbedConfig
-from grasp_jax.config.address import resolved
+from grasp_jax.config.address import of_key, resolved
 from grasp_jax.errors import EndpointError
 from grasp_jax.knowledge.describe.answers import (
     Answer,
     AnswerCache,
     answer_key,
     as_keys,
+    not_used,
     open_answers,
 )
 from grasp_jax.knowledge.describe.endpoint import (
@@ -24,6 +26,7 @@ from grasp_jax.knowledge.describe.endpoint import (
     Usage,
     work_off,
 )
+from grasp_jax.log import logger
 
 VECTOR = np.dtype("<f4")  # as kept
 
@@ -42,9 +45,10 @@ def what_is_missing(kind: str, texts: Sequence[str], config: EmbedConfig) -> str
     """What encoding would send, as one line; sends nothing. `config` is `config.knowledge.embed`."""
     with open_answers(config.cache) as cache:
         rows = cache.unanswered(keys_of(texts, config))
-    if not len(rows):
-        return f"encode {kind}: the vectors of all {len(texts):,} are there already; nothing leaves this machine"
-    return announcement(kind, texts, rows, config)
+        if not len(rows):
+            return f"encode {kind}: the vectors of all {len(texts):,} are there already; nothing leaves this machine"
+        older = without_address(texts, cache, config)
+    return announcement(kind, texts, rows, config) + (f"; {older}" if older else "")
 
 
 def vectors_of(texts: Sequence[str], cache: AnswerCache, config: EmbedConfig) -> np.ndarray:
@@ -72,9 +76,15 @@ def as_answer(vector: np.ndarray) -> Answer:
 
 def keys_of(texts: Sequence[str], config: EmbedConfig) -> np.ndarray:
     """[n, 2] keys of the vectors of texts."""
-    return as_keys(
-        [answer_key(text, config.model, {"dimensions": config.dimensions}) for text in texts]
-    )
+    parameters = {"dimensions": config.dimensions} | of_key(resolved(config), config.cache_by)
+    return as_keys([answer_key(text, config.model, parameters) for text in texts])
+
+
+def without_address(texts: Sequence[str], cache: AnswerCache, config: EmbedConfig) -> str:
+    """As `not_used`, of the texts that have no vector yet."""
+    missing = [texts[row] for row in cache.unanswered(keys_of(texts, config))]
+    by_model = dataclasses.replace(config, cache_by="model")
+    return not_used(cache, keys_of(missing, by_model), config)
 
 
 def ask(
@@ -129,6 +139,8 @@ def ask(
         return len(batch)
 
     if len(rows):
+        if said := without_address(texts, cache, config):
+            logger.warning(f"{label}: {said}")
         work_off(
             config,
             batches(rows, texts, config.batch_texts, config.batch_tokens),
