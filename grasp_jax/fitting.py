@@ -136,10 +136,10 @@ def open_finished(
     named |= {"model.backbone": ",".join(dict.fromkeys(of for _, of in there))}
     prepared = prepare(open_run(config.with_fields(named), workdir, dataset))
     chosen = choose(prepared, there)
-    return Fitted(dataset, chosen, answering(chosen))
+    return Fitted(dataset, chosen, serving_model(chosen))
 
 
-def answering(chosen: Chosen) -> Chosen:
+def serving_model(chosen: Chosen) -> Chosen:
     """The model that answers for a workdir.
 
     Args:

@@ -12,7 +12,7 @@ from grasp_jax.chosen import Chosen, artifact_of, audience_of, choose, wanted_of
 from grasp_jax.config import Config
 from grasp_jax.errors import TrainingDiverged, UserError
 from grasp_jax.evaluation.audience import states_of
-from grasp_jax.fitting import answering, fit
+from grasp_jax.fitting import fit, serving_model
 from grasp_jax.knowledge.audit.measure import measure
 from grasp_jax.knowledge.audit.ratings import rated_groups, read_ratings
 from grasp_jax.knowledge.audit.sheet import sheet_rows
@@ -157,7 +157,7 @@ def _board(run: Run) -> contextlib.AbstractContextManager[None]:
 
 def _chosen(run: Run) -> Chosen:
     """The trained model that validation prefers, or its refit; says which it is."""
-    chosen = answering(choose(prepare(run)))
+    chosen = serving_model(choose(prepare(run)))
     of = chosen.trial.run
     print(f"model: {chosen.trial.name}, {chosen.why}{'' if of is run else f' ({of.workdir})'}")
     return chosen

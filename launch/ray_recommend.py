@@ -23,7 +23,7 @@ from grasp_jax.chosen import audience_of, choose, wanted_of
 from grasp_jax.config import Config
 from grasp_jax.errors import UserError
 from grasp_jax.evaluation.audience import Audience, PeopleBlocks, Wanted, best_of_blocks, blocks_of
-from grasp_jax.fitting import answering
+from grasp_jax.fitting import serving_model
 from grasp_jax.modes import Options, run_mode
 from grasp_jax.parallel.ray_cluster import on_ray, started_ray, stop_if_failed
 from grasp_jax.progress import progress_bar
@@ -86,7 +86,7 @@ def opened(task: Task) -> Opened:
     compiled.keep(config.compilation_cache)
     run = open_run(config, pathlib.Path(task.workdir), allow_older=task.allow_older)
     users, wanted = read_users(task.users, run.split.log).rows, wanted_of(config)
-    chosen = answering(choose(prepare(run)))
+    chosen = serving_model(choose(prepare(run)))
     if fingerprint_of(chosen.made_from, users, wanted) != task.made_from:
         raise UserError(
             f"{task.workdir}: a worker found another model or other users there; expected the same files on all machines"
