@@ -126,7 +126,7 @@ class Recommender(Answering):
           UserError: bad input, which the message names, or the workdir belongs to another run.
           TrainingDiverged: a loss or a parameter is no longer finite.
         """
-        from grasp_jax.fitting import fit, refit_of  # imports all that training takes
+        from grasp_jax.fitting import fit, train_refit  # imports all that training takes
 
         if not isinstance(dataset, Dataset):
             kind = type(dataset).__name__
@@ -148,7 +148,8 @@ class Recommender(Answering):
         self.config, self._dataset = config, dataset
         self._artifact = self._placed = self._item_vectors = None
         if refit:
-            self._fitted = refit_of(self._fitted, listeners)
+            serving = train_refit(self._fitted.validated, listeners)
+            self._fitted = dataclasses.replace(self._fitted, serving=serving)
         return self
 
     def _use_of(self, dataset: Dataset) -> DataConfig:

@@ -8,12 +8,10 @@ from collections.abc import Sequence
 from grasp_jax.chosen import Chosen, artifact_of, audience_of, choose, of_trial
 from grasp_jax.config import (
     CONFIG_FILE,
-    FIELDS,
     Config,
     check_workdir,
+    config_difference,
     names,
-    read_config,
-    value_of,
 )
 from grasp_jax.data.dataset import Dataset
 from grasp_jax.errors import UserError
@@ -30,8 +28,6 @@ from grasp_jax.training.checkpoint import find_model, hash_of_model
 from grasp_jax.trial import checkpoint_folder, make_trial, train_trial, trained
 from grasp_jax.trial_results import Evaluated, evaluate_trial, extra_rows, finished
 from grasp_jax.workdir import working_alone
-
-DEVICES = ("mesh.", "tables.")  # sections of the config that say where arrays are
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,11 +79,19 @@ def fit(
     return Fitted(dataset, chosen, chosen)
 
 
-def refit_of(fitted: Fitted, callbacks: Sequence[Callback | OnEpoch] = ()) -> Fitted:
-    """The same model, trained once more on all interactions."""
-    run = fitted.validated.trial.run
-    again = fit(refit_config(run, fitted.validated), refit_workdir(run), fitted.dataset, callbacks)
-    return Fitted(fitted.dataset, fitted.validated, again.serving)
+def train_refit(chosen: Chosen, callbacks: Sequence[Callback | OnEpoch] = ()) -> Chosen:
+    """Trains the chosen model once more, on all interactions; into WORKDIR/refit.
+
+    Raises:
+      UserError: what `fit` raises; or there is a refit of another choice.
+    """
+    run = chosen.trial.run
+    config, workdir = refit_config(run, chosen), refit_workdir(run)
+    if difference := config_difference(config, workdir):
+        raise UserError(
+            f"{workdir}: the refit of another choice: {difference}; move this folder away, and refit again"
+        )
+    return fit(config, workdir, run.dataset, callbacks).serving
 
 
 def evaluate(fitted: Fitted, metrics: Sequence[str | Metric] = ()) -> Evaluated:
@@ -146,30 +150,28 @@ def serving_model(chosen: Chosen) -> Chosen:
       chosen: the model of the workdir that validation prefers.
 
     Returns:
-      Its refit, if the workdir has a finished one; otherwise `chosen`.
+      Its refit, if the workdir has a finished one; otherwise `chosen`. A refit of another choice (method, rates, number of epochs), such as
+      one from before further training, is not used, and a line says so.
     """
     return _refitted(chosen) or chosen
 
 
 def _refitted(chosen: Chosen) -> Chosen | None:
-    """The model of the refit, if there is one, it has the method and backbone of `chosen`, and its training is finished."""
-    of, wanted = chosen.trial.run, (chosen.trial.method, chosen.trial.backbone)
+    """The model of the refit, if there is one, it is that of `chosen`, and its training is finished."""
+    of, names_of_trial = chosen.trial.run, (chosen.trial.method, chosen.trial.backbone)
     workdir = refit_workdir(of)
     if not (workdir / CONFIG_FILE).is_file():
         return None
-    # the devices are those of this call, not those on which the refit was trained
-    devices = {name: value_of(of.config, name) for name in FIELDS if name.startswith(DEVICES)}
-    config = read_config(workdir).with_fields(devices)
-    run = open_run(config, workdir, of.dataset, allow_older=of.allow_older)
-    if run.trials != [wanted]:
-        others = "-".join(run.trials[0])
+    config = refit_config(of, chosen)
+    if difference := config_difference(config, workdir):
         logger.warning(
-            f"{workdir}: the refit is of {others}, not of {'-'.join(wanted)}, and is not used; refit again"
+            f"{workdir}: the refit is of another choice ({difference}) and is not used; move this folder away, and run --mode=refit"
         )
         return None
-    if find_model(checkpoint_folder(workdir, *wanted)) is None:
+    if find_model(checkpoint_folder(workdir, *names_of_trial)) is None:
         return None
-    trial = make_trial(prepare(run), *wanted)
+    run = open_run(config, workdir, of.dataset, allow_older=of.allow_older)
+    trial = make_trial(prepare(run), *names_of_trial)
     snapshot, epochs = trained(trial), trial.config.train.max_epochs
     if snapshot.progress.goes_on(epochs):
         stopped = f"the refit stopped after epoch {int(snapshot.progress.epoch)} of {epochs}"

@@ -12,7 +12,7 @@ from grasp_jax.chosen import Chosen, artifact_of, audience_of, choose, wanted_of
 from grasp_jax.config import Config
 from grasp_jax.errors import TrainingDiverged, UserError
 from grasp_jax.evaluation.audience import states_of
-from grasp_jax.fitting import fit, serving_model
+from grasp_jax.fitting import serving_model, train_refit
 from grasp_jax.knowledge.audit.measure import measure
 from grasp_jax.knowledge.audit.ratings import rated_groups, read_ratings
 from grasp_jax.knowledge.audit.sheet import sheet_rows
@@ -25,7 +25,7 @@ from grasp_jax.opening import opening
 from grasp_jax.parallel.processes import is_main_process
 from grasp_jax.paths import check_folder
 from grasp_jax.planning import plan_lines
-from grasp_jax.refit import refit_config, refit_workdir
+from grasp_jax.refit import refit_workdir
 from grasp_jax.report.runs import read_runs
 from grasp_jax.report.write import write_report
 from grasp_jax.run import Prepared, Run, check, claim, prepare
@@ -194,8 +194,8 @@ def refit(run: Run, options: Options) -> None:
     """Trains the model that validation prefers again on all interactions, for as many epochs as validation chose; into WORKDIR/refit."""
     chosen = choose(prepare(run))
     print(f"model: {chosen.trial.name}, {chosen.why}; trained on all interactions")
+    train_refit(chosen)
     workdir = refit_workdir(run)
-    fit(refit_config(run, chosen), workdir, run.dataset)
     print(
         f"the model for production is in {workdir}; recommend, export, represent and grasp-serve use it for {run.workdir} from now on"
     )

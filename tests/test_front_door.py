@@ -279,6 +279,39 @@ def test_a_workdir_answers_with_its_refit_from_python_and_the_command_line(
     assert after != before, "the refit changes nothing, so the test shows nothing"
 
 
+def test_a_refit_that_is_older_than_the_training_does_not_answer(
+    shop: gj.Dataset, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After further training, the refit for the earlier number of epochs would answer without a word."""
+    workdir, longer = tmp_path / "run", SMALL | {"max_epochs": 10, "learning_rate": 0.01}
+    model = gj.Recommender(method="plain", dropout=0.3, **longer)
+    model.fit(shop, workdir, callbacks=[lambda record: True])  # stops after one epoch
+    config = read_config(workdir)
+    run_mode("refit", lambda: open_run(config, workdir, shop), workdir, Options())
+    assert read_config(workdir / "refit").train.max_epochs == 1
+    assert gj.Recommender.load(workdir, shop).trained("load").serving.trial.run.workdir != workdir
+
+    capsys.readouterr()
+    further = model.fit(shop, workdir).recommend(k=3)
+    loaded = gj.Recommender.load(workdir, shop)
+    said = capsys.readouterr().out
+    assert (
+        f"{workdir / 'refit'}: the refit is of another choice (train.max_epochs is 1 there and"
+        in said
+    )
+    pd.testing.assert_frame_equal(loaded.recommend(k=3), further)
+    message = refusal(model.fit, shop, workdir, refit=True)
+    assert_names(
+        message, (str(workdir / "refit"), "train.max_epochs is 1", "move this folder away")
+    )
+
+    (workdir / "refit").rename(tmp_path / "moved")
+    model.fit(shop, workdir, refit=True)
+    loaded = gj.Recommender.load(workdir, shop)
+    assert loaded.trained("load").serving.trial.run.workdir == workdir / "refit"
+    assert "another choice" not in capsys.readouterr().out
+
+
 def test_pairs_are_compared_on_the_same_users(model: gj.Recommender, shop: gj.Dataset) -> None:
     """Models of other data or another protocol would be compared user by user."""
     other = gj.Recommender(method="plain", dropout=0.6, **SMALL)

@@ -93,9 +93,18 @@ def check_workdir(config: Config, workdir: pathlib.Path) -> None:
     Raises:
       UserError: the workdir belongs to another config; names the first field that differs.
     """
+    if difference := config_difference(config, workdir):
+        raise UserError(
+            f"{workdir / CONFIG_FILE}: the workdir is of another config: {difference}; use another "
+            "--workdir"
+        )
+
+
+def config_difference(config: Config, workdir: pathlib.Path) -> str:
+    """The first field that WORKDIR/config.json has otherwise, with both values; empty if all are alike, or if there is no such file."""
     path = workdir / CONFIG_FILE
     if not path.exists():
-        return
+        return ""
     saved = read_sealed(path, MEND, required=False)
     before, now = (EARLIER | BEFORE | identity(tree) for tree in (saved, config))
     differences = [
@@ -103,12 +112,8 @@ def check_workdir(config: Config, workdir: pathlib.Path) -> None:
         for name in sorted(before.keys() | now.keys())
         if before.get(name) not in (now.get(name), _alone(now.get(name)))
     ]
-    if differences:
-        more = f" (and {len(differences) - 1} more)" if len(differences) > 1 else ""
-        raise UserError(
-            f"{path}: the workdir is of another config: {differences[0]}{more}; use another "
-            "--workdir"
-        )
+    more = f" (and {len(differences) - 1} more)" if len(differences) > 1 else ""
+    return f"{differences[0]}{more}" if differences else ""
 
 
 def _alone(value: Any) -> Any:
