@@ -25,6 +25,7 @@ from grasp_jax.serving.export import (
     FILES,
     MANIFEST,
     TOLERANCE,
+    UNFINISHED,
     difference,
     filled_up,
     read_export,
@@ -299,6 +300,31 @@ def test_a_folder_is_whole_only_once_it_was_compared(
     message = refusal(plain.export, tmp_path / "new")
     assert_names(message, (str(tmp_path / "new"), "differ", "2.5e-01", "at most 1e-05"))
     assert not (tmp_path / "new" / MANIFEST).exists()
+
+
+def test_an_export_that_fails_leaves_the_earlier_one(
+    plain: gj.Recommender, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The export that a service answers from would be gone, because the next one met a full disk or a wrong program."""
+    folder = tmp_path / "exported"
+    plain.export(folder, k=5)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="No space left"):
+        patched.setattr("safetensors.numpy.save_file", full)
+        plain.export(folder, k=6)
+    with monkeypatch.context() as patched:
+        patched.setattr("grasp_jax.serving.export._difference", lambda *_: 0.25)
+        assert_names(refusal(plain.export, folder, k=6), (str(folder), "nothing was exported"))
+    assert read_export(folder).manifest["sizes"]["k"] == 5
+    assert {path.name for path in folder.iterdir()} == {MANIFEST, *FILES}
+    (folder / UNFINISHED).mkdir()  # of a killed export
+    (folder / UNFINISHED / FILES[0]).write_bytes(b"half")
+    plain.export(folder, k=6)
+    assert read_export(folder).manifest["sizes"]["k"] == 6
+    assert {path.name for path in folder.iterdir()} == {MANIFEST, *FILES}
 
 
 def test_answers_that_differ_are_found() -> None:

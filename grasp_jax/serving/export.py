@@ -5,11 +5,15 @@ top_k.stablehlo         states -> the best items, `programs.top_k_of`
 parameters.safetensors  by their path in the tree
 items.safetensors       `ServedModel.items`: the item vectors of a model without gates
 items.parquet           row, id, title and training interactions of each item
-manifest.json           sealed: what this is, how to call the programs, checksums of the rest; written last
+manifest.json           sealed: what this is, how to call the programs, checksums of the rest; the last to be moved into the folder
+
+An export is written and compared in the subfolder `.unfinished`, and then moved: until then an earlier export stays as it is.
 """
 
 import contextlib
+import os
 import pathlib
+import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -27,9 +31,9 @@ from grasp_jax.files import (
     first_damaged,
     read_sealed,
     remove_left_behind,
-    replacing,
     write_sealed,
 )
+from grasp_jax.locks import only_one
 from grasp_jax.serving.answers import Answer, Choice, People, answer
 from grasp_jax.serving.artifact import Artifact
 from grasp_jax.serving.catalogue import Catalogue
@@ -51,6 +55,7 @@ MANIFEST = "manifest.json"
 STATES, TOP_K = "states.stablehlo", "top_k.stablehlo"
 PARAMETERS, ITEMS, TABLE = "parameters.safetensors", "items.safetensors", "items.parquet"
 FILES = (STATES, TOP_K, PARAMETERS, ITEMS, TABLE)
+UNFINISHED, LOCK = ".unfinished", ".exporting"
 KIND, FORMAT_VERSION = "grasp_jax export", 1
 MEND = "copy the whole folder again, or export the model again"
 TOLERANCE = {"float32": 1e-5, "bfloat16": 3e-2}  # of the largest score, by `config.model.dtype`
@@ -108,7 +113,7 @@ def filled_up(rows: Sequence[np.ndarray], with_what: int) -> np.ndarray:
 
 
 def export_artifact(artifact: Artifact, folder: pathlib.Path, k: int = 100) -> float:
-    """Writes the folder, reads it back and compares its scores with those of the package.
+    """Writes the files, reads them back and compares their scores with those of the package. If this fails, an earlier export stays.
 
     Args:
       artifact: the model.
@@ -119,11 +124,31 @@ def export_artifact(artifact: Artifact, folder: pathlib.Path, k: int = 100) -> f
       The largest difference between two scores, as a share of the person's largest score.
 
     Raises:
-      UserError: `k` is not allowed, the folder contains something else, the model cannot be exported, a package is missing, or the scores
-        differ.
+      UserError: `k` is not allowed, the folder contains something else, the model cannot be exported, a package is missing, the scores
+        differ, or another process exports into the folder.
     """
     k = min(Choice(k).k, len(artifact.catalogue.ids))
     _check_free(folder)
+    is_new, unfinished = not folder.exists(), folder / UNFINISHED
+    try:
+        with only_one(folder / LOCK, "it exports a model; wait for it, or name another folder"):
+            shutil.rmtree(unfinished, ignore_errors=True)  # of a killed export
+            try:
+                found = _write_and_compare(artifact, k, unfinished)
+                (folder / MANIFEST).unlink(missing_ok=True)
+                for name in (*FILES, MANIFEST):  # a folder with a manifest is complete
+                    os.replace(unfinished / name, folder / name)
+            finally:
+                shutil.rmtree(unfinished, ignore_errors=True)
+    finally:
+        if is_new:  # a call that was refused leaves nothing behind
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+    return found
+
+
+def _write_and_compare(artifact: Artifact, k: int, folder: pathlib.Path) -> float:
+    """Writes all files into a new folder; what it returns and raises is described in `export_artifact`."""
     artifact = without_kernels(artifact)
     with jax.default_matmul_precision(PRECISION):
         of = served_model(artifact)
@@ -132,12 +157,10 @@ def export_artifact(artifact: Artifact, folder: pathlib.Path, k: int = 100) -> f
         found = _difference(artifact, _opened(folder, manifest))
     if not found <= (allowed := TOLERANCE[artifact.config.model.dtype]):
         raise UserError(
-            f"{folder}: exported scores differ from the model's own by {found:.1e} of the largest; expected at most {allowed:.0e}; do not "
-            "serve this folder, and report it with method, backbone and the version of jax"
+            f"{folder.parent}: exported scores differ from the model's own by {found:.1e} of the largest; expected at most {allowed:.0e}; "
+            "nothing was exported; report it with method, backbone and the version of jax"
         )
-    write_sealed(
-        folder / MANIFEST, manifest
-    )  # last, so a folder that has it is whole and was compared
+    write_sealed(folder / MANIFEST, manifest)
     return found
 
 
@@ -177,7 +200,7 @@ def _check_free(folder: pathlib.Path) -> None:
     for name in (*FILES, MANIFEST):
         remove_left_behind(folder / name)
     # a folder with no other files is that of an interrupted export
-    if any(path.name not in FILES for path in folder.iterdir()):
+    if any(path.name not in (*FILES, UNFINISHED, LOCK) for path in folder.iterdir()):
         raise UserError(
             f"{folder}: holds other files and no exported model; name a new folder, or an empty one"
         )
@@ -193,16 +216,12 @@ def _write(
         raise UserError(
             f"export: the Python package flatbuffers is missing, and jax writes programs with it ({error}); pip install flatbuffers"
         ) from error
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / MANIFEST).unlink(missing_ok=True)
+    folder.mkdir()
     for name, content in contents.items():
-        with replacing(folder / name) as partial:
-            partial.write_bytes(content)
+        (folder / name).write_bytes(content)
     for name, arrays in ((PARAMETERS, of.parameters), (ITEMS, of.items)):
-        with replacing(folder / name) as partial:
-            safetensors.numpy.save_file(arrays, partial)
-    with replacing(folder / TABLE) as partial:
-        pa.parquet.write_table(_table(artifact.catalogue), partial)
+        safetensors.numpy.save_file(arrays, folder / name)
+    pa.parquet.write_table(_table(artifact.catalogue), folder / TABLE)
     return _manifest(artifact, of, made) | {"files": checksums(folder, FILES)}
 
 
