@@ -22,14 +22,11 @@ from grasp_jax.knowledge.bank import MANIFEST
 from grasp_jax.knowledge.neighbours.search_blocks import KeptBlocks, SearchTable, write_labels
 from grasp_jax.knowledge.prepare import prepare_bank
 from grasp_jax.modes import Options, run_mode
-from grasp_jax.parallel.ray_cluster import on_ray, started_ray, stop_if_failed
+from grasp_jax.parallel.ray_cluster import stop_if_failed
+from grasp_jax.ray_command import define_flags, on_cluster, started_cluster, take_mode
 
-flags.DEFINE_string(
-    "address", "", "Address of a Ray cluster; empty: Ray is started on this machine."
-)
-flags.DEFINE_integer("workers", 2, "Processes that search.", lower_bound=1)
+define_flags(workers="Processes that search.")
 ROWS = flags.DEFINE_integer("rows-per-task", 65_536, "Rows of a block.", lower_bound=1)
-GPUS = flags.DEFINE_float("gpus-per-worker", 0.0, "GPUs of each.", lower_bound=0)
 FLAGS = flags.FLAGS
 
 
@@ -71,7 +68,7 @@ def search_on_ray(
     missing = blocks.missing()
     progress(len(unit) - sum(len(blocks.rows(number)) for number in missing))
     tasks = [{"number": number} for number in missing]
-    for done in on_ray(table, FLAGS.workers, GPUS.value or 0.0, Searcher, tasks):
+    for done in on_cluster(table, Searcher, tasks):
         stop_if_failed(done)
         progress(len(blocks.rows(int(done["number"]))))
     return np.concatenate([blocks.neighbours(number) for number in range(blocks.count)])
@@ -79,11 +76,7 @@ def search_on_ray(
 
 def main(arguments: Sequence[str]) -> None:
     """Makes the bank with neighbours from the cluster, if there is no bank yet."""
-    command_line.refuse_left_over(arguments)
-    if FLAGS.mode not in ("all", "prepare"):
-        raise UserError(
-            f"launch/ray_neighbours.py prepares; for --mode={FLAGS.mode} use python -m grasp_jax.main"
-        )
+    take_mode("prepare", arguments)
     workdir, open_it = command_line.run_of_flags()
     run = open_it()
     config = run.knowledge
@@ -99,7 +92,7 @@ def main(arguments: Sequence[str]) -> None:
         )
     dry = bool(FLAGS["dry-run"].value)
     if run.needs_bank and not dry and not (run.bank_folder / MANIFEST).is_file():
-        with started_ray(FLAGS.address, FLAGS.workers):
+        with started_cluster():
             prepare_bank(config, run.split, run.dataset.texts, run.bank_folder, search_on_ray)
     run_mode("prepare", lambda: run, workdir, Options(dry_run=dry))
 

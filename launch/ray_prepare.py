@@ -12,7 +12,7 @@ import contextlib
 import functools
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,17 +36,14 @@ from grasp_jax.knowledge.texts import prompts_of
 from grasp_jax.knowledge.unfinished_bank import KINDS, begin
 from grasp_jax.log import logger
 from grasp_jax.modes import Options, run_mode
-from grasp_jax.parallel.ray_cluster import on_ray, started_ray, stop_if_failed
+from grasp_jax.parallel.ray_cluster import stop_if_failed
 from grasp_jax.progress import progress_bar
+from grasp_jax.ray_command import define_flags, on_cluster, started_cluster, take_mode
 from grasp_jax.run import Run
 
 PROMPTS = 256  # of a task; a worker that dies loses at most this number of answers
 
-flags.DEFINE_string(
-    "address", "", "Address of a Ray cluster; empty: Ray is started on this machine."
-)
-flags.DEFINE_integer("workers", 2, "Processes that describe and encode.", lower_bound=1)
-GPUS = flags.DEFINE_float("gpus-per-worker", 0.0, "GPUs of each.", lower_bound=0)
+define_flags(workers="Processes that describe and encode.")
 FLAGS = flags.FLAGS
 
 
@@ -119,8 +116,8 @@ class Encoder:
         return {"kind": task["kind"], "number": task["number"], "vectors": vectors, "error": said}
 
 
-def describe_all(run: Run, on_cluster: Callable[..., Iterator[dict[str, Any]]]) -> None:
-    """Requests the answers that the cache lacks, and stores them there."""
+def describe_all(run: Run, workers_config: dict[str, Any]) -> None:
+    """Requests the answers that the cache lacks, and stores them there; `workers_config` is that of `shared_out`."""
     config, log = run.knowledge, run.split.log
     model = LANGUAGE_MODELS[config.describer]
     prompts = dict(zip(KINDS, prompts_of(config, run.split, run.dataset.texts), strict=True))
@@ -141,7 +138,7 @@ def describe_all(run: Run, on_cluster: Callable[..., Iterator[dict[str, Any]]]) 
                 for own in blocks
             ]
             with progress_bar(len(rows), f"describe {kind}", "text") as bar:
-                for done in on_cluster(Describer, tasks):
+                for done in on_cluster(workers_config, Describer, tasks):
                     answers = json.loads(done["answers"])
                     for key, *answer in answers:
                         cache.add(bytes.fromhex(key), Answer(*answer))
@@ -149,7 +146,7 @@ def describe_all(run: Run, on_cluster: Callable[..., Iterator[dict[str, Any]]]) 
                     stop_if_failed(done)
 
 
-def encode_all(run: Run, on_cluster: Callable[..., Iterator[dict[str, Any]]]) -> None:
+def encode_all(run: Run, workers_config: dict[str, Any]) -> None:
     """Writes the missing shards. An endpoint's vectors are stored in its cache, and texts in the cache are not encoded again."""
     config, split, sources = run.knowledge, run.split, run.dataset.texts
     work = begin(config, split, sources, bank_recipe(config, split, sources), run.bank_folder)
@@ -180,7 +177,7 @@ def encode_all(run: Run, on_cluster: Callable[..., Iterator[dict[str, Any]]]) ->
         tasks = [
             {"kind": kind, "number": number, "texts": own} for (kind, number), own in texts.items()
         ]
-        for done in on_cluster(Encoder, tasks):
+        for done in on_cluster(workers_config, Encoder, tasks):
             stop_if_failed(done)
             shard = str(done["kind"]), int(done["number"])
             vectors = np.asarray(done["vectors"])
@@ -205,11 +202,7 @@ def shared_out(config: KnowledgeConfig, workers: int) -> dict[str, Any]:
 
 def main(arguments: Sequence[str]) -> None:
     """Describes and encodes on the cluster, then does the rest of `--mode=prepare` here."""
-    command_line.refuse_left_over(arguments)
-    if FLAGS.mode not in ("all", "prepare"):
-        raise UserError(
-            f"launch/ray_prepare.py prepares; for --mode={FLAGS.mode} use python -m grasp_jax.main"
-        )
+    take_mode("prepare", arguments)
     workdir, open_it = command_line.run_of_flags()
     run = open_it()
     config = run.knowledge
@@ -224,13 +217,11 @@ def main(arguments: Sequence[str]) -> None:
             f"--workers: {FLAGS.workers}; expected at most the requests in flight that the config allows, {least}"
         )
     if run.needs_bank and not FLAGS["dry-run"].value and not (run.bank_folder / MANIFEST).is_file():
-        with making_of(run.bank_folder), started_ray(FLAGS.address, FLAGS.workers):
-            on_cluster = functools.partial(
-                on_ray, shared_out(config, FLAGS.workers), FLAGS.workers, GPUS.value or 0.0
-            )
+        with making_of(run.bank_folder), started_cluster():
+            workers_config = shared_out(config, FLAGS.workers)
             if config.describer in LANGUAGE_MODELS:
-                describe_all(run, on_cluster)
-            encode_all(run, on_cluster)
+                describe_all(run, workers_config)
+            encode_all(run, workers_config)
     run_mode("prepare", lambda: run, workdir, Options(dry_run=bool(FLAGS["dry-run"].value)))
 
 

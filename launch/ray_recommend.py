@@ -25,18 +25,15 @@ from grasp_jax.errors import UserError
 from grasp_jax.evaluation.audience import Audience, PeopleBlocks, Wanted, best_of_blocks, blocks_of
 from grasp_jax.fitting import serving_model
 from grasp_jax.modes import Options, run_mode
-from grasp_jax.parallel.ray_cluster import on_ray, started_ray, stop_if_failed
+from grasp_jax.parallel.ray_cluster import stop_if_failed
 from grasp_jax.progress import progress_bar
+from grasp_jax.ray_command import define_flags, on_cluster, started_cluster, take_mode
 from grasp_jax.run import open_run, prepare
 from grasp_jax.serving.interrupted import PART, Parts, fingerprint_of, store_part
 from grasp_jax.serving.users import read_users
 
-flags.DEFINE_string(
-    "address", "", "Address of a Ray cluster; empty: Ray is started on this machine."
-)
-flags.DEFINE_integer("workers", 2, "Processes that recommend.", lower_bound=1)
+define_flags(workers="Processes that recommend.")
 USERS = flags.DEFINE_integer("users-per-task", PART, "Users of a part, about.", lower_bound=1)
-GPUS = flags.DEFINE_float("gpus-per-worker", 0.0, "GPUs of each.", lower_bound=0)
 FLAGS = flags.FLAGS
 
 
@@ -121,18 +118,12 @@ class Answerer:
 
 def main(arguments: Sequence[str]) -> None:
     """Writes the recommendations of the model that validation prefers."""
-    command_line.refuse_left_over(arguments)
-    if FLAGS.mode not in ("all", "recommend"):
-        raise UserError(
-            f"launch/ray_recommend.py recommends; for --mode={FLAGS.mode} use python -m grasp_jax.main"
-        )
-    FLAGS["mode"].value = "recommend"
-    command_line.check_flags()
+    take_mode("recommend", arguments)
     workdir, open_it = command_line.run_of_flags()
     config = command_line.checked_config()
     allow_older = bool(FLAGS["allow-older"].value)
 
-    def on_cluster(parts: Parts, num_blocks: int) -> None:
+    def spread(parts: Parts, num_blocks: int) -> None:
         folder = str(parts.folder.resolve())
         of_run = (os.getcwd(), config.to_dict(), str(workdir), allow_older, FLAGS.users)
         task = Task(*of_run, folder, parts.made_from)
@@ -145,16 +136,16 @@ def main(arguments: Sequence[str]) -> None:
             return
         parts.begin()
         with (
-            started_ray(FLAGS.address, FLAGS.workers),
+            started_cluster(),
             progress_bar(len(tasks), "recommend", "part") as bar,
         ):
-            for done in on_ray(task, FLAGS.workers, GPUS.value or 0.0, Answerer, tasks):
+            for done in on_cluster(task, Answerer, tasks):
                 stop_if_failed(done)
                 named = {"file": str(done["file"]), "sha256": str(done["sha256"])}
                 parts.take(int(done["number"]), named | {"blocks": int(done["blocks"])})
                 bar.update(1)
 
-    options = Options(allow_older=allow_older, users=FLAGS.users, out=FLAGS.out, spread=on_cluster)
+    options = Options(allow_older=allow_older, users=FLAGS.users, out=FLAGS.out, spread=spread)
     run_mode("recommend", open_it, workdir, options)
 
 

@@ -36,6 +36,7 @@ ROOMS = (  # in the order of DESIGN's house: what stands later may import what s
     ("answering",),
     ("modes", "api"),
     ("command", "comparison"),
+    ("ray_command",),  # for launch/
     ("main", "__init__"),
     ("serving.http",),  # opens workdirs as the front door does, and ends as the program does
 )
