@@ -43,9 +43,10 @@ class Guard:
 
     def __init__(self, app: App, service: Service, second: Service | None = None) -> None:
         self.app, self.service = app, service
-        self._queued = {"/recommend": service, "/similar": service}  # whose queue a request enters
+        # the queue that a request enters
+        self._queued = dict.fromkeys(("/recommend", "/similar"), service.questions)
         if second is not None:
-            self._queued["/compare"] = second
+            self._queued["/compare"] = second.questions
         token = service.settings.token
         self._token = None if token is None else token.encode("ascii")
         self._in_flight = 0

@@ -4,20 +4,18 @@ import asyncio
 import contextlib
 import pathlib
 import threading
-from collections.abc import AsyncIterator, Sequence
-from concurrent.futures import Future
+from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
 from grasp_jax.errors import EndpointError, UserError
-from grasp_jax.serving.answers import Answer, as_text
-from grasp_jax.serving.http.asking import Whose, listed, people_of, rows_of_similar
-from grasp_jax.serving.http.batching import Batcher, Overloaded
+from grasp_jax.serving.answers import as_text
+from grasp_jax.serving.http.asking import listed, people_of, rows_of_similar
 from grasp_jax.serving.http.changes import Item, check_new, with_new_items, with_removed
-from grasp_jax.serving.http.diversity import diversified
-from grasp_jax.serving.http.finding import items_with, most_alike, weights
+from grasp_jax.serving.http.finding import items_with
 from grasp_jax.serving.http.indexing import PEOPLE, with_index
 from grasp_jax.serving.http.metrics import JsonLines, Metrics
 from grasp_jax.serving.http.placing import shapes_of, take_snapshot
+from grasp_jax.serving.http.questions import Question, Questions
 from grasp_jax.serving.http.requests import (
     NewItems,
     Recommend,
@@ -27,17 +25,11 @@ from grasp_jax.serving.http.requests import (
     as_refused,
     shown,
 )
+from grasp_jax.serving.http.results import by_model, by_popularity
 from grasp_jax.serving.http.settings import Settings
-from grasp_jax.serving.http.snapshot import Person, Snapshot
+from grasp_jax.serving.http.snapshot import Snapshot
 from grasp_jax.serving.http.source import Source, UsersOfData, below, open_source
 from grasp_jax.serving.new_items import ignored_columns
-
-
-class Question(NamedTuple):
-    """An entry of the queue: a person, or the row of an item whose neighbours are requested; and the model that answers."""
-
-    snapshot: Snapshot
-    about: Person | int
 
 
 class Served(NamedTuple):
@@ -75,14 +67,7 @@ class Service:
         self._removed: set[str] = (
             set()
         )  # ids that no model may recommend, whether this model knows them or not
-        self._batcher: Batcher[Question, Answer] = Batcher(
-            _group,
-            _answer,
-            _together,
-            settings.limits.queue,
-            self.metrics.batches.observe,
-        )
-        self.metrics.waiting.set_function(lambda: self._batcher.waiting)
+        self.questions = Questions(settings.limits, self.metrics)
 
     @property
     def state(self) -> str:
@@ -117,7 +102,7 @@ class Service:
     def stop(self) -> None:
         """Answers the waiting requests, and accepts no new ones."""
         self._stopping.set()
-        self._batcher.stop()
+        self.questions.stop()
 
     def note(self, error: EndpointError) -> None:
         """Counts and logs a request that got 503 because an endpoint failed, without what the endpoint said: it may contain texts."""
@@ -135,15 +120,15 @@ class Service:
         questions = [
             Question(snapshot, whose.person) for whose in people if len(whose.person.history)
         ]
-        answers = iter(await self._ask(questions))
+        answers = iter(await self.questions.ask(questions))
         results = []
         for whose in people:
             if not len(whose.person.history):
-                result = _by_popularity(asked, whose, snapshot)
+                result = by_popularity(asked, whose, snapshot)
             elif asked.diversity or asked.why:  # in a thread, so that others are answered meanwhile
-                result = await asyncio.to_thread(_by_model, asked, whose, next(answers), snapshot)
+                result = await asyncio.to_thread(by_model, asked, whose, next(answers), snapshot)
             else:
-                result = _by_model(asked, whose, next(answers), snapshot)
+                result = by_model(asked, whose, next(answers), snapshot)
             results.append(result)
         return {"model": snapshot.number, "results": results}
 
@@ -156,12 +141,11 @@ class Service:
         snapshot, most = self.served.snapshot, self.settings.limits.k
         if not 1 <= k <= most:
             raise Refused(422, f"k: {k}; expected a whole number from 1 to {most}")
-        seconds = self.settings.limits.seconds
         try:
             search = asyncio.to_thread(items_with, words, k, snapshot)
-            return {"items": await asyncio.wait_for(search, seconds)}
+            return {"items": await asyncio.wait_for(search, self.settings.limits.seconds)}
         except TimeoutError:
-            raise self._too_late(seconds) from None
+            raise self.questions.too_late() from None
 
     async def similar(self, asked: Similar) -> dict[str, Any]:
         """The answer to `POST /similar`.
@@ -171,7 +155,7 @@ class Service:
         """
         snapshot = self.served.snapshot
         rows = rows_of_similar(asked, snapshot)
-        answers = await self._ask([Question(snapshot, row) for row in rows])
+        answers = await self.questions.ask([Question(snapshot, row) for row in rows])
         cut = [own.of(slice(asked.k)) for own in answers]
         results = [
             {"item": name, "similar": listed(own, snapshot, "cosine")}
@@ -304,35 +288,6 @@ class Service:
         self.metrics.recall.set(1.0 if snapshot.index is None else snapshot.index.recall)
         self._served = served
 
-    def check_room(self) -> None:
-        """Raises Refused with 503 if the queue is full, which needs no body: to read and check one takes most of the time of a refusal."""
-        if self._batcher.waiting >= self.settings.limits.queue:
-            raise self._full()
-
-    def _full(self) -> Refused:
-        """The refusal of a request for which the queue has no room; counts it."""
-        self.metrics.refused.labels("queue").inc()
-        return Refused(503, f"{self._batcher.waiting} people wait already; ask again in a moment")
-
-    async def _ask(self, questions: Sequence[Question]) -> list[Answer]:
-        """Returns all answers, or raises `Refused` with 503."""
-        seconds = self.settings.limits.seconds
-        try:
-            future: Future[list[Answer]] = self._batcher.submit(questions, seconds)
-        except Overloaded:
-            raise self._full() from None
-        try:
-            return await asyncio.wait_for(asyncio.wrap_future(future), seconds)
-        except (TimeoutError, asyncio.CancelledError) as error:
-            if isinstance(error, asyncio.CancelledError) and not future.cancelled():
-                raise  # the service stops: uvicorn cancels no request whose caller has gone
-            raise self._too_late(seconds) from None
-
-    def _too_late(self, seconds: float) -> Refused:
-        """The refusal of a request that was not answered in time; counts it."""
-        self.metrics.refused.labels("time").inc()
-        return Refused(503, f"no answer within {seconds:g} s; ask again in a moment")
-
     @contextlib.asynccontextmanager
     async def _changing(self) -> AsyncIterator[None]:
         """Held while one request changes the model. Other changes wait; their number and their time are limited."""
@@ -354,42 +309,3 @@ class Service:
             yield
         finally:
             self._changes.release()
-
-
-def _by_model(asked: Recommend, whose: Whose, answer: Answer, snapshot: Snapshot) -> dict[str, Any]:
-    """The result of a person with a known item; `answer` may have more items than the request wants."""
-    answer = diversified(answer, snapshot.unit, asked.k, asked.diversity)
-    items = listed(answer, snapshot)
-    if asked.why:
-        for place, (item, row) in enumerate(zip(items, answer.items.tolist(), strict=True)):
-            item["why"] = most_alike(row, whose.person.history, asked.why, snapshot)
-            item |= weights(place, answer, snapshot)
-    return _result(whose, "model", items)
-
-
-def _by_popularity(asked: Recommend, whose: Whose, snapshot: Snapshot) -> dict[str, Any]:
-    """The result of a person without a known item."""
-    answer = snapshot.most_popular(asked.k, whose.person.left_out, whose.person.allowed)
-    return _result(whose, "popularity", listed(answer, snapshot))
-
-
-def _result(whose: Whose, by: str, items: list[dict[str, Any]]) -> dict[str, Any]:
-    passed_over = {"passed_over": whose.passed_over} if whose.passed_over else {}
-    return {"user": whose.name, "by": by, **passed_over, "items": items}
-
-
-def _group(question: Question) -> Any:
-    if isinstance(question.about, Person):
-        return question.snapshot.group(question.about)
-    return question.snapshot, "similar"
-
-
-def _together(question: Question, waiting: int) -> int:
-    return question.snapshot.programs.shapes.batch(waiting)
-
-
-def _answer(questions: Sequence[Question]) -> list[Answer]:
-    snapshot = questions[0].snapshot
-    if isinstance(questions[0].about, Person):
-        return snapshot.answer([own.about for own in questions if isinstance(own.about, Person)])
-    return snapshot.nearest([own.about for own in questions if isinstance(own.about, int)])
