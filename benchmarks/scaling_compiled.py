@@ -24,6 +24,7 @@ from grasp_jax.parallel.plan import (
     step_flops,
     table_bytes,
 )
+from grasp_jax.parallel.rows import ShardedRows
 from grasp_jax.planning import Sizes, workload
 from grasp_jax.run import open_run, prepare
 from grasp_jax.training.epochs import chunks, make_epoch
@@ -101,7 +102,7 @@ def measure(folder: pathlib.Path, layout: Layout, batch: int) -> dict[str, Any]:
         sent[purpose(one)] += one.sent
     work = workload(config, Sizes(config.data), prepared.width, METHOD, mesh.size)
     tables = [trial.data.tables[name] for name in ITEM_TABLES]
-    arrays = [getattr(table, "rows", table) for table in tables]
+    arrays = [table.rows if isinstance(table, ShardedRows) else table for table in tables]
     held = table_bytes(work, layout)
     in_step = (
         sum(held.values()) - held["validation"] - held["parameters"] / 4

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from absl import flags
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FrozenConfigDict
 
 from grasp_jax.config import (
     CONFIG_FILE,
@@ -76,7 +76,8 @@ def load_config(named: str) -> ConfigDict:
             f"--config: get_config of {file} returns {type(config).__name__}; expected the config that grasp_jax.config.default_config() "
             "returns, with fields changed"
         )
-    config = getattr(config, "as_configdict", lambda: config)()  # a frozen one
+    if isinstance(config, FrozenConfigDict):
+        config = config.as_configdict()
     check_fields(config, file)
     return config.lock()
 

@@ -231,7 +231,7 @@ def read_array(path: pathlib.Path, mend: str, mmap_mode: Any = None) -> np.ndarr
         array = np.load(
             path, mmap_mode=mmap_mode or "r", allow_pickle=False
         )  # mapped, a header of an absurd shape allocates nothing
-        expected = getattr(array, "offset", 0) + array.nbytes
+        expected = (array.offset if isinstance(array, np.memmap) else 0) + array.nbytes
         if array.size and (size := path.stat().st_size) != expected:
             raise ValueError(
                 f"its header says {array.shape} of {array.dtype}, {expected:,} bytes, and it has {size:,}"
@@ -270,7 +270,7 @@ def read_arrays(path: pathlib.Path, names: Iterable[str], mend: str) -> dict[str
 
 def disk_is_full(error: BaseException) -> bool:
     """No space, or no more of it for this user; NumPy and TensorStore say so in words of their own and without a number."""
-    number, message = getattr(error, "errno", None), str(error)
+    number, message = error.errno if isinstance(error, OSError) else None, str(error)
     written_in_part = (
         number is None and re.fullmatch(r"\d+ requested and \d+ written", message) is not None
     )

@@ -136,7 +136,7 @@ def explained(error: BaseException) -> str:
         reason = " ".join(str(error).split())[:200] or "no more memory"
         return f"memory ran out ({reason}); lower config.train.batch_size or config.eval.user_block; --mode=plan says what a config needs"
     if disk_is_full(error):
-        place = getattr(error, "filename", None) or _workdir()
+        place = (error.filename if isinstance(error, OSError) else None) or _workdir()
         where = f" ({os.fsdecode(place)})" if place else ""
         return f"the disk is full{where}; free space and run the same command again"
     if isinstance(error, OSError) and error.filename is not None and error.strerror:

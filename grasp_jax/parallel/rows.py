@@ -134,10 +134,10 @@ def from_all_rows(
     compute: Callable[..., jax.Array], operands: Any, tables: tuple[Table, ...]
 ) -> jax.Array:
     """`compute(operands, *tables)` [V, ...] of whole tables; of sharded ones each device computes its own rows, and all get all."""
-    first = tables[0]
-    if not isinstance(first, ShardedRows):
+    sharded = [table for table in tables if isinstance(table, ShardedRows)]
+    if len(sharded) < len(tables):
         return compute(operands, *tables)
-    computed = compute(operands, *(table.rows for table in tables))  # type: ignore[union-attr]
+    first, computed = sharded[0], compute(operands, *(table.rows for table in sharded))
     in_order = (
         computed.reshape(first.shares, -1, *computed.shape[1:])
         .swapaxes(0, 1)
@@ -162,15 +162,15 @@ def from_rows(
       ids: [...] int32 rows.
       sides: [...] arrays of numbers that go with the ids.
     """
-    first = tables[0]
-    if not isinstance(first, ShardedRows):
+    sharded = [table for table in tables if isinstance(table, ShardedRows)]
+    if len(sharded) < len(tables):
         with jax.named_scope("gather"):
             rows = [table[ids] for table in tables]
         return compute(operands, *rows, *sides)
+    first = sharded[0]
     flat = [x.ravel() for x in (ids, *sides)]
     filled = [jnp.pad(x, (0, -x.size % first.mesh.size)) for x in flat]
-    sharded = tuple(table.rows for table in tables)  # type: ignore[union-attr]
     found = exchange(compute, first.mesh, slots(ids.size, first.mesh.size, first.shares))(
-        operands, sharded, *filled
+        operands, tuple(table.rows for table in sharded), *filled
     )
     return found[: ids.size].reshape(*ids.shape, *found.shape[1:])

@@ -261,7 +261,7 @@ def _best(numbers: Sequence[Sequence[float]], blocks: Sequence[str]) -> frozense
     for block in dict.fromkeys(blocks):
         rows = [k for k, of in enumerate(blocks) if of == block]
         for column in range(len(numbers[0])) if len(rows) > 1 else ():
-            candidates = [k for k in rows if not np.isnan(numbers[k][column])]
-            if candidates:
-                found.add((max(candidates, key=lambda k, c=column: numbers[k][c]), column))  # type: ignore[misc]
+            values = {k: numbers[k][column] for k in rows if not np.isnan(numbers[k][column])}
+            if values:
+                found.add((max(values, key=values.__getitem__), column))
     return frozenset(found)

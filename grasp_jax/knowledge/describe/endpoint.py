@@ -173,9 +173,10 @@ class Endpoint:
                     f"{self.where}: refused the first request: {self._say(error)}", self.where
                 ) from None
             except (errors.APIConnectionError, errors.APIStatusError) as error:
-                if (status := getattr(error, "status_code", 0)) // 100 == 3:
+                if isinstance(error, errors.APIStatusError) and error.status_code // 100 == 3:
                     raise EndpointError(
-                        f"{self.where}: {_redirected(status, error.response)}", self.where
+                        f"{self.where}: {_redirected(error.status_code, error.response)}",
+                        self.where,
                     ) from None
                 kept = "all answers so far are kept; run the same command again to continue"
                 raise EndpointError(
