@@ -1,11 +1,9 @@
 """What the files of a folder are: interactions, items, users, and which column is what; and what could not be decided."""
 
-import contextlib
 import dataclasses
 import pathlib
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
@@ -14,26 +12,18 @@ from grasp_jax.data.columns import listed
 from grasp_jax.data.identifiers import id_column
 from grasp_jax.data.parts import parts_of
 from grasp_jax.data.readers import KNOWN_NAMES
-from grasp_jax.data.tables import Table, values_of
+from grasp_jax.data.tables import values_of
 from grasp_jax.data.times import time_column
 from grasp_jax.errors import UserError
 from grasp_jax.knowledge.text.columns import why_no_text
 from grasp_jax.setup import names
+from grasp_jax.setup.matches import is_of_users, matches_of
 from grasp_jax.setup.sample import Sample, readable, sample, sample_pairs
 
 ATOMIC = (".inter", ".item", ".user")  # RecBole's files
 MOST_MISSING = DataConfig().max_missing_text
 LEAST_KNOWN = 0.5  # share of the users that their table must have at least
 NO_UTF8 = "the name is not UTF-8, so no config file can hold it; expected UTF-8; rename it"
-
-
-class Match(NamedTuple):
-    """A table that may be that of the items or users: its column `id` holds a share of the ids in a column of the interactions."""
-
-    share: float
-    table: Sample
-    id: str
-    column: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -231,34 +221,14 @@ def _time(log: Sample) -> tuple[str, list[str]]:
     return "", reasons
 
 
-def _matches(
-    interactions: Sample, columns: Sequence[str], rest: Sequence[Sample], wanted: Sequence[str]
-) -> list[Match]:
-    """The tables that have ids of the interactions.
-
-    Args:
-      interactions: their table.
-      columns: those of its columns that may hold the ids.
-      rest: the other tables.
-      wanted: names of columns of ids.
-    """
-    found = [
-        Match(_share(interactions, column, table, name), table, name, column)
-        for table in rest
-        for name in names.found(table.names, wanted)
-        for column in columns
-    ]
-    return [match for match in found if match.share > 0]
-
-
 def _with_items(found: FolderContents, rest: Sequence[Sample]) -> tuple[FolderContents, list[str]]:
     """The items table: the one whose ids are most often those of the interactions."""
     log = found.interactions
     columns = names.found(log.names, names.ITEM)
     matches = [
         match
-        for match in _matches(log, columns, rest, [*names.ITEM, *names.ID])
-        if _title_of(match.table) or not _is_of_users(log, found.columns["user"], match)
+        for match in matches_of(log, columns, rest, [*names.ITEM, *names.ID])
+        if _title_of(match.table) or not is_of_users(log, found.columns["user"], match)
     ]
     if not matches:
         return found, [
@@ -286,18 +256,10 @@ def _title_of(table: Sample) -> str:
     return next(iter(names.found(table.names, names.TITLE)), "")
 
 
-def _is_of_users(log: Sample, user_column: str, match: Match) -> bool:
-    """Whether more of a table's ids are users than items; small numbers may be both."""
-    users, items = (
-        _share(match.table, match.id, log, column) for column in (user_column, match.column)
-    )
-    return users > items
-
-
 def _with_users(found: FolderContents, rest: Sequence[Sample]) -> tuple[FolderContents, list[str]]:
     """The users table, as the items table; one that has few of the users is not theirs, for small numbers are ids of anything."""
     log = found.interactions
-    matches = _matches(log, [found.columns["user"]], rest, [*names.USER, *names.ID])
+    matches = matches_of(log, [found.columns["user"]], rest, [*names.USER, *names.ID])
     enough = [
         match
         for match in matches
@@ -320,22 +282,6 @@ def _with_users(found: FolderContents, rest: Sequence[Sample]) -> tuple[FolderCo
 def _codes(ids: np.ndarray) -> np.ndarray:
     """[rows] the place of each id among the different ones."""
     return np.unique(ids, return_inverse=True)[1]
-
-
-def _share(first: Sample, name: str, second: Sample, column: str) -> float:
-    """Share of the ids of one table's column that another's has; ids as texts, for a number may be a text in the other file."""
-    ids, known = _ids(first.table, name), _ids(second.table, column)
-    return float(np.isin(ids, known).mean()) if len(ids) else 0.0
-
-
-def _ids(table: Table, name: str) -> np.ndarray:
-    """[ids] str, the distinct ids of a column. Rows that a run will refuse do not hide what the other rows say."""
-    with contextlib.suppress(UserError):
-        return np.unique(id_column(table, name, []).astype(str))
-    with contextlib.suppress(UserError):
-        held = [str(value).strip() for value in values_of(table, name) if value is not None]
-        return np.unique([value for value in held if value])
-    return np.empty(0, str)
 
 
 def _refused(log: Sample, columns: Mapping[str, str]) -> list[str]:

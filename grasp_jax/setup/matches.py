@@ -1,0 +1,66 @@
+"""Which tables of a folder may be those of the items or users: those that have ids of the interactions."""
+
+import contextlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from grasp_jax.data.identifiers import id_column
+from grasp_jax.data.tables import Table, values_of
+from grasp_jax.errors import UserError
+from grasp_jax.setup import names
+from grasp_jax.setup.sample import Sample
+
+
+class Match(NamedTuple):
+    """A table that may be that of the items or users: its column `id` holds a share of the ids in a column of the interactions."""
+
+    share: float
+    table: Sample
+    id: str
+    column: str
+
+
+def matches_of(
+    interactions: Sample, columns: Sequence[str], rest: Sequence[Sample], wanted: Sequence[str]
+) -> list[Match]:
+    """The tables that have ids of the interactions.
+
+    Args:
+      interactions: their table.
+      columns: those of its columns that may hold the ids.
+      rest: the other tables.
+      wanted: names of columns of ids.
+    """
+    found = [
+        Match(_share(interactions, column, table, name), table, name, column)
+        for table in rest
+        for name in names.found(table.names, wanted)
+        for column in columns
+    ]
+    return [match for match in found if match.share > 0]
+
+
+def is_of_users(log: Sample, user_column: str, match: Match) -> bool:
+    """Whether more of a table's ids are users than items; small numbers may be both."""
+    users, items = (
+        _share(match.table, match.id, log, column) for column in (user_column, match.column)
+    )
+    return users > items
+
+
+def _share(first: Sample, name: str, second: Sample, column: str) -> float:
+    """Share of the ids of one table's column that another's has; ids as texts, for a number may be a text in the other file."""
+    ids, known = _ids(first.table, name), _ids(second.table, column)
+    return float(np.isin(ids, known).mean()) if len(ids) else 0.0
+
+
+def _ids(table: Table, name: str) -> np.ndarray:
+    """[ids] str, the distinct ids of a column. Rows that a run will refuse do not hide what the other rows say."""
+    with contextlib.suppress(UserError):
+        return np.unique(id_column(table, name, []).astype(str))
+    with contextlib.suppress(UserError):
+        held = [str(value).strip() for value in values_of(table, name) if value is not None]
+        return np.unique([value for value in held if value])
+    return np.empty(0, str)
