@@ -272,9 +272,9 @@ def not_used(cache: AnswerCache, keys: np.ndarray, settings: DescribeConfig | Em
     Args:
       cache: that of `settings`.
       keys: [n, 2] keys of unanswered requests, as `cache_by="model"` makes them.
-      settings: whose `cache_by` the requests have.
+      settings: of the endpoint.
     """
-    count = 0 if settings.cache_by == "model" else int((~cache.missing(keys)).sum())
+    count = int((~cache.missing(keys)).sum())
     if not count:
         return ""
     return (

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from grasp_jax.config import DescribeConfig, KnowledgeConfig
+from grasp_jax.config.address import of_key
 from grasp_jax.knowledge.describe.answers import AnswerCache, not_used, open_answers
 from grasp_jax.knowledge.describe.chat import CHAT
 from grasp_jax.knowledge.describe.endpoint import Usage
@@ -109,9 +110,11 @@ def announcement(
 def _not_used(
     rows: np.ndarray, prompt_of: PromptOf, config: KnowledgeConfig, cache: AnswerCache
 ) -> str:
-    """As `not_used`, of the prompts of unanswered rows."""
-    by_model = config.with_fields({"describe.cache_by": "model"})
+    """As `not_used`, of the prompts of unanswered rows; empty if their keys have no address."""
     model = LANGUAGE_MODELS[config.describer]
+    if not of_key(model.address(config), config.describe.cache_by):
+        return ""
+    by_model = config.with_fields({"describe.cache_by": "model"})
     keys = keys_of(len(rows), lambda place: prompt_of(int(rows[place])), model, by_model)
     return not_used(cache, keys, config.describe)
 

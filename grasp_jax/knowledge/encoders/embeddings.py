@@ -81,7 +81,9 @@ def keys_of(texts: Sequence[str], config: EmbedConfig) -> np.ndarray:
 
 
 def without_address(texts: Sequence[str], cache: AnswerCache, config: EmbedConfig) -> str:
-    """As `not_used`, of the texts that have no vector yet."""
+    """As `not_used`, of the texts that have no vector yet; empty if their keys have no address."""
+    if not of_key(resolved(config), config.cache_by):
+        return ""
     missing = [texts[row] for row in cache.unanswered(keys_of(texts, config))]
     by_model = dataclasses.replace(config, cache_by="model")
     return not_used(cache, keys_of(missing, by_model), config)
