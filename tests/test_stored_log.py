@@ -160,6 +160,7 @@ def nothing(shop: pathlib.Path) -> None:
         (other_row, {}, "the source file interactions.csv changed"),
         (other_items, {}, "the items table's ids"),
         (nothing, {"min_rating": 4.5}, "config.data.min_rating (2.0 then, 4.5 now)"),
+        (nothing, {"bad_rows": "skip"}, "config.data.bad_rows ('refuse' then, 'skip' now)"),
         (nothing, {"ties": "file"}, "config.data.ties ('shuffle' then, 'file' now)"),
         (nothing, {"ties_seed": 1}, "config.data.ties_seed (0 then, 1 now)"),
         (

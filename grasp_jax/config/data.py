@@ -24,6 +24,7 @@ from grasp_jax.errors import UserError
 
 SOURCES = ("files", "synthetic", "amazon")
 AUTO = "auto"
+REFUSE, SKIP = "refuse", "skip"  # values of `data.bad_rows`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,6 +147,14 @@ class DataConfig(Section):
         "", TEXT, "Table of users' attributes in that folder; empty for none.", NOTHING
     )
     users_id_column: str = field("user", NAME, "Column of ids in the users table.", NOTHING)
+    bad_rows: str = field(
+        REFUSE,
+        Choice(REFUSE, SKIP),
+        "Rows without a user, an item, a time (if there is a column of times) or a rating (if "
+        "data.min_rating is set), or with one that cannot be read: refuse: the run stops | skip: "
+        "they are left out, and the summary says how many, why, and where the first is.",
+        before=REFUSE,
+    )
     min_rating: float = field(
         0.0,
         Real(0, 1e9),

@@ -33,6 +33,12 @@ class Coded(NamedTuple):
         """None are missing."""
         return 0
 
+    def filter(self, kept: np.ndarray) -> "Coded":
+        """Those rows alone ([rows] bool), as `pa.ChunkedArray.filter`."""
+        codes = self.codes[kept]
+        of_left, left = _numbered(codes.astype(np.uint64))
+        return Coded(of_left, self.values.take(int64_array(left.astype(np.int64))))
+
 
 class Encoder:
     """Encodes a column of texts or bytes that arrives in pieces.

@@ -4,16 +4,16 @@ A column of whole numbers, each in its usual spelling, is held as int64, which s
 """
 
 import re
-from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from grasp_jax.data.bad_rows import BadRows, no_value
 from grasp_jax.data.dictionary import Coded, coded, int64_array, int64_of
 from grasp_jax.data.encoded import Encoded, encoded
 from grasp_jax.data.letters import are_plain, letters_of, order_of, strings_of
-from grasp_jax.data.tables import Table, cut, is_text, no_value, text_of
+from grasp_jax.data.tables import Table, cut, is_text, text_of
 from grasp_jax.errors import UserError
 
 LONGEST = 512  # characters; NumPy gives every distinct id the room of the longest
@@ -49,8 +49,8 @@ def encoded_ids(table: Table, name: str, notes: list[str] | None = None) -> Enco
       notes: takes what was decided, in words for the user.
 
     Raises:
-      UserError: a row has no id, or its id is not text, has line breaks, is too long, is a fraction, or is a spelling of "missing" (`nan`,
-        `NA`, `-1`) among whole numbers.
+      BadRows: a row has no id, or an id that has line breaks, is too long, or spells "missing" (`nan`, `NA`, `-1`) among whole numbers.
+      UserError: the ids are fractions or not text; or an id of a CSV or TSV has line breaks or is too long.
     """
     array = table.filled_array(name)
     said = notes if notes is not None else []
@@ -61,8 +61,10 @@ def encoded_ids(table: Table, name: str, notes: list[str] | None = None) -> Enco
         values: np.ndarray = array.cast(kind).to_numpy()
         if kind == pa.uint64() and len(values) and values.max() > np.iinfo(np.int64).max:
             row = int(values.argmax())
-            raise UserError(
-                f"{table.path}: row {row + 1}: {name} {values[row]} is beyond 64 bits; write such ids as text"
+            raise BadRows(
+                f"{table.path}: row {row + 1}: {name} {values[row]} is beyond 64 bits; write such ids as text",
+                values > np.iinfo(np.int64).max,
+                f"with a number beyond 64 bits in column {name!r}",
             )
         found = encoded(values.astype(np.int64, copy=False))
         _refuse_minus_one(table, name, found)
@@ -94,11 +96,12 @@ def _of_text(table: Table, name: str, column: Coded, notes: list[str]) -> Encode
     codes, found = column.codes, pc.cast(column.values, pa.large_binary())
     plain = are_plain(letters_of(found))
 
-    def row_of(bad: pa.Array) -> int | None:
-        """The first row, from 0, whose distinct value is marked."""
+    def rows_of(bad: pa.Array) -> np.ndarray | None:
+        """[rows] bool, the rows whose distinct value is marked; None if there is none."""
         if not pc.any(bad).as_py():
             return None
-        return int(np.argmax(bad.to_numpy(zero_copy_only=False)[codes]))
+        marked: np.ndarray = bad.to_numpy(zero_copy_only=False)[codes]
+        return marked
 
     longest = pc.max(pc.binary_length(found)).as_py() or 0
     try:
@@ -116,23 +119,34 @@ def _of_text(table: Table, name: str, column: Coded, notes: list[str]) -> Encode
             notes.append(
                 f"some fields of column {name!r} stand between quotation marks, which are kept as part of the id"
             )
-    if longest > LONGEST and (row := row_of(pc.greater(pc.utf8_length(text), LONGEST))) is not None:
+    if (
+        longest > LONGEST
+        and (bad := rows_of(pc.greater(pc.utf8_length(text), LONGEST))) is not None
+    ):
+        row = int(bad.argmax())
         shown = text[int(codes[row])].as_py()
         long = f"an id of {len(shown):,} characters in column {name!r}, {shown[:40]!r}..."
-        raise UserError(
-            f"{table.path}: row {row + 1} has {long}; expected at most {LONGEST}; is it the right column?"
+        raise _strange(
+            table,
+            f"{table.path}: row {row + 1} has {long}; expected at most {LONGEST}; is it the right column?",
+            bad,
+            f"with an id of more than {LONGEST} characters in column {name!r}",
         )
     if pc.min(pc.binary_length(text)).as_py() == 0:
         empty = pc.equal(text, "").to_numpy(zero_copy_only=False)
         raise no_value(table.path, empty[codes], name)
     if (
         not plain
-        and (row := row_of(pc.match_substring_regex(text, "[\\x00-\\x1f\\x7f]"))) is not None
+        and (bad := rows_of(pc.match_substring_regex(text, "[\\x00-\\x1f\\x7f]"))) is not None
     ):
+        row = int(bad.argmax())
         shown = cut(text[int(codes[row])].as_py())
-        raise UserError(
+        raise _strange(
+            table,
             f"{table.path}: row {row + 1} has {shown} in column {name!r}, with a line break or control character in it; "
-            "expected an id in one line; look for a quotation mark that is not closed"
+            "expected an id in one line; look for a quotation mark that is not closed",
+            bad,
+            f"with a line break or control character in column {name!r}",
         )
     whole = _whole_numbers(text)
     if whole is not None:
@@ -140,8 +154,13 @@ def _of_text(table: Table, name: str, column: Coded, notes: list[str]) -> Encode
         ids = Encoded(numbers.ids, numbers.codes[codes])
         _refuse_minus_one(table, name, ids)
         return ids
-    _refuse_spoilt_numbers(table, name, text, row_of)
+    _refuse_spoilt_numbers(table, name, text, codes)
     return _in_order(text, codes)
+
+
+def _strange(table: Table, message: str, rows: np.ndarray, reason: str) -> UserError:
+    """Ids that nobody gives. In CSV and TSV a quotation mark that is not closed makes one of many rows, so they cannot just be left out."""
+    return UserError(message) if table.is_delimited else BadRows(message, rows, reason)
 
 
 def _in_order(text: pa.Array, codes: np.ndarray) -> Encoded:
@@ -176,10 +195,8 @@ def _whole_numbers(text: pa.Array) -> np.ndarray | None:
     return int64_of(numbers)
 
 
-def _refuse_spoilt_numbers(
-    table: Table, name: str, text: pa.Array, row_of: Callable[[pa.Array], int | None]
-) -> None:
-    """A column of whole numbers that a program has spoilt: `7.0` where a value was missing, or `nan` for that value."""
+def _refuse_spoilt_numbers(table: Table, name: str, text: pa.Array, codes: np.ndarray) -> None:
+    """A column of whole numbers that a program has spoilt: `7.0` where a value was missing, or `nan` for that value; `text` by `codes`."""
     if len(text) and not _is_spoilt(text[0].as_py()):
         return  # one other value is enough
     whole = pc.match_substring_regex(text, "^(0|-?[1-9][0-9]*)$").to_numpy(zero_copy_only=False)
@@ -189,18 +206,20 @@ def _refuse_spoilt_numbers(
     )
     if (fraction | whole | missing).all():
         if fraction.any():
-            row = int(row_of(pa.array(fraction)) or 0)
+            row = int(fraction[codes].argmax())
             shown = text[int(np.argmax(fraction))].as_py()
             raise UserError(
                 f"{table.path}: row {row + 1} has {shown!r} in column {name!r}, a number with a fraction; {_WANTED}; "
                 "write it without the point (a column with missing values becomes so in pandas: drop those rows, then use int64)"
             )
         if missing.any() and whole.any():
-            row = int(row_of(pa.array(missing)) or 0)
+            row = int(missing[codes].argmax())
             shown = text[int(np.argmax(missing))].as_py()
-            raise UserError(
+            raise BadRows(
                 f"{table.path}: row {row + 1} has {shown!r} in column {name!r}, whose other values are whole numbers; "
-                "drop the rows without an id, or give that one a name of its own"
+                "drop the rows without an id, or give that one a name of its own",
+                missing[codes],
+                f"with {shown!r} or the like in column {name!r}, whose other values are whole numbers",
             )
 
 
@@ -213,8 +232,10 @@ def _refuse_minus_one(table: Table, name: str, found: Encoded) -> None:
     """If -1 is the only negative id, it means "unknown". Ids that are hashes are negative half of the time."""
     negative = found.ids[found.ids < 0]
     if len(negative) == 1 and negative[0] == -1 and len(found.ids) > 1:
-        row = int(np.argmax(found.codes == 0))  # the lowest
-        raise UserError(
-            f"{table.path}: row {row + 1} has -1 in column {name!r}, whose other ids are not negative; -1 often means unknown: "
-            "drop those rows, or give that one another id"
+        unknown = found.codes == 0  # the lowest
+        raise BadRows(
+            f"{table.path}: row {int(unknown.argmax()) + 1} has -1 in column {name!r}, whose other ids are not negative; "
+            "-1 often means unknown: drop those rows, or give that one another id",
+            unknown,
+            f"with -1 in column {name!r}, whose other ids are not negative",
         )

@@ -2,10 +2,12 @@
 
 import dataclasses
 from collections.abc import Callable, Collection, Mapping
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
+from grasp_jax.config.data import REFUSE
+from grasp_jax.data.bad_rows import FIELD, BadRows, LeftOut, NoValue, refuse_all, refused
 from grasp_jax.data.columns import Where, needed, rating_name, renamed, time_name
 from grasp_jax.data.delimited import refuse_data_as_header
 from grasp_jax.data.encoded import Encoded
@@ -13,12 +15,31 @@ from grasp_jax.data.identifiers import encoded_ids, holds_text
 from grasp_jax.data.log import InteractionLog, Origin, build_log
 from grasp_jax.data.streamed import ID, NUMBER, TIME, Wanted
 from grasp_jax.data.summary import SAMPLED_ROWS, ReadReport, sample_rows
-from grasp_jax.data.tables import NoValue, Table, number_column, refuse_all
+from grasp_jax.data.tables import Table, number_column
 from grasp_jax.data.times import Times, time_column
 from grasp_jax.errors import UserError
 
 SETTING = "config.data.columns"
 Read = TypeVar("Read")
+
+
+class Rows(NamedTuple):
+    """The rows of a table of interactions, as read.
+
+    Attributes:
+      users, items: ids.
+      times: None without a column of times.
+      ratings: [rows] float64; None where they are not needed.
+      notes: what was decided, in words for the user.
+      text_ids: as `ReadReport` has it.
+    """
+
+    users: Encoded
+    items: Encoded
+    times: Times | None
+    ratings: np.ndarray | None
+    notes: tuple[str, ...]
+    text_ids: tuple[str, ...]
 
 
 def log_of_table(
@@ -28,42 +49,41 @@ def log_of_table(
     min_rating: float = 0.0,
     catalogue: np.ndarray | None = None,
     max_missing: float = 0.0,
+    bad_rows: str = REFUSE,
 ) -> tuple[InteractionLog, ReadReport]:
     """The log of a table with one interaction a row; arguments after the first and errors as of `read_interactions`."""
     if table.is_delimited:
         refuse_data_as_header(table, (columns["user"], columns["item"]))
-    used = _columns_used(tuple(table.columns), columns, min_rating, table.path)
+    used = columns_used(tuple(table.columns), columns, min_rating, table.path)
     if not table.num_rows:
         raise UserError(
             f"{table.path}: no interactions were read; expected at least one user-item row"
         )
-    notes = [*table.notes, *renamed(used, columns)]
-    users, items, times = _read_needed(table, used, notes)
+    rows, left_out = readable_rows(table, used, min_rating, bad_rows)
+    users, items, times = rows.users, rows.items, rows.times
     values = None if times is None else times.values
-    kept, low_rated, origin = None, None, Origin(str(table.path))
-    num_rows, num_low = len(users), 0
+    kept, low_rated, num_low = None, None, 0
     first = users.at(slice(SAMPLED_ROWS)), items.at(slice(SAMPLED_ROWS))
-    if used["rating"] and min_rating > 0:
-        ratings = number_column(table, used["rating"])
-        liked = ratings >= min_rating
+    if rows.ratings is not None:
+        liked = rows.ratings >= min_rating
         if not liked.any():
             raise UserError(
                 f"{table.path}: no rating is as high as config.data.min_rating={min_rating:g}; the highest in column {used['rating']!r} is "
-                f"{ratings.max():g}; lower that field"
+                f"{rows.ratings.max():g}; lower that field"
             )
         if not liked.all():
             kept, low = np.flatnonzero(liked), np.flatnonzero(~liked)
             low_rated, num_low = (users.only(low), items.only(low)), len(low)
-            users, items, origin = users.only(kept), items.only(kept), Origin(origin.name, kept)
+            users, items = users.only(kept), items.only(kept)
             values = None if values is None else values[kept]
+    origin = Origin(str(table.path), kept, left_out.rows)
     log = build_log(name, users, items, values, catalogue, low_rated, max_missing, origin)
     if times is not None:
         log = dataclasses.replace(log, time_unit=times.unit)
-        notes += [times.note] if times.note else []
     rated = used["rating"] if min_rating == 0 else None  # a column that is there and has no effect
     return log, ReadReport(
         files=(f"{table.path} ({table.form})",),
-        rows=num_rows,
+        rows=table.num_rows,
         used=tuple(
             (purpose, column)
             for purpose, column in used.items()
@@ -74,17 +94,46 @@ def log_of_table(
         if times is None
         else f"by column {used['timestamp']!r}, {times.span()}",
         sample=sample_rows(*first, None if times is None else times.shown()),
+        left_out=left_out.reasons,
         low_rated=num_low,
         min_rating=min_rating,
-        text_ids=tuple(kind for kind in ("user", "item") if holds_text(table, str(used[kind]))),
-        notes=tuple(notes),
+        text_ids=rows.text_ids,
+        notes=(*table.notes, *renamed(used, columns), *rows.notes),
     )
 
 
-def _read_needed(
-    table: Table, used: Mapping[str, str | None], notes: list[str]
-) -> tuple[Encoded, Encoded, Times | None]:
-    """Users, items and times of all rows. Who lacks values in several columns hears of all of them at once.
+def readable_rows(
+    table: Table, used: Mapping[str, str | None], min_rating: float, bad_rows: str
+) -> tuple[Rows, LeftOut]:
+    """The rows of a table that can be used.
+
+    After rows were left out, the others are read again: the outcome is that of a table without them, whatever their ids and times are.
+
+    Args:
+      table: with at least one row.
+      used: purpose -> column.
+      min_rating: as of `read_interactions`.
+      bad_rows: what to do with rows that cannot be used, "refuse" or "skip".
+
+    Raises:
+      UserError: some rows cannot be used and are not to be left out, or no row is left.
+    """
+    names = {name for name in used.values() if name}
+    left_out = LeftOut()
+    while True:
+        try:
+            return _read_needed(table, used, min_rating), left_out
+        except BadRows as error:
+            if bad_rows == REFUSE:
+                raise refused(error) from error
+            if error.rows.all():
+                raise UserError(f"{error}; with {FIELD}={bad_rows} no row is left") from error
+            left_out = left_out.and_of(error, table.path)
+            table = table.only(~error.rows, names)
+
+
+def _read_needed(table: Table, used: Mapping[str, str | None], min_rating: float) -> Rows:
+    """All rows. Who lacks values in several columns hears of all of them at once.
 
     Raises:
       UserError: as in `log_of_table`.
@@ -101,13 +150,17 @@ def _read_needed(
             raise
         return None
 
+    notes: list[str] = []
     users = unless_lacking(lambda: encoded_ids(table, str(used["user"]), notes))
     items = unless_lacking(lambda: encoded_ids(table, str(used["item"]), notes))
-    name = used["timestamp"]
+    name, rating = used["timestamp"], used["rating"]
     times = unless_lacking(lambda: time_column(table, name)) if name else None
     refuse_all(table.path, lacking)
     assert users is not None and items is not None
-    return users, items, times
+    ratings = number_column(table, rating) if rating and min_rating > 0 else None
+    notes += [times.note] if times is not None and times.note else []
+    kinds = tuple(kind for kind in ("user", "item") if holds_text(table, str(used[kind])))
+    return Rows(users, items, times, ratings, tuple(notes), kinds)
 
 
 def columns_wanted(columns: Mapping[str, str], min_rating: float) -> Wanted:
@@ -115,7 +168,7 @@ def columns_wanted(columns: Mapping[str, str], min_rating: float) -> Wanted:
 
     def wanted(names: tuple[str, ...]) -> dict[str, str]:
         try:
-            used = _columns_used(names, columns, min_rating, "")
+            used = columns_used(names, columns, min_rating, "")
         except UserError:
             return {}
         kinds = {"user": ID, "item": ID, "timestamp": TIME}
@@ -126,7 +179,7 @@ def columns_wanted(columns: Mapping[str, str], min_rating: float) -> Wanted:
     return wanted
 
 
-def _columns_used(
+def columns_used(
     names: tuple[str, ...], columns: Mapping[str, str], min_rating: float, path: Where
 ) -> dict[str, str | None]:
     """Purpose -> the table's column, None if there is none."""

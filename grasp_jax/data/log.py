@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from grasp_jax.data.bad_rows import source_rows
 from grasp_jax.data.encoded import Encoded, encoded, grouped, stable_order
 from grasp_jax.errors import UserError
 
@@ -110,15 +111,18 @@ class Origin:
 
     Attributes:
       name: the file or frame of the interactions; empty: the name of the dataset is used.
-      rows: [I] its row of each interaction, from 0; None where they are 0, 1, 2, ...
+      rows: [I] row of each interaction, from 0, among those that were not left out; None where they are 0, 1, 2, ...
+      left_out: [n] rows of the source that were left out, ascending.
     """
 
     name: str = ""
     rows: np.ndarray | None = None
+    left_out: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0, np.int64))
 
     def row(self, place: int) -> int:
         """Row of the source, from 0, of the interaction at a place."""
-        return place if self.rows is None else int(self.rows[place])
+        among = place if self.rows is None else int(self.rows[place])
+        return int(source_rows(np.array([among]), self.left_out)[0])
 
 
 def build_log(

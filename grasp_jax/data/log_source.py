@@ -70,7 +70,7 @@ def source_of(config: DataConfig, path: pathlib.Path, catalogue: np.ndarray | No
       catalogue: [V] ids of the items table, or None.
     """
     columns = {f"config.data.columns.{name}": of for name, of in config.columns.to_dict().items()}
-    fields = ("min_rating", "max_missing_text", "ties", "ties_seed")
+    fields = ("bad_rows", "min_rating", "max_missing_text", "ties", "ties_seed")
     settings = {f"config.data.{name}": getattr(config, name) for name in fields}
     ids = "none"
     if catalogue is not None:

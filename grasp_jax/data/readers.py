@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from grasp_jax.config.data import REFUSE
+from grasp_jax.data.bad_rows import LeftOut, refused
 from grasp_jax.data.columns import DEFAULTS
 from grasp_jax.data.log import InteractionLog, Origin, build_log
 from grasp_jax.data.parts import is_called_parquet, is_in_parts, parts_of
@@ -84,6 +86,7 @@ def read_interactions(
     min_rating: float = 0.0,
     catalogue: np.ndarray | None = None,
     max_missing: float = 0.0,
+    bad_rows: str = REFUSE,
 ) -> tuple[InteractionLog, ReadReport]:
     """Reads one interaction file; the ending says the format.
 
@@ -95,6 +98,7 @@ def read_interactions(
       min_rating: rows rated lower are not trained on, and kept as `low_rated`; needs a rating column.
       catalogue: item ids in row order, from an items table.
       max_missing: share of the items that the catalogue may lack.
+      bad_rows: what to do with rows that cannot be used, "refuse" or "skip".
 
     Raises:
       UserError: naming file, row, value and what was expected.
@@ -106,27 +110,27 @@ def read_interactions(
             raise UserError(
                 f"{path}: config.data.min_rating={min_rating}, but a .txt file has no ratings; set it to 0 or give a .tsv"
             )
-        pairs = _read_pairs(path)
+        pairs, left_out = _read_pairs(path, bad_rows)
         log = build_log(
             name,
             pairs[:, 0],
             pairs[:, 1],
             catalogue=catalogue,
             max_missing=max_missing,
-            origin=Origin(str(path)),
+            origin=Origin(str(path), left_out=left_out.rows),
         )
-        return log, _report_of_pairs(path, pairs, columns)
+        return log, _report_of_pairs(path, pairs, left_out, columns)
     from grasp_jax.data.dictionary import lean_memory  # need pyarrow, as a .txt file does not
     from grasp_jax.data.interactions import columns_wanted, log_of_table
     from grasp_jax.data.tables import read_table
 
     with lean_memory():
         table = read_table(path, columns_wanted(columns, min_rating))
-        return log_of_table(table, name, columns, min_rating, catalogue, max_missing)
+        return log_of_table(table, name, columns, min_rating, catalogue, max_missing, bad_rows)
 
 
 def _report_of_pairs(
-    path: pathlib.Path, pairs: np.ndarray, columns: Mapping[str, str]
+    path: pathlib.Path, pairs: np.ndarray, left_out: LeftOut, columns: Mapping[str, str]
 ) -> ReadReport:
     given = [
         f"config.data.columns.{purpose}"
@@ -141,31 +145,35 @@ def _report_of_pairs(
     sample = sample_rows(pairs[:, 0], pairs[:, 1], None)
     return ReadReport(
         (f"{path} (text, {_PAIRS})",),
-        len(pairs),
+        len(pairs) + len(left_out.rows),
         order="as in the file (no time column)",
         sample=sample,
         notes=notes,
+        left_out=left_out.reasons,
     )
 
 
-def _read_pairs(path: pathlib.Path) -> np.ndarray:
-    """[I, 2] int64 of a `user item` file; on any fault the file is read again line by line to name the first bad one."""
+def _read_pairs(path: pathlib.Path, bad_rows: str) -> tuple[np.ndarray, LeftOut]:
+    """[I, 2] int64 of a `user item` file; on any fault the file is read again line by line, to name or to leave out bad lines."""
     try:
-        return _pairs_by_arrow(path)
+        if (pairs := _pairs_by_arrow(path)) is not None:
+            return pairs, LeftOut()
+        return _read_pairs_slowly(path, bad_rows)
     except OSError as error:
         raise UserError(
             f"{path}: not readable ({error.strerror}); give a file that may be read"
         ) from error
 
 
-def _pairs_by_arrow(path: pathlib.Path) -> np.ndarray:
+def _pairs_by_arrow(path: pathlib.Path) -> np.ndarray | None:
+    """The pairs of a file without a fault, else None."""
     try:
         import pyarrow as pa
         import pyarrow.csv
     except ModuleNotFoundError:  # a bare GPU machine
-        return _read_pairs_slowly(path)
+        return None
     if not _only_digits(path):  # pyarrow takes 0x10 for 16
-        return _read_pairs_slowly(path)
+        return None
     options: dict[str, Any] = {
         "read_options": pa.csv.ReadOptions(column_names=["user", "item"]),
         "parse_options": pa.csv.ParseOptions(delimiter=" ", quote_char=False),
@@ -180,7 +188,7 @@ def _pairs_by_arrow(path: pathlib.Path) -> np.ndarray:
             return pairs
     except pa.ArrowException:
         pass
-    return _read_pairs_slowly(path)
+    return None
 
 
 def _only_digits(path: pathlib.Path) -> bool:
@@ -191,54 +199,74 @@ def _only_digits(path: pathlib.Path) -> bool:
         )
 
 
-def _read_pairs_slowly(path: pathlib.Path) -> np.ndarray:
-    pairs = []
+def _read_pairs_slowly(path: pathlib.Path, bad_rows: str) -> tuple[np.ndarray, LeftOut]:
+    pairs, bad = [], []
+    row = 0  # empty lines are no rows, but a message counts them
     with path.open("rb") as lines:
         for number, raw in enumerate(lines, start=1):
             if number == 1:
                 raw = raw.removeprefix(b"\xef\xbb\xbf")  # some editors put it first
-            try:
-                line = raw.decode("ascii")
-            except UnicodeDecodeError:
-                raise UserError(
-                    f"{path}:{number}: {raw[:60]!r} is not text; expected two whole numbers, 'user item', per line"
-                ) from None
-            fields = line.split()
-            if not fields:
+            if not raw.decode("ascii", "replace").split():
                 continue
-            shown = repr(line.strip()[:60])
-            if len(fields) != 2:
-                several = (
-                    f"; an item each: '{fields[0]} {fields[1]}', '{fields[0]} {fields[2]}', ..."
-                    if _is_list(fields)
-                    else ""
-                )
-                raise UserError(
-                    f"{path}:{number}: {len(fields)} columns in {shown}; expected two, 'user item'{several}"
-                )
-            if not all(field.isdigit() for field in fields):
-                header = (
-                    "a header has no place here, and "
-                    if number == 1 and not any(map(_has_digit, fields))
-                    else ""
-                )
-                raise UserError(
-                    f"{path}:{number}: {shown} is not two whole numbers; {header}string ids go in a .tsv with a header"
-                )
-            digits = [field.lstrip("0") for field in fields]
-            if "" in digits:
-                raise UserError(f"{path}:{number}: id 0 in {shown}; ids of this format start at 1")
-            # Python makes no number of more than 4,300 digits
-            if any(len(held) > 19 or int(held) > np.iinfo(np.int64).max for held in digits):
-                raise UserError(
-                    f"{path}:{number}: an id in {shown} is beyond 64 bits; string ids go in a .tsv with a header"
-                )
-            pairs.append((int(digits[0]), int(digits[1])))
+            try:
+                pairs.append(_pair(f"{path}:{number}", raw, may_be_header=number == 1))
+            except UserError as error:
+                if bad_rows == REFUSE:
+                    raise refused(error) from error
+                bad.append((row, number))
+            row += 1
     if not pairs:
         raise UserError(
             f"{path}: no interactions; expected two whole numbers, 'user item', per line"
         )
-    return np.asarray(pairs, np.int64)
+    reasons = [
+        ("which are not two whole numbers", len(bad), f"line {number:,}") for _, number in bad[:1]
+    ]
+    left_out = LeftOut(np.array([row for row, _ in bad], np.int64), tuple(reasons))
+    return np.asarray(pairs, np.int64), left_out
+
+
+def _pair(place: str, raw: bytes, may_be_header: bool) -> tuple[int, int]:
+    """User and item of a line that is not empty.
+
+    Raises:
+      UserError: it is not two whole numbers from 1, of at most 64 bits.
+    """
+    try:
+        line = raw.decode("ascii")
+    except UnicodeDecodeError:
+        raise UserError(
+            f"{place}: {raw[:60]!r} is not text; expected two whole numbers, 'user item', per line"
+        ) from None
+    fields = line.split()
+    shown = repr(line.strip()[:60])
+    if len(fields) != 2:
+        several = (
+            f"; an item each: '{fields[0]} {fields[1]}', '{fields[0]} {fields[2]}', ..."
+            if _is_list(fields)
+            else ""
+        )
+        raise UserError(
+            f"{place}: {len(fields)} columns in {shown}; expected two, 'user item'{several}"
+        )
+    if not all(field.isdigit() for field in fields):
+        header = (
+            "a header has no place here, and "
+            if may_be_header and not any(map(_has_digit, fields))
+            else ""
+        )
+        raise UserError(
+            f"{place}: {shown} is not two whole numbers; {header}string ids go in a .tsv with a header"
+        )
+    digits = [field.lstrip("0") for field in fields]
+    if "" in digits:
+        raise UserError(f"{place}: id 0 in {shown}; ids of this format start at 1")
+    # Python makes no number of more than 4,300 digits
+    if any(len(held) > 19 or int(held) > np.iinfo(np.int64).max for held in digits):
+        raise UserError(
+            f"{place}: an id in {shown} is beyond 64 bits; string ids go in a .tsv with a header"
+        )
+    return int(digits[0]), int(digits[1])
 
 
 def _is_list(fields: list[str]) -> bool:

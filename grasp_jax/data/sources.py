@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 
 from grasp_jax.config import DataConfig
+from grasp_jax.config.data import REFUSE
 from grasp_jax.data.attributes import (
     AttributeTable,
     Texts,
@@ -15,6 +16,7 @@ from grasp_jax.data.attributes import (
     attributes_of,
     read_attributes,
 )
+from grasp_jax.data.bad_rows import FIELD
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.log_source import source_of
 from grasp_jax.data.readers import find_interactions, folder_of, known_files, read_interactions
@@ -51,10 +53,14 @@ def read_source(config: DataConfig, store: LogStore | None = None) -> Loaded:
     if source == "files":
         return _from_files(config, store)
     loaded = {"synthetic": _from_shop, "amazon": _from_amazon}[source](config)
-    if not names_folder(config):
-        return loaded
-    unused = f"config.data.store={config.store} is not used, because only a log of files is stored"
-    return _noted(loaded, [unused])
+    unused = {
+        f"config.data.store={config.store} is not used, because only a log of files is stored": names_folder(
+            config
+        ),
+        f"{FIELD}={config.bad_rows} is not used, because it applies to files and frames": config.bad_rows
+        != REFUSE,
+    }
+    return _noted(loaded, [note for note, holds in unused.items() if holds])
 
 
 def read_frames(
@@ -76,7 +82,9 @@ def read_frames(
         item_texts = attributes_of(frame, config.items_id_column, "item", config.title_column)
     catalogue = None if item_texts is None else item_texts.ids
     columns, most = config.columns.to_dict(), config.max_missing_text
-    log, report = log_of_table(table, config.name, columns, config.min_rating, catalogue, most)
+    log, report = log_of_table(
+        table, config.name, columns, config.min_rating, catalogue, most, config.bad_rows
+    )
     if users is not None:
         user_texts = attributes_of(
             table_of_frame(users, "users frame"), config.users_id_column, "user"
@@ -117,7 +125,7 @@ def _from_files(config: DataConfig, store: LogStore | None) -> Loaded:
     def read() -> tuple[InteractionLog, ReadReport]:
         columns, most = config.columns.to_dict(), config.max_missing_text
         log, report = read_interactions(
-            path, config.name, columns, config.min_rating, catalogue, most
+            path, config.name, columns, config.min_rating, catalogue, most, config.bad_rows
         )
         return _with_ties(config, log, report)
 

@@ -100,9 +100,11 @@ class _Taker:
     def take(self, values: pa.Array) -> None:
         if pa.types.is_dictionary(values.type):
             values = values.cast(values.type.value_type)
-        if values.null_count or (self._parts and self._parts[0].type != values.type):
+        if self._parts and self._parts[0].type != values.type:
             raise _Otherwise
         if self._kind == ID and is_text(values.type):
+            if values.null_count:  # an empty text is no id either, and it can be encoded
+                values = values.fill_null(pa.scalar("", values.type))
             self._encoder = self._encoder or Encoder()
             self._encoder.add(values)
         elif len(values) or not self._parts:

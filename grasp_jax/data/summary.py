@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +16,7 @@ if TYPE_CHECKING:  # a dataset has a report
 SAMPLED_ROWS = 3
 MOST_LINES = 15
 MOST_CHARACTERS = 200  # of a line
+MOST_BAD = 4  # lines on rows that were left out
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +36,7 @@ class ReadReport:
       without_attributes: users that the users table lacks.
       notes: other decisions.
       text_ids: "user" and "item" where the source holds such ids as texts, though the log may hold them as numbers.
+      left_out: of rows that cannot be used: what is wrong with them, how many they are, and where the first is.
     """
 
     files: tuple[str, ...] = ()
@@ -48,6 +51,7 @@ class ReadReport:
     without_attributes: int = 0
     notes: tuple[str, ...] = ()
     text_ids: tuple[str, ...] = ()
+    left_out: tuple[tuple[str, int, str], ...] = ()
 
 
 def summary_lines(dataset: Dataset, include_short_users: bool = False) -> list[str]:
@@ -73,6 +77,11 @@ def summary_lines(dataset: Dataset, include_short_users: bool = False) -> list[s
     lines.append(f"  order: {report.order}")
     if report.sample:
         lines.append("  first rows (user, item, time): " + "; ".join(report.sample))
+    bad = [
+        f"{count:,} of {report.rows:,} rows, {what}; the first is {place}"
+        for what, count, place in report.left_out
+    ]
+    lines += _within(MOST_BAD, "left out", bad)
     if report.min_rating > 0:
         lines.append(
             f"  left out: {report.low_rated:,} rows rated below {report.min_rating:g}; their items still count as seen"
@@ -95,15 +104,8 @@ def summary_lines(dataset: Dataset, include_short_users: bool = False) -> list[s
     ):
         if count:
             lines.append(f"  {count:,} {one if count == 1 else more}")
-    notes = [f"  note: {note}" for note in report.notes]
-    room = MOST_LINES - len(lines)
-    if len(notes) > room:
-        notes = (
-            [*notes[: room - 1], "  note: " + "; ".join(report.notes[room - 1 :])]
-            if room > 0
-            else []
-        )
-    return [_cut(line) for line in [*lines, *notes]]
+    lines += _within(MOST_LINES - len(lines), "note", report.notes)
+    return [_cut(line) for line in lines]
 
 
 def sample_rows(users: np.ndarray, items: np.ndarray, times: np.ndarray | None) -> tuple[str, ...]:
@@ -113,6 +115,15 @@ def sample_rows(users: np.ndarray, items: np.ndarray, times: np.ndarray | None) 
         ", ".join(str(column[row])[:40] for column in columns)
         for row in range(min(SAMPLED_ROWS, len(users)))
     )
+
+
+def _within(room: int, label: str, told: Sequence[str]) -> list[str]:
+    """A line for each thing to tell, in at most so many lines: the last one holds what is left."""
+    if room <= 0:
+        return []
+    if len(told) > room:
+        told = [*told[: room - 1], "; ".join(told[room - 1 :])]
+    return [f"  {label}: {line}" for line in told]
 
 
 def _cut(line: str) -> str:

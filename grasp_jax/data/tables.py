@@ -5,7 +5,7 @@ import gzip
 import pathlib
 import sys
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,8 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet
 
+from grasp_jax.data.bad_rows import BadRows, no_value
 from grasp_jax.data.columns import Where
-from grasp_jax.data.parts import is_in_parts, open_parts, parts_of, whole_table
+from grasp_jax.data.parts import is_in_parts, open_parts, whole_table
 from grasp_jax.errors import UserError
 
 if TYPE_CHECKING:  # which needs this module's names
@@ -62,11 +63,23 @@ class Table:
     repeated: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
 
+    def only(self, kept: np.ndarray, names: Collection[str]) -> "Table":
+        """Those rows alone ([rows] bool) of some columns; the other columns are None."""
+
+        def of(values: Column) -> Column:
+            if isinstance(values, list):
+                return [value for value, is_kept in zip(values, kept, strict=True) if is_kept]
+            return values.filter(kept)
+
+        columns = {name: of(self.columns[name]) if name in names else None for name in self.columns}
+        return dataclasses.replace(self, columns=columns, num_rows=int(kept.sum()))
+
     def filled(self, name: str) -> Column:
         """A column without nulls.
 
         Raises:
-          UserError: several columns have the name, or a row has no value.
+          BadRows: a row has no value.
+          UserError: several columns have the name.
         """
         if name in self.repeated:
             raise UserError(f"{self.path}: column {name!r} occurs twice in the header; rename one")
@@ -157,7 +170,7 @@ def number_column(table: Table, name: str) -> np.ndarray:
     """[rows] float64.
 
     Raises:
-      UserError: a row without a finite number.
+      BadRows: a row without a finite number.
     """
     values = table.filled(name)
     if not isinstance(values, list) and (
@@ -169,15 +182,26 @@ def number_column(table: Table, name: str) -> np.ndarray:
     empty = np.array([value in (b"", "") for value in held], bool)
     if empty.any():
         raise no_value(table.path, empty, name)
+    bad = np.zeros(len(held), bool)
     for row, value in enumerate(held):
         try:
             numbers[row] = float(value)
         except (TypeError, ValueError, OverflowError):
-            shown = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
-            raise UserError(
-                f"{table.path}: row {row + 1} has {cut(shown)} in column {name!r}; expected a number"
-            ) from None
+            bad[row] = True
+    if bad.any():
+        row = int(bad.argmax())
+        value = held[row]
+        shown = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+        raise BadRows(
+            f"{table.path}: row {row + 1} has {cut(shown)} in column {name!r}; expected a number",
+            bad,
+            _no_number(name),
+        )
     return _finite(numbers, name, table.path)
+
+
+def _no_number(name: str) -> str:
+    return f"without a number in column {name!r}"
 
 
 def text_of(array: pa.ChunkedArray, name: str, path: Where) -> pa.ChunkedArray:
@@ -236,49 +260,6 @@ def is_text(kind: pa.DataType) -> bool:
     return any(check(kind) for check in (*checks, pa.types.is_binary_view))
 
 
-class NoValue(UserError):
-    """Rows that lack a value in a column that is needed.
-
-    Attributes:
-      part: "2 in column 'user' (the first is row 3)", for a message about several columns.
-    """
-
-    def __init__(self, message: str, part: str) -> None:
-        super().__init__(message)
-        self.part = part
-
-
-def no_value(path: Where, missing: np.ndarray, name: str) -> NoValue:
-    """The error of rows that lack a value.
-
-    Args:
-      path: where from.
-      missing: [rows] bool, true for at least one row.
-      name: the column.
-    """
-    row, count = int(missing.argmax()), int(missing.sum())
-    place = f"row {row + 1}{_within_parts(path, row)}"
-    part = f"{count:,} in column {name!r} (the first is {place})"
-    lacks = f"{path}: {place} has no value in column {name!r}"
-    if count == 1:
-        return NoValue(f"{lacks}; fill it in or drop the row", part)
-    more = "1 other row has none" if count == 2 else f"{count - 1:,} other rows have none"
-    return NoValue(f"{lacks}, and {more}; fill them in or drop these rows", part)
-
-
-def refuse_all(path: Where, lacking: Sequence[NoValue]) -> None:
-    """Raises one error of all columns in which rows lack a value; of one column its own; nothing if there are none.
-
-    Raises:
-      UserError: there is such a column.
-    """
-    if len(lacking) > 1:
-        parts = ", ".join(error.part for error in lacking)
-        raise UserError(f"{path}: rows without a value: {parts}; fill them in or drop these rows")
-    if lacking:
-        raise lacking[0]
-
-
 def _are_empty(values: pa.ChunkedArray) -> np.ndarray:
     """[rows] bool, whether a row has an empty text, which is no value either."""
     if not is_text(values.type):
@@ -286,18 +267,6 @@ def _are_empty(values: pa.ChunkedArray) -> np.ndarray:
     length = pc.fill_null(pc.binary_length(pc.cast(values, pa.large_binary())), 1)
     empty: np.ndarray = pc.equal(length, 0).to_numpy(zero_copy_only=False)
     return empty
-
-
-def _within_parts(path: Where, row: int) -> str:
-    """Which part of a Parquet folder has a row (from 0), and where; empty if the table is one file or a frame."""
-    if isinstance(path, str) or not path.is_dir():
-        return ""
-    for part in parts_of(path):  # in the order in which they are read
-        rows = pa.parquet.read_metadata(part).num_rows
-        if row < rows:
-            return f" (row {row + 1} of {part.name})"
-        row -= rows
-    return ""
 
 
 def one_line(error: Exception) -> str:
@@ -356,18 +325,24 @@ JSON_KINDS = {
 def _array_of_json(values: list[Any], name: str, path: Where) -> pa.ChunkedArray:
     kinds = list(map(type, values))
     if len(found := {JSON_KINDS[kind] for kind in set(kinds)}) > 1:
-        first = JSON_KINDS[kinds[0]]
-        row = next(row for row, kind in enumerate(kinds) if JSON_KINDS[kind] != first)
-        raise UserError(
-            f"{path}: row {row + 1} has a {JSON_KINDS[kinds[row]]} in {name!r}, rows before it a {first}; write all alike"
+        words = [JSON_KINDS[kind] for kind in kinds]
+        row = next(row for row, word in enumerate(words) if word != words[0])
+        usual = max(dict.fromkeys(words), key=words.count)
+        raise BadRows(
+            f"{path}: row {row + 1} has a {words[row]} in {name!r}, rows before it a {words[0]}; write all alike",
+            np.array([word != usual for word in words]),
+            f"without a {usual}, which most rows have, in column {name!r}",
         )
     if {int, float} & set(kinds):
         most = sys.float_info.max if float in kinds else 2**63 - 1
-        for row, value in enumerate(values):
-            if isinstance(value, int) and not -most - 1 <= value <= most:
-                raise UserError(
-                    f"{path}: row {row + 1}: {name} {cut(value)} is beyond 64 bits; write such values as text"
-                )
+        beyond = [isinstance(held, int) and not -most - 1 <= held <= most for held in values]
+        if any(beyond):
+            row = beyond.index(True)
+            raise BadRows(
+                f"{path}: row {row + 1}: {name} {cut(values[row])} is beyond 64 bits; write such values as text",
+                np.array(beyond),
+                f"with a number beyond 64 bits in column {name!r}",
+            )
     if float in kinds:
         values = list(map(float, values))
     try:
@@ -380,9 +355,12 @@ def _array_of_json(values: list[Any], name: str, path: Where) -> pa.ChunkedArray
 
 
 def _finite(values: np.ndarray, name: str, path: Where) -> np.ndarray:
-    bad = np.flatnonzero(~np.isfinite(values))
-    if len(bad):
-        raise UserError(
-            f"{path}: row {bad[0] + 1} has {name} {values[bad[0]]}; expected a finite number"
+    bad = ~np.isfinite(values)
+    if bad.any():
+        row = int(bad.argmax())
+        raise BadRows(
+            f"{path}: row {row + 1} has {name} {values[row]}; expected a finite number",
+            bad,
+            _no_number(name),
         )
     return values

@@ -8,10 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from grasp_jax.data.bad_rows import BadRows, no_value
 from grasp_jax.data.columns import Where
 from grasp_jax.data.dictionary import int64_of
 from grasp_jax.data.moments import EARLIEST, PER_SECOND, day_of, unit_of
-from grasp_jax.data.tables import Table, cut, is_text, no_value, text_of
+from grasp_jax.data.tables import Table, cut, is_text, text_of
 from grasp_jax.errors import UserError
 
 EPOCH_LIKE = (
@@ -79,8 +80,8 @@ def time_column(table: Table, name: str, now: float | None = None) -> Times:
       now: seconds since 1970; times must not be later. None: the present time.
 
     Raises:
-      UserError: the value of a row is not a time, is before 1990 or in the future, has another unit than most, or may mean two different
-        days.
+      BadRows: the value of a row is missing, is not a time, or is before 1990 or in the future.
+      UserError: some rows have another unit or another form than most, or a value may mean two different days.
     """
     column = _Column(table.path, name, time.time() if now is None else now)
     array = table.typed(name)
@@ -118,20 +119,24 @@ class _Column:
             f"{self.path}: row {row + 1} has {cut(value)} in column {self.name!r}, {reason}"
         )
 
+    def bad_rows(self, rows: np.ndarray, first: object, reason: str, what: str) -> BadRows:
+        """Of rows that can be left out ([rows] bool), with the value of the first; `what` they have, in a few words."""
+        refusal = self.refusal(int(rows.argmax()), first, reason)
+        return BadRows(str(refusal), rows, f"{what} in column {self.name!r}")
+
     def check_calendar(
         self, seconds: np.ndarray, shown: np.ndarray | pa.ChunkedArray, meaning: str = ""
     ) -> None:
         """Refuses times before 1990, such as the 0 of a missing one, and those in the future."""
-        for bad, reason in (
-            (seconds < EARLIEST, "before 1990, as a missing or mistaken time is"),
-            (seconds > self.now + AHEAD, "in the future"),
+        for bad, what, reason in (
+            (seconds < EARLIEST, "before 1990", ", as a missing or mistaken time is"),
+            (seconds > self.now + AHEAD, "in the future", ""),
         ):
             if bad.any():
                 row = int(np.argmax(bad))
-                day = f"{meaning}{day_of(float(seconds[row]))}, "
-                raise self.refusal(
-                    row, shown[row], f"which is {day}{reason}; mend or drop the row; {_MEND}"
-                )
+                day = f"{meaning}{day_of(float(seconds[row]))}, {what}{reason}"
+                reason = f"which is {day}; mend or drop the row; {_MEND}"
+                raise self.bad_rows(bad, shown[row], reason, f"with a time {what}")
 
 
 def _of_numbers(column: _Column, values: np.ndarray) -> Times:
@@ -139,9 +144,10 @@ def _of_numbers(column: _Column, values: np.ndarray) -> Times:
         return Times(values, "")
     if values.dtype == np.int64 and (unit := _unit_at_once(column, values)):
         return Times(values, unit)
-    if not np.isfinite(values).all():
-        row = int(np.argmin(np.isfinite(values)))
-        raise column.refusal(row, values[row], "expected a finite number")
+    bad = ~np.isfinite(values)
+    if bad.any():
+        first = values[bad.argmax()]
+        raise column.bad_rows(bad, first, "expected a finite number", "without a number")
     magnitude = np.abs(values.astype(np.float64))
     median = float(np.median(magnitude))
     if median < EPOCH_LIKE:
@@ -224,8 +230,9 @@ def _of_text(column: _Column, array: pa.ChunkedArray) -> Times:
             return _parsers[pattern](column, text)
         matched[pattern] = fits
     best = max(matched, key=lambda pattern: pc.sum(matched[pattern]).as_py() or 0)
-    row = int(pc.index(matched[best], False).as_py()) if pc.any(matched[best]).as_py() else 0
-    raise column.refusal(row, text[row].as_py(), f"{_EXAMPLE}; {_MEND}")
+    bad = pc.invert(matched[best]).to_numpy(zero_copy_only=False)
+    first = text[int(bad.argmax())].as_py()
+    raise column.bad_rows(bad, first, f"{_EXAMPLE}; {_MEND}", "without a time that can be read")
 
 
 def _whole_numbers(text: pa.ChunkedArray) -> np.ndarray | None:
@@ -301,10 +308,10 @@ def _of_parts(
     try:
         seconds = pc.cast(pc.cast(moments, pa.timestamp("s")), pa.int64()).to_numpy()
     except pa.ArrowInvalid:
-        row = next(row for row, moment in enumerate(moments.to_pylist()) if not _exists(moment))
-        raise column.refusal(
-            row, text[row].as_py(), f"which no calendar or clock has; {_MEND}"
-        ) from None
+        bad = np.array([not _exists(moment) for moment in moments.to_pylist()])
+        first, what = text[int(bad.argmax())].as_py(), "with a time that does not exist"
+        reason = f"which no calendar or clock has; {_MEND}"
+        raise column.bad_rows(bad, first, reason, what) from None
     ahead = _offsets(column, text, zone)
     seconds = seconds - ahead
     note = _in_utc(column) if ahead.any() else ""

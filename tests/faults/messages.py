@@ -17,6 +17,8 @@ MARK = "<!-- messages -->"
 RAISED = {
     "UserError": 0,
     "NoValue": 0,
+    "BadRows": 0,
+    "_strange": 1,
     "TrainingDiverged": 0,
     "EndpointError": 0,
     "Refused": 1,

@@ -27,6 +27,7 @@ SAME = (
     "title_column",
     "max_missing_text",
     "users_id_column",
+    "bad_rows",
     "min_rating",
     "ties",
     "ties_seed",
