@@ -16,6 +16,7 @@ from grasp_jax.config_checks import check_config
 from grasp_jax.config_file import load_config
 from grasp_jax.data.dataset import Dataset, load_dataset
 from grasp_jax.data.split import make_split
+from grasp_jax.setup import rows
 from grasp_jax.setup import sample as samples
 from grasp_jax.setup.command import main, write_config
 from grasp_jax.setup.look import look
@@ -90,6 +91,16 @@ def read_by_its_config(path: pathlib.Path) -> tuple[Config, Dataset]:
     return config, load_dataset(config.data)
 
 
+def assert_reads_the_same(said: str, dataset: Dataset) -> None:
+    """The line of Python that `init` has printed gives the dataset of the config."""
+    line = next(line for line in said.splitlines() if line.startswith("import grasp_jax as gj; "))
+    known: dict[str, Dataset] = {}
+    exec(line, known)
+    found = known["data"]
+    assert found.fingerprint == dataset.fingerprint and found.titles == dataset.titles
+    assert found.data == dataset.data
+
+
 def test_movielens_is_found(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A researcher's first config would take tags for ratings, or lack the titles."""
     path = write_config(movielens(tmp_path / "ml latest"), str(tmp_path / "ml.py"))
@@ -114,12 +125,15 @@ def test_movielens_is_found(tmp_path: pathlib.Path, capsys: pytest.CaptureFixtur
             f"grasp-jax --config={path} --workdir=runs/ml-latest",
         ),
     )
+    assert_reads_the_same(said, dataset)
     text = path.read_text()
     assert "# config.data.min_rating = 4.0" in text and "row_norm" not in text, "the shop's tuning"
     assert max(map(len, text.splitlines())) <= 140
 
 
-def test_parquet_with_text_ids_and_zones_is_found(tmp_path: pathlib.Path) -> None:
+def test_parquet_with_text_ids_and_zones_is_found(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """An engineer's logs would be put in another order, or their items and users not be joined."""
     config, dataset = read_by_its_config(
         write_config(shop(tmp_path / "shop"), str(tmp_path / "a.py"))
@@ -129,6 +143,17 @@ def test_parquet_with_text_ids_and_zones_is_found(tmp_path: pathlib.Path) -> Non
     assert (config.data.title_column, config.data.users_file) == ("product_name", "people.csv")
     assert dataset.log.num_users == 7 and dataset.titles[3] == "Soap 3"
     assert dataset.texts.users is not None and dataset.report.without_attributes == 0
+    assert_reads_the_same(capsys.readouterr().out, dataset)
+    # A table under a usual name that the config does not use must not be read in Python either.
+    (tmp_path / "shop" / "users.csv").write_text("colour\nred\n")
+    config, dataset = read_by_its_config(write_config(tmp_path / "shop", str(tmp_path / "b.py")))
+    assert_reads_the_same(capsys.readouterr().out, dataset)
+    (tmp_path / "shop" / "catalogue.parquet").unlink()
+    (tmp_path / "shop" / "people.csv").unlink()
+    _, dataset = read_by_its_config(write_config(tmp_path / "shop", str(tmp_path / "c.py")))
+    said = capsys.readouterr().out
+    assert 'users_file=""' in said
+    assert_reads_the_same(said, dataset)
 
 
 def parts(folder: pathlib.Path) -> pathlib.Path:
@@ -179,14 +204,88 @@ def test_rows_without_an_item_do_not_hide_the_table_of_items(tmp_path: pathlib.P
     out = tmp_path / "a.py"
     write_config(tmp_path / "logs", str(out))
     assert 'config.data.items_file = "products.parquet"' in out.read_text()
-    # The sample is the first part, which has all ids; the run looks at every part.
     said = refusal(read_by_its_config, out)
     assert_names(said, ("row 14 (row 4 of part-00001.parquet)", "'sku'", "and 2 other rows"))
     (folder / "part-00000.parquet").unlink()
     found = look(tmp_path / "logs")
     assert found.items is not None and found.title == "name"
+
+
+def test_every_part_is_checked_for_rows_that_a_run_refuses(tmp_path: pathlib.Path) -> None:
+    """Somebody would hear of a row without an item in the second part only when training starts, and then of one without a user."""
+    folder = parts(tmp_path / "logs" / "orders")
+    for part, name, bad in (("part-00001", "sku", ""), ("part-00003", "customer_id", None)):
+        table = pyarrow.parquet.read_table(folder / f"{part}.parquet").to_pydict()
+        table[name][3] = bad
+        pyarrow.parquet.write_table(pa.table(table), folder / f"{part}.parquet")
+    out = tmp_path / "a.py"
+    write_config(tmp_path / "logs", str(out))
+    found = look(tmp_path / "logs")
+    assert found.lines[-1] == "rows: 38 of 40 have a user, an item and a time that can be read"
+    (told,) = [line for line in found.undecided if "rows that a run refuses" in line]
+    assert_names(
+        told,
+        (
+            "1 of 40 rows, without a value in column 'sku'; the first is row 14 (row 4 of part-00001.parquet)",
+            "1 of 40 rows, without a value in column 'customer_id'; the first is row 34 (row 4 of part-00003.parquet)",
+            'config.data.bad_rows = "skip"',
+        ),
+    )
+    # The line that leaves these rows out stands in the config already.
+    text = out.read_text()
+    out.write_text(text.replace("# config.data.bad_rows", "config.data.bad_rows"))
+    assert out.read_text() != text and max(map(len, text.splitlines())) <= 140
+    assert read_by_its_config(out)[1].log.num_interactions == 38
+
+
+def test_a_large_log_is_checked_in_part(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A billion rows would be read before a config is written; or nobody be told that most of them were not."""
+    folder = parts(tmp_path / "logs" / "orders")
+    monkeypatch.setattr(rows, "MOST_ROWS", 15)
+    table = pyarrow.parquet.read_table(folder / "part-00003.parquet").to_pydict()
+    table["sku"][3] = None
+    pyarrow.parquet.write_table(pa.table(table), folder / "part-00003.parquet")
+    line = look(tmp_path / "logs").lines[-1]
+    assert line.startswith("rows: the first 20 rows have a user, an item and a time")
+    assert line.endswith("; a run reads all rows")
+    (tmp_path / "logs" / "orders" / "part-00003.parquet").write_bytes(b"PAR1")
+    (refused,) = [line for line in look(tmp_path / "logs").undecided if "refuses" in line]
+    assert "part-00003.parquet" in refused or "not a readable parquet" in refused
+    (tmp_path / "text").mkdir()
+    lines = "".join(f"u{k % 3},i{k % 7}\n" for k in range(200))
+    (tmp_path / "text" / "log.csv").write_text("user,item\n" + lines + ",i1\n")
+    monkeypatch.setattr(samples, "LOOKED_AT", 100)
+    assert (
+        look(tmp_path / "text").lines[-1]
+        == "rows: 200 of 201 have a user and an item that can be read"
+    )
+    monkeypatch.setattr(rows, "MOST_BYTES", 100)
+    assert "rows: the first " in look(tmp_path / "text").lines[-1]
+
+
+def test_pairs_are_checked(tmp_path: pathlib.Path) -> None:
+    """The sample passes over lines that a run refuses, so nobody would hear of them."""
+    (tmp_path / "inter.txt").write_text("1 1\n1 x\n1 3\n2 1\n2 3\n2 2\n")
+    found = look(tmp_path)
+    assert found.lines[-1] == "rows: 5 of 6 have a user and an item that can be read"
     assert any(
-        "row 4 (row 4 of part-00001.parquet) has no value" in line for line in found.undecided
+        "which are not two whole numbers; the first is line 2" in line for line in found.undecided
+    )
+
+
+def test_one_bad_time_does_not_hide_the_column_of_times(tmp_path: pathlib.Path) -> None:
+    """One zero would make the config take the order of the file for the order of time."""
+    times = [1_700_000_000 + k for k in range(9)]
+    (tmp_path / "log.csv").write_text(
+        "user,item,date,updated_at\n"
+        + "".join(f"u{k % 2},i{k},{0 if k == 4 else time},soon\n" for k, time in enumerate(times))
+    )
+    found = look(tmp_path)
+    assert found.columns["timestamp"] == "date"
+    assert any(
+        "1 of 9 rows, with a time before 1990 in column 'date'" in line for line in found.undecided
     )
 
 

@@ -111,7 +111,7 @@ def readable_rows(
 
     Args:
       table: with at least one row.
-      used: purpose -> column.
+      used: purpose -> column; "timestamp" and "rating" may be missing.
       min_rating: as of `read_interactions`.
       bad_rows: what to do with rows that cannot be used, "refuse" or "skip".
 
@@ -153,7 +153,7 @@ def _read_needed(table: Table, used: Mapping[str, str | None], min_rating: float
     notes: list[str] = []
     users = unless_lacking(lambda: encoded_ids(table, str(used["user"]), notes))
     items = unless_lacking(lambda: encoded_ids(table, str(used["item"]), notes))
-    name, rating = used["timestamp"], used["rating"]
+    name, rating = used.get("timestamp"), used.get("rating")
     times = unless_lacking(lambda: time_column(table, name)) if name else None
     refuse_all(table.path, lacking)
     assert users is not None and items is not None

@@ -66,8 +66,10 @@ def stream_delimited(
     return Table(path, form[0], found, rows, True, notes=notes)
 
 
-def stream_parquet(path: pathlib.Path, form: str, wanted: Wanted) -> Table | None:
-    """Some columns of a Parquet file, or of a folder of them; the others are None."""
+def stream_parquet(
+    path: pathlib.Path, form: str, wanted: Wanted, most: int | None = None
+) -> Table | None:
+    """Some columns of a Parquet file, or of a folder of them; the others are None. With `most` it stops once it has so many rows."""
 
     from pyarrow import dataset  # takes a while, and CSV does not need it
 
@@ -83,6 +85,8 @@ def stream_parquet(path: pathlib.Path, form: str, wanted: Wanted) -> Table | Non
             rows += batch.num_rows
             for name, taker in takers.items():
                 taker.take(batch.column(name))
+            if most is not None and rows >= most:
+                break
         found = {name: takers[name].column() if name in takers else None for name in names}
     except (_Otherwise, pa.ArrowException, OSError, ValueError):
         return None

@@ -77,11 +77,7 @@ def summary_lines(dataset: Dataset, include_short_users: bool = False) -> list[s
     lines.append(f"  order: {report.order}")
     if report.sample:
         lines.append("  first rows (user, item, time): " + "; ".join(report.sample))
-    bad = [
-        f"{count:,} of {report.rows:,} rows, {what}; the first is {place}"
-        for what, count, place in report.left_out
-    ]
-    lines += _within(MOST_BAD, "left out", bad)
+    lines += _within(MOST_BAD, "left out", reasons_in_words(report.left_out, report.rows))
     if report.min_rating > 0:
         lines.append(
             f"  left out: {report.low_rated:,} rows rated below {report.min_rating:g}; their items still count as seen"
@@ -106,6 +102,14 @@ def summary_lines(dataset: Dataset, include_short_users: bool = False) -> list[s
             lines.append(f"  {count:,} {one if count == 1 else more}")
     lines += _within(MOST_LINES - len(lines), "note", report.notes)
     return [_cut(line) for line in lines]
+
+
+def reasons_in_words(reasons: Sequence[tuple[str, int, str]], rows: int) -> list[str]:
+    """What is wrong with some of so many rows, a text for each of `ReadReport.left_out`."""
+    return [
+        f"{count:,} of {rows:,} rows, {what}; the first is {place}"
+        for what, count, place in reasons
+    ]
 
 
 def sample_rows(users: np.ndarray, items: np.ndarray, times: np.ndarray | None) -> tuple[str, ...]:

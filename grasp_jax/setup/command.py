@@ -9,13 +9,14 @@ from grasp_jax.files import write_text
 from grasp_jax.flags import Once, command_parser, filled
 from grasp_jax.paths import check_file
 from grasp_jax.setup.look import look
-from grasp_jax.setup.write import config_text, data_name
+from grasp_jax.setup.write import config_text, data_name, python_call
 
 USAGE = "grasp-jax init FOLDER [--out=FILE.py]"
 ABOUT = """\
 Looks at the tables in FOLDER (.csv, .tsv and .jsonl, also compressed as .gz or .zst, and .parquet), finds interactions, items, users and
 their columns, and writes a commented config file: FILE.py, or NAME_config.py in the current folder, where NAME is the last part of FOLDER.
-It prints what it found, what you should check, and the command that trains with the config. A file that exists is never overwritten."""
+It prints what it found, what you should check, the command that trains with the config, and a line of Python that reads the same data.
+A file that exists is never overwritten."""
 EXAMPLES = """\
 example:
   grasp-jax init ml-latest-small        # writes ml-latest-small_config.py; read it, then run the command that init prints"""
@@ -63,4 +64,6 @@ def write_config(folder: pathlib.Path, out: str | None) -> pathlib.Path:
         print(f"not decided: {line}")
     print(f"wrote {path}: read it, then run")
     print(f"  grasp-jax --config={shlex.quote(str(path))} --workdir={shlex.quote(f'runs/{name}')}")
+    print("or read the same data in Python:")
+    print(python_call(found, name))
     return path

@@ -3,13 +3,16 @@
 import dataclasses
 import pathlib
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from grasp_jax.config import DataConfig
+from grasp_jax.config.data import SKIP
+from grasp_jax.data.bad_rows import BadRows
 from grasp_jax.data.columns import listed
 from grasp_jax.data.identifiers import id_column
+from grasp_jax.data.interactions import readable_rows
 from grasp_jax.data.parts import parts_of
 from grasp_jax.data.readers import KNOWN_NAMES
 from grasp_jax.data.tables import values_of
@@ -18,10 +21,12 @@ from grasp_jax.errors import UserError
 from grasp_jax.knowledge.text.columns import why_no_text
 from grasp_jax.setup import names
 from grasp_jax.setup.matches import is_of_users, matches_of
+from grasp_jax.setup.rows import check_rows
 from grasp_jax.setup.sample import Sample, readable, sample, sample_pairs
 
 ATOMIC = (".inter", ".item", ".user")  # RecBole's files
 MOST_MISSING = DataConfig().max_missing_text
+MOST_BAD = 0.5  # share of the rows that may lack a time in a column of times
 LEAST_KNOWN = 0.5  # share of the users that their table must have at least
 NO_UTF8 = "the name is not UTF-8, so no config file can hold it; expected UTF-8; rename it"
 
@@ -36,6 +41,7 @@ class FolderContents:
       columns: purpose ("user", "item", "timestamp", "rating") -> column; an empty timestamp: the rows are in the order of time.
       items: table of items, or None; `item_id` and `title` are its columns.
       users: table of users, or None; `user_id` is its column.
+      bad_rows: whether a run refuses some rows of the interactions, and can leave them out.
       lines: what was found, for people.
       undecided: what could not be decided, for people.
     """
@@ -48,6 +54,7 @@ class FolderContents:
     title: str = ""
     users: Sample | None = None
     user_id: str = ""
+    bad_rows: bool = False
     lines: tuple[str, ...] = ()
     undecided: tuple[str, ...] = ()
 
@@ -57,11 +64,14 @@ class FolderContents:
         if not log.whole or not (self.items is None or self.items.whole):
             return None
         try:
-            users, items = (id_column(log.table, self.columns[of], []) for of in ("user", "item"))
-            catalogue = id_column(self.items.table, self.item_id, []) if self.items else items
+            used = {of: self.columns.get(of) for of in ("user", "item")}
+            rows, _ = readable_rows(log.table, used, 0.0, SKIP)
+            catalogue = rows.items.ids
+            if self.items is not None:
+                catalogue = id_column(self.items.table, self.item_id, [])
         except UserError:
             return None  # a run names the row at fault
-        pairs = np.unique(np.stack([_codes(users), _codes(items)]), axis=1)
+        pairs = np.unique(np.stack([rows.users.codes, rows.items.codes]), axis=1)
         return len(np.unique(catalogue)) - int(np.bincount(pairs[0]).max(initial=0))
 
 
@@ -99,9 +109,15 @@ def look(folder: pathlib.Path) -> FolderContents:
     rest = [table for table in samples if table not in pairs]
     found, of_items = _with_items(found, rest)
     found, of_users = _with_users(found, [table for table in rest if table is not found.items])
-    undecided += [*of_items, *of_users, *unread, *_refused(chosen, found.columns)]
-    lines += [line for line in (_items_line(found), _users_line(found)) if line]
-    return dataclasses.replace(found, lines=tuple(lines), undecided=tuple(undecided))
+    rows = check_rows(chosen, found.columns)
+    undecided += [*of_items, *of_users, *unread, *([rows.refused] if rows.refused else [])]
+    lines += [line for line in (_items_line(found), _users_line(found), rows.line) if line]
+    return dataclasses.replace(
+        found,
+        bad_rows=bool(rows.line and rows.refused),
+        lines=tuple(lines),
+        undecided=tuple(undecided),
+    )
 
 
 def _samples(folder: pathlib.Path) -> tuple[list[Sample], list[str]]:
@@ -206,15 +222,19 @@ def _columns(log: Sample) -> tuple[dict[str, str], list[str]]:
 
 
 def _time(log: Sample) -> tuple[str, list[str]]:
-    """The first column of times that can be read, by the readers' own rules."""
-    reasons = []
+    """The first column of times that can be read, by the readers' own rules; if there is none, the first with few rows at fault."""
+    reasons, mostly = [], ""
     for name in names.times(log.names):
         try:
             time_column(log.table, name)
         except UserError as error:
+            if isinstance(error, BadRows) and error.rows.mean() < MOST_BAD:
+                mostly = mostly or name
             reasons.append(f"column {name!r} was not used as the time: {error}")
             continue
         return name, []
+    if mostly:
+        return mostly, []  # `check_rows` says what is wrong with the others
     reasons.append(
         "when interactions happened: no column says it, so the rows are taken to be in the order of time (config.data.columns.timestamp)"
     )
@@ -277,22 +297,6 @@ def _with_users(found: FolderContents, rest: Sequence[Sample]) -> tuple[FolderCo
     if left:
         undecided.append(f"whether these files are needed: {listed(left)}; they are not read")
     return found, undecided
-
-
-def _codes(ids: np.ndarray) -> np.ndarray:
-    """[rows] the place of each id among the different ones."""
-    return np.unique(ids, return_inverse=True)[1]
-
-
-def _refused(log: Sample, columns: Mapping[str, str]) -> list[str]:
-    """Rows without a user or an item, which a run refuses: better known before the config is read than after."""
-    lines = []
-    for purpose in ("user", "item"):
-        try:
-            id_column(log.table, columns[purpose], [])
-        except UserError as error:
-            lines.append(f"what to do with rows that a run refuses: {error}")
-    return lines
 
 
 def _items_line(found: FolderContents) -> str:

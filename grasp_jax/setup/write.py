@@ -3,11 +3,15 @@
 import json
 import re
 
-from grasp_jax.config import EvalConfig
+from grasp_jax.config import DataConfig, EvalConfig
+from grasp_jax.config.data import SKIP
+from grasp_jax.config.fields import flatten
+from grasp_jax.data.dataset import known_tables
 from grasp_jax.data.readers import KNOWN_NAMES
 from grasp_jax.setup.look import FolderContents
 
 MOST_LETTERS = 136
+COLUMNS = "columns."  # fields of this section within `data`
 
 
 def config_text(found: FolderContents, name: str) -> str:
@@ -53,8 +57,7 @@ def _body(found: FolderContents, name: str) -> list[str]:
         _set("data.source", "files"),
         _set("data.path", str(found.folder.resolve())),
     ]
-    lines += _of_interactions(found)
-    lines += _of_tables(found)
+    lines += _lines_of_data(found)
     text = found.items is not None
     lines += [
         "",
@@ -84,17 +87,53 @@ def _body(found: FolderContents, name: str) -> list[str]:
     return lines
 
 
-def _of_interactions(found: FolderContents) -> list[str]:
-    lines = [_set("data.interactions_file", found.interactions.path.name)]
-    if found.interactions.path.name == KNOWN_NAMES[0]:  # which has no names of columns
-        return lines
-    for purpose in ("user", "item", "timestamp"):
-        note = (
-            "  # empty: the order of the rows in the file counts"
-            if not found.columns[purpose]
-            else ""
+def python_call(found: FolderContents, name: str) -> str:
+    """A line of Python that reads the same data as the config of `config_text`."""
+    default = flatten(DataConfig().to_dict())
+    options = {"name": name} | {
+        field: value for field, value in _of_data(found).items() if value != default[field]
+    }
+    options |= dict.fromkeys(known_tables(str(found.folder)).keys() - options.keys(), "")
+    columns = {
+        field.removeprefix(COLUMNS): options.pop(field)
+        for field in list(options)
+        if field.startswith(COLUMNS)
+    }
+    arguments = [_text(str(found.folder.resolve()))]
+    arguments += [f"{field}={_text(value)}" for field, value in options.items()]
+    if columns:
+        arguments.append(f"columns={_text(columns)}")
+    return f"import grasp_jax as gj; data = gj.Dataset.read({', '.join(arguments)})"
+
+
+def _of_data(found: FolderContents) -> dict[str, str]:
+    """Fields of the section `data` that say which files and columns are read."""
+    fields = {"interactions_file": found.interactions.path.name}
+    if found.interactions.path.name != KNOWN_NAMES[0]:  # which has no names of columns
+        fields |= {COLUMNS + of: found.columns[of] for of in ("user", "item", "timestamp")}
+    if found.items is not None:
+        fields |= {
+            "items_file": found.items.path.name,
+            "items_id_column": found.item_id,
+            "title_column": found.title,
+        }
+    if found.users is not None:
+        fields |= {"users_file": found.users.path.name, "users_id_column": found.user_id}
+    return fields
+
+
+def _lines_of_data(found: FolderContents) -> list[str]:
+    """`_of_data` as lines of the config, and what may be set besides."""
+    notes = {f"{COLUMNS}timestamp": "empty: the order of the rows in the file counts"}
+    lines = [
+        _set(f"data.{field}", value) + (f"  # {notes[field]}" if not value else "")
+        for field, value in _of_data(found).items()
+    ]
+    if found.bad_rows:
+        skip = _set("data.bad_rows", SKIP)
+        lines.append(
+            f"# {skip}  # leaves out the rows that a run refuses; it says how many and why"
         )
-        lines.append(_set(f"data.columns.{purpose}", found.columns[purpose]) + note)
     if rating := found.columns.get("rating"):
         lines += [
             f"# {_set('data.columns.rating', rating)}",
@@ -112,24 +151,13 @@ def _of_negatives(found: FolderContents) -> list[str]:
     return [*_comment(why), f"config.eval.num_negatives = {left}"]
 
 
-def _of_tables(found: FolderContents) -> list[str]:
-    lines = []
-    if found.items is not None:
-        lines += [
-            _set("data.items_file", found.items.path.name),
-            _set("data.items_id_column", found.item_id),
-            _set("data.title_column", found.title),
-        ]
-    if found.users is not None:
-        lines += [
-            _set("data.users_file", found.users.path.name),
-            _set("data.users_id_column", found.user_id),
-        ]
-    return lines
-
-
 def _set(field: str, value: str) -> str:
-    return f"config.{field} = {json.dumps(value, ensure_ascii=False)}"
+    return f"config.{field} = {_text(value)}"
+
+
+def _text(value: str | dict[str, str]) -> str:
+    """Texts as Python has them."""
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _comment(text: str) -> list[str]:

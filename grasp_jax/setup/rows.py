@@ -1,0 +1,101 @@
+"""Whether a run can read the rows of the interactions: all of them, not the sample alone, but only the columns that it needs."""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import pyarrow.parquet
+
+from grasp_jax.config.data import SKIP
+from grasp_jax.data.bad_rows import FIELD
+from grasp_jax.data.interactions import columns_used, columns_wanted, readable_rows
+from grasp_jax.data.parts import parts_of
+from grasp_jax.data.readers import read_interactions
+from grasp_jax.data.streamed import stream_parquet
+from grasp_jax.data.summary import reasons_in_words
+from grasp_jax.data.tables import UNREADABLE, Table, ending_of, read_table
+from grasp_jax.errors import UserError
+from grasp_jax.setup.sample import Sample
+
+MOST_ROWS = 5_000_000  # of Parquet
+MOST_BYTES = 256 << 20  # of any other format; of a larger file the sample is checked
+
+
+class Checked(NamedTuple):
+    """What is known of the rows.
+
+    Attributes:
+      line: how many can be read, for people.
+      refused: why a run would refuse others; empty if it would not.
+    """
+
+    line: str
+    refused: str = ""
+
+
+def check_rows(log: Sample, columns: Mapping[str, str]) -> Checked:
+    """Reads users, items and times as a run will.
+
+    Args:
+      log: the interactions.
+      columns: purpose -> column; an empty timestamp: there are no times.
+    """
+    try:
+        count, whole, reasons = _read(log, columns)
+    except UserError as error:
+        return Checked("", f"what to do about the interactions, which a run refuses: {error}")
+    bad = sum(number for _, number, _ in reasons)
+    which = f"all {count:,}" if whole else f"the first {count:,} rows"
+    if bad:
+        which = f"{count - bad:,} of {which.removeprefix('all ')}"
+    has = "a user, an item and a time" if columns.get("timestamp") else "a user and an item"
+    line = f"rows: {which} have {has} that can be read" + (
+        "" if whole else "; a run reads all rows"
+    )
+    if not reasons:
+        return Checked(line)
+    told = "; ".join(reasons_in_words(reasons, count))
+    mend = f'mend them, or set {FIELD} = "{SKIP}", which leaves them out'
+    return Checked(line, f"what to do with rows that a run refuses: {told}; {mend}")
+
+
+def _read(
+    log: Sample, columns: Mapping[str, str]
+) -> tuple[int, bool, Sequence[tuple[str, int, str]]]:
+    """How many rows were read, whether these are all, and what is wrong with some (`LeftOut.reasons`).
+
+    Raises:
+      UserError: a run refuses the whole table.
+    """
+    if log.path.suffix == ".txt":
+        if log.size > MOST_BYTES:
+            return log.table.num_rows, False, ()
+        report = read_interactions(log.path, "", columns, bad_rows=SKIP)[1]
+        return report.rows, True, report.left_out
+    table, whole = _table(log, columns)
+    used = columns_used(tuple(table.columns), columns, 0.0, table.path)
+    _, left_out = readable_rows(table, used, 0.0, SKIP)
+    return table.num_rows, whole, left_out.reasons
+
+
+def _table(log: Sample, columns: Mapping[str, str]) -> tuple[Table, bool]:
+    """Rows with the columns that are needed, and whether these are all rows."""
+    if log.whole:
+        return log.table, True
+    wanted, rows = columns_wanted(columns, 0.0), _num_rows(log.path)
+    if log.size <= MOST_BYTES if rows is None else rows <= MOST_ROWS:
+        return read_table(log.path, wanted), True
+    if rows is None:
+        return log.table, False
+    return stream_parquet(log.path, log.table.form, wanted, MOST_ROWS) or log.table, False
+
+
+def _num_rows(path: pathlib.Path) -> int | None:
+    """Rows of a Parquet file or folder; None of another format, or if a part cannot be read, which a run says."""
+    if ending_of(path)[0] != ".parquet":
+        return None
+    try:
+        parts = parts_of(path) if path.is_dir() else [path]
+        return sum(int(pyarrow.parquet.read_metadata(part).num_rows) for part in parts)
+    except UNREADABLE:
+        return None
