@@ -8,6 +8,7 @@ from grasp_jax.api import Recommender
 from grasp_jax.data.dataset import Dataset
 from grasp_jax.errors import UserError
 from grasp_jax.evaluation import significance
+from grasp_jax.evaluation.untrained import trial_label
 from grasp_jax.frames import rows_as_frame
 
 SAME = (
@@ -53,7 +54,7 @@ def compare(models: Sequence[Recommender], dataset: Dataset | None = None) -> An
             raise UserError(
                 f"compare: models[{number}] was evaluated differently from models[0]: {different[0]} differs; use one value for all"
             )
-        name = f"{model.method}-{model.backbone}"
+        name = trial_label(model.method, model.backbone)
         gains[name if name not in gains else f"{name} ({number})"] = evaluate(fitted).gains
     rows = []
     for protocol in next(iter(gains.values())):

@@ -109,7 +109,7 @@ def test_movielens_is_found(tmp_path: pathlib.Path, capsys: pytest.CaptureFixtur
     assert config.data.interactions_file == "ratings.csv" and config.data.name == "ml-latest"
     assert (  # both by cross-entropy, or the loss would decide which is ahead
         config.data.columns.timestamp == "timestamp"
-        and config.model.method == "sasrec_ce,grasp_plus"
+        and config.model.method == "popularity,sasrec_ce,grasp_plus"
     )
     assert "genres" in dataset.texts.items.columns
     said = capsys.readouterr().out
@@ -334,7 +334,7 @@ def test_what_cannot_be_decided_is_said(tmp_path: pathlib.Path) -> None:
     assert any("no column says it" in line for line in found.undecided)
     assert any("no table of items was found" in line for line in found.undecided)
     config, dataset = read_by_its_config(write_config(tmp_path, str(tmp_path / "a.py")))
-    assert config.model.method == "sasrec_ce" and dataset.log.num_interactions == 12
+    assert config.model.method == "popularity,sasrec_ce" and dataset.log.num_interactions == 12
     (tmp_path / "items.csv").write_text("iid,title\n" + "".join(f"{k},Soap\n" for k in range(6)))
     assert any(
         "50 % of the items have no row in items.csv" in line for line in look(tmp_path).undecided
@@ -393,14 +393,14 @@ def test_pairs_without_names(tmp_path: pathlib.Path) -> None:
     """A folder with inter.txt would be refused, though a run reads it."""
     (tmp_path / "inter.txt").write_text("1 1\n1 2\n1 3\n2 1\n2 3\n2 2\n")
     config, dataset = read_by_its_config(write_config(tmp_path, str(tmp_path / "a.py")))
-    assert dataset.log.num_interactions == 6 and config.model.method == "sasrec_ce"
+    assert dataset.log.num_interactions == 6 and config.model.method == "popularity,sasrec_ce"
     (tmp_path / "items.csv").write_text("item,title\n1,Oil\n2,Wax\n3,Soap\n")
     (tmp_path / "people.csv").write_text("user,age\n1,30\n2,40\n")
     (tmp_path / "inter.txt").write_text((tmp_path / "inter.txt").read_text() + "1 x\n")
     assert_names(look(tmp_path).lines[1], ("items.csv", "title is 'title'"))  # a run names the row
     (tmp_path / "inter.txt").write_text("1 1\n1 2\n1 3\n2 1\n2 3\n2 2\n")
     config, dataset = read_by_its_config(write_config(tmp_path, str(tmp_path / "b.py")))
-    assert config.model.method == "sasrec_ce,grasp_plus" and dataset.titles[0] == "Oil"
+    assert config.model.method == "popularity,sasrec_ce,grasp_plus" and dataset.titles[0] == "Oil"
     assert config.data.users_file == "people.csv"
 
 

@@ -63,7 +63,7 @@ def test_a_stranger_sees_what_was_read(folder: pathlib.Path) -> None:
             "ann, i1, 2023-11-14 22:13:20",
             "1 rows rated below 2; their items still count as seen",
             "1 item was never bought",
-            "1 item is not in the items table",
+            "1 item is not in the items table and has no text: i4",
             "2 users are not in the users table",
             "2 users have fewer than 3 interactions: not tested (training needs 2)",
             "1 of its rows are of users without interactions",
@@ -73,6 +73,17 @@ def test_a_stranger_sees_what_was_read(folder: pathlib.Path) -> None:
     assert len(lines) <= MOST_LINES and all(len(line) <= 200 for line in lines)
     told = text.replace(str(folder), "").replace("2023", "")
     assert "phone" not in told and "30" not in told, "nothing personal but ids and times"
+
+
+def test_the_first_item_without_text_is_named(folder: pathlib.Path) -> None:
+    """Somebody would have to join both tables to find the item that theirs lacks."""
+    (folder / "items.csv").write_text("item,title\ni2,Balm\n")
+    section = data_section(folder, items_file="items.csv", max_missing_text=0.9)
+    lines = summary_lines(load_dataset(section))
+    told = "  3 items are not in the items table and have no text; the first is i1"
+    assert told in lines
+    (folder / "items.csv").write_text("item,title\ni1,Soap\ni2,Balm\ni3,Oil\ni4,Wax\n")
+    assert not any("no text" in line for line in summary_lines(load_dataset(section)))
 
 
 def test_the_order_of_the_file_is_said(tmp_path: pathlib.Path) -> None:

@@ -153,7 +153,9 @@ def _with_texts(
     """Attributes in the order of the log's rows, and in the report what lacks some."""
     notes = list(report.notes)
     if items is not None:
-        report = dataclasses.replace(report, without_text=log.num_items - len(items.ids))
+        lacking = log.item_ids[len(items.ids) :]  # which stand behind those of the table
+        first = str(lacking[0]) if len(lacking) else ""
+        report = dataclasses.replace(report, without_text=len(lacking), first_without_text=first)
         notes += items.notes
         items, _ = aligned(items, log.item_ids)
     if users is not None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # a dataset has a report
 SAMPLED_ROWS = 3
 MOST_LINES = 15
 MOST_CHARACTERS = 200  # of a line
+MOST_OF_ID = 40  # characters of an id
 MOST_BAD = 4  # lines on rows that were left out
 
 
@@ -37,6 +38,7 @@ class ReadReport:
       notes: other decisions.
       text_ids: "user" and "item" where the source holds such ids as texts, though the log may hold them as numbers.
       left_out: of rows that cannot be used: what is wrong with them, how many they are, and where the first is.
+      first_without_text: the lowest id of an item that the items table lacks.
     """
 
     files: tuple[str, ...] = ()
@@ -52,6 +54,7 @@ class ReadReport:
     notes: tuple[str, ...] = ()
     text_ids: tuple[str, ...] = ()
     left_out: tuple[tuple[str, int, str], ...] = ()
+    first_without_text: str = ""
 
 
 def summary_lines(dataset: Dataset, include_short_users: bool = False) -> list[str]:
@@ -83,13 +86,14 @@ def summary_lines(dataset: Dataset, include_short_users: bool = False) -> list[s
             f"  left out: {report.low_rated:,} rows rated below {report.min_rating:g}; their items still count as seen"
         )
     empty = int((~bought).sum())
+    lacking = report.first_without_text[:MOST_OF_ID]
     fewer = f"fewer than {shortest} interactions: not tested (training needs 2)"
     for count, one, more in (
         (empty, "item was never bought", "items were never bought"),
         (
             report.without_text,
-            "item is not in the items table and has no text",
-            "items are not in the items table and have no text",
+            f"item is not in the items table and has no text: {lacking}",
+            f"items are not in the items table and have no text; the first is {lacking}",
         ),
         (
             report.without_attributes,
@@ -116,7 +120,7 @@ def sample_rows(users: np.ndarray, items: np.ndarray, times: np.ndarray | None) 
     """The first rows of a source as a summary shows them."""
     columns = [users, items] if times is None else [users, items, times]
     return tuple(
-        ", ".join(str(column[row])[:40] for column in columns)
+        ", ".join(str(column[row])[:MOST_OF_ID] for column in columns)
         for row in range(min(SAMPLED_ROWS, len(users)))
     )
 

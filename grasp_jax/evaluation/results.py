@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from grasp_jax.evaluation.protocols import EXPLAINED
+from grasp_jax.evaluation.untrained import NONE, is_trained, once, shown_backbone
 from grasp_jax.files import write_sealed
 
 COLUMNS = ("NDCG@10", "HR@10", "NDCG@20", "HR@20", "MRR")
@@ -58,7 +59,7 @@ def table(
         header = ["method", "backbone", "dropout", "learning rate", *COLUMNS]
         header += [f"NDCG@10 {group.replace('_', ' ')}s" for group in GROUP_COLUMNS]
         body = []
-        for method, backbone in dict.fromkeys((row["method"], row["backbone"]) for row in rows):
+        for method, backbone in once((row["method"], row["backbone"]) for row in rows):
             ours = [
                 row
                 for row in rows
@@ -67,11 +68,12 @@ def table(
             overall = [row for row in ours if row["group"] == "all"]
             if not overall:  # tested by a version that had fewer protocols
                 continue
-            chosen = [
-                f"{overall[0]['dropout']:g}",
-                f"{overall[0]['learning_rate']:g}" if "learning_rate" in overall[0] else "-",
-            ]
-            cells = [method, backbone, *chosen, *(_mean(overall, column) for column in COLUMNS)]
+            chosen = [NONE, NONE]
+            if is_trained(method):
+                rate = overall[0].get("learning_rate")
+                chosen = [f"{overall[0]['dropout']:g}", NONE if rate is None else f"{rate:g}"]
+            shown = shown_backbone(method, backbone)
+            cells = [method, shown, *chosen, *(_mean(overall, column) for column in COLUMNS)]
             cells += [
                 _mean([row for row in ours if row["group"] == group], "NDCG@10")
                 for group in GROUP_COLUMNS

@@ -8,6 +8,7 @@ import numpy as np
 
 from grasp_jax.config import identity
 from grasp_jax.evaluation.protocols import PROTOCOLS
+from grasp_jax.evaluation.untrained import trial_label
 from grasp_jax.models.gates import NAMES
 from grasp_jax.report.names import dataset_of
 from grasp_jax.report.plot import COLOURS, Figure, Panel
@@ -157,7 +158,7 @@ def metric_against(runs: Sequence[Run], letter: str) -> Figure | None:
                     for value, run in points
                 ]
                 own = [(value, numbers) for value, numbers in own if len(numbers)]
-                label = f"{method}-{backbone}" + (f" ({number})" if len(chosen) > 1 else "")
+                label = trial_label(method, backbone) + (f" ({number})" if len(chosen) > 1 else "")
                 panel.line(
                     axis,
                     [value for value, _ in own],
@@ -200,7 +201,7 @@ def robustness(runs: Sequence[Run]) -> Figure | None:
                     [100 * share for share, _ in line],
                     [numbers.mean() for _, numbers in line],
                     style,
-                    f"{method}-{backbone}",
+                    trial_label(method, backbone),
                 )
                 title = f"{kind}, {'all users' if which == 'all' else 'tail users'}"
                 panel.name(axis, title, "wrong descriptions, %", "NDCG@10, %")

@@ -7,6 +7,7 @@ import numpy as np
 
 from grasp_jax.evaluation.protocols import PROTOCOLS
 from grasp_jax.evaluation.results import spread
+from grasp_jax.evaluation.untrained import is_trained, shown_backbone
 from grasp_jax.report.intervals import Interval, intervals
 from grasp_jax.report.runs import Run
 from grasp_jax.report.tables import MISSING, trials, values
@@ -37,7 +38,7 @@ class Row:
     """A row of the joined table.
 
     Attributes:
-      run, backbone, method, protocol: labels, which filters compare.
+      run, backbone, method, protocol: labels, which filters compare; the backbone is `untrained.NONE` of a method that has none.
       cells: under `Joined.header`.
       interval: of NDCG@10.
       first: whether it has the best NDCG@10 of its run, backbone and protocol.
@@ -83,8 +84,9 @@ def _rows(run: Run, label: str) -> list[Row]:
             base = baseline_of(name for name, of in measured if of == backbone)
             compared = None if base in (None, method) else measured[base, backbone]
             cells = _cells(run, own, protocol, compared)
+            shown = shown_backbone(method, backbone)
             found.append(
-                Row(label, backbone, method, PROTOCOLS[protocol], cells, own, own.mean == best)
+                Row(label, shown, method, PROTOCOLS[protocol], cells, own, own.mean == best)
             )
     return found
 
@@ -113,6 +115,7 @@ def _cells(run: Run, own: Interval, protocol: str, base: Interval | None) -> tup
     cells.append(Cell(str(len(rows)), float(len(rows))))
     for key in ("dropout", "learning_rate", "best_epoch"):
         numbers = [row[key] for row in rows if isinstance(row.get(key), (int, float))]
+        numbers = numbers if is_trained(method) else []
         cells.append(
             Cell(", ".join(dict.fromkeys(f"{n:g}" for n in numbers)), float(numbers[0]))
             if numbers

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from grasp_jax.evaluation.protocols import PROTOCOLS
+from grasp_jax.evaluation.untrained import NONE
 from grasp_jax.report.cards import cards
 from grasp_jax.report.figures import LEARNING, LENGTHS, gates_title
 from grasp_jax.report.joined import Joined, Row, joined
@@ -99,7 +100,7 @@ def page(runs: Sequence[tuple[Run, list[Table]]], figures: Mapping[str, Figure])
         plots=_plots([run for run, _ in runs], table),
         joined=table,
         several=several,
-        backbones=len({row.backbone for row in table.rows}) > 1,
+        backbones=len(_backbones(table.rows)) > 1,
         filters=_filters([run for run, _ in runs], table),
         pairs=pairs,
         learning=drawn(figures[LEARNING].inline()) if LEARNING in figures else "",
@@ -166,14 +167,15 @@ def _plot(
     highs = [row.interval.mean if row.interval.high is None else row.interval.high for row in rows]
     margin = 0.06 * (max(highs) - min(lows)) or 1.0
     least, most = max(0.0, min(lows) - margin), max(highs) + margin
-    backbones, runs = {row.backbone for row in rows}, {row.run for row in rows}
+    several = len(_backbones(rows)) > 1
+    runs = {row.run for row in rows}
 
     def place(value: float) -> str:
         return f"{100 * (value - least) / (most - least):.2f}"
 
     shown = []
     for row, low, high in zip(rows, lows, highs, strict=True):
-        name = f"{row.method}, {row.backbone}" if len(backbones) > 1 else row.method
+        name = f"{row.method}, {row.backbone}" if several and row.backbone != NONE else row.method
         if len(runs) > 1:
             name += f" ({within(dataset, row.run)})"
         interval = "" if row.interval.low is None else f" [{low:.2f}, {high:.2f}]"
@@ -190,12 +192,21 @@ def _plot(
     return {"title": title, "rows": shown, "least": f"{least:.1f} %", "most": f"{most:.1f} %"}
 
 
+def _backbones(rows: Sequence[Row]) -> set[str]:
+    """Those of the methods that have one."""
+    return {row.backbone for row in rows} - {NONE}
+
+
 def _filters(runs: Sequence[Run], table: Joined) -> list[dict[str, Any]]:
     """What the table is filtered by; at first the main protocol is chosen, where all datasets have the same one."""
     main = {PROTOCOLS[protocol_of([run])] for run in runs}
     found = []
     for name, column in (("Run", "run"), ("Backbone", "backbone"), ("Protocol", "protocol")):
-        options = list(dict.fromkeys(getattr(row, column) for row in table.rows))
+        options = [
+            name
+            for name in dict.fromkeys(getattr(row, column) for row in table.rows)
+            if name != NONE
+        ]
         if len(options) > 1 or column == "protocol":
             chosen = next(iter(main)) if column == "protocol" and len(main) == 1 else ""
             found.append({"name": name, "column": column, "options": options, "chosen": chosen})

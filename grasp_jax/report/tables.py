@@ -8,6 +8,7 @@ import numpy as np
 from grasp_jax.data.groups import PAPER
 from grasp_jax.evaluation.protocols import PROTOCOLS
 from grasp_jax.evaluation.results import COMPARISON_HEADER, comparison_rows, spread
+from grasp_jax.evaluation.untrained import once, shown_backbone
 from grasp_jax.models.gates import NAMES
 from grasp_jax.report import paper
 from grasp_jax.report.runs import Run
@@ -43,8 +44,8 @@ def all_tables(run: Run) -> list[Table]:
 
 
 def trials(run: Run) -> list[tuple[str, str]]:
-    """(method, backbone) of a run, in its order."""
-    return list(dict.fromkeys((row["method"], row["backbone"]) for row in run.rows))
+    """(method, backbone) of a run, in its order; one that is not trained once."""
+    return once((row["method"], row["backbone"]) for row in run.rows)
 
 
 def values(
@@ -78,7 +79,7 @@ def overall(run: Run, protocol: str) -> Table:
         for method in methods:
             own = [values(run, method, backbone, protocol, "all", metric) for metric in metrics]
             line = [
-                backbone,
+                shown_backbone(method, backbone),
                 method,
                 *map(spread, own),
                 _over(run, base, method, backbone, protocol),
@@ -104,7 +105,7 @@ def overall(run: Run, protocol: str) -> Table:
             numbers.append(
                 [np.nan, np.nan, *(value.mean() if len(value) else np.nan for value in own)]
             )
-    best = _best(numbers, [line[0] for line in body])
+    best = _best(numbers, [backbone for backbone, methods in _by_backbone(run) for _ in methods])
     for failed in run.results["failed"]:
         body.append(
             [
@@ -135,7 +136,7 @@ def groups(run: Run, protocol: str) -> Table:
     body, numbers = [], []
     for backbone, methods in _by_backbone(run):
         for method in methods:
-            line, row = [backbone, method], [np.nan, np.nan]
+            line, row = [shown_backbone(method, backbone), method], [np.nan, np.nan]
             for group in GROUPS:
                 own = values(run, method, backbone, protocol, group, "NDCG@10")
                 line.append(spread(own))
@@ -147,7 +148,7 @@ def groups(run: Run, protocol: str) -> Table:
                     row.append(np.nan)
             body.append(line)
             numbers.append(row)
-    best = _best(numbers, [line[0] for line in body])
+    best = _best(numbers, [backbone for backbone, methods in _by_backbone(run) for _ in methods])
     note = "Percent, test" + (_other_groups(run) if shown_paper else "")
     title = f"NDCG@10 by group, {PROTOCOLS[protocol]}"
     return Table(f"groups-{protocol}", title, header, body, note, best)

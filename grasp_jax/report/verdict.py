@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from grasp_jax.evaluation.protocols import PROTOCOLS
+from grasp_jax.evaluation.untrained import is_trained
 
 METRIC = "NDCG@10"
 LEVEL = 0.05
@@ -41,7 +42,7 @@ class Standing:
     @property
     def name(self) -> str:
         """Method and backbone in words."""
-        return f"{self.method} with {self.backbone}"
+        return f"{self.method} with {self.backbone}" if is_trained(self.method) else self.method
 
 
 def baseline_of(methods: Iterable[str]) -> str | None:

@@ -62,11 +62,14 @@ def _body(found: FolderContents, name: str) -> list[str]:
     lines += [
         "",
         *_comment(
-            "The methods are compared on the same test users, with the same loss. sasrec_ce reads only ids, grasp_plus also texts of items."
-            if text
-            else "Without a table of items, only methods that read no text can be trained."
+            "The methods are compared on the same test users. popularity recommends what most people take and needs no training. "
+            + (
+                "sasrec_ce reads only ids, grasp_plus also texts of items; both are trained with the same loss."
+                if text
+                else "Without a table of items, only methods that read no text can be trained."
+            )
         ),
-        _set("model.method", "sasrec_ce,grasp_plus" if text else "sasrec_ce"),
+        _set("model.method", f"popularity,sasrec_ce{',grasp_plus' if text else ''}"),
         _set("model.backbone", "sasrec") + "  # or gru4rec, bert4rec; several: sasrec,gru4rec",
         "",
         *_comment(

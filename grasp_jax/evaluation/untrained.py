@@ -1,0 +1,34 @@
+"""How tables show methods that are not trained: they have no backbone, no dropout and no learning rate.
+
+Their results are stored under a backbone of the config like all others, and are the same under each, so one row of them is enough.
+"""
+
+from collections.abc import Iterable
+
+from grasp_jax.models.methods import METHODS
+
+NONE = "-"
+
+
+def is_trained(method: str) -> bool:
+    """Whether a method is trained; one that this program does not know is taken for one that is."""
+    known = METHODS.get(method.partition(" ")[0])  # a page may tell runs apart behind the name
+    return known is None or known.trained
+
+
+def shown_backbone(method: str, backbone: str) -> str:
+    """The backbone as a cell of a table."""
+    return backbone if is_trained(method) else NONE
+
+
+def trial_label(method: str, backbone: str) -> str:
+    """Method and backbone as one word."""
+    return f"{method}-{backbone}" if is_trained(method) else method
+
+
+def once(trials: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Each (method, backbone) once, a method that is not trained only with its first backbone."""
+    found: dict[tuple[str, str], tuple[str, str]] = {}
+    for method, backbone in trials:
+        found.setdefault((method, shown_backbone(method, backbone)), (method, backbone))
+    return list(found.values())

@@ -1,0 +1,98 @@
+"""Methods that are not trained stand in tables and pages without backbone, dropout and learning rate, and once."""
+
+import pathlib
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+
+import grasp_jax as gj
+from grasp_jax.evaluation.results import table
+from grasp_jax.report.joined import joined
+from grasp_jax.report.names import run_labels
+from grasp_jax.report.page import page
+from grasp_jax.report.runs import Run
+from grasp_jax.report.tables import all_tables, overall
+from grasp_jax.report.verdict import verdict
+from tests.trained import SMALL, small_shop
+
+GROUPS = ("all", "tail_item", "head_item", "tail_user", "head_user")
+METRICS = ("NDCG@5", "NDCG@10", "NDCG@20", "HR@5", "HR@10", "HR@20", "MRR")
+
+
+def rows_of(method: str, backbone: str, value: float, **fields: Any) -> list[dict[str, Any]]:
+    named = {"dataset": "shop", "method": method, "backbone": backbone, "protocol": "full"}
+    measured = dict.fromkeys(METRICS, value) | {"seed": 42, "n": 9}
+    chosen = {"dropout": 0.3, "learning_rate": 0.001, "best_epoch": 7}
+    return [named | measured | chosen | {"group": group} | fields for group in GROUPS]
+
+
+def run_of(backbones: tuple[str, ...]) -> Run:
+    rows = []
+    for k, backbone in enumerate(backbones):
+        rows += rows_of("popularity", backbone, 0.25, best_epoch=0)
+        rows += rows_of("sasrec_ce", backbone, 0.5 - 0.3 * k)
+    results: dict[str, Any] = {"rows": rows, "comparisons": [], "failed": [], "about": {}}
+    data = {"source": "files", "path": "shop"}
+    return Run("shop", {"data": data}, results, [], {}, {})
+
+
+def cells_of(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+@pytest.mark.parametrize("backbones", [("sasrec",), ("sasrec", "gru4rec")])
+def test_the_printed_table(backbones: tuple[str, ...]) -> None:
+    """A reader would ask with which dropout popularity was trained, and why it is the same on each backbone."""
+    lines = table(run_of(backbones).rows).splitlines()
+    named = [cells_of(line)[:5] for line in lines if "popularity" in line or "sasrec_ce" in line]
+    trained = [["sasrec_ce", of, "0.3", "0.001"] for of in backbones]
+    assert [cells[:4] for cells in named] == [["popularity", "-", "-", "-"], *trained]
+    assert named[0][4] == "25.00"
+
+
+def test_the_page() -> None:
+    """The same on the page; and a choice of one backbone would hide what all methods must beat."""
+    run = run_of(("sasrec", "gru4rec"))
+    rows = joined([run], run_labels([run])).rows
+    assert [(row.method, row.backbone) for row in rows] == [
+        ("popularity", "-"),
+        ("sasrec_ce", "sasrec"),
+        ("sasrec_ce", "gru4rec"),
+    ]
+    assert [cell.text for cell in rows[0].cells[-3:]] == ["-", "-", "-"]
+    assert [cell.text for cell in rows[1].cells[-3:]] == ["0.3", "0.001", "7"]
+    shown = overall(run, "full")
+    assert [line[:2] for line in shown.rows] == [
+        ["-", "popularity"],
+        ["sasrec", "sasrec_ce"],
+        ["gru4rec", "sasrec_ce"],
+    ]
+    ndcg = shown.header.index("NDCG@10")
+    assert (1, ndcg) in shown.best and (0, ndcg) not in shown.best, "popularity is still compared"
+    html = page([(run, all_tables(run))], {})
+    plots = re.findall(r"popularity, [\w-]+|sasrec_ce, \w+", html)
+    assert set(plots) == {"sasrec_ce, sasrec", "sasrec_ce, gru4rec"}
+    assert '<option value="-"' not in html and "<option>-<" not in html
+    alone = run_of(("sasrec",))
+    assert "backbone</th>" not in page([(alone, [])], {}), "a column with nothing to tell apart"
+
+
+def test_the_verdict() -> None:
+    """ "popularity with sasrec" would be taken for a trained model."""
+    rows = [*rows_of("popularity", "sasrec", 0.5), *rows_of("sasrec_ce", "sasrec", 0.4)]
+    lead = verdict(rows, [], "full")[0]
+    assert lead.startswith("popularity is ahead of sasrec_ce by 10.00 points")
+    told = [row | {"method": row["method"] + " (dropout 0.3)"} for row in rows]
+    assert verdict(told, [], "full")[0].startswith("popularity (dropout 0.3) is ahead of sasrec_ce")
+
+
+def test_compare_in_python(tmp_path: pathlib.Path) -> None:
+    """The frame of `compare` would name a backbone that popularity does not have."""
+    shop = small_shop()
+    known = gj.Recommender(method="popularity", **SMALL).fit(shop)
+    texts = gj.Recommender(method="semantic_neighbours", **SMALL).fit(shop)
+    pairs = gj.compare([known, texts])
+    assert set(pairs["first"]) | set(pairs["second"]) == {"popularity", "semantic_neighbours"}
+    assert np.isfinite(pairs["difference"]).all()
