@@ -12,7 +12,7 @@ import pyarrow.parquet as parquet
 import pytest
 
 from grasp_jax.config import Config, check_workdir, identity, save_config
-from grasp_jax.config.data import SKIP
+from grasp_jax.config.data import REFUSE, SKIP
 from grasp_jax.data import bad_rows, tables
 from grasp_jax.data.dataset import Dataset
 from grasp_jax.data.log import InteractionLog
@@ -145,6 +145,16 @@ def test_every_reason_is_told_with_its_number_and_its_first_row(tmp_path: pathli
     )
 
 
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_a_column_of_ratings_that_is_not_read(tmp_path: pathlib.Path, ending: str) -> None:
+    """A column that is named and has no effect would end in a traceback, for it is not there when rows are left out."""
+    columns = {"user": ["a", "", "b"], "item": ["x", "y", "z"], "stars": [1, 2, 3]}
+    path = write_table(tmp_path / f"interactions.{ending}", columns)
+    dataset = Dataset.read(path, bad_rows=SKIP, columns={"rating": "stars"})
+    assert dataset.log.num_interactions == 2 and dataset.report.left_out[0][1] == 1
+    assert "row 2 has no value" in refusal(Dataset.read, path, columns={"rating": "stars"})
+
+
 def test_many_reasons_stay_few_lines() -> None:
     """A log with ten kinds of faults would push the rest of the summary off the screen, or a reason be dropped without a sign."""
     left_out = tuple((f"with fault {k}", k + 1, f"row {k}") for k in range(9))
@@ -205,13 +215,17 @@ def test_unknown_ids_among_numbers(tmp_path: pathlib.Path) -> None:
     )
 
 
-def test_an_open_quotation_mark_is_refused_all_the_same(tmp_path: pathlib.Path) -> None:
-    """The rows behind it, which the mark makes a part of one id, would be lost and not be counted."""
+@pytest.mark.parametrize(
+    "row", ['"b,y,3\n{},w,3', 'b,"y,3\nc,{},3', 'b,y,"3\nc,z,{}', ',"y,3\nc,{},3', '"b,y,3\n{},,3']
+)
+def test_an_open_quotation_mark_is_refused_all_the_same(tmp_path: pathlib.Path, row: str) -> None:
+    """The rows behind it, which the mark makes a part of one value, would be lost and not be counted."""
     path = tmp_path / "interactions.csv"
-    path.write_text('user,item\na,x\n"b,y\nc,z\nd",w\ne,v\n')
-    said = refusal(read_interactions, path, "log", COLUMNS, 0.0, None, 0.0, SKIP)
-    assert_names(said, ("row 2", "look for a quotation mark that is not closed"))
-    assert "bad_rows" not in said, "which would not help"
+    path.write_text(f"user,item,timestamp\na,x,3\n{row.format('z' + chr(34))}\ne,v,3\n")
+    for what in (REFUSE, SKIP):
+        said = refusal(read_interactions, path, "log", COLUMNS, 0.0, None, 0.0, what)
+        assert_names(said, ("row 2", "look for a quotation mark that is not closed"))
+        assert "bad_rows" not in said, "which would not help"
 
 
 def test_no_row_is_left(tmp_path: pathlib.Path) -> None:

@@ -50,7 +50,7 @@ def encoded_ids(table: Table, name: str, notes: list[str] | None = None) -> Enco
 
     Raises:
       BadRows: a row has no id, or an id that has line breaks, is too long, or spells "missing" (`nan`, `NA`, `-1`) among whole numbers.
-      UserError: the ids are fractions or not text; or an id of a CSV or TSV has line breaks or is too long.
+      UserError: the ids are fractions or not text.
     """
     array = table.filled_array(name)
     said = notes if notes is not None else []
@@ -126,8 +126,7 @@ def _of_text(table: Table, name: str, column: Coded, notes: list[str]) -> Encode
         row = int(bad.argmax())
         shown = text[int(codes[row])].as_py()
         long = f"an id of {len(shown):,} characters in column {name!r}, {shown[:40]!r}..."
-        raise _strange(
-            table,
+        raise BadRows(
             f"{table.path}: row {row + 1} has {long}; expected at most {LONGEST}; is it the right column?",
             bad,
             f"with an id of more than {LONGEST} characters in column {name!r}",
@@ -141,10 +140,9 @@ def _of_text(table: Table, name: str, column: Coded, notes: list[str]) -> Encode
     ):
         row = int(bad.argmax())
         shown = cut(text[int(codes[row])].as_py())
-        raise _strange(
-            table,
+        raise BadRows(
             f"{table.path}: row {row + 1} has {shown} in column {name!r}, with a line break or control character in it; "
-            "expected an id in one line; look for a quotation mark that is not closed",
+            "expected an id in one line",
             bad,
             f"with a line break or control character in column {name!r}",
         )
@@ -156,11 +154,6 @@ def _of_text(table: Table, name: str, column: Coded, notes: list[str]) -> Encode
         return ids
     _refuse_spoilt_numbers(table, name, text, codes)
     return _in_order(text, codes)
-
-
-def _strange(table: Table, message: str, rows: np.ndarray, reason: str) -> UserError:
-    """Ids that nobody gives. In CSV and TSV a quotation mark that is not closed makes one of many rows, so they cannot just be left out."""
-    return UserError(message) if table.is_delimited else BadRows(message, rows, reason)
 
 
 def _in_order(text: pa.Array, codes: np.ndarray) -> Encoded:

@@ -5,17 +5,19 @@ from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple, TypeVar
 
 import numpy as np
+import pyarrow.compute as pc
 
 from grasp_jax.config.data import REFUSE
 from grasp_jax.data.bad_rows import FIELD, BadRows, LeftOut, NoValue, refuse_all, refused
 from grasp_jax.data.columns import Where, needed, rating_name, renamed, time_name
 from grasp_jax.data.delimited import refuse_data_as_header
+from grasp_jax.data.dictionary import Coded
 from grasp_jax.data.encoded import Encoded
 from grasp_jax.data.identifiers import encoded_ids, holds_text
 from grasp_jax.data.log import InteractionLog, Origin, build_log
 from grasp_jax.data.streamed import ID, NUMBER, TIME, Wanted
 from grasp_jax.data.summary import SAMPLED_ROWS, ReadReport, sample_rows
-from grasp_jax.data.tables import Table, number_column
+from grasp_jax.data.tables import Table, is_text, number_column
 from grasp_jax.data.times import Times, time_column
 from grasp_jax.errors import UserError
 
@@ -118,18 +120,31 @@ def readable_rows(
     Raises:
       UserError: some rows cannot be used and are not to be left out, or no row is left.
     """
-    names = {name for name in used.values() if name}
+    read = ("user", "item", "timestamp", *(["rating"] if min_rating > 0 else []))
+    names = {name for purpose in read if (name := used.get(purpose))}
     left_out = LeftOut()
     while True:
         try:
             return _read_needed(table, used, min_rating), left_out
         except BadRows as error:
+            if table.is_delimited and _hold_line_breaks(table.only(error.rows, names), names):
+                raise UserError(f"{error}; look for a quotation mark that is not closed") from error
             if bad_rows == REFUSE:
                 raise refused(error) from error
             if error.rows.all():
                 raise UserError(f"{error}; with {FIELD}={bad_rows} no row is left") from error
             left_out = left_out.and_of(error, table.path)
             table = table.only(~error.rows, names)
+
+
+def _hold_line_breaks(table: Table, names: Collection[str]) -> bool:
+    """Whether a value of a CSV or TSV has a line break: behind an open quotation mark many rows are one value, and must not be lost."""
+    for name in names:
+        values = table.columns[name]
+        texts = values.values if isinstance(values, Coded) else values
+        if is_text(texts.type) and pc.any(pc.match_substring_regex(texts, "[\\r\\n]")).as_py():
+            return True
+    return False
 
 
 def _read_needed(table: Table, used: Mapping[str, str | None], min_rating: float) -> Rows:

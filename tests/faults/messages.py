@@ -18,7 +18,6 @@ RAISED = {
     "UserError": 0,
     "NoValue": 0,
     "BadRows": 0,
-    "_strange": 1,
     "TrainingDiverged": 0,
     "EndpointError": 0,
     "Refused": 1,
