@@ -25,7 +25,7 @@ from grasp_jax.errors import UserError
 from grasp_jax.knowledge.bank import MANIFEST, making_of
 from grasp_jax.knowledge.describe import generate
 from grasp_jax.knowledge.describe.answers import Answer, open_answers
-from grasp_jax.knowledge.describe.describers import LANGUAGE_MODELS, announcement
+from grasp_jax.knowledge.describe.describers import LANGUAGE_MODELS, announcement, without_address
 from grasp_jax.knowledge.describe.language_model import keys_of
 from grasp_jax.knowledge.describe.local_model import LocalModel
 from grasp_jax.knowledge.encoders import embeddings, encoder_class, make_encoder, per_text_encoders
@@ -129,6 +129,8 @@ def describe_all(run: Run, workers_config: dict[str, Any]) -> None:
             keys = keys_of(count, prompt_of, model, config)
             rows = cache.unanswered(keys)
             logger.info(announcement(kind, count, rows, prompt_of, config, cache))
+            if said := without_address(rows, prompt_of, config, cache):
+                raise UserError(f"describe {kind}: {said}")
             blocks = [rows[start : start + PROMPTS] for start in range(0, len(rows), PROMPTS)]
             tasks = [
                 {
@@ -172,7 +174,7 @@ def encode_all(run: Run, workers_config: dict[str, Any]) -> None:
             }
             sent = [text for own in texts.values() for text in own]
             if said := embeddings.without_address(sent, cache, config.embed):
-                logger.warning(f"encode: {said}")
+                raise UserError(f"encode: {said}")
         bar = stack.enter_context(progress_bar(sum(map(len, texts.values())), "encode", "text"))
         tasks = [
             {"kind": kind, "number": number, "texts": own} for (kind, number), own in texts.items()

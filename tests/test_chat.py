@@ -297,7 +297,7 @@ def test_where_it_goes_is_said_as_the_client_has_it(
 
 
 def test_answers_of_two_servers_do_not_mix(tmp_path: pathlib.Path, settings: Any) -> None:
-    """Texts of another model of the same name would be taken for those of this one; or old ones be paid for again without a word."""
+    """Texts of another model of the same name would be taken for those of this one; or old ones be paid for again."""
     settings = settings.with_fields({"describer": "openai", "describe.cache": str(tmp_path)})
     by_model = settings.with_fields({"describe.cache_by": "model"})
     with running(ChatServer()) as server, running(ChatServer()) as other:
@@ -310,8 +310,12 @@ def test_answers_of_two_servers_do_not_mix(tmp_path: pathlib.Path, settings: Any
         assert f"2 of the answers are in {tmp_path} without their server's address" in said
         assert "config.knowledge.describe.cache_by=model" in said
         assert describers.count_unanswered(4, prompt_of, settings)[0] == 2
+        message = refusal(describers.by_language_model, "items", 4, prompt_of, settings)
+        assert message.startswith("describe items: 2 of the answers") and server.requests == 2
+        new = {"describe.cache": str(tmp_path / "new")}
+        settings, elsewhere = settings.with_fields(new), elsewhere.with_fields(new)
         for own in (settings, elsewhere, settings, elsewhere):
-            describe(tmp_path, own, 4)
+            describers.by_language_model("items", 4, prompt_of, own)
         assert (server.requests, other.requests) == (4, 2)
         assert "not used" not in describers.what_is_missing("items", 4, prompt_of, settings)
 

@@ -279,7 +279,8 @@ def not_used(cache: AnswerCache, keys: np.ndarray, settings: DescribeConfig | Em
         return ""
     return (
         f"{count:,} of the answers are in {settings.cache} without their server's address and are not used, because another server may "
-        f"have had another model named {settings.model!r}; to use them, set config.{settings.SECTION}.cache_by=model"
+        f"have had another model named {settings.model!r}; to use them, set config.{settings.SECTION}.cache_by=model; to request new ones, "
+        f"name another folder in config.{settings.SECTION}.cache"
     )
 
 

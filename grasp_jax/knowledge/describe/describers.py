@@ -9,6 +9,7 @@ import numpy as np
 
 from grasp_jax.config import DescribeConfig, KnowledgeConfig
 from grasp_jax.config.address import of_key
+from grasp_jax.errors import UserError
 from grasp_jax.knowledge.describe.answers import AnswerCache, not_used, open_answers
 from grasp_jax.knowledge.describe.chat import CHAT
 from grasp_jax.knowledge.describe.endpoint import Usage
@@ -41,13 +42,16 @@ def by_language_model(
       config: `config.knowledge`.
 
     Raises:
-      UserError: the model's `ask` raises it, or the cache cannot be opened or written. All answers so far are in the cache.
+      UserError: the model's `ask` raises it, or the cache cannot be opened or written. All answers so far are in the cache. Or the cache
+        has some of the answers without an address (`without_address`); then nothing is sent.
     """
     model = LANGUAGE_MODELS[config.describer]
     with open_answers(config.describe.cache) as cache:
         keys = keys_of(num_rows, prompt_of, model, config)
         rows = cache.unanswered(keys)
         logger.info(announcement(kind, num_rows, rows, prompt_of, config, cache))
+        if said := without_address(rows, prompt_of, config, cache):  # nobody pays twice unasked
+            raise UserError(f"describe {kind}: {said}")
         usage = model.ask(rows, keys, prompt_of, cache, config, f"describe {kind}")
         texts, names = zip(*described(keys, cache, prompt_of), strict=True)
     statuses = np.array([STATUSES.index(name) for name in names], np.uint8)
@@ -68,13 +72,13 @@ def what_is_missing(kind: str, num_rows: int, prompt_of: PromptOf, config: Knowl
 def count_unanswered(
     num_rows: int, prompt_of: PromptOf, config: KnowledgeConfig
 ) -> tuple[int, str]:
-    """How many distinct prompts `DESCRIBERS[config.describer]` would still send, and what `_not_used` says; sends no request."""
+    """How many distinct prompts `DESCRIBERS[config.describer]` would still send, and what `without_address` says; sends no request."""
     if config.describer == "template":
         return 0, ""
     with open_answers(config.describe.cache) as cache:
         keys = keys_of(num_rows, prompt_of, LANGUAGE_MODELS[config.describer], config)
         rows = cache.unanswered(keys)
-        return len(rows), _not_used(rows, prompt_of, config, cache)
+        return len(rows), without_address(rows, prompt_of, config, cache)
 
 
 def announcement(
@@ -100,14 +104,14 @@ def announcement(
         else ""
     )
     example = " ".join(prompt_of(int(rows[0])).split())[:200]
-    older = f"{said}. " if (said := _not_used(rows, prompt_of, config, cache)) else ""
+    older = f"{said}. " if (said := without_address(rows, prompt_of, config, cache)) else ""
     return (
         f"describe {kind}: {len(rows):,} prompts for {num_rows:,} {kind} {place}, model {model.described_by(config)['model']}; about "
         f"{usage.prompt_tokens:,} tokens, answers of at most {usage.answer_tokens:,}{price}. {older}The first: {example}"
     )
 
 
-def _not_used(
+def without_address(
     rows: np.ndarray, prompt_of: PromptOf, config: KnowledgeConfig, cache: AnswerCache
 ) -> str:
     """As `not_used`, of the prompts of unanswered rows; empty if their keys have no address."""

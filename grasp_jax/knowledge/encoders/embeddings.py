@@ -9,7 +9,7 @@ import numpy as np
 
 from grasp_jax.config import EmbedConfig
 from grasp_jax.config.address import of_key, resolved
-from grasp_jax.errors import EndpointError
+from grasp_jax.errors import EndpointError, UserError
 from grasp_jax.knowledge.describe.answers import (
     Answer,
     AnswerCache,
@@ -26,7 +26,6 @@ from grasp_jax.knowledge.describe.endpoint import (
     Usage,
     work_off,
 )
-from grasp_jax.log import logger
 
 VECTOR = np.dtype("<f4")  # as kept
 
@@ -92,7 +91,12 @@ def without_address(texts: Sequence[str], cache: AnswerCache, config: EmbedConfi
 def ask(
     texts: Sequence[str], keys: np.ndarray, cache: AnswerCache, config: EmbedConfig, label: str
 ) -> Usage:
-    """Requests the vectors that are not in the cache."""
+    """Requests the vectors that are not in the cache.
+
+    Raises:
+      EndpointError: the server refuses, or answers with something else.
+      UserError: the cache has some of the vectors without an address (`without_address`); nothing was sent.
+    """
     rows, usage = cache.unanswered(keys), Usage()
 
     async def one(endpoint: Endpoint, batch: np.ndarray, retries: int) -> int:
@@ -141,8 +145,8 @@ def ask(
         return len(batch)
 
     if len(rows):
-        if said := without_address(texts, cache, config):
-            logger.warning(f"{label}: {said}")
+        if said := without_address(texts, cache, config):  # nobody pays twice unasked
+            raise UserError(f"{label}: {said}")
         work_off(
             config,
             batches(rows, texts, config.batch_texts, config.batch_tokens),
