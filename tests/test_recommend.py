@@ -6,6 +6,7 @@ import json
 import pathlib
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
@@ -15,9 +16,9 @@ import pytest
 from grasp_jax.config import ModelConfig
 from grasp_jax.data.log import InteractionLog, build_log
 from grasp_jax.data.split import Histories
-from grasp_jax.evaluation import seen
-from grasp_jax.evaluation.audience import Audience, Wanted, whole_histories
-from grasp_jax.evaluation.ranker import Ranker
+from grasp_jax.evaluation import audience, seen
+from grasp_jax.evaluation.audience import Audience, Wanted, best_items, whole_histories
+from grasp_jax.evaluation.ranker import Ranker, top_items
 from grasp_jax.evaluation.seen import seen_pairs
 from grasp_jax.files import UNFINISHED, read_sealed, sha256
 from grasp_jax.models.batch import PackedBatch
@@ -102,6 +103,25 @@ def by_user(path: pathlib.Path) -> dict[str, list[str]]:
         found.setdefault(row["user"], []).append(row["item"])
         assert row["rank"] == len(found[row["user"]])
     return found
+
+
+def test_few_programs_answer_for_all_numbers_of_people_and_items(
+    made: Model, log: InteractionLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each call with another k, or for other people, would compile a program, which takes longer than the answer; or lists would be cut
+    at the wrong place, or be those of the empty places of a block.
+    """
+    monkeypatch.setattr(audience, "top_items", jax.jit(top_items, static_argnums=(3, 4)))
+    own, everyone = audience_of(made, log), np.arange(log.num_users)
+    (best,) = best_items(own, everyone, Wanted(ITEMS, False, user_block=8))
+    order = np.argsort(best.people)
+    expected = best.items.reshape(len(everyone), ITEMS)[order]
+    for people in (everyone, everyone[[2, 0, 3]], everyone[[3, 2, 0]]):
+        for k in (5, 6, 8):
+            (some,) = best_items(own, people, Wanted(k, False, user_block=8))
+            found = some.items.reshape(len(people), k)
+            np.testing.assert_array_equal(found, expected[people[some.people], :k])
+    assert audience.top_items._cache_size() == 2  # k up to 8, and all items
 
 
 def test_the_last_users_have_nothing_left(

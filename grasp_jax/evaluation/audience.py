@@ -163,7 +163,8 @@ def best_of_blocks(
       wanted: which items, and how many.
       steps: the numbers of the blocks; equal arguments give equal lists.
     """
-    item_block, top_n = min(wanted.item_block, audience.ranker.num_items), wanted.top_n
+    num_items = audience.ranker.num_items
+    item_block, top_n = min(wanted.item_block, num_items), min(_rounded(wanted.top_n), num_items)
     for step in steps:
         rows, places, seen = blocks.batches[step], blocks.places[step], blocks.seen[step]
         ranker, block = audience.ranker.for_block(blocks.packed[step])
@@ -175,7 +176,7 @@ def best_of_blocks(
             found = top_items(ranker, block, left_out, item_block, top_n, allowed)
         else:
             found = top_items_by_products(ranker, blocks.products, block, lists, top_n)
-        scores, items = on_host(found)
+        scores, items = (best[:, : wanted.top_n] for best in on_host(found))
         filled = rows >= 0
         kept = scores[filled] != -np.inf  # excluded items come last
         yield Lists(places[filled], kept.sum(axis=1), items[filled][kept], scores[filled][kept])
@@ -220,8 +221,28 @@ def _blocks(
     batches, slots, newest = pack_in_blocks(
         audience.histories, people, user_block, mask_at, audience.mesh.size
     )
+    if (
+        len(people) <= user_block // 2
+    ):  # to compile a program for each number takes longer than to answer
+        shares = audience.mesh.size
+        batches, slots = _padded(batches, -1, shares), _padded(slots, -1, shares)
+        newest = _padded(newest, 0, shares)
     queries = audience.queries[np.maximum(batches, 0)]
     return batches, [UserBlock(slots[s], newest[s], queries[s]) for s in range(len(batches))]
+
+
+def _padded(blocks: np.ndarray, fill: int, shares: int = 1) -> np.ndarray:
+    """[S, n, ...] -> [S, n', ...] with entries of `fill`; n', a power of two for each of the shares of n, is one of few sizes."""
+    size = shares * _rounded(-(-blocks.shape[1] // shares))
+    widths = [(0, 0)] * blocks.ndim
+    widths[1] = (0, size - blocks.shape[1])
+    padded: np.ndarray = np.pad(blocks, widths, constant_values=fill)
+    return padded
+
+
+def _rounded(count: int) -> int:
+    """The next power of two, at least 1."""
+    return 1 << max(count - 1, 0).bit_length()
 
 
 def _places(audience: Audience, people: np.ndarray, batches: np.ndarray) -> np.ndarray:
@@ -241,7 +262,7 @@ def _left_out(
         found = seen_pairs(audience.log, audience.histories, batches)
     if wanted.excluded is not None and len(wanted.excluded):
         found = np.concatenate([found, _as_blocks(wanted.excluded, places)], axis=1)
-    return found
+    return _padded(found, -1)
 
 
 def _as_blocks(pairs: np.ndarray, places: np.ndarray) -> np.ndarray:
