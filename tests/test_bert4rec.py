@@ -111,19 +111,17 @@ def test_noise_among_the_masks(
         )
     )(params)
     seen = batch._replace(items=shown, logits=other, masked=twice.masked[:rows])
-    features = apply(model, params, SequenceModel.item_features, unit_tables)
     first = places[places < there.size]
-    states, _ = apply(model, params, SequenceModel.user_states, features, seen, first)
-    of_first = features[batch.items.ravel()[first]][:, None]
-    expected = apply(
-        model,
-        params,
-        SequenceModel.score_candidates,
-        of_first,
-        states,
-        own.reshape(-1, 1, 2)[first],
-        None,
-    )
+
+    @jax.jit
+    def served(params: Any) -> jax.Array:
+        features = apply(model, params, SequenceModel.item_features, unit_tables)
+        states, _ = apply(model, params, SequenceModel.user_states, features, seen, first)
+        of_first = features[batch.items.ravel()[first]][:, None]
+        given = of_first, states, own.reshape(-1, 1, 2)[first], None
+        return apply(model, params, SequenceModel.score_candidates, *given)
+
+    expected = served(params)
     np.testing.assert_allclose(scores[: len(first)], expected[:, 0], rtol=1e-4, atol=1e-5)
     assert (np.asarray(twice.replaced).ravel()[first] >= 0).sum() > 0
 

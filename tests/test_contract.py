@@ -8,6 +8,7 @@ import pytest
 import grasp_jax as gj
 from grasp_jax.models.backbones import BACKBONES
 from grasp_jax.models.methods import METHODS
+from tests import trained
 from tests.trained import SMALL, small_shop
 
 SEEN_ELSEWHERE = (
@@ -25,9 +26,11 @@ SEEN_ELSEWHERE = (
     "id_text_sum",
     "unisrec",
 )
-QUICK = [(method, "sasrec") for method in METHODS if method not in SEEN_ELSEWHERE] + [
-    ("grasp", "bert4rec"),
-]  # test_export.py has models of gru4rec, which were saved and answer
+# Each other method on one backbone, and each backbone with a method that reads texts: those of `trained`, and SASRec.
+ELSEWHERE = {method: backbone for backbone, method in trained.METHODS.items()}
+QUICK = [
+    (method, ELSEWHERE.get(method, "sasrec")) for method in METHODS if method not in SEEN_ELSEWHERE
+]
 EVERY = [(method, backbone) for method in METHODS for backbone in BACKBONES]
 SLOW = [pytest.param(*pair, marks=pytest.mark.slow) for pair in EVERY if pair not in QUICK]
 
@@ -45,12 +48,19 @@ def banks(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 @pytest.mark.parametrize(("method", "backbone"), [*QUICK, *SLOW])
 def test_method_on_backbone(
-    method: str, backbone: str, shop: gj.Dataset, banks: pathlib.Path, tmp_path: pathlib.Path
+    method: str,
+    backbone: str,
+    shop: gj.Dataset,
+    banks: pathlib.Path,
+    tmp_path: pathlib.Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     """A method could train and not be asked, or answer otherwise after it was saved."""
-    model = gj.Recommender(
-        method=method, backbone=backbone, knowledge__path=str(banks), **SMALL
-    ).fit(shop)
+    model = gj.Recommender(method=method, backbone=backbone, knowledge__path=str(banks), **SMALL)
+    if (method, backbone) in ELSEWHERE.items():  # trained already, or for others too
+        model = gj.Recommender.load(trained.trained(tmp_path_factory, backbone), shop)
+    else:
+        model.fit(shop)
     known = model.recommend(users=shop.user_ids[:3], k=4)
     assert known.columns.tolist() == ["user", "rank", "item", "score"]
     assert (

@@ -17,7 +17,7 @@ from grasp_jax.serving.http.cli import parser
 from grasp_jax.setup.fetch import command as fetch
 from tests.chat_server import ChatServer, running
 from tests.command_line import run
-from tests.trained import with_one_layer
+from tests.trained import at_small_size
 
 ROOT = pathlib.Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -192,7 +192,7 @@ SLOW = (
 )
 def test_tutorial_runs(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A tutorial would fail for its reader."""
-    with_one_layer(monkeypatch)
+    at_small_size(monkeypatch)
     with running(ChatServer()) as server:
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
         printed = tutorial_pages.run(tutorial_pages.EXAMPLES / f"{name}.py")

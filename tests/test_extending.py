@@ -12,7 +12,7 @@ from grasp_jax.models.backbones import BACKBONES
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.registration import register_backbone, register_method
 from tests.refusal import assert_names, refusal
-from tests.trained import with_one_layer
+from tests.trained import at_small_size
 
 PAGE = pathlib.Path(__file__).parent.parent / "docs" / "extending.md"
 
@@ -30,7 +30,7 @@ def as_before() -> object:
 @pytest.mark.usefixtures("as_before")
 def test_the_page_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """A reader would copy code that does not work: a method, a backbone, a metric and an encoder, each trained or asked."""
-    with_one_layer(monkeypatch)
+    at_small_size(monkeypatch)
     found: dict[str, object] = {"__name__": "extending"}
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     assert len(blocks) == 4

@@ -17,19 +17,16 @@ from grasp_jax.models.backbones.towers import PART_WEIGHTS, Towers
 from grasp_jax.training import parts
 from grasp_jax.training.parts import parts_to_keep
 from tests.packed_rows import POSITIONS, SEGMENTS
+from tests.trained import SMALL, small_shop
 
 FEATURES, USERS = 6, 400
-SMALL = {
+OPTIONS = {
+    **SMALL,
     "method": "grasp_plus",
-    "backbone": "sasrec",
-    "dropout": 0.2,
-    "features": 8,
-    "mlp": (8,),
-    "num_layers": 1,
-    "max_epochs": 2,
-    "knowledge.width": 8,
-    "num_negatives": 20,
+    "backbone": "gru4rec",
     "seeds": (42, 43),
+    "max_epochs": 2,
+    "learning_rate": 1e-3,
 }
 
 
@@ -64,13 +61,14 @@ def test_weight_of_a_part_counts_outside_of_training_alone() -> None:
     """Training would change with the weights, or a part that was left out would still be heard."""
     model = Towers(SASRec(FEATURES, 8), FEATURES, (None, 0.0), kinds=("id", "text"))
     vectors = jax.random.normal(jax.random.key(1), (*SEGMENTS.shape, 2 * FEATURES))
-    params = model.init(jax.random.key(0), vectors, SEGMENTS, POSITIONS)["params"]
+    params = jax.jit(model.init)(jax.random.key(0), vectors, SEGMENTS, POSITIONS)["params"]
     np.testing.assert_array_equal(params[PART_WEIGHTS], [1, 1])
 
     def states(weights: list[float], dropout: jax.Array | None = None) -> np.ndarray:
         given = {"params": {**params, PART_WEIGHTS: jnp.float32(weights)}}
         random = {"dropout": jax.random.key(2)}
-        return np.asarray(model.apply(given, vectors, SEGMENTS, POSITIONS, dropout, rngs=random))
+        apply = jax.jit(model.apply)
+        return np.asarray(apply(given, vectors, SEGMENTS, POSITIONS, dropout, rngs=random))
 
     both, alone = states([1, 1]), states([1, 0])
     np.testing.assert_array_equal(alone[..., :FEATURES], both[..., :FEATURES])
@@ -85,8 +83,8 @@ def test_left_out_parts_stay_out(tmp_path: pathlib.Path, monkeypatch: pytest.Mon
     parts, which is lower, would let another method answer.
     """
     monkeypatch.setattr(parts, "STANDARD_ERRORS", -1e9)  # noise is enough
-    shop = gj.Dataset.synthetic(num_users=60, num_items=100)
-    model = gj.Recommender(**SMALL)
+    shop = small_shop()
+    model = gj.Recommender(**OPTIONS)
     model.fit(shop, workdir=tmp_path / "run", refit=True)
     records = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").open()]
     first, second = (record for record in records if record["event"] == "parts")
@@ -110,6 +108,6 @@ def test_named_parts_must_be_there() -> None:
     """A name that the model lacks would leave the score empty."""
     given = {"model.plus.parts": "id+match", "model.plus.match_weight": 0.0}
     with pytest.raises(UserError, match="names match, which this model lacks; expected some of id"):
-        gj.Recommender(**SMALL, **given)
+        gj.Recommender(**OPTIONS, **given)
     with pytest.raises(UserError, match="expected validated or all, or some of id, text"):
-        gj.Recommender(**SMALL, **{"model.plus.parts": "id+id"})
+        gj.Recommender(**OPTIONS, **{"model.plus.parts": "id+id"})

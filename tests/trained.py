@@ -11,6 +11,7 @@ import pytest
 import grasp_jax as gj
 from grasp_jax.api import Recommender
 from grasp_jax.config import Config
+from tests.command_line import arguments, run, write_dataset
 
 TINY: dict[str, Any] = {
     "features": 8,
@@ -49,14 +50,35 @@ def trained(factory: pytest.TempPathFactory, backbone: str) -> pathlib.Path:
     return once(factory, f"trained-{backbone}", train)
 
 
-def with_one_layer(patch: pytest.MonkeyPatch) -> None:
-    """Lets programs of the documentation train with one layer where they name no number of layers: a second one takes time to compile."""
-    real = Recommender.__init__
+def by_command_line(factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A folder with `write_dataset` as "data", the finished workdir "run" of `arguments`, and what the program printed, "printed.txt"."""
+
+    def train(folder: pathlib.Path) -> None:
+        result = run(arguments(write_dataset(folder / "data"), folder / "run"))
+        assert result.returncode == 0, result.stderr
+        (folder / "printed.txt").write_text(result.stdout, encoding="utf-8")
+
+    return once(factory, "by-command-line", train)
+
+
+def at_small_size(patch: pytest.MonkeyPatch) -> None:
+    """Lets programs of the documentation train on the shop and at the size of the models above: their programs are then compiled already.
+
+    What a program writes is read first, so that a field or a value that a reader could not use is refused all the same.
+    """
+    real_init, real_synthetic, shop = Recommender.__init__, gj.Dataset.synthetic, small_shop()
 
     def init(self: Recommender, config: Config | None = None, **fields: Any) -> None:
-        real(self, config, **(fields if config else {"num_layers": 1, **fields}))
+        real_init(self, config, **fields)
+        if config is None:
+            real_init(self, **{**fields, **SMALL})
+
+    def synthetic(**fields: Any) -> gj.Dataset:
+        real_synthetic(**fields)
+        return shop
 
     patch.setattr(Recommender, "__init__", init)
+    patch.setattr(gj.Dataset, "synthetic", synthetic)
 
 
 def once(
