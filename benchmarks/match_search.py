@@ -21,7 +21,7 @@ import numpy as np
 from benchmarks.arguments import parser_of
 from benchmarks.record import Contention, keep, place, run, table
 from grasp_jax.config import Config
-from grasp_jax.config.stored import read_config
+from grasp_jax.config.stored import identity, read_config
 from grasp_jax.errors import UserError
 from grasp_jax.evaluation.metrics import group_rows, ndcg_at_10
 from grasp_jax.evaluation.questions import EvaluationSet, in_user_order
@@ -50,7 +50,7 @@ class Setting(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class TrainedModel:
-    """A model whose match can be set anew.
+    """A model whose match can be changed.
 
     Attributes:
       trial: its trial.
@@ -109,6 +109,8 @@ def read_models(workdir: pathlib.Path) -> list[TrainedModel]:
         raise UserError(
             f"{workdir}: expected a grasp_plus with model.plus.fusion=late, match_weight above 0 and text_trust=full"
         )
+    if trial.data.valid is None or trial.data.valid_seen is None:
+        raise UserError(f"{workdir}: expected a validation set and eval.select=full_unseen")
     snapshot = trained(trial)
     return [
         TrainedModel(trial, trial.ranker(snapshot, m), replica.seed)
@@ -231,20 +233,22 @@ def measured(models: Sequence[TrainedModel]) -> dict[str, Any]:
     }
 
 
-def by_towers(models: Iterable[TrainedModel]) -> list[list[TrainedModel]]:
+def by_config(models: Iterable[TrainedModel]) -> list[list[TrainedModel]]:
     """Groups of models that differ in their seed alone.
 
     Raises:
-      UserError: models with the same towers differ in their match.
+      UserError: a seed comes twice.
     """
-    groups: dict[tuple[int, int, int], list[TrainedModel]] = {}
+    groups: dict[str, list[TrainedModel]] = {}
     for model in models:
-        groups.setdefault(model.towers, []).append(model)
+        fields = {name: of for name, of in identity(model.config).items() if name != "train.seeds"}
+        groups.setdefault(repr((sorted(fields.items()), model.trial.run.fingerprint)), []).append(
+            model
+        )
     for group in groups.values():
-        if len({model.setting for model in group}) > 1:
-            raise UserError(
-                "workdirs with the same towers: expected the same settings of the match"
-            )
+        seeds = [model.seed for model in group]
+        if repeated := {seed for seed in seeds if seeds.count(seed) > 1}:
+            raise UserError(f"seed {min(repeated)}: two workdirs have it; expected different seeds")
     return list(groups.values())
 
 
@@ -254,7 +258,7 @@ def main() -> None:
     parser.add_argument("workdirs", nargs="+", type=pathlib.Path, help="of trained models")
     given, contention = parser.parse_args(), Contention()
     models = [model for workdir in given.workdirs for model in read_models(workdir)]
-    runs = [measured(group) for group in by_towers(models)]
+    runs = [measured(group) for group in by_config(models)]
     body = []
     for one in runs:
         for name in ("config", "chosen"):

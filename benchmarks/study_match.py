@@ -19,15 +19,16 @@ def table(kept: Mapping[str, Any]) -> Table:
     header = ["model", "seeds", "match", *(f"`match_{name}`" for name in FIELDS)]
     header += ["validation NDCG@10", "test NDCG@10", "test HR@10", "test NDCG@10, tail items"]
     body = [line for one in kept["runs"] for line in _lines(one)]
-    note = " ".join(_meaning(one) for one in kept["runs"])
-    title = "The match by a recorded search; full_unseen, percent"
+    note = "Percent, without seen items. " + " ".join(_meaning(one) for one in kept["runs"])
+    title = "The match by a recorded search"
     return Table("match", title, [*header, "test NDCG@10 by `full`"], body, note)
 
 
-def searched_ndcg(kept: Mapping[str, Any], name: str) -> float:
-    """Mean test NDCG@10 without seen items of one of `ROWS` with the setting that the search chose, in percent."""
+def searched_ndcg(kept: Mapping[str, Any], name: str) -> tuple[float, int]:
+    """Of one of `ROWS` with the setting that the search chose: mean test NDCG@10 without seen items in percent, and the number of runs."""
     (own,) = (one for one in kept["runs"] if ROWS[tuple(one["towers"])] == name)
-    return float(_test(own["test_chosen"], "full_unseen", "all", "NDCG@10").mean())
+    found = _test(own["test_chosen"], "full_unseen", "all", "NDCG@10")
+    return float(found.mean()), len(found)
 
 
 def _name(one: Mapping[str, Any]) -> str:
@@ -40,7 +41,7 @@ def _lines(one: Mapping[str, Any]) -> list[list[str]]:
     columns = [("full_unseen", "all", "NDCG@10"), ("full_unseen", "all", "HR@10")]
     columns += [("full_unseen", "tail_item", "NDCG@10"), ("full", "all", "NDCG@10")]
     lines = []
-    for key, words in (("config", "of the row"), ("chosen", "by the search")):
+    for key, words in (("config", "set by hand"), ("chosen", "chosen by the search")):
         setting = one[key]
         numbers = [_test(one[f"test_{key}"], *column) for column in columns]
         line = [_name(one), seeds, words, *(f"{setting[name]:g}" for name in FIELDS)]
@@ -66,14 +67,16 @@ def _test(rows: list[dict[str, Any]], protocol: str, group: str, metric: str) ->
 
 def _meaning(one: Mapping[str, Any]) -> str:
     """How many settings are about as good as the best one, and what the towers have without the match."""
-    means = [float(np.mean(tried["valid_ndcg@10"])) for tried in one["searched"]]
-    near = sum(mean >= max(means) - NEAR for mean in means)
-    without = next(
-        m for m, tried in zip(means, one["searched"], strict=True) if not tried["weight"]
-    )
-    name = _name(one)
+    means, without = {}, 0.0
+    for tried in one["searched"]:
+        mean = float(np.mean(tried["valid_ndcg@10"]))
+        if tried["weight"]:
+            means[tuple(tried[name] for name in FIELDS)] = mean
+        else:  # whatever the other fields are
+            without = mean
+    best, name = max(means.values()), _name(one)
+    near = sum(mean >= best - NEAR for mean in means.values())
     return (
         f"{name[0].upper() + name[1:]}: of {len(means)} settings, {near} are within {100 * NEAR:g} of the best in validation "
-        f"({100 * max(means):.2f}); "
-        f"without the match it has {100 * without:.2f}."
+        f"({100 * best:.2f}); without the match it has {100 * without:.2f}."
     )

@@ -40,7 +40,7 @@ def test_ranks_are_those_of_a_model_trained_with_the_setting(tmp_path: pathlib.P
     assert (found[1].full >= found[1].unseen).all()
 
 
-def test_choice_reads_validation_alone() -> None:
+def test_mean_over_seeds_chooses() -> None:
     """A lucky seed would decide in place of the mean."""
     first, second = match_search.Setting(1, 0, 1), match_search.Setting(2, 0, 1)
     assert match_search.best_of({first: [0.1, 0.4], second: [0.3, 0.3]}) == second
