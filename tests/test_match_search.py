@@ -9,17 +9,24 @@ import grasp_jax as gj
 from benchmarks import match_search
 from grasp_jax.errors import UserError
 from grasp_jax.training.validation import validation_ranks
-from tests.test_parts import SMALL
+from tests.trained import SMALL, small_shop
 
-ONE_EPOCH = {**SMALL, "max_epochs": 1, "seeds": (42,), "eval.select": "full_unseen"}
+ONE_EPOCH = {
+    **SMALL,
+    "method": "grasp_plus",
+    "backbone": "gru4rec",
+    "max_epochs": 1,
+    "eval.select": "full_unseen",
+    "model.plus.parts": "all",
+}
 
 
 def model_of(folder: pathlib.Path, setting: match_search.Setting) -> match_search.TrainedModel:
     """A model that is trained with a setting of the match."""
     names = ("weight", "rare", "decay")
     match = {f"model.plus.match_{name}": getattr(setting, name) for name in names}
-    model = gj.Recommender(**ONE_EPOCH, **match, **{"model.plus.parts": "all"})
-    model.fit(gj.Dataset.synthetic(num_users=60, num_items=100), workdir=folder)
+    model = gj.Recommender(**ONE_EPOCH, **match)
+    model.fit(small_shop(), workdir=folder)
     (found,) = match_search.read_models(folder)
     return found
 
