@@ -9,7 +9,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from grasp_jax import compiled
-from grasp_jax.config import CONFIG_FILE, Config, check_workdir, resolve_source
+from grasp_jax.config import CONFIG_FILE, FIELDS, Config, check_workdir, resolve_source
 from grasp_jax.config_checks import check_config
 from grasp_jax.config_file import ConfigFileParser, check_overrides
 from grasp_jax.errors import UserError
@@ -224,4 +224,6 @@ def _one_line(error: Exception) -> str:
         r"invalid literal for int\(\) with base \d+: ('.*')$", r"\1 is no whole number", message
     )
     message = re.sub(r"could not convert string to float: ('.*')$", r"\1 is no number", message)
+    if isinstance(error, flags.UnrecognizedFlagError) and error.flagname in FIELDS:
+        message = f"unknown flag --{error.flagname}; did you mean --config.{error.flagname}?"
     return message if len(message) <= 400 else f"{message[:400]}..."

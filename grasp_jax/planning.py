@@ -3,8 +3,8 @@
 Nothing is trained and no table is made.
 """
 
+import functools
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -12,27 +12,26 @@ import numpy as np
 
 from grasp_jax.config import Config, DataConfig, KnowledgeConfig, PlanConfig, names
 from grasp_jax.data.dataset import load_dataset
-from grasp_jax.data.packing import plan_packing
+from grasp_jax.data.packing import Packing, plan_packing
 from grasp_jax.data.split import Histories, make_split
 from grasp_jax.data.synthetic import shop_lengths
 from grasp_jax.knowledge.neighbours.retrieve import row_groups
 from grasp_jax.models.methods import METHODS
-from grasp_jax.parallel.plan import (
-    DEVICES,
-    USABLE,
-    Device,
-    Layout,
-    Workload,
-    sent_bytes,
-    smallest_layout,
-    step_bytes,
-    step_seconds,
-    table_bytes,
-    total_bytes,
-    total_seconds,
-)
+from grasp_jax.parallel.device_counts import compared, conclusion
+from grasp_jax.parallel.plan import DEVICES, USABLE, Device, Layout, Workload, smallest_layout
+from grasp_jax.parallel.plan_text import aligned, count_lines, duration, method_lines, money
+from grasp_jax.parallel.rates import FUSED_KERNELS, KERNELS, LAUNCH
 from grasp_jax.training.losses import SHARED
-from grasp_jax.whole_job import ONE_EPOCH, Job, dollars, stages
+from grasp_jax.whole_job import (
+    ONE_EPOCH,
+    Job,
+    Stage,
+    dollars,
+    epoch_steps,
+    measured_steps,
+    shorter,
+    stages,
+)
 
 PLANNED = (
     "plain",
@@ -74,17 +73,24 @@ class Sizes:
             self.tested = len(split.test.evaluated)
             self.lengths, self.items = split.log.lengths, split.log.num_items
             self.training, self.evaluated = split.train.lengths, len(split.valid.evaluated)
+        self._packings: dict[int, Packing] = {}
+
+    def packing(self, batch_size: int) -> Packing:
+        """The rows of a batch on one device; computed once for each size."""
+        if batch_size not in self._packings:
+            count = len(self.training)
+            histories = Histories(
+                np.zeros_like(self.training), self.training, np.full(count, -1, np.int32)
+            )
+            users = np.flatnonzero(self.training > 1)
+            self._packings[batch_size] = plan_packing(histories, users, batch_size)
+        return self._packings[batch_size]
 
 
 def workload(config: Config, sizes: Sizes, width: int, method: str, devices: int) -> Workload:
     """The sizes of a step of `method`, its rows rounded up to what so many devices share; `width` is E."""
     config = config.for_method(method)
-    histories = Histories(
-        np.zeros_like(sizes.training), sizes.training, np.full(len(sizes.training), -1, np.int32)
-    )
-    packing = plan_packing(
-        histories, np.flatnonzero(sizes.training > 1), config.train.batch_size, shares=devices
-    )
+    packing = sizes.packing(config.train.batch_size)
     with_text = METHODS[method].needs_bank
     loss = METHODS[method].loss_of(config)
     return Workload(
@@ -99,7 +105,7 @@ def workload(config: Config, sizes: Sizes, width: int, method: str, devices: int
         layers=config.model.num_layers,
         table_bytes=jnp.dtype(config.model.table_dtype).itemsize,
         batch=packing.batch_size,
-        rows=packing.num_rows,
+        rows=-(-packing.num_rows // devices) * devices,
         length=packing.row_length,
         pairs=packing.num_pairs,
         negatives=0 if loss == "ce" else config.train.negatives,
@@ -108,7 +114,16 @@ def workload(config: Config, sizes: Sizes, width: int, method: str, devices: int
         models=len(config.train.seeds)
         * len(config.train.learning_rate)
         * len(config.model.dropout),
+        kernels=launched(config, with_text, devices),
     )
+
+
+def launched(config: Config, with_text: bool, devices: int) -> int:
+    """Kernels of a step on one device, as counted for two layers; GRU4Rec's kernel is used on one GPU unless the config says otherwise."""
+    backbone, kernels = config.model.backbone.split(",")[0].strip(), config.kernels
+    by_default = kernels == "auto" and backbone == "gru4rec" and devices == 1
+    counted = FUSED_KERNELS if kernels == "backbone" or by_default else KERNELS
+    return counted[backbone][0 if with_text else 1]
 
 
 def device_of(plan: PlanConfig) -> Device:
@@ -129,9 +144,11 @@ def plan_lines(config: Config, width: int) -> list[str]:
     """A table for each method: the config's own layout and the smallest that fits; `width` is E."""
     sizes, device = Sizes(config.data, config.knowledge), device_of(config.plan)
     lines = [
-        f"{config.plan.device}: {device.memory / 1e9:,.0f} GB, {100 * USABLE:.0f} % of it used by the plan, "
-        f"{device.bandwidth / 1e9:,.0f} GB/s, {device.flops / 1e12:,.0f} TFLOP/s, {device.link / 1e9:,.0f} GB/s between the "
-        f"{device.per_host} devices of a host, {device.network / 1e9:,.0f} GB/s between hosts, {device.host / 1e9:,.0f} GB/s from the host"
+        f"{config.plan.device}: {device.memory / 1e9:,.0f} GB, "
+        f"{100 * USABLE:.0f} % of it used by the plan, {device.bandwidth / 1e9:,.0f} GB/s, {device.flops / 1e12:,.0f} TFLOP/s in products "
+        f"of float32 (TF32 on a GPU); each device sends {device.link / 1e9:,.0f} GB/s to the {device.per_host} devices of its host and "
+        f"{device.network / 1e9:,.0f} GB/s to other hosts, and gets {device.host / 1e9:,.0f} GB/s from its host's memory",
+        "The plan is for this device of config.plan.device, by its data sheet; the devices of this machine are not looked at.",
     ]
     own = Layout(config.mesh.data, config.mesh.table, config.tables.users)
     for method in names(config.model.method):
@@ -143,12 +160,13 @@ def plan_lines(config: Config, width: int) -> list[str]:
             why = f"not planned with the loss {loss!r}, whose negatives a batch shares"
             lines += ["", f"{method}: {why}; expected bce or ce"]
             continue
-        work = workload(config, sizes, width, method, own.devices)
+        work_of = functools.partial(workload, config, sizes, width, method)
+        work = work_of(own.devices)
         smallest = smallest_layout(work, device)
         layouts = {"as configured": own} | (
             {} if smallest is None else {"smallest that fits": smallest}
         )
-        lines += ["", *_method_lines(method, work, layouts, device)]
+        lines += ["", *method_lines(method, work_of, layouts, device)]
         if smallest is None:
             lines.append(
                 "no mesh of up to 256 devices holds it: lower config.train.batch_size or use a narrower table_dtype"
@@ -162,32 +180,57 @@ def plan_lines(config: Config, width: int) -> list[str]:
             tested=sizes.tested,
             group_pairs=sizes.group_pairs,
         )
+        found = compared(work_of, own, device)
+        if found:
+            head = f"{method} with other numbers of devices, in the fastest mesh of each that fits, B={work.batch} as configured:"
+            steps, price = epoch_steps(job), config.plan.device_price
+            lines += ["", head, *count_lines(found, own, steps, price), conclusion(found, own)]
+        lines.append(_estimate_line(work))
         lines += ["", *_job_lines(method, job)]
     return lines
 
 
+def _estimate_line(work: Workload) -> str:
+    """What the estimates of a step assume."""
+    return (
+        "how a step is estimated: the longer of arithmetic and memory by the data sheet, plus communication, plus "
+        f"{work.kernels:,} kernels of {1e6 * LAUNCH.seconds:.1f} microseconds; or the host's transfers if they take longer. The kernels are "
+        "those of a step with two layers on one H100 (kernels-h100; of GRU4Rec by XLA: profile-gpu); the microseconds are those of an "
+        f"operation of SASRec without text, measured on {LAUNCH.on} ({LAUNCH.record}). Several devices launch more kernels, which is not "
+        f"counted. {measured_steps()}; where products are slower than by the data sheet, more devices gain more than that."
+    )
+
+
 def _job_lines(method: str, job: Job) -> list[str]:
-    """The table of a whole job: hours, dollars where prices are given, and where each figure is from."""
+    """The table of a whole job: times, dollars where prices are given, and where each figure is from."""
     plan, found = job.config.plan, list(stages(job))
     costs = [dollars(stage, plan) for stage in found]
     priced = any(costs)
-    rows = [["", "work", "hours", *(["dollars"] if priced else []), "on"]]
+    rows = [["", "work", "time", *(["dollars"] if priced else []), "on"]]
     for stage, cost in zip(found, costs, strict=True):
-        hours = "not counted" if stage.seconds is None else _hours(stage.seconds)
+        time = "not counted" if stage.seconds is None else duration(stage.seconds)
         on = f"{stage.devices} x {plan.device}" if stage.devices else stage.on
-        rows.append([stage.name, stage.work, hours, *([_dollars(cost)] if priced else []), on])
+        rows.append([stage.name, stage.work, time, *([money(cost)] if priced else []), on])
     # The first epoch is one of all epochs.
     counted = [(s, c) for s, c in zip(found, costs, strict=True) if s.name != ONE_EPOCH]
     total = sum(stage.seconds or 0.0 for stage, _ in counted)
     paid = sum(cost or 0.0 for _, cost in counted)
-    rows.append(["whole job", "", _hours(total), *([_dollars(paid)] if priced else []), ""])
-    lines = [f"the whole job with {method} alone, from data to answers:", *_aligned(rows)]
-    lines += ["where the hours are from:"]
+    rows.append(["whole job", "", duration(total), *([money(paid)] if priced else []), ""])
+    lines = [f"the whole job with {method} alone, from data to answers:", *aligned(rows)]
+    lines += ["where the times are from:"]
     lines += [f"  {stage.name}: {stage.how}" for stage in found]
     left_out = [stage.name for stage, _ in counted if stage.seconds is None]
     if left_out:
         lines.append(f"not in the sum: {', '.join(left_out)}")
-    return [*lines, *_price_lines(job)]
+    longest = max((stage for stage, _ in counted), key=lambda stage: stage.seconds or 0.0)
+    return [*lines, _longest_line(job, longest, total), *_price_lines(job)]
+
+
+def _longest_line(job: Job, longest: Stage, total: float) -> str:
+    """The stage that takes most of a job, and how to shorten it where that is known."""
+    seconds = longest.seconds or 0.0
+    said = f"the longest stage is {longest.name}: {duration(seconds)}, {seconds / max(total, 1e-9):.0%} of the whole job"
+    return f"{said}; {ways}" if (ways := shorter(job, longest)) else said
 
 
 def _price_lines(job: Job) -> list[str]:
@@ -199,7 +242,7 @@ def _price_lines(job: Job) -> list[str]:
     lines = []
     if missing:
         lines.append(
-            f"without prices no dollars are printed for hours: set {' and '.join(missing)} (per hour)"
+            f"without prices no dollars are printed for times: set {' and '.join(missing)} (per hour)"
         )
     asked = knowledge.describe if knowledge.describer == "openai" else None
     if job.work.width and asked is not None and not (asked.price_prompt or asked.price_answer):
@@ -208,74 +251,3 @@ def _price_lines(job: Job) -> list[str]:
             "(per million tokens)"
         )
     return lines
-
-
-def _hours(seconds: float) -> str:
-    hours = seconds / 3600
-    return f"{hours:,.1f}" if hours >= 10 else f"{hours:.4f}"
-
-
-def _dollars(cost: float | None) -> str:
-    return "" if cost is None else f"{cost:,.2f}"
-
-
-def _method_lines(
-    method: str, work: Workload, layouts: dict[str, Layout], device: Device
-) -> list[str]:
-    each = list(layouts.values())
-    rows = [
-        ["mesh, data x table", *(f"{layout.data} x {layout.table}" for layout in each)],
-        ["tables.users", *(layout.users for layout in each)],
-        *_bytes("", [table_bytes(work, layout) for layout in each]),
-        *_bytes("of a step: ", [step_bytes(work, layout) for layout in each]),
-        ["memory of a device", *(_size(total_bytes(work, layout)) for layout in each)],
-        [
-            "fits",
-            *(
-                "yes" if total_bytes(work, layout) <= USABLE * device.memory else "no"
-                for layout in each
-            ),
-        ],
-        *_bytes("sent in a step: ", [sent_bytes(work, layout) for layout in each]),
-        *_times([step_seconds(work, layout, device) for layout in each]),
-    ]
-    head = (
-        f"{method}: {work.users:,} users, {work.items:,} items, {work.interactions:,} interactions, E={work.width}, D={work.features}, "
-        f"H={work.hidden}, B={work.batch}, {work.rows} rows of {work.length}, {work.pairs:,} targets"
-    )
-    return [head, *_aligned([["", *layouts], *rows])]
-
-
-def _bytes(prefix: str, columns: Sequence[dict[str, float]]) -> list[list[str]]:
-    return [[prefix + name, *(_size(column[name]) for column in columns)] for name in columns[0]]
-
-
-def _times(columns: Sequence[dict[str, float]]) -> list[list[str]]:
-    parts = [
-        [f"time of {name}", *(f"{1e3 * column[name]:.3f} ms" for column in columns)]
-        for name in columns[0]
-    ]
-    return [
-        *parts,
-        ["whole step, at best", *(f"{1e3 * total_seconds(column):.3f} ms" for column in columns)],
-    ]
-
-
-def _size(count: float) -> str:
-    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= scale:
-            return f"{count / scale:,.2f} {unit}"
-    return f"{count:.0f} B"
-
-
-def _aligned(rows: list[list[str]]) -> list[str]:
-    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-    return [
-        "  ".join(
-            [
-                row[0].ljust(widths[0]),
-                *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)),
-            ]
-        )
-        for row in rows
-    ]

@@ -1,4 +1,4 @@
-"""`--mode=plan`: hours and dollars of the whole job, stage by stage: from rates that were measured, from data sheets, and from assumptions.
+"""`--mode=plan`: time and dollars of the whole job, stage by stage: from rates that were measured, from data sheets, and from assumptions.
 
 Every stage says where its seconds are from. What nobody has measured is not counted, and that is said in its place.
 """
@@ -25,7 +25,8 @@ ONE_EPOCH = "an epoch"
 CORES = 2  # of the host that processor seconds are shared out to
 SCORE_PASSES = 4  # of a block of scores through a device's memory: written, masked, compared twice
 MEASURED_WIDTH = 1536  # E of `rates.EXACT_GPU`
-MEASURED_ENCODERS = ("lsa", "tfidf_projection")
+HOST_ENCODERS = ("lsa", "tfidf_projection")
+ENCODED_WIDTH = 32  # E of `rates.ENCODE`, by lsa
 
 
 class Stage(NamedTuple):
@@ -141,17 +142,20 @@ def _encode(config: Config, work: Workload) -> Stage:
             ENDPOINT
             if own.encoder == "openai"
             else HOST
-            if own.encoder in MEASURED_ENCODERS
+            if own.encoder in HOST_ENCODERS
             else DEVICES
         )
         price = texts * plan.prompt_tokens * own.embed.price_prompt / 1e6 if on == ENDPOINT else 0.0
         how = f"given: plan.texts_per_second={plan.texts_per_second:g}"
         seconds, devices = texts / plan.texts_per_second, int(on == DEVICES)
         return Stage("encode", said, seconds, on, how, price or None, devices)
-    if own.encoder in MEASURED_ENCODERS:
+    if own.encoder == "lsa" and work.width <= ENCODED_WIDTH:
         return _measured("encode", texts, "texts", rates.ENCODE, 1, "lsa, E=32, titles of 20 items")
-    how = f"{own.encoder} was not measured; time 1,000 texts and give config.plan.texts_per_second"
-    return Stage("encode", said, None, DEVICES, how)
+    how = (
+        f"{own.encoder} with E={work.width} was not measured; time 1,000 texts and give config.plan.texts_per_second "
+        f"(lsa with E={ENCODED_WIDTH} encodes {1 / rates.ENCODE.seconds:,.0f} on {rates.ENCODE.on}: {rates.ENCODE.record})"
+    )
+    return Stage("encode", said, None, HOST if own.encoder in HOST_ENCODERS else DEVICES, how)
 
 
 def _neighbours(job: Job, kind: str, rows: int) -> Stage:
@@ -174,22 +178,46 @@ def _neighbours(job: Job, kind: str, rows: int) -> Stage:
             width, MEASURED_WIDTH
         )  # narrow rows wait for the best of them
         how = f"{_source(rates.EXACT_GPU, cost)}; waiting for the host is included; one of these devices is assumed to be as fast"
+        how += ", and counted alone: several were not timed"
         work = f"{rows:,} x {rows:,} rows"
         return Stage(name, work, cost * rates.EXACT_GPU.seconds, DEVICES, how, devices=1)
     if own.retrieval == "scann":
         how = f"{_source(rates.SCANN, rows)}, E=1024, by ScaNN; a row costs more in a larger table"
         return Stage(name, f"{rows:,} rows", rows * rates.SCANN.seconds, HOST, how)
-    cost = rows**1.5 * width
-    how = f"{_source(rates.CLUSTERS, cost)}; with the rows to the power 1.5"
-    seconds = cost * rates.CLUSTERS.seconds / CORES
-    return Stage(name, f"{rows:,} rows in clusters", seconds, HOST, how)
+    how = f"{_source(rates.CLUSTERS, rows**1.5 * width)}, divided by {CORES} cores; with the rows to the power 1.5"
+    return Stage(name, f"{rows:,} rows in clusters", _by_clusters(rows, width), HOST, how)
+
+
+def _by_clusters(rows: int, width: int) -> float:
+    """Seconds of a search by clusters on the cores of the host."""
+    seconds: float = rows**1.5 * width * rates.CLUSTERS.seconds / CORES
+    return seconds
+
+
+def shorter(job: Job, stage: Stage) -> str:
+    """What would shorten a stage; "" where the plan knows nothing. Only an exact search of neighbours among all rows has such ways."""
+    kind = stage.name.removeprefix("neighbours of ")
+    exact = job.config.knowledge.retrieval == "exact"
+    if kind == stage.name or not exact or job.group_pairs[kind] is not None:
+        return ""
+    rows, column = (
+        (job.work.items, "group_column")
+        if kind == "items"
+        else (job.work.users, "user_group_column")
+    )
+    seconds = _by_clusters(rows, job.work.width)
+    return (
+        f"knowledge.retrieval=clusters needs no device and {seconds / 3600:,.1f} h on {CORES} cores ({rates.CLUSTERS.record}); "
+        f"knowledge.{column} searches within groups only; launch/ray_neighbours.py divides the exact search among machines. In one process "
+        "the exact search divides its queries among the devices of its host, and no other host takes part"
+    )
 
 
 def _training(job: Job) -> Iterator[Stage]:
     """Epochs, and validation after each."""
     train, work = job.config.train, job.work
-    steps = min(_whole_epoch(job), train.epoch_steps or _whole_epoch(job))
-    seconds, how = steps * _step(job), f"steps as planned above, by data sheet; {_measured_steps()}"
+    steps = epoch_steps(job)
+    seconds, how = steps * _step(job), "steps as estimated above"
     yield _on_devices(job, ONE_EPOCH, f"{steps:,} steps", seconds, how)
     epochs = train.max_epochs
     how = f"{epochs:,} epochs; early stopping may need fewer"
@@ -204,6 +232,11 @@ def _training(job: Job) -> Iterator[Stage]:
         yield _ranked("validation", job, (work.evaluated, epochs), _by_bounds(work))
 
 
+def epoch_steps(job: Job) -> int:
+    """Steps of an epoch as configured."""
+    return min(_whole_epoch(job), job.config.train.epoch_steps or _whole_epoch(job))
+
+
 def _whole_epoch(job: Job) -> int:
     """Steps that read every user."""
     return -(-job.trained // job.work.batch)
@@ -213,11 +246,11 @@ def _step(job: Job) -> float:
     return total_seconds(step_seconds(job.work, job.layout, job.device))
 
 
-def _measured_steps() -> str:
-    """How far steps were from such plans."""
+def measured_steps() -> str:
+    """How far steps were from such estimates."""
     ratios = ((rates.STEP_GRASP, "grasp"), (rates.STEP_PLAIN, "plain"))
     said = [f"{name} took {rate.seconds / rate.planned:.1f} times" for rate, name in ratios]
-    return f"on an H200 at E=4096 {' and '.join(said)} the plan ({rates.STEP_GRASP.record})"
+    return f"On one H200, at E=4096 and B=128, {' and '.join(said)} its estimate ({rates.STEP_GRASP.record})"
 
 
 def _among_negatives(name: str, job: Job, users: int, times: int = 1) -> Stage:

@@ -24,6 +24,12 @@ def parsed(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
     command.parse_flags(["main", *arguments])
 
 
+def test_a_field_without_config_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader of the docs would be told that a field of the config is unknown, and not how to write it."""
+    said = refusal(parsed, monkeypatch, "--mesh.data=8")
+    assert said == "unknown flag --mesh.data; did you mean --config.mesh.data?"
+
+
 @pytest.mark.parametrize(
     "arguments, parts",
     [

@@ -9,19 +9,26 @@ import pytest
 from benchmarks.communication import collectives
 from benchmarks.scaling_compiled import compiled_step, config_of, write_data
 from grasp_jax.config import Config
+from grasp_jax.parallel.device_counts import compared, conclusion
 from grasp_jax.parallel.exchange import slots
 from grasp_jax.parallel.plan import (
     DEVICES,
+    Device,
     Layout,
     Workload,
+    limiting_part,
     sent_bytes,
     smallest_layout,
     step_bytes,
     step_flops,
+    step_seconds,
     table_bytes,
     total_bytes,
+    total_seconds,
 )
-from grasp_jax.planning import Sizes, device_of, plan_lines, workload
+from grasp_jax.parallel.plan_text import duration
+from grasp_jax.parallel.rates import LAUNCH
+from grasp_jax.planning import Sizes, device_of, launched, plan_lines, workload
 from grasp_jax.run import open_run, prepare
 from grasp_jax.trial import make_trial
 from tests.command_line import on_devices, one_line_error, run
@@ -118,6 +125,51 @@ def test_smallest_mesh() -> None:
     assert smallest_layout(work, DEVICES["H200"]._replace(memory=1e8)) is None
 
 
+def test_launches_are_those_of_the_method_and_its_backbone() -> None:
+    """Every step would be planned with the launches of the largest program, which take longer than a whole step without text."""
+    seconds = step_seconds(WORK._replace(kernels=151), Layout(1, 1), DEVICES["H100"])
+    assert seconds["launches"] == pytest.approx(151 * LAUNCH.seconds)
+    config = Config()
+    assert launched(config, True, 1) > launched(config, False, 1)
+    assert launched(config.with_fields({"kernels": "backbone"}), True, 1) < launched(
+        config, True, 1
+    )
+    gru = config.with_fields({"model.backbone": "gru4rec"})
+    assert launched(gru, False, 2) > 10 * launched(gru, False, 1)  # its kernel is for one device
+
+
+def test_limiting_part_of_a_step() -> None:
+    """Transfers that go on during a step would be named as its limit, or memory traffic be hidden by launches that are shorter."""
+    parts = {"arithmetic": 1.0, "memory": 3.0, "host": 4.0, "communication": 2.0, "launches": 0.5}
+    assert total_seconds(parts) == 5.5 and limiting_part(parts) == "memory"
+    assert limiting_part(parts | {"host": 6.0}) == "host"
+
+
+def test_numbers_of_devices_are_compared() -> None:
+    """A plan would not say that a slow network makes 16 devices slower than one, or count a mesh that does not hold the job."""
+    work = WORK._replace(batch=4096, rows=512, pairs=40_000, kernels=10)
+    slow = Device(1e12, 1e12, 1e9, 1e9, 1e3, 1e9, 8)
+    own = Layout(4, 4)
+    found = compared(lambda devices: work, own, slow)
+    assert [each.layout.devices for each in found] == [1, 2, 4, 8, 16, 16]
+    assert found[-1].limit == "communication" and found[-1].seconds > found[0].seconds
+    assert found[3].seconds < found[0].seconds / 4
+    assert "fewer devices are as fast or faster" in conclusion(found, own)
+    assert "another mesh is faster" in conclusion(found, Layout(1, 1))
+    assert "hardly faster" in conclusion(found, found[3].layout)
+    needed = total_bytes(work, Layout(1, 1)) / 0.95
+    small = compared(lambda devices: work, own, slow._replace(memory=needed))
+    assert small[0].layout == Layout(1, 1, "host") or small[0].layout.devices > 1
+    none = compared(lambda devices: work, own, slow._replace(memory=1.0))
+    assert none == [] and conclusion(none, own) == ""
+
+
+def test_durations_have_a_unit_that_can_be_read() -> None:
+    """A second would stand in a plan as 0.0003 hours."""
+    shown = [duration(seconds) for seconds in (0, 1e-4, 4.44, 56, 350, 151_000)]
+    assert shown == ["0 s", "below 0.1 s", "4.4 s", "56 s", "5.8 min", "41.9 h"]
+
+
 def test_collectives_of_a_program() -> None:
     """Bytes would be missed where results are tuples, or counted for devices that take no part."""
     text = """
@@ -150,6 +202,7 @@ def test_plan_is_near_what_is_compiled(layout: str, tmp_path: pathlib.Path) -> N
             assert row["sent"][name] == row["planned_sent"][name]
         assert row["sent"]["gradients"] == pytest.approx(row["planned_sent"]["gradients"], rel=0.1)
         assert row["sent"]["other"] == 0.0
+        assert row["flops"] == pytest.approx(row["planned_flops"], rel=0.06)
 
 
 def test_cross_entropy_as_compiled(tmp_path: pathlib.Path) -> None:
@@ -196,7 +249,9 @@ def test_a_plan_is_printed_without_a_workdir() -> None:
             "--config.plan.device=B52",
         ]
     )
-    assert "config.plan.device: 'B52'; expected one of A100-80, H100" in one_line_error(wrong)
+    error = one_line_error(wrong)
+    assert "config.plan.device: 'B52'; expected one of A100-80, H100" in error
+    assert "for another device" in error and "config.plan.memory_gb" in error
 
 
 def test_lines_of_a_plan() -> None:
@@ -212,6 +267,8 @@ def test_lines_of_a_plan() -> None:
     assert device_of(config.plan).flops == 7e12
     lines = plan_lines(config, 64)
     assert any(line.startswith("grasp: 500 users") and "E=64" in line for line in lines)
+    assert any(line.startswith("1 (as configured)") for line in lines)
+    assert any("kernels of 1.7 microseconds" in line for line in lines)
     assert any(
         line.startswith("llm_esr: not planned; expected one of plain, grasp") for line in lines
     )

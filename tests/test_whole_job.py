@@ -8,11 +8,12 @@ import pytest
 
 from benchmarks.record import RESULTS
 from benchmarks.rehearsal_data import Sizes as ShopSizes
+from configs.industry import get_config as industry
 from grasp_jax.config import Config
 from grasp_jax.parallel import rates
 from grasp_jax.parallel.plan import DEVICES, Layout, step_seconds, total_seconds
 from grasp_jax.planning import Sizes, plan_lines, workload
-from grasp_jax.whole_job import ENDPOINT, Job, dollars, stages
+from grasp_jax.whole_job import ENDPOINT, Job, dollars, shorter, stages
 
 
 def record(name: str) -> dict[str, Any]:
@@ -33,6 +34,7 @@ def measured() -> dict[str, float]:
     clusters = next(way for way in record("neighbours-cpu")["ways"] if way["way"] == "clusters")
     sampled = {row["model"]: row for row in record("evaluation-cpu")["sampled"]}
     models = {row["model"]: row for row in record("profile-industry-gpu")["models"]}
+    short = next(row for row in record("profile-gpu")["models"] if row["model"] == "plain-sasrec")
     # Seconds of stages less those of reading.
     encode, grouped = (
         stages["encode"]["cpu_seconds"] - stages["fingerprint"]["cpu_seconds"],
@@ -55,6 +57,7 @@ def measured() -> dict[str, float]:
         "REPRESENT": 1 / record("representations-cpu")["first_day"]["users_per_second"],
         "STEP_GRASP": models["grasp-sasrec"]["seconds_per_step"],
         "STEP_PLAIN": models["plain-sasrec"]["seconds_per_step"],
+        "LAUNCH": short["seconds_per_step"] / short["operations_per_step"],
     }
 
 
@@ -66,6 +69,29 @@ def test_rates_are_those_of_the_records() -> None:
     for name, rate in own.items():
         assert rate.seconds == pytest.approx(found[name], rel=0.01), name
         assert (RESULTS / f"{rate.record}.json").exists()
+
+
+def test_kernels_are_those_of_the_records() -> None:
+    """A step would be planned with the launches of an earlier version, or with those of another backbone."""
+    counted = {row["model"]: row["kernels"] for row in record("kernels-h100")["models"]}
+    for backbone, own in rates.FUSED_KERNELS.items():
+        suffix = "" if backbone == "gru4rec" else "-backbone"
+        assert own == tuple(counted[f"{name}-{backbone}{suffix}"] for name in ("grasp", "plain"))
+    for backbone in ("sasrec", "bert4rec"):
+        names = (f"grasp-{backbone}", f"plain-{backbone}")
+        assert rates.KERNELS[backbone] == tuple(counted[name] for name in names)
+    scanned = {row["model"]: row for row in record("profile-gpu")["models"]}["plain-gru4rec"]
+    assert rates.KERNELS["gru4rec"][1] == round(scanned["operations_per_step"])
+
+
+def test_measured_steps_are_compared_with_their_estimates() -> None:
+    """A change of the estimate would leave the old ratio to what was measured in the printed plan."""
+    config = Config.from_dict(industry("100k").to_dict())
+    sizes = Sizes(config.data)
+    for rate, method in ((rates.STEP_GRASP, "grasp"), (rates.STEP_PLAIN, "plain")):
+        work = workload(config, sizes, 4096, method, 1)
+        planned = total_seconds(step_seconds(work, Layout(1, 1), DEVICES["H200"]))
+        assert rate.planned == pytest.approx(planned, rel=0.01), method
 
 
 def job_of(changes: dict[str, Any], width: int = 64, method: str = "grasp") -> Job:
@@ -136,6 +162,22 @@ def test_what_is_not_known_is_said() -> None:
         stage.name: stage for stage in stages(job_of({**unknown, "plan.texts_per_second": 50.0}))
     }
     assert given["encode"].seconds == pytest.approx(6500 / 50)
+    wide = {stage.name: stage for stage in stages(job_of({"knowledge.encoder": "lsa"}, width=64))}
+    assert wide["encode"].seconds is None and "lsa with E=64 was not measured" in wide["encode"].how
+    narrow = {stage.name: stage for stage in stages(job_of({"knowledge.encoder": "lsa"}, width=32))}
+    assert narrow["encode"].seconds == pytest.approx(6500 * rates.ENCODE.seconds)
+
+
+def test_ways_to_shorten_a_search_of_neighbours_are_named() -> None:
+    """A reader would see days of one device and not learn that clusters, groups or more machines shorten them."""
+    job = job_of({})
+    found = {stage.name: stage for stage in stages(job)}
+    said = shorter(job, found["neighbours of users"])
+    for way in ("knowledge.retrieval=clusters", "user_group_column", "launch/ray_neighbours.py"):
+        assert way in said
+    assert shorter(job, found["all epochs"]) == ""
+    by_clusters = job_of({"knowledge.retrieval": "clusters"})
+    assert shorter(by_clusters, found["neighbours of users"]) == ""
 
 
 def test_dollars_of_a_job_are_printed() -> None:

@@ -4,8 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from benchmarks.project import shares_of_limit
+from benchmarks.scaling import PLANNED_DEVICE, planned
 from benchmarks.sections import kernel_meaning
 from benchmarks.sections.words import AS_FAST, OURS, PACKED, between, joined, listed, percent
+from grasp_jax.parallel.plan import limiting_part
 
 Record = dict[str, Any]
 SHORT = 3e-6  # seconds: on a GPU, an operation that is shorter mostly waits for its start
@@ -207,15 +209,17 @@ def scaling(record: Record) -> str:
     off = max(abs(row["planned_memory_bytes"] / row["memory_bytes"] - 1) for row in compiled)
     first, last = record["strong"][0], min(record["strong"], key=lambda row: row["memory_bytes"])
     share = last["memory_bytes"] / first["memory_bytes"]
-    single, most = record["planned"][0], max(record["planned"], key=_users_a_second)
+    more = max(row["flops"] / row["planned_flops"] - 1 for row in compiled)
+    plans = planned(PLANNED_DEVICE)
+    single, most = plans[0], max(plans, key=_users_a_second)
     gain, devices = _users_a_second(most) / _users_a_second(single), most["data"] * most["table"]
-    limit = max(most["seconds"], key=lambda part: most["seconds"][part])
     return (
-        f"The planner's memory is within {percent(off)} of that of the compiled program. With {last['data']} x {last['table']} devices "
-        f"and `tables.users={last['users']}`, a device needs {percent(share)} of the memory of a single one. By the plan {devices} "
-        f"devices process {gain:.0f} times as many users per second as one device; {limit} takes most of their time. The plan is that of "
-        "the commit above; [Scaling](scaling.md#what-is-sent-between-devices) has the plan of the present version, which sends less. "
-        "Nothing here was measured on GPUs."
+        f"The planner's memory is within {percent(off)} of that of the compiled program. The program has up to {percent(more)} more "
+        "operations than planned where item tables are split: the planner of that commit left out the empty places of an exchange, for "
+        f"which products are computed too; the present one counts them. With {last['data']} x {last['table']} devices "
+        f"and `tables.users={last['users']}`, a device needs {percent(share)} of the memory of a single one. By the present plan {devices} "
+        f"devices process {gain:.0f} times as many users per second as one device, with 128 users a step on each; "
+        f"{limiting_part(most['seconds'])} takes most of their time. Nothing here was measured on GPUs."
     )
 
 

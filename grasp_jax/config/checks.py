@@ -139,15 +139,17 @@ class Folder(Text):
 
 
 class Choice(Check):
-    """One of several names."""
+    """One of several names; `otherwise` says in a message what to do where none of them is right."""
 
-    def __init__(self, *names: str) -> None:
+    def __init__(self, *names: str, otherwise: str = "") -> None:
         self.names = names
+        self.hint = f"; {otherwise}" if otherwise else ""
 
     def __call__(self, where: str, value: Any, default: object) -> None:
         TEXT(where, value, default)
         if value not in self.names:
-            raise UserError(f"{where}: {shown(value)}; expected one of {', '.join(self.names)}")
+            expected = ", ".join(self.names)
+            raise UserError(f"{where}: {shown(value)}; expected one of {expected}{self.hint}")
 
 
 class Joined(Check):

@@ -209,6 +209,9 @@ def unknown_field(name: str, where: str = "config") -> str:
     elsewhere = elsewhere or difflib.get_close_matches(name, FIELDS, 1, 0.6)
     meant = close[0] if close else f"config.{elsewhere[0]}" if elsewhere else ""
     hint = f"did you mean {meant}?" if meant else "grasp_jax/config lists every field"
+    if beside and not close and len(beside) <= 8:  # before a field of another section
+        own = f"config.{section} has {', '.join(beside)}"
+        hint = f"{own}; {hint}" if meant else own
     return f"{where}.{name}: no such field; {hint}"
 
 

@@ -282,8 +282,15 @@ class PlanConfig(Section):
     SECTION: ClassVar[str] = "plan"
     device: str = field(
         "H100",
-        Choice("A100-80", "H100", "H200", "TPU-v5e"),
-        "A device that parallel/plan.py knows.",
+        Choice(
+            "A100-80",
+            "H100",
+            "H200",
+            "TPU-v5e",
+            otherwise="for another device, name the nearest of them, and set config.plan.memory_gb, bandwidth_gb, tflops, link_gb, "
+            "network_gb, host_gb and per_host",
+        ),
+        "A device that parallel/plan.py knows; memory_gb to per_host describe another one.",
         NOTHING,
     )
     memory_gb: float = field(0.0, HARDWARE, "Memory of a device, in GB.", NOTHING)

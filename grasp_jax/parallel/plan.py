@@ -1,8 +1,8 @@
 """What a training step holds, moves and computes on each device of a mesh, by arithmetic alone: before there is a device or any data.
 
 Bytes are counted array by array; `benchmarks.scaling` compares them with what XLA says of the compiled step. Seconds are the longer of
-arithmetic and memory traffic, then what goes between devices, then the launches of kernels, one after the other: an upper bound for a
-program that overlaps them, and a lower one for each part.
+arithmetic and memory traffic, then what goes between devices, then the launches of kernels, one after the other. This is an estimate and no
+bound: a program that overlaps these parts takes less, and one that does not reach the rates of the data sheet takes more.
 """
 
 import math
@@ -11,12 +11,9 @@ from typing import NamedTuple
 from grasp_jax.parallel.blocks import ARRAYS_OF_GATES, rows_of_block
 from grasp_jax.parallel.exchange import slots
 from grasp_jax.parallel.pairs import room_of_pairs, room_of_rows
+from grasp_jax.parallel.rates import LAUNCH
 
 FLOAT = 4  # bytes of float32 and int32, of all but the frozen tables
-LAUNCHES, LAUNCH_SECONDS = (
-    300,
-    3e-6,
-)  # kernels of a step and the time of each on a GPU, however small it is
 FEATURE_COPIES = 5  # of a hidden layer of all items, with what its backward pass reads and makes; as XLA compiles it
 USABLE = 0.9  # of a device's memory
 MESHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -66,6 +63,7 @@ class Workload(NamedTuple):
       models: M trained together.
       catalogue: each target meets every item (`config.train.loss` is "ce"), and no negatives are drawn; G is 0.
       gated: item vectors depend on the user.
+      kernels: that a step launches on a device; 0 where launches are not counted.
     """
 
     users: int
@@ -86,6 +84,7 @@ class Workload(NamedTuple):
     models: int = 1
     catalogue: bool = False
     gated: bool = False
+    kernels: int = 0
 
     @property
     def places(self) -> int:
@@ -248,12 +247,16 @@ def sent_bytes(work: Workload, layout: Layout) -> dict[str, float]:
 
 
 def step_flops(work: Workload, layout: Layout) -> float:
-    """Of matrix products on a device: projections forward and their kernels' gradient, logits, and the backbone three times."""
+    """Of matrix products on a device: projections forward and their kernels' gradient, logits, and the backbone three times.
+
+    Where item tables are split, the projection is computed for every place of an exchange, also for the empty ones.
+    """
     negatives = layout.negatives(work)
     ids = work.places + negatives
+    projected = layout.devices * layout.table * slots(ids, layout.devices, layout.table)
     if work.catalogue:
-        ids = work.items
-    projection = 2 * 2 * ids * work.width * 4 * work.hidden
+        ids = projected = work.items
+    projection = 2 * 2 * projected * work.width * 4 * work.hidden
     targets = work.pairs if layout.devices == 1 else work.places
     scores = 3 * 2 * targets * work.items * work.features * work.catalogue
     logits = 2 * negatives * 2 * work.width
@@ -289,15 +292,23 @@ def step_seconds(work: Workload, layout: Layout, device: Device) -> dict[str, fl
         "memory": traffic / device.bandwidth,
         "host": work.models * users.from_host / device.host,
         "communication": along_all / to_all + along_table / by_table,
-        "launches": LAUNCHES * LAUNCH_SECONDS,
+        "launches": work.kernels * LAUNCH.seconds,
     }
 
 
 def total_seconds(parts: dict[str, float]) -> float:
+    """Of a step, by the parts that `step_seconds` gives."""
     return max(
         parts["host"],
         max(parts["arithmetic"], parts["memory"]) + parts["communication"] + parts["launches"],
     )
+
+
+def limiting_part(parts: dict[str, float]) -> str:
+    """The part that takes most of a step; "host" only where its transfers are longer than everything else together."""
+    if parts["host"] >= total_seconds(parts):
+        return "host"
+    return max((name for name in parts if name != "host"), key=lambda name: parts[name])
 
 
 def total_bytes(work: Workload, layout: Layout) -> float:

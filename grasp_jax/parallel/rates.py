@@ -1,7 +1,7 @@
 """What stages have been measured to cost, for `--mode=plan`: constants, because the records are not installed with the package.
 
 `record` names a file of `benchmarks/results`. How a constant comes out of it is in `tests/test_whole_job.py`, which compares them. Records
-named -cpu are of virtual machines with two cores (AMD EPYC, Intel Xeon), -gpu of an NVIDIA H200 with 16 cores.
+named -cpu are of virtual machines with two cores (AMD EPYC, Intel Xeon), -gpu of an NVIDIA H100 or H200 with 16 cores.
 """
 
 import dataclasses
@@ -47,5 +47,14 @@ VALIDATION_GATED = Rate(0.203, "evaluation-cpu", TWO_CORES, 50_498)
 VALIDATION = Rate(0.196, "evaluation-cpu", TWO_CORES, 50_498)
 # Seconds of a user's representation, written as Parquet; and of a step of the industrial size, E=4096, of two methods.
 REPRESENT = Rate(3.37e-05, "representations-cpu", TWO_CORES, 1e6)
-STEP_GRASP = Rate(1.65e-03, "profile-industry-gpu", "an H200", 512, planned=1.061e-03)
-STEP_PLAIN = Rate(4.00e-04, "profile-industry-gpu", "an H200", 512, planned=1.041e-03)
+STEP_GRASP = Rate(1.65e-03, "profile-industry-gpu", "an H200", 512, planned=4.59e-04)
+STEP_PLAIN = Rate(4.00e-04, "profile-industry-gpu", "an H200", 512, planned=3.99e-04)
+# Seconds of an operation of SASRec without text at the shape of Beauty, its start included: all of them are short.
+LAUNCH = Rate(1.705e-06, "profile-gpu", "an H100", 208)
+# Kernels of a step with two layers at the shape of Beauty, as XLA compiles it for an H100 (kernels-h100): of GRASP, and without text.
+KERNELS = {
+    "sasrec": (175, 151),
+    "bert4rec": (185, 159),
+    "gru4rec": (2_255, 2_255),  # without its kernel: operations of plain-gru4rec in profile-gpu
+}
+FUSED_KERNELS = {"sasrec": (60, 34), "bert4rec": (63, 36), "gru4rec": (60, 35)}
