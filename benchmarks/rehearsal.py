@@ -24,7 +24,7 @@ from benchmarks.apart import ROOT, peak_of, wait_or_kill
 from benchmarks.arguments import parser_of
 from benchmarks.record import Contention, place, run, save, table
 from benchmarks.rehearsal_data import Sizes
-from benchmarks.rehearsal_table import STAGES, show
+from benchmarks.rehearsal_table import STAGES, measured_on, show
 from grasp_jax.errors import UserError
 from grasp_jax.machine import machine
 
@@ -237,24 +237,25 @@ def recorded(path: pathlib.Path, sizes: Sizes) -> dict[str, Any]:
 def keep(path: pathlib.Path, own: dict[str, Any], contention: Contention) -> dict[str, Any]:
     """Writes the record, with this run in place of an earlier one of the same size; returns it.
 
-    If the earlier one was killed and had the same results, its costs stay in the record, as "killed_run".
+    Each run says its own date, machine, commit and load, because runs of several days and machines stand in one record. If the earlier one
+    was killed and had the same results, its costs stay in the record, as "killed_run".
     """
     earlier = json.loads(path.read_text())["runs"] if path.exists() else []
-    own |= {"cores_used_by_others": contention.cores(), "commit": machine()["commit"]}
+    about = machine()
+    own |= {"date": time.strftime("%Y-%m-%d"), "commit": about.pop("commit"), "machine": about}
+    own |= {"cores_used_by_others": contention.cores()}
     runs = [other for other in earlier if other["users"] != own["users"]]
     for before in earlier:
         if before["users"] == own["users"] and before["fingerprint"] == own["fingerprint"]:
             own = with_killed_run(own, before)
-    about = {"benchmark": "rehearsal", "date": time.strftime("%Y-%m-%d"), "machine": machine()}
-    others = {"cores_used_by_others": own["cores_used_by_others"]}
-    record = about | others | {"runs": sorted([*runs, own], key=lambda each: each["users"])}
+    record = {"benchmark": "rehearsal", "runs": sorted([*runs, own], key=lambda one: one["users"])}
     save(path, record)
     return record
 
 
 def with_killed_run(own: dict[str, Any], earlier: Mapping[str, Any]) -> dict[str, Any]:
     """An undisturbed run with the killed run of an earlier record that had the same results, if that one was killed."""
-    names = "commit", "stages", "killed", "kills", "cores_used_by_others"
+    names = "date", "commit", "machine", "stages", "killed", "kills", "cores_used_by_others"
     if own.get("killed") or not earlier.get("killed"):
         return own
     return own | {"killed_run": {name: earlier[name] for name in names if name in earlier}}
@@ -308,8 +309,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         found = rehearse(folder, sizes)
     print(f"fingerprint: {found['fingerprint']['all']}")
     path = place(given, "rehearsal-cpu.json")
-    record = {"runs": [found]} if path is None else keep(path, found, contention)
-    print(table(*show(record["runs"])))
+    runs = [found] if path is None else keep(path, found, contention)["runs"]
+    print(table(*show(runs)))
+    if path is not None:
+        print("\n".join(measured_on(runs)))
+        print(f"written to {path}")
 
 
 if __name__ == "__main__":

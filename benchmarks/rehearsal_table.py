@@ -1,10 +1,10 @@
 """The table of the rehearsal's record; without a run of 10 million users, their costs are extrapolated from the two largest runs."""
 
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.record import machine_line
 from benchmarks.rehearsal_data import USERS
 
 STAGES = {
@@ -21,9 +21,10 @@ TIMES_ITEMS = "answer"  # the stage that grows with users x items
 
 def show(runs: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """Header and body: each stage at each size, and extrapolated to 10 million users if no run had as many."""
-    header = ["stage"]
+    header, places = ["stage"], _machines(runs)
     for own in runs:
-        header += [f"{own['users']:,} users: processor s", "elapsed s", "peak, MiB"]
+        on = f" (machine {places.index(_machine(own)) + 1})" if len(places) > 1 else ""
+        header += [f"{own['users']:,} users{on}: processor s", "elapsed s", "peak, MiB"]
     carried = len(runs) > 1 and max(own["users"] for own in runs) < USERS
     header += ["extrapolated to 10 million: processor s", "peak, MiB"] if carried else []
     body = []
@@ -45,6 +46,43 @@ def show(runs: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]
         found = [carried_over(stage, runs) for stage in STAGES]
         sums += [f"{sum(s for s, _ in found):,.0f}", f"{max(p for _, p in found) / 2**20:,.0f}"]
     return header, [*body, sums]
+
+
+def _machine(own: Mapping[str, Any]) -> str:
+    """The machine and the version of a run, in words; empty for a run that is in no record."""
+    if "machine" not in own:
+        return ""
+    about = own["machine"]
+    return f"{about['cores']} cores of {about['cpu']}, {about['device']}, jax {about['versions']['jax']}"
+
+
+def _machines(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The different machines of some runs."""
+    return list(dict.fromkeys(map(_machine, runs)))
+
+
+def measured_on(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A sentence for each machine: which runs are of it, with the commit and the load of each."""
+    places, said = _machines(runs), []
+    for number, place in enumerate(places, 1):
+        each = [
+            f"with {own['users']:,} users commit {_short(own['commit'])}, {_load(own)} cores used by other programs meanwhile"
+            for own in runs
+            if _machine(own) == place
+        ]
+        label = f"Machine {number}: measured" if len(places) > 1 else "Measured"
+        said.append(f"{label} on {place}: {'; '.join(each)}.")
+    return said
+
+
+def _short(commit: str | None) -> str:
+    """A commit with seven digits; what else a record says of it stays."""
+    return re.sub(r"\b([0-9a-f]{7})[0-9a-f]{33}", r"\1", commit or "unknown")
+
+
+def _load(own: Mapping[str, Any]) -> str:
+    cores = own["cores_used_by_others"]
+    return "unknown" if cores is None else f"{cores:.1f}"
 
 
 def _cells(cpu_seconds: float, wall_seconds: float, peak_bytes: float) -> list[str]:
@@ -90,11 +128,11 @@ def _kills(own: Mapping[str, Any]) -> str:
 
 def _took(run: Mapping[str, Any]) -> str:
     minutes = sum(cost["wall_seconds"] for cost in run["stages"].values()) / 60
-    return f"commit {run['commit'][:7]}, which took {minutes:.0f} minutes"
+    return f"commit {_short(run['commit'])}, which took {minutes:.0f} minutes"
 
 
 def markdown(record: Mapping[str, Any]) -> str:
-    """The table of docs/scaling.md, with the sizes of the runs and the machine."""
+    """The table of docs/scaling.md, with the sizes of the runs and their machines."""
     runs = record["runs"]
     header, body = show(runs)
     lines = [f"| {' | '.join(row)} |" for row in (header, *body)]
@@ -106,6 +144,6 @@ def markdown(record: Mapping[str, Any]) -> str:
     killed = "".join(map(_kills, runs))
     said = f"`python -m benchmarks.rehearsal`: shops of {sizes}; a tenth of the users get recommendations, "
     said += f"a hundredth are validated.{killed}"
-    paragraphs = [said, machine_line(dict(record))]
+    paragraphs = [said, *measured_on(runs)]
     text = "\n".join(textwrap.fill(own, 138, break_on_hyphens=False) for own in paragraphs)
     return f"{text}\n\n" + "\n".join(lines) + "\n"

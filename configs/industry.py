@@ -10,7 +10,7 @@ for quality. With a path it uses your own files.
 
 The variant 10m has the paper's full size: 10 million users on 32 GPUs, with batches of 128 users on each.
 
-    python -m benchmarks.rehearsal --users=100000 --folder=FOLDER
+    python -m benchmarks.rehearsal --users=100000 --folder=FOLDER --out=rehearsal.json
 
 The variant rehearsal runs all stages with up to 10 million users, the same number of items and narrow text vectors, on a machine with two
 cores: 200 steps of a small model, validation of 100,000 users, and answers by a model whose scores are dot products. It shows the failures

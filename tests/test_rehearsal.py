@@ -150,6 +150,7 @@ def test_an_undisturbed_run_keeps_the_killed_run_of_the_record(tmp_path: pathlib
     own: dict[str, Any] = {"users": 2000, "fingerprint": same, "stages": {}}
     (found,) = rehearsal.keep(record, own, Contention())["runs"]
     assert found["killed_run"] == {"commit": "abc", "stages": {}, "killed": {"read": 1}}
+    assert found["machine"]["cores"] and "commit" not in found["machine"]
     record.write_text(json.dumps({"runs": [earlier | {"fingerprint": {"all": "b"}}]}))
     (found,) = rehearsal.keep(record, {**own, "killed": {}}, Contention())["runs"]
     assert "killed_run" not in found
@@ -160,22 +161,40 @@ def test_the_page_says_what_a_killed_run_was_compared_with() -> None:
     cost = {"cpu_seconds": 1.0, "wall_seconds": 60.0, "peak_bytes": 1}
     stages = dict.fromkeys(rehearsal_table.STAGES, cost)
     read = {"items": 20, "interactions": 300}
-    own = {"users": 10**7, "stages": stages, "read": read, "killed": {"answer": 2}}
-    about = {"cpu": "a CPU", "cores": 2, "device": "cpu", "versions": {"jax": "1"}, "commit": "def"}
-    machine = {"machine": about, "cores_used_by_others": 0.0}
-    page = rehearsal_table.markdown({**machine, "runs": [own]})
+    about = {"cpu": "a CPU", "cores": 2, "device": "cpu", "versions": {"jax": "1"}}
+    place = {"machine": about, "commit": "def", "cores_used_by_others": 0.0}
+    own = {**place, "users": 10**7, "stages": stages, "read": read, "killed": {"answer": 2}}
+    page = rehearsal_table.markdown({"runs": [own]})
     assert "was killed 2 times at random moments and had the same results." in " ".join(
         page.split()
     )
     own["undisturbed"] = {"commit": "abc", "stages": stages}
     assert "an undisturbed run of commit abc, which took 7 minutes" in " ".join(
-        rehearsal_table.markdown({**machine, "runs": [own]}).split()
+        rehearsal_table.markdown({"runs": [own]}).split()
     )
-    undisturbed = {"users": 10**7, "stages": stages, "read": read}
-    undisturbed["killed_run"] = {"commit": "abcdefghi", "stages": stages, "killed": {"answer": 2}}
-    assert "of commit abcdefg, which took 7 minutes, was killed 2 times" in " ".join(
-        rehearsal_table.markdown({**machine, "runs": [undisturbed]}).split()
+    undisturbed = {**place, "users": 10**7, "stages": stages, "read": read}
+    commit = "abcdef0" + 33 * "1"
+    undisturbed["killed_run"] = {"commit": commit, "stages": stages, "killed": {"answer": 2}}
+    assert "of commit abcdef0, which took 7 minutes, was killed 2 times" in " ".join(
+        rehearsal_table.markdown({"runs": [undisturbed]}).split()
     )
+
+
+def test_runs_of_other_machines_are_labelled() -> None:
+    """A reader's run would stand next to ours as if it were of the same machine, or ours get the commit and the load of the reader's."""
+    cost = {"cpu_seconds": 1.0, "wall_seconds": 60.0, "peak_bytes": 1}
+    stages = dict.fromkeys(rehearsal_table.STAGES, cost)
+    about = {"cpu": "a CPU", "cores": 2, "device": "cpu", "versions": {"jax": "1"}}
+    first = {"users": 10**7, "stages": stages, "machine": about, "commit": "0a6c89d or earlier"}
+    first["cores_used_by_others"] = 1.6
+    second = {**first, "users": 2 * 10**7, "machine": {**about, "cpu": "another"}, "commit": None}
+    header, _ = rehearsal_table.show([first, second])
+    assert header[1].startswith("10,000,000 users (machine 1)")
+    assert header[4].startswith("20,000,000 users (machine 2)")
+    ours, other = rehearsal_table.measured_on([first, second])
+    assert "2 cores of a CPU" in ours and "commit 0a6c89d or earlier, 1.6 cores" in ours
+    assert "2 cores of another" in other and "commit unknown" in other
+    assert rehearsal_table.show([first])[0][1].startswith("10,000,000 users:")
 
 
 def test_the_variant_reads_what_is_written() -> None:
