@@ -20,10 +20,13 @@ class Limits(NamedTuple):
     Attributes:
       flops: operations per second of a large matrix product, by the type of its operands: "float32" and "bfloat16", summed in float32.
       bytes_per_second: read and written, together, by a pass over a large array.
+      in_place: whether that pass writes where it reads. One that writes into new memory, as in records of before, measures on a CPU mostly
+        how fast the system gives memory.
     """
 
     flops: dict[str, float]
     bytes_per_second: float
+    in_place: bool = False
 
 
 def limits(quick: bool = False) -> Limits:
@@ -36,8 +39,11 @@ def limits(quick: bool = False) -> Limits:
         product = jax.jit(lambda x: jnp.matmul(x, x, preferred_element_type=jnp.float32))
         flops[dtype] = 2 * rows**3 / median_seconds(functools.partial(product, square), ROUNDS)
     size = QUICK_BYTES if quick else PASS_BYTES[kind]
-    numbers = jnp.zeros(size // 4, jnp.float32)
-    return Limits(
-        flops,
-        2 * size / median_seconds(functools.partial(jax.jit(lambda x: x + 1), numbers), ROUNDS),
-    )
+    add = jax.jit(lambda x: x + 1, donate_argnums=0)
+    numbers = [jnp.zeros(size // 4, jnp.float32)]
+
+    def in_place() -> jax.Array:
+        numbers[0] = add(numbers[0])
+        return numbers[0]
+
+    return Limits(flops, 2 * size / median_seconds(in_place, ROUNDS), in_place=True)

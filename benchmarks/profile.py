@@ -12,12 +12,15 @@ each operation of the compiled function is added to its stage:
     other     everything without a stage: loops, random keys, operations that XLA has added
 
 The time of an operation is counted from its beginning to its end. If several operations run at once, on several threads of a CPU, each gets
-an equal part of that time. So the times add up to the time in which the device was busy. The record also has the idle time, and the time of
-a dispatch with and without the profiler. On a GPU the profiled function launches its operations one by one, while XLA otherwise groups them
-in graphs. So the idle time is longer under the profiler, and the time of a step is measured without it.
+an equal part of that time. So the times add up to the time in which the device was busy. The record also has the idle time, the time of a
+dispatch with and without the profiler, and for each stage the operations and bytes that its instructions need (`benchmarks.roofline`). What
+is printed compares them with the measured limits of this machine (`benchmarks.profile_screen`). On a GPU the profiled function launches its
+operations one by one, while XLA otherwise groups them in graphs. So the idle time is longer under the profiler, and the time of a step is
+measured without it.
 """
 
 import collections
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -30,8 +33,10 @@ from benchmarks.arguments import names_of, parser_of
 from benchmarks.factorised import FactorisedStep
 from benchmarks.lengths import log_to_time
 from benchmarks.limits import Limits, limits
+from benchmarks.profile_screen import screen
 from benchmarks.project import count_project, least_seconds
-from benchmarks.record import Contention, keep, run, table
+from benchmarks.record import Contention, keep, run
+from benchmarks.roofline import Cost, Costs
 from benchmarks.sections.meaning import profile as profile_meaning
 from benchmarks.timing import only_compiles
 from benchmarks.workload import QUICK, SHAPES, Sizes, config_of, random_tables, training_of
@@ -72,7 +77,8 @@ def profile_model(
     watched = step
     if jax.default_backend() == "gpu":
         watched = FactorisedStep(training, min(steps, TRACED_STEPS), ONE_BY_ONE)
-    module = trace.Module(watched.compiled.as_text() or "")
+    text = watched.compiled.as_text() or ""
+    module = trace.Module(text)
     traced: list[float] = []
     step.run()
     untraced = [step.run() for _ in range(1 if only_compiles() else UNTRACED)]
@@ -85,10 +91,15 @@ def profile_model(
         raise UserError(f"the profiler says nothing of what {module.name} did on this device")
     stages: dict[tuple[str, bool], float] = collections.defaultdict(float)
     sources: dict[str, float] = collections.defaultdict(float)
+    executions = collections.Counter(event.instruction for event in events)
+    costs = Costs(text, module)
+    counted: dict[tuple[str, bool], StageCount] = collections.defaultdict(StageCount)
     for instruction, nanoseconds in times.items():
         scope = module.scope(instruction)
         stages[scope.stage, scope.backward] += nanoseconds
         sources[scope.source] += nanoseconds
+        each = executions[instruction] / watched.steps
+        counted[scope.stage, scope.backward].add(costs.of(instruction), each)
     per_step = 1e-9 / watched.steps
     outcome = {
         "model": name,
@@ -100,7 +111,12 @@ def profile_model(
         "busy_seconds_per_step": busy * per_step,
         "idle_seconds_per_step": idle * per_step,
         "stages": [
-            {"stage": stage, "backward": backward, "share": stages[stage, backward] / busy}
+            {
+                "stage": stage,
+                "backward": backward,
+                "share": stages[stage, backward] / busy,
+                **dataclasses.asdict(counted[stage, backward]),
+            }
             for stage in (*trace.STAGES, trace.OTHER)
             for backward in (False, True)
         ],
@@ -109,15 +125,27 @@ def profile_model(
             "by_neighbour": sources["neighbour"] / busy,
         },
         "unattributed": sources[""] / busy,
-        "operations": _longest(
-            module, times, collections.Counter(event.instruction for event in events), watched.steps
-        ),
-        "xla_counts": _xla_counts(step.compiled),
+        "operations": _longest(module, times, executions, watched.steps),
     }
     if METHODS[method].needs_bank:
         seconds = sum(stages["project", backward] for backward in (False, True)) * per_step
         outcome["project"] = _project(step, split, sizes, seconds, most)
     return outcome
+
+
+@dataclasses.dataclass
+class StageCount:
+    """Executions of instructions, operations of products, and bytes, of a stage in a step."""
+
+    operations: float = 0.0
+    flops: float = 0.0
+    bytes: float = 0.0
+
+    def add(self, cost: Cost, times: float) -> None:
+        """Adds an instruction that is executed so many times a step."""
+        self.operations += times
+        self.flops += times * cost.flops
+        self.bytes += times * cost.bytes
 
 
 def _longest(
@@ -151,48 +179,6 @@ def _project(
     return {**counted, "rows": rows, "seconds_per_step": seconds, "share_of_limit": share}
 
 
-def _xla_counts(compiled: Any) -> dict[str, float]:
-    """Operations and bytes of one step by XLA's own count: a dispatch is a loop over steps, and XLA counts the body of a loop once."""
-    counted = compiled.cost_analysis() or {}
-    return {
-        name: counted[key]
-        for name, key in (("flops", "flops"), ("bytes", "bytes accessed"))
-        if key in counted
-    }
-
-
-def show(outcome: dict[str, Any]) -> str:
-    """Prints the results for a reader at the terminal."""
-    shares = {(row["stage"], row["backward"]): row["share"] for row in outcome["stages"]}
-    stages = [
-        [stage, *(f"{shares[stage, backward]:.1%}" for backward in (False, True))]
-        for stage in (*trace.STAGES, trace.OTHER)
-    ]
-    top = [
-        [
-            row["name"],
-            row["stage"] + (" (backward)" if row["backward"] else ""),
-            f"{row['times_a_step']:g}",
-            f"{1e3 * row['seconds_per_step']:.3f}",
-            f"{row['share']:.1%}",
-        ]
-        for row in outcome["operations"]
-    ]
-    lines = [
-        f"{outcome['model']}: {1e3 * outcome['seconds_per_step']:.2f} ms a step, {1e3 * outcome['traced_seconds_per_step']:.2f} under the "
-        f"profiler; busy {1e3 * outcome['busy_seconds_per_step']:.2f}, nothing in flight {1e3 * outcome['idle_seconds_per_step']:.2f}; "
-        f"by a neighbour's name {outcome['attributed']['by_neighbour']:.1%}, unattributed {outcome['unattributed']:.1%}",
-        table(["stage", "forward", "backward"], stages),
-        table(["operation", "stage", "times a step", "ms a step", "share"], top),
-    ]
-    if "project" in outcome:
-        project = outcome["project"]
-        lines.append(
-            f"project: {project['flops'] / 1e9:.2f} GFLOP a step, {project['share_of_limit']:.0%} of the measured limit"
-        )
-    return "\n\n".join(lines) + "\n"
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Profiles each model, prints, and writes JSON."""
     parser = parser_of("profile", __doc__)
@@ -210,27 +196,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
     contention, most = Contention(), limits(given.quick)
     log = log_to_time(given.quick, given.shape, sizes.bytes_per_row)
     split = leave_one_out(log, sizes.max_length)
-    outcomes = []
-    for with_text in (True, False):
-        wanted = [name for name in models if METHODS[name.split("-")[0]].needs_bank == with_text]
-        if wanted:
-            tables = random_tables(log, sizes.width, sizes.table_dtype) if with_text else {}
-            for name in wanted:
-                outcomes.append(profile_model(name, split, tables, sizes, steps, most))
-                print(show(outcomes[-1]), flush=True)
     sizes_facts = {
         **sizes._asdict(),
         "data": log.name,
         "users": log.num_users,
         "items": log.num_items,
     }
-    facts = {"sizes": sizes_facts, "limits": most._asdict(), "models": outcomes}
+    facts: dict[str, Any] = {"sizes": sizes_facts, "limits": most._asdict()}
+    about, outcomes = machine(), []
+    for with_text in (True, False):
+        wanted = [name for name in models if METHODS[name.split("-")[0]].needs_bank == with_text]
+        if wanted:
+            tables = random_tables(log, sizes.width, sizes.table_dtype) if with_text else {}
+            for name in wanted:
+                outcomes.append(profile_model(name, split, tables, sizes, steps, most))
+                print(screen({"machine": about, **facts}, outcomes[-1], contention.cores()))
+                print(flush=True)
+    facts["models"] = outcomes
     keep(
         "profile" if given.shape == "beauty" else f"profile-{given.shape}",
         facts,
         contention,
         given,
-        profile_meaning({"machine": machine(), **facts}),
+        profile_meaning({"machine": about, **facts}),
     )
 
 

@@ -58,8 +58,8 @@ READ_ON = """## What to expect of your own data
   puts several histories into one row, so it computes almost no padding.
 * **Wide text vectors cost little.** This package projects a text vector once for each distinct item of a batch, not once for
   each position.
-* **On a GPU, small models spend most time on starting operations.** A step of a small model consists of some two hundred short operations.
-  Larger batches use the device better, and so do several seeds and learning rates that are trained together.
+* **On a GPU, a step of a small model consists of many short operations**: some two hundred of a few microseconds. Larger batches use the
+  device better, and so do several seeds and learning rates that are trained together.
 * **Several GPUs are not measured.** [Scaling](scaling.md) says what was computed, and what was measured on emulated devices.
 
 ## Read on
@@ -73,10 +73,11 @@ READ_ON = """## What to expect of your own data
 ## Measure on your own machine
 
 From the root of the repository, `python -m benchmarks.profile --out=profile.json` shows on one screen what limits a training step on your
-machine: the share of each part of the step, the longest operations, and in the last lines what would make the step faster. It takes minutes
-and needs no data; `--models=grasp-sasrec` measures one model alone. (If `make` installed the package, write `.venv/bin/python`.) `make
-bench` compares the step with PyTorch, and `python -m benchmarks.run --out=FOLDER` runs all benchmarks. Without `--out` a benchmark replaces
-the record in `benchmarks/results`, from which these pages are generated.
+machine: for each part of the step its time, the operations of its matrix products, its bytes, what the measured limits of the machine would
+allow and which of them limits it; then the longest operations, and in the last lines what would make the step faster. It also says how many
+cores other programs used meanwhile. It takes minutes and needs no data; `--models=grasp-sasrec` measures one model alone. (If `make`
+installed the package, write `.venv/bin/python`.) `make bench` compares the step with PyTorch, and `python -m benchmarks.run --out=FOLDER`
+runs all benchmarks. Without `--out` a benchmark replaces the record in `benchmarks/results`, from which these pages are generated.
 """
 OPERATIONS = """## The longest operations of a step
 
@@ -172,6 +173,7 @@ def first_screen(results: pathlib.Path | None = None) -> str:
             SCREEN,
             *noise(records),
             markdown(table),
+            *overview.versions(records),
             "**What to conclude**, row by row:\n",
             *sentences,
             "",

@@ -9,7 +9,9 @@ import pytest
 
 from benchmarks import profile, trace
 from benchmarks.limits import Limits
+from benchmarks.profile_screen import screen
 from benchmarks.project import count_project
+from benchmarks.roofline import Cost, Costs, bound
 from benchmarks.sections import steps
 from benchmarks.trace import Event, Module, stage_of
 from benchmarks.workload import Sizes
@@ -204,4 +206,55 @@ def test_profiles_become_tables(profiled: dict[str, Any]) -> None:
     assert [len(table.rows) for table in tops] == [profile.TOP] * 2 and "grasp-gru4rec" in tops[
         0
     ].title
-    assert "project" in profile.show(profiled["models"][0])
+
+
+def test_screen_has_what_limits_each_stage(profiled: dict[str, Any]) -> None:
+    """The screen would have shares of time alone: half a roofline, from which nobody sees what the machine would allow."""
+    outcome = profiled["models"][0]
+    said = screen(profiled, outcome, 0.0)
+    sizes = profiled["sizes"]
+    assert f"B={sizes['batch_size']}, E={sizes['width']}, L={sizes['max_length']}" in said
+    assert "GFLOP/s in float32" in said and "GB/s (a pass over memory)" in said
+    assert "repeat this when it is idle" not in said
+    assert "repeat this when it is idle" in screen(
+        profiled, outcome, 0.9 * profiled["machine"]["cores"]
+    )
+    *_, advice, rest = said.splitlines()
+    assert advice.startswith("What would make the step faster") and "would remain" in rest
+    row = next(line.split() for line in said.splitlines() if line.startswith("project"))
+    assert row[-2] in ("products", "memory") and row[-1].endswith("%")
+    assert not any(own["name"] in said for own in outcome["operations"][:5])
+
+
+def test_operations_and_bytes_of_stages_are_those_of_the_program(
+    profiles: dict[str, dict[str, Any]],
+) -> None:
+    """A stage would be compared with the work of another, or the products of a loop be counted once."""
+    own = profiles["grasp-gru4rec"]
+    flops = {stage: 0.0 for stage in ("project", "backbone", "update")}
+    for row in own["stages"]:
+        if row["stage"] in flops:
+            flops[row["stage"]] += row["flops"]
+    assert flops["project"] == pytest.approx(own["project"]["flops"], rel=0.2)
+    assert flops["backbone"] > 0 and flops["update"] == 0
+    update = next(row for row in own["stages"] if row["stage"] == "update" and not row["backward"])
+    assert update["bytes"] > 0 and update["operations"] > 0
+
+
+def test_costs_of_a_compiled_function() -> None:
+    """Rows that are taken from a table would count as the whole table, and a product by its results alone."""
+
+    def step(weights: jax.Array, table: jax.Array, rows: jax.Array) -> jax.Array:
+        return jnp.tanh(table[rows] @ weights)
+
+    arguments = jnp.ones((64, 32)), jnp.ones((10_000, 64)), jnp.zeros(50, jnp.int32)
+    text = jax.jit(step).lower(*arguments).compile().as_text() or ""
+    module, entry = Module(text), text.split("\nENTRY", 1)[1]
+    costs = Costs(text, module)
+    each = [costs.of(name) for name in module.instructions if f" %{name} = " in entry]
+    assert sum(cost.flops for cost in each) == 2 * 50 * 64 * 32
+    least = 4 * (2 * 50 * 64 + 64 * 32 + 50 * 32)
+    assert least <= sum(cost.bytes for cost in each) < 4 * 10_000 * 64 / 10
+    most = Limits({"float32": 1e9, "bfloat16": 2e9}, 1e6)
+    assert bound(Cost(1e9, 1.0), most, "float32") == (1.0, "products")
+    assert bound(Cost(1e9, 2e6), most, "bfloat16") == (2.0, "memory")

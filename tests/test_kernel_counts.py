@@ -10,7 +10,9 @@ import pytest
 from benchmarks import h100
 from benchmarks.kernels_of_a_step import MODELS, RECORD, Workload, count_model
 from benchmarks.launches import count
+from benchmarks.record import RESULTS
 from benchmarks.sections import launches
+from benchmarks.sections.kernel_meaning import fastest_of_xla
 
 AT_MOST = {  # what there are today; a change that launches fewer lowers its bound
     "grasp-sasrec": 175,
@@ -105,6 +107,20 @@ def test_page_shows_the_record() -> None:
     """docs/kernels.md would show counts of an earlier day."""
     text = launches.PAGE.read_text(encoding="utf-8")
     assert launches.page(text, _record()) == text
+
+
+def test_a_kernel_is_compared_with_the_best_form_of_xla() -> None:
+    """A kernel would look twice as fast as it is, because it is compared with the slowest way to write the same."""
+    forms = {"scan": 4.0, "scan, 4 to an iteration": 2.0, "kernel": 1.0}
+    cases = {name: {"median_ms": value} for name, value in forms.items()}
+    assert fastest_of_xla(cases) == ("scan, 4 to an iteration", 2.0)
+    gru, attention = (
+        json.loads((RESULTS / f"{name}-gpu.json").read_text()) for name in ("gru", "attention")
+    )
+    gru["cases"]["training"] = cases
+    said = launches.speeds(_record(), gru, attention)
+    assert "2.00 times as fast as XLA's best form (scan, 4 to an iteration), 4.00 times" in said
+    assert "used 14 of 16 cores" in said and "cuDNN" in said
 
 
 @pytest.mark.parametrize("name", AT_MOST)

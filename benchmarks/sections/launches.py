@@ -1,4 +1,4 @@
-"""Writes the tables of docs/kernels.md with the number of kernels that a step launches: python -m benchmarks.sections.launches."""
+"""Writes the tables of docs/kernels.md, the speed of each kernel and how many a step launches: python -m benchmarks.sections.launches."""
 
 import json
 import pathlib
@@ -6,7 +6,8 @@ import textwrap
 from typing import Any
 
 from benchmarks.kernels_of_a_step import RECORD
-from benchmarks.record import run
+from benchmarks.record import RESULTS, run
+from benchmarks.sections.kernel_meaning import KERNEL, fastest_of_xla
 from benchmarks.trace import OTHER, STAGES
 from grasp_jax.files import write_text
 from grasp_jax.report.formats import markdown
@@ -20,6 +21,13 @@ AIMS = {  # model -> its name, and how many kernels its step should launch at mo
     "plain-gru4rec": ("GRU4Rec without text", 60),
 }
 BEGIN, END = "<!-- counts: begin -->\n", "<!-- counts: end -->\n"
+SPEEDS_BEGIN, SPEEDS_END = "<!-- speeds: begin -->\n", "<!-- speeds: end -->\n"
+PLACES = {  # file -> where it is
+    "gru.py": "in the package; `auto` uses it on a GPU",
+    "sasrec_layer.py": "in the package, used with `kernels=backbone`",
+    "packed_attention.py": "in `benchmarks/kernels`",
+    "gated_projection.py": "in `benchmarks/kernels`",
+}
 
 
 def launches(record: dict[str, Any]) -> Table:
@@ -54,6 +62,50 @@ def launches(record: dict[str, Any]) -> Table:
     )
 
 
+def speeds(counts: dict[str, Any], gru: dict[str, Any], attention: dict[str, Any]) -> str:
+    """How fast each kernel is against the fastest of XLA's forms, forward and backward, and where it was measured."""
+    forms = gru["cases"]["training"]
+    rival, ratio = fastest_of_xla(forms)
+    plain = forms["scan"]["median_ms"] / forms[KERNEL]["median_ms"]
+    kernels = {row["model"]: row["kernels"] for row in counts["models"]}
+    weights = [
+        (
+            own["normaliser"],
+            own["forms"]["einsum"]["median_ms"] / own["forms"]["kernels"]["median_ms"],
+        )
+        for own in attention["cases"]
+        if own["pass"] == "training" and own["heads"] == 1
+    ]
+    said = {
+        "gru.py": f"{ratio:.2f} times as fast as XLA's best form ({rival}), {plain:.2f} times as fast as the plain scan",
+        "sasrec_layer.py": f"not timed yet; a step has {kernels['grasp-sasrec-backbone']} kernels instead of "
+        f"{kernels['grasp-sasrec']} (below)",
+        "packed_attention.py": f"{' and '.join(f'{ratio:.2f} times as fast with {name}' for name, ratio in weights)}",
+        "gated_projection.py": "not timed yet, and expected to be slower: it reads the weights again for each 64 items",
+    }
+    body = [[f"`{name}`", said[name], place] for name, place in PLACES.items()]
+    sizes = gru["sizes"]
+    note = (
+        f"Forward and backward, {sizes['batch_size']} users of {sizes['data']}, L={sizes['max_length']}, D={sizes['features']}; "
+        f"`gru-gpu.json` and `attention-gpu.json` of `benchmarks/results`. {_measured(gru)} {_measured(attention)} So these ratios are "
+        "less certain than those of an idle machine. The GRU of cuDNN, FlashAttention and cuDNN's attention over rows of varying length "
+        "were not measured: no ratio here is to them."
+    )
+    table = Table(
+        "speeds", "Speed of each kernel", ["kernel", "speed against XLA", "where it is"], body
+    )
+    return f"{markdown(table).strip()}\n\n{textwrap.fill(note, 140, break_on_hyphens=False)}\n"
+
+
+def _measured(record: dict[str, Any]) -> str:
+    """Where, with which JAX, and with how many cores busy."""
+    about, busy = record["machine"], record["cores_used_by_others"]
+    return (
+        f"`{record['benchmark']}` was measured on an {about['device']} with jax {about['versions']['jax']}, while other programs used "
+        f"{busy:.0f} of {about['cores']} cores."
+    )
+
+
 def aims(record: dict[str, Any]) -> Table:
     """How many kernels a step should launch, and how many it does."""
     kernels = {row["model"]: row["kernels"] for row in record["models"]}
@@ -79,7 +131,13 @@ def page(text: str, record: dict[str, Any]) -> str:
     """A page with the tables between its two marks."""
     before, rest = text.split(BEGIN)
     tables = f"{markdown(launches(record))}\n{markdown(aims(record))}"
-    return before + BEGIN + tables + END + rest.split(END)[1]
+    text = before + BEGIN + tables + END + rest.split(END)[1]
+    before, rest = text.split(SPEEDS_BEGIN)
+    gru, attention = (
+        json.loads((RESULTS / f"{name}-gpu.json").read_text()) for name in ("gru", "attention")
+    )
+    told = speeds(record, gru, attention)
+    return before + SPEEDS_BEGIN + told + SPEEDS_END + rest.split(SPEEDS_END)[1]
 
 
 def write() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.limits import Limits
 from benchmarks.project import least_seconds
-from benchmarks.sections.words import AS_FAST, OURS, PACKED, percent
+from benchmarks.sections.words import AS_FAST, OURS, PACKED, listed, percent
 from grasp_jax.report.tables import Table
 
 Record = dict[str, Any]
@@ -79,7 +79,8 @@ def training(record: Record) -> Comparison | None:
         + (PADDED if ratio > 1 else ""),
         f"With this package, all {ours['epochs']} epochs with validation take {ours['seconds'] / 60:.0f} minutes. The rivals were stopped "
         f"after {shared} epochs.{others} The rivals compute {record['sizes']['max_length']} positions for each history, but most "
-        "histories in this data are far shorter. "
+        "histories in this data are far shorter. No program that packs histories, or sorts them by length, was measured for an epoch; it "
+        "would be closer to ours. "
         f"Validation NDCG@10 after {shared} epochs: {alike}.",
     )
 
@@ -100,8 +101,9 @@ def step(record: Record) -> Comparison | None:
     )
     gpu = (
         "The rivals pad their histories. Compared with programs that pad, the gain is smaller on a GPU than on a CPU, because padding "
-        "costs less there. A program that packs, as on a CPU, has not been measured on a GPU yet; it would be closer to ours. Most of our "
-        "remaining time goes into starting many small operations."
+        "costs less there. A program that packs, as on a CPU, has not been measured on a GPU yet; it would be closer to ours. Our step "
+        "consists of many operations of a few microseconds. How much of that time is their start was not measured: on a GPU the profiler "
+        "takes apart the graphs in which they are launched."
     )
     return Comparison(
         f"one training step of GRASP, {record['sizes']['batch_size']} users, on a {'GPU' if on_gpu else 'CPU'}",
@@ -152,11 +154,26 @@ def why_not_twice(found: Comparison, profile: Record) -> str:
     share = _needed(own, profile) / own["seconds_per_step"]
     if found.ratio / share >= AIM:
         return ""
+    other = machine(profile) != found.machine
+    rough = " This is a rough estimate: that profile is of another machine." if other else ""
     return (
         f" We aimed at {AIM:g} times its speed, and do not reach that. {percent(share)} of our step are float32 products with text vectors "
         f"at the highest rate of the processor (`{PROFILES['step-cpu-256']}.json`, {machine(profile)}). Both programs must compute them. "
-        f"So a step of nothing else would still be only {_figure(found.ratio / share)} times as fast as the rival's."
+        f"So a step of nothing else would still be only {_figure(found.ratio / share)} times as fast as the rival's.{rough}"
     )
+
+
+def versions(records: Mapping[str, Record]) -> list[str]:
+    """A line of Markdown with the versions of JAX that were measured on each kind of device; empty without records."""
+    found: dict[str, dict[str, None]] = {}
+    for name in COMPARISONS:
+        if name in records:
+            about = records[name]["machine"]
+            found.setdefault(about["backend"].upper(), {})[about["versions"]["jax"]] = None
+    if not found:
+        return []
+    told = ", ".join(f"on a {device} with jax {listed(list(own))}" for device, own in found.items())
+    return [f"Measured {told}.\n"]
 
 
 def serving(record: Record) -> Comparison:

@@ -1,6 +1,5 @@
 """A training step: against rivals, and where its time goes."""
 
-import math
 from typing import Any
 
 from benchmarks.limits import Limits
@@ -79,7 +78,7 @@ def profile(record: dict[str, Any]) -> list[Table]:
         f"B={sizes['batch_size']}, E={sizes['width']}, L={sizes['max_length']}, D={sizes['features']}, MLP {sizes['hidden']}. "
         "The device's limits, measured in "
         f"the same run: {most['flops']['float32'] / 1e9:,.0f} GFLOP/s in float32, {most['flops']['bfloat16'] / 1e9:,.0f} in bfloat16, "
-        f"{most['bytes_per_second'] / 1e9:,.1f} GB/s for copies.\n\n{machine_line(record)}"
+        f"{most['bytes_per_second'] / 1e9:,.1f} GB/s for {_copies(most)}.\n\n{machine_line(record)}"
     )
     body = _shares(models) + _times(models) + _counts(record)
     header = ["stage", *(model["model"] for model in models)]
@@ -87,6 +86,11 @@ def profile(record: dict[str, Any]) -> list[Table]:
         Table("profile", f"Where the time of a training step goes, {where}", header, body, note),
         *(_longest(model, where) for model in models),
     ]
+
+
+def _copies(most: dict[str, Any]) -> str:
+    """What the rate of a pass over memory is of."""
+    return "passes over memory" if most.get("in_place") else "copies into new memory"
 
 
 def _shares(models: list[dict[str, Any]]) -> list[list[str]]:
@@ -152,10 +156,6 @@ def _counts(record: dict[str, Any]) -> list[list[str]]:
         for need, model in zip(least, models, strict=True)
     ]
     return [
-        [
-            "GFLOP per step, counted by XLA",
-            *(f"{model['xla_counts'].get('flops', math.nan) / 1e9:.2f}" for model in models),
-        ],
         [
             "GFLOP of the stage project, counted by hand",
             *(f"{own['flops'] / 1e9:.2f}" if own else "-" for own in projects),
