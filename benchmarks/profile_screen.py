@@ -10,6 +10,7 @@ from benchmarks.roofline import PRODUCTS, Bound, Cost, bound
 Record = dict[str, Any]
 BUSY = 0.1  # of the cores used by other programs, from which times are doubtful
 NEAR = 0.7  # of a limit, from which a stage counts as limited by it
+ABOVE = 1.05  # of a limit, from which it is told how that can be
 UNNAMED = 0.05  # share of time of operations without a name, from which it is told
 LONGEST = 5  # operations that are shown
 
@@ -55,6 +56,7 @@ def screen(facts: Record, outcome: Record, others: float | None) -> str:
                 [_cells(name, row, outcome["busy_seconds_per_step"]) for name, row in rows.items()],
             ),
             *_unnamed(outcome),
+            *_above(rows),
             "",
             table(
                 ["longest operations", "stage", "runs a step", "ms a step", "share"],
@@ -139,6 +141,14 @@ def _unnamed(outcome: Record) -> list[str]:
         return []
     return [
         f"({share:.0%} of the time is of operations that XLA left without a name; they count to the stage that reads their result.)"
+    ]
+
+
+def _above(rows: Mapping[str, _Stage]) -> list[str]:
+    if max(own.of_limit for own in rows.values()) <= ABOVE:
+        return []
+    return [
+        "(More than 100% of a limit: data stayed in caches, or the machine was busier while the limit was measured.)"
     ]
 
 

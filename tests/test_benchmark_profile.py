@@ -1,5 +1,6 @@
 """The profile of a training step: an operation's time goes to the stage that its name says, and no time is counted twice."""
 
+import copy
 import json
 from typing import Any
 
@@ -210,7 +211,7 @@ def test_profiles_become_tables(profiled: dict[str, Any]) -> None:
 
 def test_screen_has_what_limits_each_stage(profiled: dict[str, Any]) -> None:
     """The screen would have shares of time alone: half a roofline, from which nobody sees what the machine would allow."""
-    outcome = profiled["models"][0]
+    outcome = copy.deepcopy(profiled["models"][0])
     said = screen(profiled, outcome, 0.0)
     sizes = profiled["sizes"]
     assert f"B={sizes['batch_size']}, E={sizes['width']}, L={sizes['max_length']}" in said
@@ -219,6 +220,9 @@ def test_screen_has_what_limits_each_stage(profiled: dict[str, Any]) -> None:
     assert "repeat this when it is idle" in screen(
         profiled, outcome, 0.9 * profiled["machine"]["cores"]
     )
+    for row in outcome["stages"]:
+        row["bytes"] *= 1e6
+    assert "More than 100% of a limit" in screen(profiled, outcome, 0.0)
     *_, advice, rest = said.splitlines()
     assert advice.startswith("What would make the step faster") and "would remain" in rest
     row = next(line.split() for line in said.splitlines() if line.startswith("project"))
