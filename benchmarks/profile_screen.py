@@ -81,7 +81,7 @@ class _Stage:
 
     @property
     def of_limit(self) -> float:
-        return self.bound.seconds / self.seconds if self.seconds else 0.0
+        return self.bound.seconds / self.seconds
 
 
 def _stages(outcome: Record, most: Limits, dtype: str) -> dict[str, _Stage]:
@@ -140,7 +140,7 @@ def _unnamed(outcome: Record) -> list[str]:
     if share < UNNAMED:
         return []
     return [
-        f"({share:.0%} of the time is of operations that XLA left without a name; they count to the stage that reads their result.)"
+        f"({share:.0%} of the time is of operations that XLA left without a name; they count to the stage of what reads their results.)"
     ]
 
 

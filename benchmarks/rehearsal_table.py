@@ -49,9 +49,9 @@ def show(runs: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]
 
 
 def _machine(own: Mapping[str, Any]) -> str:
-    """The machine and the version of a run, in words; empty for a run that is in no record."""
+    """The machine and the version of a run, in words; runs of records that an earlier version wrote do not say it."""
     if "machine" not in own:
-        return ""
+        return "an unknown machine"
     about = own["machine"]
     return f"{about['cores']} cores of {about['cpu']}, {about['device']}, jax {about['versions']['jax']}"
 
@@ -66,7 +66,7 @@ def measured_on(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     places, said = _machines(runs), []
     for number, place in enumerate(places, 1):
         each = [
-            f"with {own['users']:,} users commit {_short(own['commit'])}, {_load(own)} cores used by other programs meanwhile"
+            f"with {own['users']:,} users commit {_short(own.get('commit'))}, {_load(own)} cores used by other programs meanwhile"
             for own in runs
             if _machine(own) == place
         ]
@@ -81,7 +81,7 @@ def _short(commit: str | None) -> str:
 
 
 def _load(own: Mapping[str, Any]) -> str:
-    cores = own["cores_used_by_others"]
+    cores = own.get("cores_used_by_others")
     return "unknown" if cores is None else f"{cores:.1f}"
 
 

@@ -195,6 +195,8 @@ def test_runs_of_other_machines_are_labelled() -> None:
     assert "2 cores of a CPU" in ours and "commit 0a6c89d or earlier, 1.6 cores" in ours
     assert "2 cores of another" in other and "commit unknown" in other
     assert rehearsal_table.show([first])[0][1].startswith("10,000,000 users:")
+    (unknown,) = rehearsal_table.measured_on([{"users": 2000, "stages": stages}])
+    assert "an unknown machine" in unknown and "unknown cores" in unknown
 
 
 def test_the_variant_reads_what_is_written() -> None:
