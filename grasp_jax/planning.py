@@ -197,7 +197,7 @@ def _estimate_line(work: Workload) -> str:
         f"{work.kernels:,} kernels of {1e6 * LAUNCH.seconds:.1f} microseconds; or the host's transfers if longer. The kernels are "
         "those of a step with two layers on one H100 (kernels-h100; of GRU4Rec by XLA: profile-gpu), the microseconds those of an "
         f"operation of SASRec without text, measured on {LAUNCH.on} ({LAUNCH.record}). Several devices launch more kernels, which is not "
-        f"counted. {measured_steps()}; where products are slower than by the data sheet, more devices gain more than that."
+        f"counted. {measured_steps()}: where products are slower than the data sheet says, more devices gain more than in this table."
     )
 
 
