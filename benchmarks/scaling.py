@@ -21,7 +21,6 @@ from benchmarks.apart import ROOT, run_apart
 from benchmarks.arguments import parser_of
 from benchmarks.record import Contention, keep, run, table
 from benchmarks.scaling_compiled import write_data
-from configs.industry import get_config as industry
 from grasp_jax.config import Config
 from grasp_jax.errors import UserError
 from grasp_jax.parallel.plan import (
@@ -133,8 +132,10 @@ def planned(device: str) -> list[dict[str, Any]]:
 
     The plan is that of this version: it is arithmetic, and no record keeps it.
     """
+    from configs.industry import get_config  # needs ml_collections, which a rented GPU may lack
+
     users = 10_000_000
-    config = Config.from_dict(industry("10m").to_dict())
+    config = Config.from_dict(get_config("10m").to_dict())
     config = config.with_fields(
         {"data.synthetic.num_users": SAMPLED_USERS}
     )  # a sample with the lengths of all

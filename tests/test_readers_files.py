@@ -90,6 +90,25 @@ def test_a_folder_of_parts_needs_no_ending(tmp_path: pathlib.Path) -> None:
     assert_names(refusal(find_interactions, str(tmp_path), "pictures"), ("does not exist",))
 
 
+@pytest.mark.parametrize("bad_rows", ["refuse", "skip"])
+def test_a_part_without_a_needed_column_is_refused(tmp_path: pathlib.Path, bad_rows: str) -> None:
+    """A day whose job renamed a column would be lost: its rows would be read as rows without a user."""
+    log = tmp_path / "interactions.parquet"
+    log.mkdir()
+    first = {"user": ["a", "b"], "item": ["x", "y"], "channel": ["web", "app"]}
+    second = {"customer": ["c", "d"], "item": ["x", "y"]}
+    for name, columns in (("2026-01", first), ("2026-02", second)):
+        write_table(log / f"{name}.parquet", columns)
+    message = refusal(Dataset.read, tmp_path, bad_rows=bad_rows)
+    assert_names(message, ("2026-02.parquet", "no column 'user'", "customer, item", "rename"))
+    columns = {
+        "user": second["customer"],
+        "item": second["item"],
+    }  # an unneeded column may come and go
+    write_table(log / "2026-02.parquet", columns)
+    assert Dataset.read(tmp_path, bad_rows=bad_rows).log.num_users == 4
+
+
 @pytest.mark.parametrize(
     ("name", "mend"),
     [

@@ -55,6 +55,27 @@ def open_parts(folder: pathlib.Path) -> Any:
     )
 
 
+def check_column(folder: pathlib.Path, name: str) -> None:
+    """Refuses a table with a part that lacks a column: the part would be read as rows without a value in it.
+
+    Raises:
+      UserError: naming the part and its columns.
+    """
+    import pyarrow.parquet
+
+    for part in parts_of(folder):
+        partitions = [of.partition("=")[0] for of in part.relative_to(folder).parts[:-1]]
+        try:
+            names = pyarrow.parquet.read_schema(part).names
+        except (pyarrow.ArrowException, OSError):
+            continue  # whoever reads this part says what is wrong with it
+        if name not in (*names, *partitions):
+            raise UserError(
+                f"{part}: no column {name!r}, which other parts of this table have; it has {', '.join(names)}; "
+                "rename the column there, or move the file out"
+            )
+
+
 def is_called_parquet(path: pathlib.Path) -> bool:
     """Whether a folder says by its name that it is a table."""
     return path.suffix == ".parquet" and path.is_dir()

@@ -15,7 +15,7 @@ import pyarrow.parquet
 
 from grasp_jax.data.bad_rows import BadRows, no_value
 from grasp_jax.data.columns import Where
-from grasp_jax.data.parts import is_in_parts, open_parts, whole_table
+from grasp_jax.data.parts import check_column, is_in_parts, open_parts, whole_table
 from grasp_jax.errors import UserError
 
 if TYPE_CHECKING:  # which needs this module's names
@@ -79,10 +79,12 @@ class Table:
 
         Raises:
           BadRows: a row has no value.
-          UserError: several columns have the name.
+          UserError: several columns have the name, or a part of a Parquet folder lacks it.
         """
         if name in self.repeated:
             raise UserError(f"{self.path}: column {name!r} occurs twice in the header; rename one")
+        if isinstance(self.path, pathlib.Path) and self.path.is_dir():
+            check_column(self.path, name)
         values = self.columns[name]
         if isinstance(values, list):
             missing = np.array([held is None for held in values], bool)
