@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 import grasp_jax as gj
-from grasp_jax.evaluation.results import table
+from grasp_jax.evaluation.results import COMPARISON_HEADER, comparison_rows, table
 from grasp_jax.report.joined import joined
 from grasp_jax.report.names import run_labels
-from grasp_jax.report.page import page
+from grasp_jax.report.page import differences_view, page
 from grasp_jax.report.runs import Run
-from grasp_jax.report.tables import all_tables, overall
+from grasp_jax.report.tables import Table, all_tables, overall
 from grasp_jax.report.verdict import verdict
 from tests.trained import SMALL, small_shop
 
@@ -70,12 +70,18 @@ def test_the_page() -> None:
         ["gru4rec", "sasrec_ce"],
     ]
     ndcg = shown.header.index("NDCG@10")
+    over = shown.header.index("over sasrec_ce")
     assert (1, ndcg) in shown.best and (0, ndcg) not in shown.best, "popularity is still compared"
+    assert (2, ndcg) not in shown.best, "popularity is ahead of sasrec_ce on gru4rec"
+    assert [row.first for row in rows] == [False, True, False], "the same in the table of all runs"
+    assert shown.rows[0][over] == "-" == rows[0].cells[2].text, "two backbones have a baseline"
     html = page([(run, all_tables(run))], {})
     plots = re.findall(r"popularity, [\w-]+|sasrec_ce, \w+", html)
     assert set(plots) == {"sasrec_ce, sasrec", "sasrec_ce, gru4rec"}
     assert '<option value="-"' not in html and "<option>-<" not in html
     alone = run_of(("sasrec",))
+    assert overall(alone, "full").rows[0][over] == "-50.0 %"
+    assert joined([alone], run_labels([alone])).rows[0].cells[2].text == "-50.0 %"
     assert "backbone</th>" not in page([(alone, [])], {}), "a column with nothing to tell apart"
 
 
@@ -83,9 +89,47 @@ def test_the_verdict() -> None:
     """ "popularity with sasrec" would be taken for a trained model."""
     rows = [*rows_of("popularity", "sasrec", 0.5), *rows_of("sasrec_ce", "sasrec", 0.4)]
     lead = verdict(rows, [], "full")[0]
-    assert lead.startswith("popularity is ahead of sasrec_ce by 10.00 points")
+    assert lead.startswith("popularity is ahead of sasrec_ce with sasrec by 10.00 points")
     told = [row | {"method": row["method"] + " (dropout 0.3)"} for row in rows]
     assert verdict(told, [], "full")[0].startswith("popularity (dropout 0.3) is ahead of sasrec_ce")
+
+
+def test_the_verdict_of_several_backbones() -> None:
+    """ "popularity is ahead of popularity by 0.00 points"; or a pair that was tested would be called untested."""
+    rows = run_of(("sasrec", "gru4rec")).rows
+    pair = {"protocol": "full", "backbone": "gru4rec", "difference": 0.05, "p_value": 0.001}
+    pair |= {"first": "sasrec_ce", "second": "popularity", "low": 0.04, "high": 0.06}
+    first = [row for row in rows if row["method"] == "popularity" or row["NDCG@10"] < 0.3]
+    lead = verdict(first, [pair], "full")[0]
+    assert lead.startswith("popularity is ahead of sasrec_ce with gru4rec by 5.00 points")
+    assert "; significant: 95 % interval +4.00 to +6.00" in lead
+    alone = [row for row in rows if row["method"] == "popularity"]
+    assert "no other model was measured" in verdict(alone, [], "full")[0]
+
+
+def test_the_table_of_comparisons() -> None:
+    """The same difference would stand there for each backbone, which neither of the two methods has."""
+    untrained = {"first": "popularity", "second": "semantic_neighbours"}
+    of_backbone = {"first": "popularity", "second": "sasrec_ce"}
+    numbers = {"difference": 0.1, "low": 0.05, "high": 0.15, "p_value": 0.01}
+    rows = [
+        {"protocol": protocol, "backbone": backbone} | pair | numbers
+        for protocol in ("full", "sampled100")
+        for backbone in ("sasrec", "gru4rec")
+        for pair in (untrained, of_backbone)
+    ]
+    assert [line[:3] for line in comparison_rows(rows)] == [
+        [protocol, *own]
+        for protocol in ("full", "sampled100")
+        for own in (
+            ["-", "semantic_neighbours minus popularity"],
+            ["sasrec", "sasrec_ce minus popularity"],
+            ["gru4rec", "sasrec_ce minus popularity"],
+        )
+    ]
+    lines = comparison_rows([row for row in rows if row["backbone"] == "sasrec"])
+    shown = differences_view(Table("significance", "", list(COMPARISON_HEADER), lines), "run")
+    assert "backbone" not in shown.header, "a column with nothing to tell apart"
 
 
 def test_compare_in_python(tmp_path: pathlib.Path) -> None:

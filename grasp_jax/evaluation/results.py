@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from grasp_jax.evaluation.protocols import EXPLAINED
-from grasp_jax.evaluation.untrained import NONE, is_trained, once, shown_backbone
+from grasp_jax.evaluation.untrained import NONE, is_trained, shown_backbone, without_repeats
 from grasp_jax.files import write_sealed
 
 COLUMNS = ("NDCG@10", "HR@10", "NDCG@20", "HR@20", "MRR")
@@ -59,7 +59,7 @@ def table(
         header = ["method", "backbone", "dropout", "learning rate", *COLUMNS]
         header += [f"NDCG@10 {group.replace('_', ' ')}s" for group in GROUP_COLUMNS]
         body = []
-        for method, backbone in once((row["method"], row["backbone"]) for row in rows):
+        for method, backbone in without_repeats((row["method"], row["backbone"]) for row in rows):
             ours = [
                 row
                 for row in rows
@@ -118,9 +118,18 @@ COMPARISON_HEADER = (
 
 
 def comparison_rows(comparisons: Sequence[dict[str, Any]]) -> list[list[str]]:
-    """A line of text cells per pair of methods; `*` marks a difference that is significant at 5 % after Holm's correction."""
-    body = []
+    """A line of text cells per pair of methods; `*` marks a difference that is significant at 5 % after Holm's correction.
+
+    Two methods that are not trained were compared under each backbone, with the same difference: their first line is enough.
+    """
+    body, shown_already = [], set()
     for row in comparisons:
+        backbone, methods = row["backbone"], (row["first"], row["second"])
+        if not any(map(is_trained, methods)):
+            if (row["protocol"], methods) in shown_already:
+                continue
+            shown_already.add((row["protocol"], methods))
+            backbone = NONE
         mark = "*" if row["p_value"] < 0.05 else ""
         interval = f"{100 * row['low']:+.2f} to {100 * row['high']:+.2f}"
         p_value = "< 0.0001" if row["p_value"] < 1e-4 else f"{row['p_value']:.4f}"
@@ -128,7 +137,7 @@ def comparison_rows(comparisons: Sequence[dict[str, Any]]) -> list[list[str]]:
         body.append(
             [
                 row["protocol"],
-                row["backbone"],
+                backbone,
                 pair,
                 f"{100 * row['difference']:+.2f}{mark}",
                 interval,

@@ -21,12 +21,17 @@ def shown_backbone(method: str, backbone: str) -> str:
     return backbone if is_trained(method) else NONE
 
 
+def stand_together(first: str, second: str) -> bool:
+    """Whether methods on two shown backbones are compared: those of one backbone, and a method without one with all others."""
+    return first == second or NONE in (first, second)
+
+
 def trial_label(method: str, backbone: str) -> str:
     """Method and backbone as one word."""
     return f"{method}-{backbone}" if is_trained(method) else method
 
 
-def once(trials: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+def without_repeats(trials: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """Each (method, backbone) once, a method that is not trained only with its first backbone."""
     found: dict[tuple[str, str], tuple[str, str]] = {}
     for method, backbone in trials:

@@ -7,11 +7,11 @@ import numpy as np
 
 from grasp_jax.evaluation.protocols import PROTOCOLS
 from grasp_jax.evaluation.results import spread
-from grasp_jax.evaluation.untrained import is_trained, shown_backbone
+from grasp_jax.evaluation.untrained import is_trained, shown_backbone, stand_together
 from grasp_jax.report.intervals import Interval, intervals
 from grasp_jax.report.runs import Run
 from grasp_jax.report.tables import MISSING, trials, values
-from grasp_jax.report.verdict import baseline_of
+from grasp_jax.report.verdict import baseline_trial
 
 METRICS = (  # header, group, metric
     ("HR@10", "all", "HR@10"),
@@ -41,7 +41,7 @@ class Row:
       run, backbone, method, protocol: labels, which filters compare; the backbone is `untrained.NONE` of a method that has none.
       cells: under `Joined.header`.
       interval: of NDCG@10.
-      first: whether it has the best NDCG@10 of its run, backbone and protocol.
+      first: whether it has the best NDCG@10 of its run, backbone and protocol; a method that has no backbone is among those of each.
     """
 
     run: str
@@ -80,11 +80,15 @@ def _rows(run: Run, label: str) -> list[Row]:
         for method, backbone in trials(run):
             if (own := measured.get((method, backbone))) is None:
                 continue
-            best = max(other.mean for other in measured.values() if other.backbone == backbone)
-            base = baseline_of(name for name, of in measured if of == backbone)
-            compared = None if base in (None, method) else measured[base, backbone]
-            cells = _cells(run, own, protocol, compared)
             shown = shown_backbone(method, backbone)
+            best = max(
+                other.mean
+                for trial, other in measured.items()
+                if stand_together(shown, shown_backbone(*trial))
+            )
+            base = baseline_trial(list(measured), method, backbone)
+            compared = measured[base] if base and base != (method, backbone) else None
+            cells = _cells(run, own, protocol, compared)
             found.append(
                 Row(label, shown, method, PROTOCOLS[protocol], cells, own, own.mean == best)
             )

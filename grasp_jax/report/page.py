@@ -58,7 +58,7 @@ def differences_view(table: Table, prefix: str) -> TableView:
     """The table of differences, with protocols in words, and the backbone only where there are several."""
     own = table_view(table, prefix)
     place = own.header.index("backbone")
-    several = len({row[place] for row in own.rows}) > 1
+    several = len({row[place] for row in own.rows} - {NONE}) > 1
     wanted = [k for k in range(len(own.header)) if several or k != place]
     rows = [[PROTOCOLS.get(row[k], row[k]) for k in wanted] for row in own.rows]
     header = [own.header[k] for k in wanted]

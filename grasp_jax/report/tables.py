@@ -8,11 +8,11 @@ import numpy as np
 from grasp_jax.data.groups import PAPER
 from grasp_jax.evaluation.protocols import PROTOCOLS
 from grasp_jax.evaluation.results import COMPARISON_HEADER, comparison_rows, spread
-from grasp_jax.evaluation.untrained import once, shown_backbone
+from grasp_jax.evaluation.untrained import shown_backbone, stand_together, without_repeats
 from grasp_jax.models.gates import NAMES
 from grasp_jax.report import paper
 from grasp_jax.report.runs import Run
-from grasp_jax.report.verdict import baseline_of
+from grasp_jax.report.verdict import baseline_of, baseline_trial
 
 GROUPS = ("tail_item", "head_item", "tail_user", "head_user")
 MISSING = "-"
@@ -45,7 +45,7 @@ def all_tables(run: Run) -> list[Table]:
 
 def trials(run: Run) -> list[tuple[str, str]]:
     """(method, backbone) of a run, in its order; one that is not trained once."""
-    return once((row["method"], row["backbone"]) for row in run.rows)
+    return without_repeats((row["method"], row["backbone"]) for row in run.rows)
 
 
 def values(
@@ -105,7 +105,7 @@ def overall(run: Run, protocol: str) -> Table:
             numbers.append(
                 [np.nan, np.nan, *(value.mean() if len(value) else np.nan for value in own)]
             )
-    best = _best(numbers, [backbone for backbone, methods in _by_backbone(run) for _ in methods])
+    best = _best(numbers, [line[0] for line in body])
     for failed in run.results["failed"]:
         body.append(
             [
@@ -148,7 +148,7 @@ def groups(run: Run, protocol: str) -> Table:
                     row.append(np.nan)
             body.append(line)
             numbers.append(row)
-    best = _best(numbers, [backbone for backbone, methods in _by_backbone(run) for _ in methods])
+    best = _best(numbers, [line[0] for line in body])
     note = "Percent, test" + (_other_groups(run) if shown_paper else "")
     title = f"NDCG@10 by group, {PROTOCOLS[protocol]}"
     return Table(f"groups-{protocol}", title, header, body, note, best)
@@ -240,12 +240,12 @@ def _by_backbone(run: Run) -> Iterable[tuple[str, list[str]]]:
 
 
 def _over(run: Run, base: str, method: str, backbone: str, protocol: str) -> str:
-    own, of_base = (values(run, m, backbone, protocol, "all", "NDCG@10") for m in (method, base))
-    return _percent(
-        100 * (own.mean() / of_base.mean() - 1)
-        if len(of_base) and len(own) and method != base
-        else None
-    )
+    found = baseline_trial([own for own in trials(run) if own[0] == base], method, backbone)
+    if found is None or method == base:
+        return MISSING
+    own = values(run, method, backbone, protocol, "all", "NDCG@10")
+    of_base = values(run, *found, protocol, "all", "NDCG@10")
+    return _percent(100 * (own.mean() / of_base.mean() - 1) if len(of_base) and len(own) else None)
 
 
 def _number(value: float | None) -> str:
@@ -256,13 +256,20 @@ def _percent(value: float | None) -> str:
     return MISSING if value is None else f"{value:+.1f} %"
 
 
-def _best(numbers: Sequence[Sequence[float]], blocks: Sequence[str]) -> frozenset[tuple[int, int]]:
-    """The largest value of each column within each block of rows (a backbone) that has more than one row."""
+def _best(
+    numbers: Sequence[Sequence[float]], backbones: Sequence[str]
+) -> frozenset[tuple[int, int]]:
+    """The largest value of each column among the rows of each backbone, if there are several; a row without backbone is among all.
+
+    Args:
+      numbers: [rows, columns], nan where a cell has no number.
+      backbones: [rows] as shown.
+    """
+    values = np.array(numbers, np.float64)
     found: set[tuple[int, int]] = set()
-    for block in dict.fromkeys(blocks):
-        rows = [k for k, of in enumerate(blocks) if of == block]
-        for column in range(len(numbers[0])) if len(rows) > 1 else ():
-            values = {k: numbers[k][column] for k in rows if not np.isnan(numbers[k][column])}
-            if values:
-                found.add((max(values, key=values.__getitem__), column))
+    for row, own in enumerate(backbones):
+        rivals = [k for k, other in enumerate(backbones) if stand_together(own, other)]
+        if len(rivals) > 1:
+            leads = values[row] == np.fmax.reduce(values[rivals])
+            found |= {(row, int(column)) for column in np.flatnonzero(leads)}
     return frozenset(found)

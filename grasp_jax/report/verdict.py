@@ -7,7 +7,12 @@ from typing import Any
 import numpy as np
 
 from grasp_jax.evaluation.protocols import PROTOCOLS
-from grasp_jax.evaluation.untrained import is_trained
+from grasp_jax.evaluation.untrained import (
+    is_trained,
+    shown_backbone,
+    stand_together,
+    without_repeats,
+)
 
 METRIC = "NDCG@10"
 LEVEL = 0.05
@@ -40,6 +45,11 @@ class Standing:
     users: int
 
     @property
+    def shown(self) -> str:
+        """The backbone, as `shown_backbone` has it."""
+        return shown_backbone(self.method, self.backbone)
+
+    @property
     def name(self) -> str:
         """Method and backbone in words."""
         return f"{self.method} with {self.backbone}" if is_trained(self.method) else self.method
@@ -51,8 +61,28 @@ def baseline_of(methods: Iterable[str]) -> str | None:
     return next((name for name in BASELINES if name in there), None)
 
 
+def baseline_trial(
+    trials: Sequence[tuple[str, str]], method: str, backbone: str
+) -> tuple[str, str] | None:
+    """The trial of IDs alone with which a trial is compared, which may be itself; None if there is none.
+
+    A method that is not trained has no backbone of its own, so among the baselines of several backbones none is its baseline.
+
+    Args:
+      trials: (method, backbone) of all that may be its baseline.
+      method, backbone: the trial.
+    """
+    among = [backbone] if is_trained(method) else dict.fromkeys(of for _, of in trials)
+    found = [
+        (base, own)
+        for own in among
+        if (base := baseline_of(name for name, of in trials if of == own))
+    ]
+    return found[0] if len(found) == 1 else None
+
+
 def standings(rows: Sequence[Mapping[str, Any]], protocol: str) -> list[Standing]:
-    """All methods and backbones that a protocol measured, the best first.
+    """All methods and backbones that a protocol measured, the best first; a method that is not trained once, with its first backbone.
 
     Args:
       rows: of results.json.
@@ -60,7 +90,7 @@ def standings(rows: Sequence[Mapping[str, Any]], protocol: str) -> list[Standing
     """
     own = [row for row in rows if row["protocol"] == protocol and row["group"] == "all"]
     found = []
-    for method, backbone in dict.fromkeys((row["method"], row["backbone"]) for row in own):
+    for method, backbone in without_repeats((row["method"], row["backbone"]) for row in own):
         values = [row for row in own if (row["method"], row["backbone"]) == (method, backbone)]
         mean = 100 * float(np.mean([row[METRIC] for row in values]))
         found.append(Standing(method, backbone, mean, len(values), int(values[0].get("n", 0))))
@@ -102,10 +132,11 @@ def significance(
     """("significant" | "not significant" | "not tested", the interval and p-value in words, or the reason why there is none) for first
     minus second.
     """
-    if first.backbone != second.backbone:
+    if not stand_together(first.shown, second.shown):
         return "not tested", "only methods on one backbone are compared"
+    backbone = first.backbone if is_trained(first.method) else second.backbone
     for row in comparisons:
-        if (row["protocol"], row["backbone"]) != (protocol, first.backbone):
+        if (row["protocol"], row["backbone"]) != (protocol, backbone):
             continue
         if {row["first"], row["second"]} == {first.method, second.method}:
             low, high = 100 * row["low"], 100 * row["high"]
@@ -123,18 +154,23 @@ def _lead(
     first = table[0]
     if len(table) == 1:
         return f"{first.name} has {METRIC} {first.mean:.2f} %; no other model was measured."
-    rival = next((own for own in table[1:] if own.backbone == first.backbone), table[1])
+    rival = _rival(table)
     found, numbers = significance(first, rival, comparisons, protocol)
     said = (
-        f"{first.name} is ahead of {rival.method if rival.backbone == first.backbone else rival.name} by "
+        f"{first.name} is ahead of {rival.method if rival.shown == first.shown else rival.name} by "
         f"{first.mean - rival.mean:.2f} points of {METRIC} ({first.mean:.2f} against {rival.mean:.2f} %; {found}: {numbers})"
     )
-    of_backbone = {own.method: own for own in table if own.backbone == first.backbone}
-    base = of_backbone.get(baseline_of(of_backbone) or "")
+    by_trial = {(own.method, own.backbone): own for own in table}
+    base = by_trial.get(baseline_trial(list(by_trial), first.method, first.backbone) or ("", ""))
     if base and base not in (first, rival):
         found, _ = significance(first, base, comparisons, protocol)
         said += f", and of {base.method} by {first.mean - base.mean:.2f} ({found})"
     return f"{said}."
+
+
+def _rival(table: Sequence[Standing]) -> Standing:
+    """The second of those that are compared with the first; the second of all if none is."""
+    return next((own for own in table[1:] if stand_together(table[0].shown, own.shown)), table[1])
 
 
 def _measured(table: Sequence[Standing], protocol: str) -> str:
@@ -162,7 +198,7 @@ def _others(
             continue
         first = table[0]
         if (first.method, first.backbone) == (leader.method, leader.backbone):
-            rival = next((own for own in table[1:] if own.backbone == first.backbone), table[1])
+            rival = _rival(table)
             found, _ = significance(first, rival, comparisons, other)
             agree.append(
                 f"{AMONG[other]} (by {first.mean - rival.mean:.2f} over {rival.method}, {found})"

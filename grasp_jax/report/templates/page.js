@@ -28,7 +28,8 @@ function filter() {
   const wanted = new FormData(filters), text = wanted.get("text").trim().toLowerCase();
   let count = 0;
   for (const row of rows) {
-    const has = (name) => row.dataset[name] === wanted.get(name) || row.dataset[name] === "-";  // a method without backbone fits each
+    const has = (name) => row.dataset[name] === wanted.get(name)
+      || (name === "backbone" && row.dataset.backbone === "-");  // a method without backbone fits each
     const fits = ["run", "backbone", "protocol"].every((name) => !wanted.get(name) || has(name));
     row.hidden = !(fits && row.textContent.toLowerCase().includes(text));
     count += !row.hidden;
