@@ -12,6 +12,7 @@ from grasp_jax.config import (
     check_workdir,
     config_difference,
     names,
+    read_config,
 )
 from grasp_jax.data.dataset import Dataset
 from grasp_jax.errors import UserError
@@ -151,7 +152,7 @@ def serving_model(chosen: Chosen) -> Chosen:
 
     Returns:
       Its refit, if the workdir has a finished one; otherwise `chosen`. A refit of another choice (method, rates, number of epochs), such as
-      one from before further training, is not used, and a line says so.
+      one from before further training, or one of a method that the run leaves out, is not used, and a line says so.
     """
     return _refitted(chosen) or chosen
 
@@ -161,6 +162,11 @@ def _refitted(chosen: Chosen) -> Chosen | None:
     of, names_of_trial = chosen.trial.run, (chosen.trial.method, chosen.trial.backbone)
     workdir = refit_workdir(of)
     if not (workdir / CONFIG_FILE).is_file():
+        return None
+    refitted = read_config(workdir).model
+    if (refitted.method, refitted.backbone) not in of.trials:  # validation had no choice
+        there = f"the refit is of {refitted.method}-{refitted.backbone}"
+        logger.warning(f"{workdir}: {there}, so {chosen.trial.name} answers without a refit")
         return None
     config = refit_config(of, chosen)
     if difference := config_difference(config, workdir):

@@ -307,6 +307,24 @@ def test_a_refit_that_is_older_than_the_training_does_not_answer(
     assert "another choice" not in capsys.readouterr().out
 
 
+def test_a_refit_of_another_method_stays_where_it_is(
+    shop: gj.Dataset, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who opens a baseline next to the model of production would be told to move that model away."""
+    workdir = tmp_path / "run"
+    gj.Recommender(method="popularity", **SMALL).fit(shop, workdir, refit=True)
+    gj.Recommender(method="semantic_neighbours", **SMALL).fit(shop, workdir)
+    capsys.readouterr()
+    refused = f"{workdir / 'refit'}: the refit is of popularity-sasrec, so semantic_neighbours-sasrec answers"
+    for method, said in (("semantic_neighbours", refused), ("popularity", "")):
+        serving = gj.Recommender.load(workdir, shop, method=method).trained("load").serving.trial
+        printed = capsys.readouterr().out
+        assert serving.method == method
+        assert serving.run.workdir == (workdir if said else workdir / "refit")
+        assert said in printed and ("the refit is of" in printed) == bool(said)
+        assert "move this folder" not in printed
+
+
 def test_pairs_are_compared_on_the_same_users(model: gj.Recommender, shop: gj.Dataset) -> None:
     """Models of other data or another protocol would be compared user by user."""
     other = gj.Recommender(method="plain", dropout=0.6, **SMALL)
