@@ -21,12 +21,12 @@ from absl import flags
 from grasp_jax import command as command_line
 from grasp_jax import main as entry
 from grasp_jax.config import KnowledgeConfig, value_of
+from grasp_jax.config.address import resolved
 from grasp_jax.errors import UserError
 from grasp_jax.knowledge.bank import MANIFEST, making_of
 from grasp_jax.knowledge.describe import generate
 from grasp_jax.knowledge.describe.answers import Answer, open_answers
-from grasp_jax.knowledge.describe.describers import LANGUAGE_MODELS, announcement, without_address
-from grasp_jax.knowledge.describe.language_model import keys_of
+from grasp_jax.knowledge.describe.describers import LANGUAGE_MODELS, to_send
 from grasp_jax.knowledge.describe.local_model import LocalModel
 from grasp_jax.knowledge.encoders import embeddings, encoder_class, make_encoder, per_text_encoders
 from grasp_jax.knowledge.encoders.base import TextEncoder
@@ -34,7 +34,6 @@ from grasp_jax.knowledge.recipe import bank_recipe
 from grasp_jax.knowledge.shards import missing_shards, save_shard, shard_path
 from grasp_jax.knowledge.texts import prompts_of
 from grasp_jax.knowledge.unfinished_bank import KINDS, begin
-from grasp_jax.log import logger
 from grasp_jax.modes import Options, run_mode
 from grasp_jax.parallel.ray_cluster import stop_if_failed
 from grasp_jax.progress import progress_bar
@@ -119,18 +118,13 @@ class Encoder:
 def describe_all(run: Run, workers_config: dict[str, Any]) -> None:
     """Requests the answers that the cache lacks, and stores them there; `workers_config` is that of `shared_out`."""
     config, log = run.knowledge, run.split.log
-    model = LANGUAGE_MODELS[config.describer]
     prompts = dict(zip(KINDS, prompts_of(config, run.split, run.dataset.texts), strict=True))
     with open_answers(config.describe.cache) as cache:
         for kind, count in zip(KINDS, (log.num_items, log.num_users), strict=True):
             if kind == "users" and run.dataset.texts.of_users is not None:
                 continue
             prompt_of = prompts[kind]
-            keys = keys_of(count, prompt_of, model, config)
-            rows = cache.unanswered(keys)
-            logger.info(announcement(kind, count, rows, prompt_of, config, cache))
-            if said := without_address(rows, prompt_of, config, cache):
-                raise UserError(f"describe {kind}: {said}")
+            keys, rows = to_send(kind, count, prompt_of, config, cache)
             blocks = [rows[start : start + PROMPTS] for start in range(0, len(rows), PROMPTS)]
             tasks = [
                 {
@@ -167,14 +161,13 @@ def encode_all(run: Run, workers_config: dict[str, Any]) -> None:
         )
         # a shard whose vectors are all in the cache is written by this machine, without a request
         if cache is not None:
+            wanted = [text for own in texts.values() for text in own]
+            embeddings.to_send(wanted, cache, config.embed, "encode")
             texts = {
                 shard: own
                 for shard, own in texts.items()
                 if cache.missing(embeddings.keys_of(own, config.embed)).any()
             }
-            sent = [text for own in texts.values() for text in own]
-            if said := embeddings.without_address(sent, cache, config.embed):
-                raise UserError(f"encode: {said}")
         bar = stack.enter_context(progress_bar(sum(map(len, texts.values())), "encode", "text"))
         tasks = [
             {"kind": kind, "number": number, "texts": own} for (kind, number), own in texts.items()
@@ -193,9 +186,11 @@ def encode_all(run: Run, workers_config: dict[str, Any]) -> None:
 
 
 def shared_out(config: KnowledgeConfig, workers: int) -> dict[str, Any]:
-    """A worker's config, with its share of the limits on requests."""
-    shares = {}
-    for section in ("describe", "embed"):
+    """A worker's config, with its share of the limits on requests, and the addresses by which this program keeps what comes back."""
+    shares: dict[str, Any] = {}
+    for section, user in (("describe", config.describer), ("embed", config.encoder)):
+        if user == "openai":  # a worker's machine may have another address in its environment
+            shares[f"{section}.base_url"] = resolved(value_of(config, section)).url
         for name in ("concurrency", "requests_per_minute", "tokens_per_minute"):
             bound = value_of(config, f"{section}.{name}")
             shares[f"{section}.{name}"] = bound and max(1, bound // workers)  # 0 sets no limit

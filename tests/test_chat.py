@@ -320,6 +320,22 @@ def test_answers_of_two_servers_do_not_mix(tmp_path: pathlib.Path, settings: Any
         assert "not used" not in describers.what_is_missing("items", 4, prompt_of, settings)
 
 
+def test_answers_of_an_address_are_used_without_it(tmp_path: pathlib.Path, settings: Any) -> None:
+    """Who sets cache_by=model because the server moves would pay for all answers again, without a word."""
+    settings = settings.with_fields({"describer": "openai", "describe.cache": str(tmp_path)})
+    with running(ChatServer()) as server, running(ChatServer()) as moved:
+        kept, here = (
+            settings.with_fields({"describe.base_url": server.url, "describe.cache_by": by})
+            for by in ("address", "model")
+        )
+        there = here.with_fields({"describe.base_url": moved.url})
+        texts = [describers.by_language_model("items", 4, prompt_of, kept)[0]]
+        assert "all 4 are answered" in describers.what_is_missing("items", 4, prompt_of, here)
+        assert describers.count_unanswered(4, prompt_of, there) == (0, "")
+        texts += [describers.by_language_model("items", 6, prompt_of, there)[0][:4]]
+        assert texts[0] == texts[1] and (server.requests, moved.requests) == (2, 1)
+
+
 def test_keys_are_taken_out_of_a_command_line() -> None:
     """results.json, which is passed on, would hold the key; or a setting be taken for one."""
     command = "main --a=sk-SECRET1 --b=http://u:SECRET1@h/v1?api_key=SECRET1&x=1 Authorization: Bearer SECRET1 --password=SECRET1"

@@ -138,6 +138,19 @@ def test_vectors_without_an_address_are_not_believed_and_not_forgotten(config: A
     np.testing.assert_array_equal(kept, np.ones((1, 12)))
 
 
+def test_vectors_of_an_address_are_used_without_it(config: Any) -> None:
+    """Who sets cache_by=model because the server moves would pay for all vectors again, without a word."""
+    with running(ChatServer()) as server, running(ChatServer()) as moved:
+        config, there = (config.with_fields({"embed.base_url": own.url}) for own in (server, moved))
+        encode_endpoint(["soap"], ["soap"], config)
+        by_model, there = (own.with_fields({"embed.cache_by": "model"}) for own in (config, there))
+        assert "nothing leaves this machine" in what_is_missing("items", ["soap"], by_model.embed)
+        found, _ = encode_endpoint(["soap", "oil"], ["soap"], there)
+        assert (server.requests, moved.requests) == (1, 1)
+        assert set(moved.answered) == {"oil"}
+    np.testing.assert_allclose(found, [expected("soap"), expected("oil")])
+
+
 def test_several_threads_encode_at_once(config: Any) -> None:
     """Of two requests to a service one would be refused, because "another process" has the answers open."""
     with running(ChatServer()) as server:

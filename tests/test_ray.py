@@ -150,3 +150,22 @@ def test_what_a_worker_cannot_do_is_one_line(data: pathlib.Path, tmp_path: pathl
         )
         message = one_line_error(run(arguments, PYTHONPATH=str(ROOT)))
     assert "the key in OPENAI_API_KEY is refused (status 401)" in message
+
+
+def test_workers_send_to_the_address_of_the_keys() -> None:
+    """Answers of the server in a worker's environment would be kept as those of the main program's server."""
+    program = """
+import os
+from grasp_jax.config import KnowledgeConfig
+from grasp_jax.config.address import OPENAI, resolved
+from launch.ray_prepare import shared_out
+config = KnowledgeConfig().with_fields({"describer": "openai", "encoder": "openai"})
+here = [KnowledgeConfig.from_dict(shared_out(config, 2))]
+os.environ["OPENAI_BASE_URL"] = "http://main/v1"
+here.append(KnowledgeConfig.from_dict(shared_out(config, 2)))
+os.environ["OPENAI_BASE_URL"] = "http://worker/v1"
+for own, expected in zip(here, (OPENAI, "http://main/v1")):
+    assert {resolved(own.describe).url, resolved(own.embed).url} == {expected}, own
+"""
+    done = run([sys.executable, "-c", program], PYTHONPATH=str(ROOT))
+    assert done.returncode == 0, done.stderr

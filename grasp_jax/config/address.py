@@ -14,6 +14,7 @@ OPENAI = "https://api.openai.com/v1"
 OF_ENVIRONMENT = "OPENAI_BASE_URL"  # what the official client goes by where no address is given
 EXAMPLE = "http://localhost:8000/v1"
 LONGEST_NAME = 64
+OTHER_CACHE_BY = {"address": "model", "model": "address"}  # values of `cache_by`
 
 _ADDRESS = re.compile(
     r"https?://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:(?P<port>\d{1,5}))?(/[A-Za-z0-9._~%+:/-]*)?"

@@ -56,8 +56,8 @@ class EndpointConfig(Section):
         "address",
         Choice("address", "model"),
         "Which answers of the cache are used. address: those of the model of this name at this "
-        "address. model: those that were kept without an address; give it if one server has "
-        "several addresses, or to use the answers of version 0.3.0 and earlier.",
+        "address. model: these, and those that were kept without an address; use this value if "
+        "one server has several addresses, or for the answers of version 0.3.0 and earlier.",
         NOTHING,
     )
 

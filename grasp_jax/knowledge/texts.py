@@ -81,12 +81,12 @@ def require_answers(config: KnowledgeConfig, split: Split, sources: Texts) -> No
     missing = {"items": count_unanswered(split.log.num_items, item_prompt, config)}
     if sources.of_users is None:
         missing["users"] = count_unanswered(split.log.num_users, user_prompt, config)
-    for kind, (count, not_used) in missing.items():
+    for kind, (count, unused) in missing.items():
         if count:
             raise UserError(
                 f"config.knowledge.describe.cache: {config.describe.cache} lacks the answers to {count:,} prompts of {kind}; "
                 "run --mode=prepare first, or name the cache that the bank was made with"
-                + (f"; {not_used}" if not_used else "")
+                + (f"; {unused}" if unused else "")
             )
 
 

@@ -15,7 +15,7 @@ import os
 import pathlib
 import threading
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -58,8 +58,8 @@ class Answer(NamedTuple):
 
 
 def answer_key(prompt: str, model: str, parameters: dict[str, Any]) -> bytes:
-    """16 bytes: the filled prompt holds template and fields, the parameters everything else that decides the answer, the server's address
-    among them.
+    """16 bytes: the filled prompt holds template and fields, the parameters everything else that decides the answer, such as the server's
+    address.
     """
     return hashlib.sha256(
         json.dumps([prompt, model, parameters], sort_keys=True).encode()
@@ -129,6 +129,12 @@ class AnswerCache:
             self._pending[key] = answer
             if len(self._pending) >= SHARD_ANSWERS:
                 self._fold()
+
+    def copy(self, keys: np.ndarray, others: np.ndarray) -> None:
+        """Keeps the answers of [n, 2] keys under [n, 2] others too; a key without an answer is passed over."""
+        there = ~self.missing(keys)
+        for other, answer in zip(others[there], self.read(keys[there]), strict=True):
+            self.add(other.tobytes(), answer)
 
     def missing(self, keys: np.ndarray) -> np.ndarray:
         """[n, 2] keys -> [n] bool: not answered yet."""
@@ -266,7 +272,33 @@ def open_answers(folder: str) -> AnswerCache:
     return AnswerCache(pathlib.Path(os.path.expanduser(folder)))
 
 
-def not_used(cache: AnswerCache, keys: np.ndarray, settings: DescribeConfig | EmbedConfig) -> str:
+def to_request(
+    cache: AnswerCache,
+    keys: np.ndarray,
+    otherwise: Callable[[np.ndarray], np.ndarray],
+    settings: DescribeConfig | EmbedConfig,
+) -> tuple[np.ndarray, str]:
+    """Rows whose requests must be sent, and why not before the user decides: `said_of_unused`. So nobody pays twice without knowing it.
+
+    With cache_by=model, answers that were kept under the config's address are used too.
+
+    Args:
+      cache: that of `settings`.
+      keys: [n, 2] of all rows.
+      otherwise: [m] rows -> their [m, 2] keys by the other value of `cache_by`.
+      settings: of the endpoint.
+    """
+    rows = cache.unanswered(keys)
+    others = otherwise(rows)
+    if settings.cache_by == "address":
+        return rows, said_of_unused(cache, others, settings)
+    cache.copy(others, keys[rows])
+    return cache.unanswered(keys), ""
+
+
+def said_of_unused(
+    cache: AnswerCache, keys: np.ndarray, settings: DescribeConfig | EmbedConfig
+) -> str:
     """Says how many answers are in the cache only without an address, and why they are not used; empty if there are none.
 
     Args:

@@ -8,13 +8,18 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from grasp_jax.config import DescribeConfig, KnowledgeConfig
-from grasp_jax.config.address import of_key
 from grasp_jax.errors import UserError
-from grasp_jax.knowledge.describe.answers import AnswerCache, not_used, open_answers
+from grasp_jax.knowledge.describe.answers import AnswerCache, open_answers, to_request
 from grasp_jax.knowledge.describe.chat import CHAT
 from grasp_jax.knowledge.describe.endpoint import Usage
 from grasp_jax.knowledge.describe.generate import GENERATE
-from grasp_jax.knowledge.describe.language_model import LanguageModel, described, estimate, keys_of
+from grasp_jax.knowledge.describe.language_model import (
+    LanguageModel,
+    described,
+    estimate,
+    keys_of,
+    other_keys,
+)
 from grasp_jax.knowledge.text.clean import STATUSES
 from grasp_jax.knowledge.text.prompts import Filled, PromptOf
 from grasp_jax.log import logger
@@ -42,16 +47,12 @@ def by_language_model(
       config: `config.knowledge`.
 
     Raises:
-      UserError: the model's `ask` raises it, or the cache cannot be opened or written. All answers so far are in the cache. Or the cache
-        has some of the answers without an address (`without_address`); then nothing is sent.
+      UserError: the model's `ask` raises it, or the cache cannot be opened or written. All answers so far are in the cache. Or what
+        `to_send` raises.
     """
     model = LANGUAGE_MODELS[config.describer]
     with open_answers(config.describe.cache) as cache:
-        keys = keys_of(num_rows, prompt_of, model, config)
-        rows = cache.unanswered(keys)
-        logger.info(announcement(kind, num_rows, rows, prompt_of, config, cache))
-        if said := without_address(rows, prompt_of, config, cache):  # nobody pays twice unasked
-            raise UserError(f"describe {kind}: {said}")
+        keys, rows = to_send(kind, num_rows, prompt_of, config, cache)
         usage = model.ask(rows, keys, prompt_of, cache, config, f"describe {kind}")
         texts, names = zip(*described(keys, cache, prompt_of), strict=True)
     statuses = np.array([STATUSES.index(name) for name in names], np.uint8)
@@ -60,25 +61,50 @@ def by_language_model(
     return list(texts), statuses
 
 
+def to_send(
+    kind: str, num_rows: int, prompt_of: PromptOf, config: KnowledgeConfig, cache: AnswerCache
+) -> tuple[np.ndarray, np.ndarray]:
+    """[n, 2] keys of all rows, and the rows whose prompts must be sent; logs which.
+
+    Raises:
+      UserError: the cache has some of the answers without an address (`answers.said_of_unused`).
+    """
+    keys, rows, unused = _unanswered(num_rows, prompt_of, config, cache)
+    logger.info(announcement(kind, num_rows, rows, prompt_of, config, unused))
+    if unused:
+        raise UserError(f"describe {kind}: {unused}")
+    return keys, rows
+
+
 def what_is_missing(kind: str, num_rows: int, prompt_of: PromptOf, config: KnowledgeConfig) -> str:
     """What `DESCRIBERS[config.describer]` would request; sends no request."""
     if config.describer == "template":
         return f"describe {kind}: {num_rows:,} texts from the template; nothing leaves this machine"
     with open_answers(config.describe.cache) as cache:
-        keys = keys_of(num_rows, prompt_of, LANGUAGE_MODELS[config.describer], config)
-        return announcement(kind, num_rows, cache.unanswered(keys), prompt_of, config, cache)
+        _, rows, unused = _unanswered(num_rows, prompt_of, config, cache)
+    return announcement(kind, num_rows, rows, prompt_of, config, unused)
 
 
 def count_unanswered(
     num_rows: int, prompt_of: PromptOf, config: KnowledgeConfig
 ) -> tuple[int, str]:
-    """How many distinct prompts `DESCRIBERS[config.describer]` would still send, and what `without_address` says; sends no request."""
+    """How many distinct prompts `DESCRIBERS[config.describer]` would still send, and `answers.said_of_unused`; sends no request."""
     if config.describer == "template":
         return 0, ""
     with open_answers(config.describe.cache) as cache:
-        keys = keys_of(num_rows, prompt_of, LANGUAGE_MODELS[config.describer], config)
-        rows = cache.unanswered(keys)
-        return len(rows), without_address(rows, prompt_of, config, cache)
+        _, rows, unused = _unanswered(num_rows, prompt_of, config, cache)
+    return len(rows), unused
+
+
+def _unanswered(
+    num_rows: int, prompt_of: PromptOf, config: KnowledgeConfig, cache: AnswerCache
+) -> tuple[np.ndarray, np.ndarray, str]:
+    """[n, 2] keys of all rows, and what `to_request` returns."""
+    model = LANGUAGE_MODELS[config.describer]
+    keys = keys_of(num_rows, prompt_of, model, config)
+    return keys, *to_request(
+        cache, keys, lambda rows: other_keys(rows, prompt_of, model, config), config.describe
+    )
 
 
 def announcement(
@@ -87,9 +113,9 @@ def announcement(
     rows: np.ndarray,
     prompt_of: PromptOf,
     config: KnowledgeConfig,
-    cache: AnswerCache,
+    unused: str,
 ) -> str:
-    """Says which requests will be sent, which data leave this machine, and what this may cost; sends no request."""
+    """Says which requests will be sent, which data leave this machine, what this may cost, and `unused`; sends no request."""
     if not len(rows):
         return (
             f"describe {kind}: all {num_rows:,} are answered already; nothing leaves this machine"
@@ -104,23 +130,11 @@ def announcement(
         else ""
     )
     example = " ".join(prompt_of(int(rows[0])).split())[:200]
-    older = f"{said}. " if (said := without_address(rows, prompt_of, config, cache)) else ""
+    older = f"{unused}. " if unused else ""
     return (
         f"describe {kind}: {len(rows):,} prompts for {num_rows:,} {kind} {place}, model {model.described_by(config)['model']}; about "
         f"{usage.prompt_tokens:,} tokens, answers of at most {usage.answer_tokens:,}{price}. {older}The first: {example}"
     )
-
-
-def without_address(
-    rows: np.ndarray, prompt_of: PromptOf, config: KnowledgeConfig, cache: AnswerCache
-) -> str:
-    """As `not_used`, of the prompts of unanswered rows; empty if their keys have no address."""
-    model = LANGUAGE_MODELS[config.describer]
-    if not of_key(model.address(config), config.describe.cache_by):
-        return ""
-    by_model = config.with_fields({"describe.cache_by": "model"})
-    keys = keys_of(len(rows), lambda place: prompt_of(int(rows[place])), model, by_model)
-    return not_used(cache, keys, config.describe)
 
 
 def summary(usage: Usage, statuses: np.ndarray, config: KnowledgeConfig) -> str:

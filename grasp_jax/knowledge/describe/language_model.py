@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from grasp_jax.config import KnowledgeConfig
-from grasp_jax.config.address import Address, of_key
+from grasp_jax.config.address import OTHER_CACHE_BY, Address, of_key
 from grasp_jax.knowledge.describe.answers import AnswerCache, Keeps, answer_key, as_keys
 from grasp_jax.knowledge.describe.endpoint import CHARACTERS_PER_TOKEN, Usage
 from grasp_jax.knowledge.text.prompts import PromptOf
@@ -40,6 +40,14 @@ def keys_of(
     name = parameters.pop("model")
     parameters |= of_key(model.address(config), config.describe.cache_by)
     return as_keys([answer_key(prompt_of(row), name, parameters) for row in range(num_rows)])
+
+
+def other_keys(
+    rows: np.ndarray, prompt_of: PromptOf, model: LanguageModel, config: KnowledgeConfig
+) -> np.ndarray:
+    """[m, 2] keys of [m] rows by the other value of `cache_by`."""
+    other = config.with_fields({"describe.cache_by": OTHER_CACHE_BY[config.describe.cache_by]})
+    return keys_of(len(rows), lambda place: prompt_of(int(rows[place])), model, other)
 
 
 def estimate(rows: np.ndarray, prompt_of: PromptOf, max_tokens: int) -> Usage:

@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 
 from grasp_jax.config import EmbedConfig
-from grasp_jax.config.address import of_key, resolved
+from grasp_jax.config.address import OTHER_CACHE_BY, of_key, resolved
 from grasp_jax.errors import EndpointError, UserError
 from grasp_jax.knowledge.describe.answers import (
     Answer,
     AnswerCache,
     answer_key,
     as_keys,
-    not_used,
     open_answers,
+    to_request,
 )
 from grasp_jax.knowledge.describe.endpoint import (
     CHARACTERS_PER_TOKEN,
@@ -43,11 +43,10 @@ def announcement(kind: str, texts: Sequence[str], rows: np.ndarray, config: Embe
 def what_is_missing(kind: str, texts: Sequence[str], config: EmbedConfig) -> str:
     """What encoding would send, as one line; sends nothing. `config` is `config.knowledge.embed`."""
     with open_answers(config.cache) as cache:
-        rows = cache.unanswered(keys_of(texts, config))
-        if not len(rows):
-            return f"encode {kind}: the vectors of all {len(texts):,} are there already; nothing leaves this machine"
-        older = without_address(texts, cache, config)
-    return announcement(kind, texts, rows, config) + (f"; {older}" if older else "")
+        _, rows, unused = _unanswered(texts, cache, config)
+    if not len(rows):
+        return f"encode {kind}: the vectors of all {len(texts):,} are there already; nothing leaves this machine"
+    return announcement(kind, texts, rows, config) + (f"; {unused}" if unused else "")
 
 
 def vectors_of(texts: Sequence[str], cache: AnswerCache, config: EmbedConfig) -> np.ndarray:
@@ -55,9 +54,10 @@ def vectors_of(texts: Sequence[str], cache: AnswerCache, config: EmbedConfig) ->
 
     Raises:
       EndpointError: what `ask` raises, or the vectors have several widths.
+      UserError: what `to_send` raises.
     """
-    keys = keys_of(texts, config)
-    ask(texts, keys, cache, config, "encode")
+    keys, rows = to_send(texts, cache, config, "encode")
+    ask(texts, keys, rows, cache, config, "encode")
     vectors = [np.frombuffer(base64.b64decode(answer.text), VECTOR) for answer in cache.read(keys)]
     if len(widths := sorted({len(vector) for vector in vectors})) > 1:
         raise EndpointError(
@@ -79,25 +79,45 @@ def keys_of(texts: Sequence[str], config: EmbedConfig) -> np.ndarray:
     return as_keys([answer_key(text, config.model, parameters) for text in texts])
 
 
-def without_address(texts: Sequence[str], cache: AnswerCache, config: EmbedConfig) -> str:
-    """As `not_used`, of the texts that have no vector yet; empty if their keys have no address."""
-    if not of_key(resolved(config), config.cache_by):
-        return ""
-    missing = [texts[row] for row in cache.unanswered(keys_of(texts, config))]
-    by_model = dataclasses.replace(config, cache_by="model")
-    return not_used(cache, keys_of(missing, by_model), config)
+def to_send(
+    texts: Sequence[str], cache: AnswerCache, config: EmbedConfig, label: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """[n, 2] keys of texts, and the rows whose vectors must be requested.
+
+    Raises:
+      UserError: the cache has some of the vectors without an address (`answers.said_of_unused`).
+    """
+    keys, rows, unused = _unanswered(texts, cache, config)
+    if unused:
+        raise UserError(f"{label}: {unused}")
+    return keys, rows
+
+
+def _unanswered(
+    texts: Sequence[str], cache: AnswerCache, config: EmbedConfig
+) -> tuple[np.ndarray, np.ndarray, str]:
+    """[n, 2] keys of texts, and what `to_request` returns."""
+    keys = keys_of(texts, config)
+    other = dataclasses.replace(config, cache_by=OTHER_CACHE_BY[config.cache_by])
+    return keys, *to_request(
+        cache, keys, lambda rows: keys_of([texts[row] for row in rows], other), config
+    )
 
 
 def ask(
-    texts: Sequence[str], keys: np.ndarray, cache: AnswerCache, config: EmbedConfig, label: str
+    texts: Sequence[str],
+    keys: np.ndarray,
+    rows: np.ndarray,
+    cache: AnswerCache,
+    config: EmbedConfig,
+    label: str,
 ) -> Usage:
-    """Requests the vectors that are not in the cache.
+    """Requests the vectors of `rows`, and writes them to the cache under their `keys`; both are of `to_send`.
 
     Raises:
       EndpointError: the server refuses, or answers with something else.
-      UserError: the cache has some of the vectors without an address (`without_address`); nothing was sent.
     """
-    rows, usage = cache.unanswered(keys), Usage()
+    usage = Usage()
 
     async def one(endpoint: Endpoint, batch: np.ndarray, retries: int) -> int:
         wanted = [texts[row] or " " for row in batch]
@@ -145,8 +165,6 @@ def ask(
         return len(batch)
 
     if len(rows):
-        if said := without_address(texts, cache, config):  # nobody pays twice unasked
-            raise UserError(f"{label}: {said}")
         work_off(
             config,
             batches(rows, texts, config.batch_texts, config.batch_tokens),

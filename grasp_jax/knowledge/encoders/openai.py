@@ -43,15 +43,16 @@ class OpenAiEncoder(TextEncoder):
           UserError: what `Endpoint` raises; a text that the endpoint rejects; or vectors of several widths.
         """
         from grasp_jax.knowledge.describe.answers import open_answers
-        from grasp_jax.knowledge.encoders.embeddings import announcement, ask, keys_of
+        from grasp_jax.knowledge.encoders.embeddings import announcement, ask, to_send
 
         with open_answers(self.settings.cache) as self._cache:
             try:
                 for kind, own in texts.items():
-                    keys = keys_of(own, self.settings)
-                    if len(rows := self._cache.unanswered(keys)):
+                    label = f"encode {kind}"
+                    keys, rows = to_send(own, self._cache, self.settings, label)
+                    if len(rows):
                         logger.info(announcement(kind, own, rows, self.settings))
-                    ask(own, keys, self._cache, self.settings, f"encode {kind}")
+                    ask(own, keys, rows, self._cache, self.settings, label)
                 yield
             finally:
                 self._cache = None
