@@ -252,7 +252,7 @@ def test_frames_with_missing_values() -> None:
 def test_a_missing_id_is_no_reason_to_read_all_columns(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One row without a user would make a log of gigabytes be read with every column, of which four are needed."""
+    """One row without a user would make a log of gigabytes be read with all its columns, and only four are needed."""
     path = tmp_path / "interactions.parquet"
     parquet.write_table(table_of([(None, "x", TIME, 1.0), ("a", "x", None, 1.0)] * 3), path)
     good = [("a", "y", TIME, 1.0), ("b", "x", TIME, 1.0)]

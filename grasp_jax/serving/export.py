@@ -113,7 +113,8 @@ def filled_up(rows: Sequence[np.ndarray], with_what: int) -> np.ndarray:
 
 
 def export_artifact(artifact: Artifact, folder: pathlib.Path, k: int = 100) -> float:
-    """Writes the files, reads them back and compares their scores with those of the package. If this fails, an earlier export stays.
+    """Writes the files, reads them back and compares their scores with those of the package. If this fails, an earlier
+    export stays.
 
     Args:
       artifact: the model.
