@@ -11,13 +11,14 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
-from grasp_jax.config import Config, check_workdir, identity, save_config
+from grasp_jax.config import Config, check_workdir
 from grasp_jax.config.data import REFUSE, SKIP
 from grasp_jax.data import bad_rows, tables
-from grasp_jax.data.dataset import Dataset
+from grasp_jax.data.dataset import Dataset, load_dataset
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.readers import read_interactions
 from grasp_jax.data.summary import ReadReport
+from grasp_jax.workdir import claim, data_change
 from tests.refusal import assert_names, refusal
 from tests.tables import COLUMNS, write_table
 
@@ -27,14 +28,14 @@ LATE = 99_999_999_999  # seconds since 1970, in the year 5138
 # what may be wrong with a row, by the format: a user, an item, a time and a rating; 7 stands for a value that is all right
 EMPTY: list[Row] = [("", 7, 7, 7), (7, "", 7, 7), ("", "", 7, 7)]
 NULL: list[Row] = [(None, 7, 7, 7), (7, None, 7, 7), (7, 7, None, 7), (7, 7, 7, None)]
-WRONG: list[Row] = [(7, 7, 0, 7), (7, 7, LATE, 7), (7, 7, 7, float("nan"))]
+WRONG: list[Row] = [(7, 7, 0, 7), (7, 7, 7, float("nan"))]
 WORDS: list[Row] = [(7, 7, "soon", 7), (7, 7, 7, "good")]
 BLANK: list[Row] = [(" ", 7, 7, 7), (7, 7, "", 7), (7, 7, 7, "")]
 STRANGE: list[Row] = [("a\nb", 7, 7, 7), (7, "x" * 600, 7, 7)]
 FAULTS = {
     "csv": [*EMPTY, *WRONG, *WORDS, *BLANK],
     "tsv": [*EMPTY, *WRONG, *WORDS, *BLANK],
-    "jsonl": [*EMPTY, *NULL, *WRONG, *WORDS, (["a"], 7, 7, 7), (7, 7, 2**70, 7), *STRANGE],
+    "jsonl": [*EMPTY, *NULL, *WRONG, WORDS[1], *STRANGE],
     "parquet": [*EMPTY, *NULL, *WRONG, *STRANGE],
     "parts": [*EMPTY, *NULL, *WRONG, *STRANGE],
     "frame": [*EMPTY, *NULL, *WRONG, *STRANGE],
@@ -173,10 +174,21 @@ def test_a_file_of_pairs(tmp_path: pathlib.Path) -> None:
     assert_names(said, (":3: '1 x'", "config.data.bad_rows=skip leaves such rows out"))
     log, report = read_interactions(path, "pairs", COLUMNS, bad_rows=SKIP)
     assert log.items.tolist() == [0, 1, 1, 2] and report.rows == 6
-    assert report.left_out == (("which are not two whole numbers", 2, "line 3"),)
+    what = "which are not two whole numbers from 1, of at most 64 bits"
+    assert report.left_out == ((what, 2, "line 3"),)
     catalogue = np.array([5, 6])
     said = refusal(read_interactions, path, "pairs", COLUMNS, 0.0, catalogue, 0.0, SKIP)
     assert_names(said, ("row 6: item id 8",))
+
+
+def test_a_file_of_lists_is_no_file_of_pairs(tmp_path: pathlib.Path) -> None:
+    """Of a file with all items of a user in a line, all users with several items would be left out."""
+    path = tmp_path / "inter.txt"
+    path.write_text("1 5\n2 6\n3 7\n4 7 8\n")
+    for what in (REFUSE, SKIP):
+        said = refusal(read_interactions, path, "pairs", COLUMNS, 0.0, None, 0.0, what)
+        assert_names(said, (":4: 3 columns", "'4 7', '4 8'"))
+        assert "config.data.bad_rows" not in said
 
 
 def test_messages_about_later_rows_name_the_row_of_the_file(tmp_path: pathlib.Path) -> None:
@@ -208,11 +220,120 @@ def test_unknown_ids_among_numbers(tmp_path: pathlib.Path) -> None:
         assert log.user_ids.tolist() == [1, 2]
         (reason,) = report.left_out
         assert reason[1:] == (2, "row 2") and unknown in reason[0]
-    path.write_text("user,item\n1.0,5\n,5\n2.0,6\n")
-    # Ids that a program has spoilt are no matter of single rows.
-    assert "number with a fraction" in refusal(
-        read_interactions, path, "log", COLUMNS, 0.0, None, 0.0, SKIP
-    )
+
+
+BEYOND = pa.array([5, 2**63, None, 7], pa.uint64())
+FLOATS = pa.array([None, 1.0, 2.0, 3.0])
+
+
+@pytest.mark.parametrize(
+    ("ending", "users", "parts"),
+    [
+        ("csv", ["", "1.0", "2.0", "4"], ("row 2 has '1.0'", "without the point")),
+        ("parquet", FLOATS, ("has type double (row 2 is '1.0')", "write it as int64")),
+        ("frame", FLOATS, ("has type double (row 2 is '1.0')", "write it as int64")),
+        ("parquet", BEYOND, ("row 2: user '9223372036854775808'", "write the column as text")),
+        ("jsonl", [5, 2**63, None, 7], ("row 2: user '9223372036854775808'", "as text")),
+        ("jsonl", [None, 5, 7, "a7"], ("row 4 has a string in 'user'", "a number", "one kind")),
+        ("jsonl", ["a7", None, ["b"], "c"], ("row 3 has a list in 'user'", "one kind")),
+    ],
+)
+def test_faults_of_a_column_of_ids_are_no_matter_of_rows(
+    tmp_path: pathlib.Path, ending: str, users: Any, parts: tuple[str, ...]
+) -> None:
+    """Half of the users would be left out because their numbers are large, or somebody be told to leave out rows, and then be refused."""
+    columns = {"user": users, "item": ["x", "y", None, "z"] if ending != "csv" else list("xyxz")}
+    source: Any = columns
+    if ending == "frame":
+        source = pa.table(columns)
+    elif ending == "parquet":
+        source = tmp_path / "interactions.parquet"
+        parquet.write_table(pa.table(columns), source)
+    else:
+        source = write_table(tmp_path / f"interactions.{ending}", columns)
+    for what in (REFUSE, SKIP):
+        said = refusal(read, source, bad_rows=what)
+        assert_names(said, parts)
+        assert "config.data.bad_rows" not in said
+
+
+def test_times_in_the_future_are_refused_and_not_left_out(tmp_path: pathlib.Path) -> None:
+    """The log would be another one next week, though no file has changed, and a stored log not the one that the reader gives."""
+    for late in (LATE, "5138-11-16"):
+        times = (
+            [0, TIME, TIME, late]
+            if late == LATE
+            else ["1970-01-01", "2024-01-01", "2024-01-02", late]
+        )
+        columns = {"user": list("abcd"), "item": list("wxyz"), "timestamp": times}
+        path = write_table(tmp_path / "interactions.csv", columns)
+        for what in (REFUSE, SKIP):
+            said = refusal(read, path, bad_rows=what)
+            assert_names(said, ("row 4", "5138-11-16", "in the future"))
+            assert "config.data.bad_rows" not in said
+
+
+@pytest.mark.parametrize("few", [1, 3])
+def test_two_forms_of_times_are_a_fault_of_the_column(tmp_path: pathlib.Path, few: int) -> None:
+    """After a change of the format the newest rows would be left out, as if their times could not be read."""
+    times = [*map(str, range(TIME, TIME + 7)), *["2024-01-31 10:00:00"] * few, "soon"]
+    columns = {"user": ["a"] * len(times), "item": ["x"] * len(times), "timestamp": times}
+    path = write_table(tmp_path / "interactions.csv", columns)
+    for what in (REFUSE, SKIP):
+        said = refusal(read, path, bad_rows=what)
+        assert_names(said, ("row 8 has '2024-01-31 10:00:00'", f"row 1 '{TIME}'", "two forms"))
+        assert "config.data.bad_rows" not in said
+
+
+OF_LATER_ROWS = {  # lines, the first of which can be left out, and what a message says of the others
+    "zones": (
+        "a,i,soon\na,i,2024-01-02\nb,i,2024-01-03T00:00Z\n",
+        ("row 2 has '2024-01-02'", "row 3 '2024"),
+    ),
+    "day or month": (
+        "a,i,soon\na,i,13/01/2024\nb,i,01/13/2024\n",
+        ("row 3 has '01/13", "row 2 '13/01"),
+    ),
+    "units": (
+        f"a,i,soon\na,i,{TIME}\nb,i,{TIME}\nb,i,{TIME}000\n",
+        (f"row 4 has '{TIME}000'", "mixed"),
+    ),
+    "late": (f"a,i,soon\na,i,{TIME}\nb,i,{LATE}\n", (f"row 3 has '{LATE}'", "in the future")),
+    "open mark": (',i,5\na,i,5\nb,i,"6\nb,i,7"\n', ("row 3 has '6", "a quotation mark")),
+}
+
+
+@pytest.mark.parametrize("case", OF_LATER_ROWS)
+def test_faults_behind_left_out_rows_name_the_row_of_the_file(
+    tmp_path: pathlib.Path, case: str
+) -> None:
+    """Who looks for a fault would look in another row, by as many as were left out before it; `grasp-jax init` would name it too."""
+    lines, parts = OF_LATER_ROWS[case]
+    (tmp_path / "interactions.csv").write_text(f"user,item,timestamp\n{lines}")
+    assert_names(refusal(Dataset.read, tmp_path, bad_rows=SKIP), parts)
+    assert "config.data.bad_rows" not in refusal(Dataset.read, tmp_path)
+
+
+def test_a_part_is_named_for_a_row_behind_left_out_ones(tmp_path: pathlib.Path) -> None:
+    """A wrong file of a Parquet folder would be looked at."""
+    folder = tmp_path / "interactions.parquet"
+    folder.mkdir()
+    rows: list[Row] = [(None, "i1", TIME, 1.0), ("a", "i1", TIME, 1.0), ("a", "i2", TIME, 1.0)]
+    parquet.write_table(table_of(rows), folder / "a.parquet")
+    parquet.write_table(table_of([("b", "i1", TIME, None), *rows[1:]]), folder / "b.parquet")
+    report = Dataset.read(folder, bad_rows=SKIP, min_rating=0.5).report
+    assert report.left_out[1][2] == "row 4 (row 1 of b.parquet)"
+    parquet.write_table(table_of([("b", "i1", LATE, None), *rows[1:]]), folder / "b.parquet")
+    said = refusal(Dataset.read, folder, bad_rows=SKIP)
+    assert f"row 4 has '{LATE}'" in said
+
+
+def test_one_reason_is_told_once(tmp_path: pathlib.Path) -> None:
+    """Words and `nan` as ratings would be two lines of the summary with the same text and different numbers."""
+    path = tmp_path / "interactions.csv"
+    path.write_text("user,item,rating\na,x,5\na,y,nan\nb,x,good\nb,y,4\nb,z,inf\nc,x,1\n")
+    found = read(path, bad_rows=SKIP, min_rating=1.0).report.left_out
+    assert found == (("without a number in column 'rating'", 3, "row 2"),)
 
 
 @pytest.mark.parametrize(
@@ -225,17 +346,29 @@ def test_an_open_quotation_mark_is_refused_all_the_same(tmp_path: pathlib.Path, 
     for what in (REFUSE, SKIP):
         said = refusal(read_interactions, path, "log", COLUMNS, 0.0, None, 0.0, what)
         assert_names(said, ("row 2", "look for a quotation mark that is not closed"))
-        assert "bad_rows" not in said, "which would not help"
+        assert "config.data.bad_rows" not in said, "which would not help"
 
 
-def test_no_row_is_left(tmp_path: pathlib.Path) -> None:
-    """A wrong column would pass for an empty log, or end in a traceback."""
+@pytest.mark.parametrize("bad", [2, 3, 4])
+def test_at_most_half_of_the_rows_are_left_out(tmp_path: pathlib.Path, bad: int) -> None:
+    """A wrong column would pass for a small log, or for an empty one; or a run be told to leave out what it may not."""
     path = tmp_path / "interactions.csv"
-    path.write_text("user,item,timestamp\na,x,soon\n,y,later\n")
-    said = refusal(read_interactions, path, "log", COLUMNS, 0.0, None, 0.0, SKIP)
-    assert_names(
-        said, ("'soon' in column 'timestamp'", "with config.data.bad_rows=skip no row is left")
+    pairs = tmp_path / "inter.txt"
+    path.write_text(
+        "user,item,timestamp\n,y,5\n" + "a,x,soon\n" * (bad - 1) + "b,z,6\n" * (4 - bad)
     )
+    pairs.write_text("x 1\n" * bad + "1 5\n" * (4 - bad))
+    for source, fault in ((path, "'soon' in column 'timestamp'"), (pairs, ":1: 'x 1'")):
+        if bad == 2:
+            log, _ = read_interactions(source, "log", COLUMNS, 0.0, None, 0.0, SKIP)
+            assert log.num_interactions == 2
+            continue
+        said = refusal(read_interactions, source, "log", COLUMNS, 0.0, None, 0.0, SKIP)
+        assert_names(
+            said, (fault, f"would leave out {bad} of 4 rows", "at most half", "right column")
+        )
+    if bad > 2:
+        assert "config.data.bad_rows" not in refusal(read_interactions, path, "log", COLUMNS)
 
 
 def test_frames_with_missing_values() -> None:
@@ -255,7 +388,7 @@ def test_a_missing_id_is_no_reason_to_read_all_columns(
     """One row without a user would make a log of gigabytes be read with all its columns, and only four are needed."""
     path = tmp_path / "interactions.parquet"
     parquet.write_table(table_of([(None, "x", TIME, 1.0), ("a", "x", None, 1.0)] * 3), path)
-    good = [("a", "y", TIME, 1.0), ("b", "x", TIME, 1.0)]
+    good = [("a", "y", TIME, 1.0), ("b", "x", TIME, 1.0)] * 3
     parquet.write_table(pa.concat_tables([parquet.read_table(path), table_of(good)]), path)
 
     def whole(*arguments: Any) -> None:
@@ -263,20 +396,29 @@ def test_a_missing_id_is_no_reason_to_read_all_columns(
 
     monkeypatch.setattr(tables, "_read_parquet", whole)
     log, report = read_interactions(path, "log", COLUMNS, bad_rows=SKIP)
-    assert log.num_interactions == 2
+    assert log.num_interactions == 6
     assert [count for _, count, _ in report.left_out] == [3, 3]
     said = refusal(read_interactions, path, "log", COLUMNS)
     assert_names(said, ("3 in column 'user' (the first is row 1)", "3 in column 'timestamp'"))
 
 
-def test_the_field_is_part_of_what_a_run_is(tmp_path: pathlib.Path) -> None:
-    """Runs on other rows would pass for runs of one config; and all earlier workdirs for those of another."""
-    skips = Config.from_dict({"data.bad_rows": SKIP})
-    assert "data.bad_rows" not in identity(Config())
-    assert identity(skips)["data.bad_rows"] == SKIP
-    save_config(Config(), tmp_path)
-    said = refusal(check_workdir, skips, tmp_path)
-    assert_names(said, ("data.bad_rows is 'refuse' there and 'skip' here",))
+def test_a_run_may_continue_without_the_rows_that_it_refused(tmp_path: pathlib.Path) -> None:
+    """Who follows the message on a day with one bad row would be told to use another workdir, and train again."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    workdir = tmp_path / "run"
+    options: dict[str, Any] = {"data.path": str(folder)}
+    rows = [f"u{k % 5},i{k % 7}\n" for k in range(35)]
+    (folder / "interactions.csv").write_text("user,item\n" + "".join(rows))
+    config = Config.from_dict(options)
+    claim(workdir, config, load_dataset(config.data).log)
+    (folder / "interactions.csv").write_text("user,item\n,i1\n" + "".join(rows))
+    assert "config.data.bad_rows=skip" in refusal(load_dataset, config.data)
+    skips = Config.from_dict({**options, "data.bad_rows": SKIP})
+    check_workdir(skips, workdir)
+    assert not data_change(workdir, load_dataset(skips.data).log)
+    (folder / "interactions.csv").write_text("user,item\n" + "".join(["u9,\n", *rows[1:]]))
+    assert "has changed" in data_change(workdir, load_dataset(skips.data).log), "other rows"
     assert_names(refusal(Config.from_dict, {"data.bad_rows": "drop"}), ("refuse", "skip", "drop"))
 
 

@@ -196,7 +196,7 @@ REFUSED: dict[str, tuple[Any, tuple[str, ...]]] = {
     ),
     "NaN": (
         pd.DataFrame({"user": [1, 2, np.nan], "item": [1, 2, 3]}),
-        ("interactions frame: row 3 has no value in column 'user'",),
+        ("interactions frame: column 'user' has type double", "without rows that lack one"),
     ),
     "kinds": (
         {"user": ["a", 1], "item": [1, 2]},

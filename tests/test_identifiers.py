@@ -111,7 +111,7 @@ def test_missing_values_among_numbers_are_no_users(tmp_path: pathlib.Path) -> No
         ("1", "NA", "2"): ("row 2 has 'NA'", "other values are whole numbers"),
         ("1", "2", "nan"): ("row 3 has 'nan'", "drop the rows"),
         ("1.0", "2.0"): ("row 1 has '1.0'", "without the point"),
-        ("1", "2.0", ""): ("row 3 has no value",),
+        ("1", "2.0", ""): ("row 2 has '2.0'", "without the point"),
         ("5", "-1", "6"): ("row 2 has -1", "means unknown"),
     }.items():
         assert_names(
@@ -132,7 +132,7 @@ def test_json_ids(tmp_path: pathlib.Path) -> None:
         (["a", 3], ("row 2 has a number in 'user'", "before it a string")),
         ([1.5, 2], ("'user' has type double", "whole numbers or strings")),
         ([[1], [2]], ("'user' has type list",)),
-        ([2**64, 1], ("row 1", "beyond 64 bits")),
+        ([2**64, 1], ("row 1", "beyond int64")),
         (["\ud800"], ("row 1", "surrogate")),
     ):
         assert_names(

@@ -219,7 +219,14 @@ def test_rows_without_a_value_are_counted_in_all_columns(tmp_path: pathlib.Path)
         "rows without a value (an empty text is none): 2 in column 'user' (the first is row 2), 1 in column 'item' (the first is row 4), "
         "1 in column 'timestamp' (the first is row 3); fill them in or drop these rows; config.data.bad_rows=skip leaves such rows out"
     )
-    rows = [("a", "x", 1), (None, "x", 2), ("", "y", None), ("b", "", 3)]
+    rows = [
+        ("a", "x", 1),
+        (None, "x", 2),
+        ("", "y", None),
+        ("b", "", 3),
+        ("b", "y", 4),
+        ("c", "y", 5),
+    ]
     columns = {name: [row[k] for row in rows] for k, name in enumerate(("user", "item"))}
     times = [row[2] for row in rows]
     parquet.write_table(pa.table({**columns, "timestamp": times}), tmp_path / "log.parquet")
@@ -244,7 +251,7 @@ def test_faults_of_ratings(tmp_path: pathlib.Path) -> None:
     path.write_text("user,item,rating\na,x,good\n")
     assert_names(
         refusal(read_log, path, "bad", COLUMNS, 3.0),
-        (str(path), "row 1 has 'good' in column 'rating'", "expected a number"),
+        (str(path), "row 1 has 'good' in column 'rating'", "expected a finite number"),
     )
     path.write_text("user,item,rating\na,x,5\na,y,\n")
     assert_names(
@@ -263,7 +270,7 @@ def test_faults_of_ratings(tmp_path: pathlib.Path) -> None:
     path.write_text("user,item,rating\na,x,2014-01-01\n")
     assert_names(
         refusal(read_log, path, "bad", COLUMNS, 3.0),
-        (str(path), "row 1", "in column 'rating'", "expected a number"),
+        (str(path), "row 1", "in column 'rating'", "expected a finite number"),
     )
 
 
@@ -314,7 +321,7 @@ def test_ids_beyond_64_bits_in_parquet(tmp_path: pathlib.Path) -> None:
     )
     assert_names(
         refusal(read_log, path, "bad", COLUMNS),
-        (str(path), "row 2", str(2**64 - 1), "beyond 64 bits"),
+        (str(path), "row 2", str(2**64 - 1), "beyond int64"),
     )
 
 
@@ -329,4 +336,4 @@ def test_a_json_number_that_no_float_holds(tmp_path: pathlib.Path) -> None:
     """A whole number of hundreds of digits, next to fractions, would end in a traceback."""
     path = tmp_path / "log.jsonl"
     path.write_text('{"user": 1.5, "item": 1}\n{"user": ' + "1" * 400 + ', "item": 2}\n')
-    assert_names(refusal(read_log, path, "bad", COLUMNS), (str(path), "row 2", "beyond 64 bits"))
+    assert_names(refusal(read_log, path, "bad", COLUMNS), (str(path), "row 2", "beyond int64"))

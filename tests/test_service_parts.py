@@ -219,6 +219,16 @@ def test_users_are_read_by_the_names_of_the_models_own_data(tmp_path: pathlib.Pa
     assert_names(said, ("--data", "no column 'customer'", "with which the model was trained"))
 
 
+def test_users_are_read_with_the_models_rule_for_bad_rows(tmp_path: pathlib.Path) -> None:
+    """A service of a model that leaves rows out would stop at one; or who starts another be told of a setting that it does not have."""
+    (tmp_path / "interactions.csv").write_text("user,item\nann,7\n,9\nlee,9\n")
+    skips = data_settings({"bad_rows": "skip"})
+    assert read_as(skips, str(tmp_path)).user_ids.tolist() == ["ann", "lee"]
+    said = refusal(read_as, data_settings({}), str(tmp_path))
+    assert_names(said, ("--data", "row 2 has no value in column 'user'", "drop the row"))
+    assert "config.data.bad_rows" not in said
+
+
 def test_data_of_a_workdir_are_read_by_its_names_and_with_texts(tmp_path: pathlib.Path) -> None:
     """A run with other names than the usual ones could not be served on newer data, or would be refused for a table that it never read."""
     columns = {"user": "customer", "item": "sku"}

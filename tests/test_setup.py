@@ -20,6 +20,7 @@ from grasp_jax.setup import rows
 from grasp_jax.setup import sample as samples
 from grasp_jax.setup.command import main, write_config
 from grasp_jax.setup.look import look
+from grasp_jax.setup.write import python_call
 from grasp_jax.sizes import check_sizes
 from tests.command_line import one_line_error
 from tests.command_line import run_afresh as run
@@ -252,7 +253,7 @@ def test_a_large_log_is_checked_in_part(
     assert line.endswith("; a run reads all rows")
     (tmp_path / "logs" / "orders" / "part-00003.parquet").write_bytes(b"PAR1")
     (refused,) = [line for line in look(tmp_path / "logs").undecided if "refuses" in line]
-    assert "part-00003.parquet" in refused or "not a readable parquet" in refused
+    assert "not a readable parquet" in refused
     (tmp_path / "text").mkdir()
     lines = "".join(f"u{k % 3},i{k % 7}\n" for k in range(200))
     (tmp_path / "text" / "log.csv").write_text("user,item\n" + lines + ",i1\n")
@@ -265,14 +266,62 @@ def test_a_large_log_is_checked_in_part(
     assert "rows: the first " in look(tmp_path / "text").lines[-1]
 
 
-def test_pairs_are_checked(tmp_path: pathlib.Path) -> None:
+def test_pairs_are_checked(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The sample passes over lines that a run refuses, so nobody would hear of them."""
     (tmp_path / "inter.txt").write_text("1 1\n1 x\n1 3\n2 1\n2 3\n2 2\n")
     found = look(tmp_path)
     assert found.lines[-1] == "rows: 5 of 6 have a user and an item that can be read"
     assert any(
-        "which are not two whole numbers; the first is line 2" in line for line in found.undecided
+        "which are not two whole numbers from 1, of at most 64 bits; the first is line 2" in line
+        for line in found.undecided
     )
+    # Nothing is said of rows that were not looked at.
+    monkeypatch.setattr(rows, "MOST_BYTES", 10)
+    line = "rows: not checked, because the file is large; a run reads all rows"
+    assert look(tmp_path).lines[-1] == line
+
+
+@pytest.mark.parametrize(
+    ("dates", "why"),
+    [
+        (["01/02/2024"] * 9, "which may be day and month or month and day"),
+        (["soon"] * 9, "'soon'"),
+        ([""] * 9, "no value"),
+        (["2024-01-02"] * 8 + ["9999-01-01"], "in the future"),
+    ],
+)
+def test_a_column_of_times_that_cannot_be_used_is_not_taken(
+    tmp_path: pathlib.Path, dates: list[str], why: str
+) -> None:
+    """One empty date would hide that no date can be read, and a run with the written config would be refused."""
+    lines = [f"u{k % 3},i{k},{date}\n" for k, date in enumerate(["", *dates])]
+    (tmp_path / "log.csv").write_text("user,item,date\n" + "".join(lines))
+    out = tmp_path / "a.py"
+    write_config(tmp_path, str(out))
+    found = look(tmp_path)
+    assert found.columns["timestamp"] == ""
+    (told,) = [line for line in found.undecided if "was not used as the time" in line]
+    assert why in told
+    assert read_by_its_config(out)[1].log.num_interactions == 10
+
+
+def test_a_column_with_a_few_bad_times_is_taken(tmp_path: pathlib.Path) -> None:
+    """Rows in the order of the file would be trained on where nine of ten times can be read, and the empty ones left out."""
+    dates = ["", "soon", *["2024-01-02"] * 8]
+    lines = [f"u{k % 3},i{k},{date}\n" for k, date in enumerate(dates)]
+    (tmp_path / "log.csv").write_text("user,item,date\n" + "".join(lines))
+    found = look(tmp_path)
+    assert found.columns["timestamp"] == "date" and found.bad_rows
+    assert found.lines[-1] == "rows: 8 of 10 have a user, an item and a time that can be read"
+
+
+def test_the_line_of_python_is_always_the_same(tmp_path: pathlib.Path) -> None:
+    """Two calls of `init` on one folder would print two different lines."""
+    (tmp_path / "orders.csv").write_text("user,item\nann,7\n")
+    for name in ("items", "users"):
+        (tmp_path / f"{name}.csv").write_text("number\n1\n")
+    call = python_call(look(tmp_path), "shop")
+    assert call.index("items_file") < call.index("users_file")
 
 
 def test_one_bad_time_does_not_hide_the_column_of_times(tmp_path: pathlib.Path) -> None:

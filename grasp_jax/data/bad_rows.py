@@ -16,6 +16,8 @@ from grasp_jax.data.parts import parts_of
 from grasp_jax.errors import UserError
 
 FIELD = "config.data.bad_rows"
+MOST_LEFT_OUT = 0.5  # share of the rows of a source
+HINT = "; config.data.bad_rows=skip leaves such rows out"
 
 
 class BadRows(UserError):
@@ -55,17 +57,6 @@ class LeftOut:
     rows: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0, np.int64))
     reasons: tuple[tuple[str, int, str], ...] = ()
 
-    def and_of(self, found: BadRows, path: Where) -> LeftOut:
-        """Leaves out further rows.
-
-        Args:
-          found: in the rows that are left so far.
-          path: of the source.
-        """
-        more = source_rows(np.flatnonzero(found.rows), self.rows)
-        reason = (found.reason, len(more), place_of(path, int(more[0])))
-        return LeftOut(np.sort(np.concatenate([self.rows, more])), (*self.reasons, reason))
-
 
 def source_rows(places: np.ndarray, left_out: np.ndarray) -> np.ndarray:
     """[n] rows of the source, from 0, of places among those of its rows that were not left out ([m], ascending)."""
@@ -81,19 +72,37 @@ def place_of(path: Where, row: int) -> str:
 
 def refused(fault: UserError) -> UserError:
     """The same fault, for who has not chosen to leave such rows out."""
-    return UserError(f"{fault}; {FIELD}=skip leaves such rows out")
+    return UserError(f"{fault}{HINT}")
 
 
-def no_value(path: Where, missing: np.ndarray, name: str) -> NoValue:
+def check_share(fault: UserError, num_left_out: int, num_rows: int) -> None:
+    """Refuses to leave out most of a source, for then a column or a setting is wrong, and not the rows.
+
+    Args:
+      fault: the last that was found.
+      num_left_out: rows that would be left out.
+      num_rows: of the source.
+
+    Raises:
+      UserError: they are more than `MOST_LEFT_OUT` of all rows.
+    """
+    if num_left_out > MOST_LEFT_OUT * num_rows:
+        raise UserError(
+            f"{fault}; {FIELD}=skip would leave out {num_left_out:,} of {num_rows:,} rows, and may leave out at most half of them; is it "
+            "the right column? If it is, remove these rows from the data"
+        ) from fault
+
+
+def no_value(path: Where, place: str, missing: np.ndarray, name: str) -> NoValue:
     """The error of rows that lack a value.
 
     Args:
       path: where from.
+      place: the first such row, as of `place_of`.
       missing: [rows] bool, true for at least one row.
       name: the column.
     """
-    row, count = int(missing.argmax()), int(missing.sum())
-    place = f"row {row + 1}{_within_parts(path, row)}"
+    count = int(missing.sum())
     part = f"{count:,} in column {name!r} (the first is {place})"
     lacks = f"{path}: {place} has no value in column {name!r} (an empty text is none)"
     reason = f"without a value in column {name!r}"

@@ -9,15 +9,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from grasp_jax.data.bad_rows import BadRows, no_value
+from grasp_jax.data.bad_rows import BadRows
 from grasp_jax.data.dictionary import Coded, coded, int64_array, int64_of
 from grasp_jax.data.encoded import Encoded, encoded
 from grasp_jax.data.letters import are_plain, letters_of, order_of, strings_of
-from grasp_jax.data.tables import Table, cut, is_text, text_of
+from grasp_jax.data.tables import Table, beyond, cut, filled_text, is_text, text_of
 from grasp_jax.errors import UserError
 
 LONGEST = 512  # characters; NumPy gives every distinct id the room of the longest
 MISSING = {
+    "",
     "na",
     "n/a",
     "nan",
@@ -50,28 +51,31 @@ def encoded_ids(table: Table, name: str, notes: list[str] | None = None) -> Enco
 
     Raises:
       BadRows: a row has no id, or an id that has line breaks, is too long, or spells "missing" (`nan`, `NA`, `-1`) among whole numbers.
-      UserError: the ids are fractions or not text.
+      UserError: the ids are fractions, not text, or numbers beyond int64: faults of the column, which are named before those of rows.
     """
-    array = table.filled_array(name)
+    array = table.array(name)
     said = notes if notes is not None else []
     if isinstance(array, Coded):
         return _of_text(table, name, array, said)
-    kind = array.type.value_type if pa.types.is_dictionary(array.type) else array.type
+    kind = array.type
     if pa.types.is_integer(kind):
-        values: np.ndarray = array.cast(kind).to_numpy()
-        if kind == pa.uint64() and len(values) and values.max() > np.iinfo(np.int64).max:
-            row = int(values.argmax())
-            raise BadRows(
-                f"{table.path}: row {row + 1}: {name} {values[row]} is beyond 64 bits; write such ids as text",
-                values > np.iinfo(np.int64).max,
-                f"with a number beyond 64 bits in column {name!r}",
-            )
+        if kind == pa.uint64():
+            high = pc.fill_null(pc.greater(array, pa.scalar(2**63 - 1, pa.uint64())), False)
+            if pc.any(high).as_py():
+                row = high.to_numpy(zero_copy_only=False).argmax()
+                raise beyond(table, name, int(row), array[int(row)])
+        table.check_filled(name, array)
+        values: np.ndarray = array.to_numpy()
         found = encoded(values.astype(np.int64, copy=False))
         _refuse_minus_one(table, name, found)
         return found
     if is_text(kind):
-        return _of_text(table, name, coded(array), said)
-    first = f" (row 1 is {cut(array[0].as_py())})" if len(array) else ""
+        return _of_text(table, name, coded(filled_text(array)), said)
+    known = array.is_valid().to_numpy(zero_copy_only=False)
+    if not known.any():
+        table.check_filled(name, array)
+    row = int(known.argmax())
+    first = f" (row {table.row(row)} is {cut(array[row].as_py())})" if len(array) else ""
     raise UserError(
         f"{table.path}: column {name!r} has type {kind}{first}; {_WANTED}: write it as int64, without rows that lack one, or as strings"
     )
@@ -108,7 +112,7 @@ def _of_text(table: Table, name: str, column: Coded, notes: list[str]) -> Encode
         text = pc.cast(found, pa.large_string())
     except pa.ArrowInvalid:
         rows = found.take(int64_array(codes.astype(np.int64)))
-        text_of(pa.chunked_array([rows]), name, table.path)  # names the row
+        text_of(table, name, pa.chunked_array([rows]))  # names the row
         raise
     if table.is_delimited and not plain:
         trimmed = pc.utf8_trim_whitespace(text)
@@ -127,13 +131,14 @@ def _of_text(table: Table, name: str, column: Coded, notes: list[str]) -> Encode
         shown = text[int(codes[row])].as_py()
         long = f"an id of {len(shown):,} characters in column {name!r}, {shown[:40]!r}..."
         raise BadRows(
-            f"{table.path}: row {row + 1} has {long}; expected at most {LONGEST}; is it the right column?",
+            f"{table.path}: row {table.row(row)} has {long}; expected at most {LONGEST}; is it the right column?",
             bad,
             f"with an id of more than {LONGEST} characters in column {name!r}",
         )
     if pc.min(pc.binary_length(text)).as_py() == 0:
         empty = pc.equal(text, "").to_numpy(zero_copy_only=False)
-        raise no_value(table.path, empty[codes], name)
+        _refuse_fractions(table, name, text, codes)
+        raise table.no_value(empty[codes], name)
     if (
         not plain
         and (bad := rows_of(pc.match_substring_regex(text, "[\\x00-\\x1f\\x7f]"))) is not None
@@ -141,7 +146,7 @@ def _of_text(table: Table, name: str, column: Coded, notes: list[str]) -> Encode
         row = int(bad.argmax())
         shown = cut(text[int(codes[row])].as_py())
         raise BadRows(
-            f"{table.path}: row {row + 1} has {shown} in column {name!r}, with a line break or control character in it; "
+            f"{table.path}: row {table.row(row)} has {shown} in column {name!r}, with a line break or control character in it; "
             "expected an id in one line",
             bad,
             f"with a line break or control character in column {name!r}",
@@ -152,7 +157,8 @@ def _of_text(table: Table, name: str, column: Coded, notes: list[str]) -> Encode
         ids = Encoded(numbers.ids, numbers.codes[codes])
         _refuse_minus_one(table, name, ids)
         return ids
-    _refuse_spoilt_numbers(table, name, text, codes)
+    _refuse_fractions(table, name, text, codes)
+    _refuse_missing(table, name, text, codes)
     return _in_order(text, codes)
 
 
@@ -188,32 +194,50 @@ def _whole_numbers(text: pa.Array) -> np.ndarray | None:
     return int64_of(numbers)
 
 
-def _refuse_spoilt_numbers(table: Table, name: str, text: pa.Array, codes: np.ndarray) -> None:
-    """A column of whole numbers that a program has spoilt: `7.0` where a value was missing, or `nan` for that value; `text` by `codes`."""
-    if len(text) and not _is_spoilt(text[0].as_py()):
+def _refuse_fractions(table: Table, name: str, text: pa.Array, codes: np.ndarray) -> None:
+    """A column of whole numbers that a program has written as `7.0`, because a value was missing; `text` by `codes`, also without one."""
+    if not _is_spoilt(text[0].as_py()):
         return  # one other value is enough
-    whole = pc.match_substring_regex(text, "^(0|-?[1-9][0-9]*)$").to_numpy(zero_copy_only=False)
+    whole, missing = _are_whole(text), _are_missing(text)
     fraction = pc.match_substring_regex(text, r"^-?[0-9]+\.[0-9]+$").to_numpy(zero_copy_only=False)
-    missing = pc.is_in(pc.utf8_lower(text), pa.array(sorted(MISSING), pa.large_string())).to_numpy(
+    if fraction.any() and (fraction | whole | missing).all():
+        row = int(fraction[codes].argmax())
+        shown = text[int(codes[row])].as_py()
+        raise UserError(
+            f"{table.path}: row {table.row(row)} has {shown!r} in column {name!r}, a number with a fraction; {_WANTED}; "
+            "write it without the point (a column with missing values becomes so in pandas: drop those rows, then use int64)"
+        )
+
+
+def _refuse_missing(table: Table, name: str, text: pa.Array, codes: np.ndarray) -> None:
+    """`nan` and the like among whole numbers, as programs write a value they lack; `text` by `codes`."""
+    if not _is_spoilt(text[0].as_py()):
+        return
+    whole, missing = _are_whole(text), _are_missing(text)
+    if missing.any() and whole.any() and (whole | missing).all():
+        row = int(missing[codes].argmax())
+        shown = text[int(codes[row])].as_py()
+        raise BadRows(
+            f"{table.path}: row {table.row(row)} has {shown!r} in column {name!r}, whose other values are whole numbers; "
+            "drop the rows without an id, or give that one a name of its own",
+            missing[codes],
+            f"with {shown!r} or the like in column {name!r}, whose other values are whole numbers",
+        )
+
+
+def _are_whole(text: pa.Array) -> np.ndarray:
+    """[n] bool, which texts are whole numbers in the usual spelling."""
+    found: np.ndarray = pc.match_substring_regex(text, f"^({_WHOLE.pattern})$").to_numpy(
         zero_copy_only=False
     )
-    if (fraction | whole | missing).all():
-        if fraction.any():
-            row = int(fraction[codes].argmax())
-            shown = text[int(np.argmax(fraction))].as_py()
-            raise UserError(
-                f"{table.path}: row {row + 1} has {shown!r} in column {name!r}, a number with a fraction; {_WANTED}; "
-                "write it without the point (a column with missing values becomes so in pandas: drop those rows, then use int64)"
-            )
-        if missing.any() and whole.any():
-            row = int(missing[codes].argmax())
-            shown = text[int(np.argmax(missing))].as_py()
-            raise BadRows(
-                f"{table.path}: row {row + 1} has {shown!r} in column {name!r}, whose other values are whole numbers; "
-                "drop the rows without an id, or give that one a name of its own",
-                missing[codes],
-                f"with {shown!r} or the like in column {name!r}, whose other values are whole numbers",
-            )
+    return found
+
+
+def _are_missing(text: pa.Array) -> np.ndarray:
+    """[n] bool, which texts spell a missing value."""
+    spellings = pa.array(sorted(MISSING), pa.large_string())
+    found: np.ndarray = pc.is_in(pc.utf8_lower(text), spellings).to_numpy(zero_copy_only=False)
+    return found
 
 
 def _is_spoilt(value: str) -> bool:
@@ -227,7 +251,7 @@ def _refuse_minus_one(table: Table, name: str, found: Encoded) -> None:
     if len(negative) == 1 and negative[0] == -1 and len(found.ids) > 1:
         unknown = found.codes == 0  # the lowest
         raise BadRows(
-            f"{table.path}: row {int(unknown.argmax()) + 1} has -1 in column {name!r}, whose other ids are not negative; "
+            f"{table.path}: row {table.row(int(unknown.argmax()))} has -1 in column {name!r}, whose other ids are not negative; "
             "-1 often means unknown: drop those rows, or give that one another id",
             unknown,
             f"with -1 in column {name!r}, whose other ids are not negative",

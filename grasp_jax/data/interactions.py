@@ -7,8 +7,8 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import pyarrow.compute as pc
 
-from grasp_jax.config.data import REFUSE
-from grasp_jax.data.bad_rows import FIELD, BadRows, LeftOut, NoValue, refuse_all, refused
+from grasp_jax.config.data import REFUSE, SKIP
+from grasp_jax.data.bad_rows import BadRows, LeftOut, NoValue, check_share, refuse_all, refused
 from grasp_jax.data.columns import Where, needed, rating_name, renamed, time_name
 from grasp_jax.data.delimited import refuse_data_as_header
 from grasp_jax.data.dictionary import Coded
@@ -118,23 +118,35 @@ def readable_rows(
       bad_rows: what to do with rows that cannot be used, "refuse" or "skip".
 
     Raises:
-      UserError: some rows cannot be used and are not to be left out, or no row is left.
+      UserError: some rows cannot be used and are not to be left out, or they are too many.
     """
     read = ("user", "item", "timestamp", *(["rating"] if min_rating > 0 else []))
     names = {name for purpose in read if (name := used.get(purpose))}
-    left_out = LeftOut()
+    reasons: tuple[tuple[str, int, str], ...] = ()
+    num_rows = table.num_rows
     while True:
         try:
-            return _read_needed(table, used, min_rating), left_out
+            return _read_needed(table, used, min_rating), LeftOut(table.left_out, reasons)
         except BadRows as error:
             if table.is_delimited and _hold_line_breaks(table.only(error.rows, names), names):
                 raise UserError(f"{error}; look for a quotation mark that is not closed") from error
             if bad_rows == REFUSE:
-                raise refused(error) from error
-            if error.rows.all():
-                raise UserError(f"{error}; with {FIELD}={bad_rows} no row is left") from error
-            left_out = left_out.and_of(error, table.path)
+                raise _refusal(error, table, used, min_rating) from error
+            place = table.place(int(error.rows.argmax()))
+            reasons = (*reasons, (error.reason, int(error.rows.sum()), place))
             table = table.only(~error.rows, names)
+            check_share(error, len(table.left_out), num_rows)
+
+
+def _refusal(
+    fault: BadRows, table: Table, used: Mapping[str, str | None], min_rating: float
+) -> UserError:
+    """A fault of rows, with the advice to leave them out if the others can be read."""
+    try:
+        readable_rows(table, used, min_rating, SKIP)
+    except UserError:
+        return fault
+    return refused(fault)
 
 
 def _hold_line_breaks(table: Table, names: Collection[str]) -> bool:
@@ -148,7 +160,7 @@ def _hold_line_breaks(table: Table, names: Collection[str]) -> bool:
 
 
 def _read_needed(table: Table, used: Mapping[str, str | None], min_rating: float) -> Rows:
-    """All rows. Who lacks values in several columns hears of all of them at once.
+    """All rows. Who lacks values in several columns hears of all of them at once, but of a fault of a whole column first.
 
     Raises:
       UserError: as in `log_of_table`.
@@ -160,7 +172,7 @@ def _read_needed(table: Table, used: Mapping[str, str | None], min_rating: float
             return read()
         except NoValue as error:
             lacking.append(error)
-        except UserError:
+        except BadRows:
             refuse_all(table.path, lacking)  # the columns before this one come first
             raise
         return None

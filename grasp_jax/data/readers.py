@@ -1,13 +1,13 @@
 """Interaction files of every supported format -> `InteractionLog`, and a report of how they were understood."""
 
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from grasp_jax.config.data import REFUSE
-from grasp_jax.data.bad_rows import LeftOut, refused
+from grasp_jax.data.bad_rows import LeftOut, check_share, refused
 from grasp_jax.data.columns import DEFAULTS
 from grasp_jax.data.log import InteractionLog, Origin, build_log
 from grasp_jax.data.parts import is_called_parquet, is_in_parts, parts_of
@@ -201,6 +201,7 @@ def _only_digits(path: pathlib.Path) -> bool:
 
 def _read_pairs_slowly(path: pathlib.Path, bad_rows: str) -> tuple[np.ndarray, LeftOut]:
     pairs, bad = [], []
+    fault: UserError | None = None
     row = 0  # empty lines are no rows, but a message counts them
     with path.open("rb") as lines:
         for number, raw in enumerate(lines, start=1):
@@ -211,17 +212,21 @@ def _read_pairs_slowly(path: pathlib.Path, bad_rows: str) -> tuple[np.ndarray, L
             try:
                 pairs.append(_pair(f"{path}:{number}", raw, may_be_header=number == 1))
             except UserError as error:
+                if _is_list(raw.split()):  # of such a file every line may be one
+                    raise
                 if bad_rows == REFUSE:
                     raise refused(error) from error
                 bad.append((row, number))
+                fault = fault or error
             row += 1
+    if fault:
+        check_share(fault, len(bad), row)
     if not pairs:
         raise UserError(
             f"{path}: no interactions; expected two whole numbers, 'user item', per line"
         )
-    reasons = [
-        ("which are not two whole numbers", len(bad), f"line {number:,}") for _, number in bad[:1]
-    ]
+    what = "which are not two whole numbers from 1, of at most 64 bits"
+    reasons = [(what, len(bad), f"line {number:,}") for _, number in bad[:1]]
     left_out = LeftOut(np.array([row for row, _ in bad], np.int64), tuple(reasons))
     return np.asarray(pairs, np.int64), left_out
 
@@ -269,7 +274,7 @@ def _pair(place: str, raw: bytes, may_be_header: bool) -> tuple[int, int]:
     return int(digits[0]), int(digits[1])
 
 
-def _is_list(fields: list[str]) -> bool:
+def _is_list(fields: Sequence[str | bytes]) -> bool:
     """Whether a line may be a user with all their items."""
     return len(fields) > 2 and all(field.isdigit() and len(field) < 20 for field in fields)
 

@@ -1,11 +1,13 @@
 """Tables (TSV, CSV, Parquet, JSON lines, frames) as columns under their names; rows are counted from 1, header apart."""
 
+import contextlib
 import dataclasses
 import gzip
 import pathlib
 import sys
 import zlib
 from collections.abc import Collection, Mapping
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,8 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet
 
-from grasp_jax.data.bad_rows import BadRows, no_value
+from grasp_jax.data.bad_rows import BadRows, NoValue, no_value, place_of, source_rows
 from grasp_jax.data.columns import Where
+from grasp_jax.data.dictionary import Coded
 from grasp_jax.data.parts import check_column, is_in_parts, open_parts, whole_table
 from grasp_jax.errors import UserError
 
@@ -53,6 +56,7 @@ class Table:
       is_delimited: whether it is CSV or TSV.
       repeated: names of several columns at once, which must not be requested.
       notes: what the reader decided, in words for the user.
+      left_out: [n] int64 rows of the source that are not among these, from 0, ascending.
     """
 
     path: Where
@@ -62,6 +66,15 @@ class Table:
     is_delimited: bool = False
     repeated: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
+    left_out: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0, np.int64))
+
+    def row(self, index: int) -> int:
+        """The row of the source, counted from 1 as messages do, of one of these rows, counted from 0."""
+        return int(source_rows(np.array([index]), self.left_out)[0]) + 1
+
+    def place(self, index: int) -> str:
+        """`row` in words; of a Parquet folder also which part has it."""
+        return place_of(self.path, self.row(index) - 1)
 
     def only(self, kept: np.ndarray, names: Collection[str]) -> "Table":
         """Those rows alone ([rows] bool) of some columns; the other columns are None."""
@@ -72,20 +85,42 @@ class Table:
             return values.filter(kept)
 
         columns = {name: of(self.columns[name]) if name in names else None for name in self.columns}
-        return dataclasses.replace(self, columns=columns, num_rows=int(kept.sum()))
+        gone = source_rows(np.flatnonzero(~kept), self.left_out)
+        left_out = np.sort(np.concatenate([self.left_out, gone]))
+        num_rows = int(kept.sum())
+        return dataclasses.replace(self, columns=columns, num_rows=num_rows, left_out=left_out)
 
-    def filled(self, name: str) -> Column:
-        """A column without nulls.
+    def needed(self, name: str) -> Column:
+        """A column that must be there, as it was read.
 
         Raises:
-          BadRows: a row has no value.
           UserError: several columns have the name, or a part of a Parquet folder lacks it.
         """
         if name in self.repeated:
             raise UserError(f"{self.path}: column {name!r} occurs twice in the header; rename one")
         if isinstance(self.path, pathlib.Path) and self.path.is_dir():
             check_column(self.path, name)
-        values = self.columns[name]
+        return self.columns[name]
+
+    def array(self, name: str) -> Column:
+        """A column as an Arrow array of one type, categories as what they stand for, or `Coded`; values may be missing.
+
+        Raises:
+          UserError: as `needed`, or values of several kinds in one column.
+        """
+        values = self.needed(name)
+        if isinstance(values, list):
+            return _array_of_json(self, name, values)
+        if not isinstance(values, Coded) and pa.types.is_dictionary(values.type):
+            return values.cast(values.type.value_type)
+        return values
+
+    def check_filled(self, name: str, values: Column) -> None:
+        """Refuses values of a column ([rows], of Arrow or a list) that are missing.
+
+        Raises:
+          BadRows: a row has no value.
+        """
         if isinstance(values, list):
             missing = np.array([held is None for held in values], bool)
             empty = np.array([held == "" for held in values], bool)
@@ -93,26 +128,13 @@ class Table:
             missing = pc.is_null(values).to_numpy(zero_copy_only=False)
             empty = _are_empty(values)
         else:
-            return values
+            return
         if missing.any():
-            raise no_value(self.path, missing | empty, name)
-        return values
+            raise self.no_value(missing | empty, name)
 
-    def filled_array(self, name: str) -> Column:
-        """A column without nulls as an Arrow array of one type, or `Coded`.
-
-        Raises:
-          UserError: as `filled`, or values of several kinds in one column.
-        """
-        values = self.filled(name)
-        return _array_of_json(values, name, self.path) if isinstance(values, list) else values
-
-    def typed(self, name: str) -> pa.ChunkedArray:
-        """As `filled_array`, and categories as what they stand for."""
-        values = self.filled_array(name)
-        if pa.types.is_dictionary(values.type):
-            return values.cast(values.type.value_type)
-        return values
+    def no_value(self, missing: np.ndarray, name: str) -> NoValue:
+        """The error of rows ([rows] bool) that lack a value in a column."""
+        return no_value(self.path, self.place(int(missing.argmax())), missing, name)
 
 
 def ending_of(path: pathlib.Path) -> tuple[str, str]:
@@ -174,40 +196,49 @@ def number_column(table: Table, name: str) -> np.ndarray:
     Raises:
       BadRows: a row without a finite number.
     """
-    values = table.filled(name)
-    if not isinstance(values, list) and (
-        pa.types.is_integer(values.type) or pa.types.is_floating(values.type)
-    ):
-        return _finite(values.to_numpy().astype(np.float64), name, table.path)
-    numbers = np.empty(len(values))
-    held = values if isinstance(values, list) else values.to_pylist()
-    empty = np.array([value in (b"", "") for value in held], bool)
-    if empty.any():
-        raise no_value(table.path, empty, name)
-    bad = np.zeros(len(held), bool)
-    for row, value in enumerate(held):
-        try:
-            numbers[row] = float(value)
-        except (TypeError, ValueError, OverflowError):
-            bad[row] = True
-    if bad.any():
+    values = table.needed(name)
+    table.check_filled(name, values)
+    if isinstance(values, list):
+        held = values
+    elif pa.types.is_integer(values.type) or pa.types.is_floating(values.type):
+        held = values.to_numpy()
+    else:
+        held = values.to_pylist()
+    numbers = _numbers(held)
+    if not np.isfinite(numbers).all():
+        empty = np.array([value in (b"", "") for value in held], bool)
+        if empty.any():
+            raise table.no_value(empty, name)
+        bad = ~np.isfinite(numbers)
         row = int(bad.argmax())
         value = held[row]
         shown = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
         raise BadRows(
-            f"{table.path}: row {row + 1} has {cut(shown)} in column {name!r}; expected a number",
+            f"{table.path}: row {table.row(row)} has {cut(shown)} in column {name!r}; expected a finite number",
             bad,
-            _no_number(name),
+            f"without a number in column {name!r}",
         )
-    return _finite(numbers, name, table.path)
+    return numbers
 
 
-def _no_number(name: str) -> str:
-    return f"without a number in column {name!r}"
+def _numbers(held: np.ndarray | list[Any]) -> np.ndarray:
+    """[n] float64 of values of any kind; NaN of one that is no number."""
+    if isinstance(held, np.ndarray):
+        return held.astype(np.float64)
+    numbers = np.full(len(held), np.nan)
+    for row, value in enumerate(held):
+        with contextlib.suppress(TypeError, ValueError, OverflowError):
+            numbers[row] = float(value)
+    return numbers
 
 
-def text_of(array: pa.ChunkedArray, name: str, path: Where) -> pa.ChunkedArray:
-    """Strings or bytes as large strings.
+def filled_text(array: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Texts or bytes ([rows]) with an empty one where one is missing, for that is no value either."""
+    return array.cast(pa.large_binary()).fill_null(b"") if array.null_count else array
+
+
+def text_of(table: Table, name: str, array: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Strings or bytes of a column ([rows]) as large strings.
 
     Raises:
       UserError: a row is not UTF-8 text.
@@ -220,7 +251,8 @@ def text_of(array: pa.ChunkedArray, name: str, path: Where) -> pa.ChunkedArray:
                 (value or b"").decode("utf-8")
             except UnicodeDecodeError:
                 raise UserError(
-                    f"{path}: row {row + 1} has {value[:60]!r} in column {name!r}, which is not UTF-8 text; save the file as UTF-8"
+                    f"{table.path}: row {table.row(row)} has {value[:60]!r} in column {name!r}, which is not UTF-8 text; "
+                    "save the file as UTF-8"
                 ) from None
         raise
 
@@ -238,7 +270,7 @@ def values_of(table: Table, name: str) -> list[Any]:
     if isinstance(values, list):
         return values
     if pa.types.is_binary(values.type):
-        return [text or None for text in text_of(values, name, table.path).to_pylist()]
+        return [text or None for text in text_of(table, name, values).to_pylist()]
     if pa.types.is_floating(values.type):
         values = pc.if_else(pc.is_nan(values), None, values)
     try:
@@ -324,45 +356,40 @@ JSON_KINDS = {
 }
 
 
-def _array_of_json(values: list[Any], name: str, path: Where) -> pa.ChunkedArray:
-    kinds = list(map(type, values))
-    if len(found := {JSON_KINDS[kind] for kind in set(kinds)}) > 1:
-        words = [JSON_KINDS[kind] for kind in kinds]
-        row = next(row for row, word in enumerate(words) if word != words[0])
-        usual = max(dict.fromkeys(words), key=words.count)
-        raise BadRows(
-            f"{path}: row {row + 1} has a {words[row]} in {name!r}, rows before it a {words[0]}; write all alike",
-            np.array([word != usual for word in words]),
-            f"without a {usual}, which most rows have, in column {name!r}",
+def beyond(table: Table, name: str, row: int, value: object) -> UserError:
+    """The refusal of a column of whole numbers with one, in a row from 0, that int64 cannot hold."""
+    return UserError(
+        f"{table.path}: row {table.row(row)}: {name} {cut(value)} is beyond int64, whole numbers of 64 bits with a sign; write the "
+        "column as text"
+    )
+
+
+def _array_of_json(table: Table, name: str, values: list[Any]) -> pa.ChunkedArray:
+    """Values of one kind, None where missing.
+
+    Raises:
+      UserError: they are of several kinds, or a number is too large; both are matters of the whole column, for ids of either kind are ids.
+    """
+    kinds = set(map(type, values)) - {NoneType}
+    if len(found := {JSON_KINDS[kind] for kind in kinds}) > 1:
+        words = [None if held is None else JSON_KINDS[type(held)] for held in values]
+        first = next(word for word in words if word)
+        row = next(row for row, word in enumerate(words) if word not in (None, first))
+        raise UserError(
+            f"{table.path}: row {table.row(row)} has a {words[row]} in {name!r}, rows before it a {first}; write all values of this column "
+            "as one kind, for example as strings"
         )
-    if {int, float} & set(kinds):
+    if {int, float} & kinds:
         most = sys.float_info.max if float in kinds else 2**63 - 1
-        beyond = [isinstance(held, int) and not -most - 1 <= held <= most for held in values]
-        if any(beyond):
-            row = beyond.index(True)
-            raise BadRows(
-                f"{path}: row {row + 1}: {name} {cut(values[row])} is beyond 64 bits; write such values as text",
-                np.array(beyond),
-                f"with a number beyond 64 bits in column {name!r}",
-            )
+        for row, held in enumerate(values):
+            if isinstance(held, int) and not -most - 1 <= held <= most:
+                raise beyond(table, name, row, held)
     if float in kinds:
-        values = list(map(float, values))
+        values = [None if held is None else float(held) for held in values]
     try:
         return pa.chunked_array([pa.array(values)])
     except (pa.ArrowException, UnicodeEncodeError) as error:
         shown = ", ".join(sorted(found))
         raise UserError(
-            f"{path}: column {name!r} holds a {shown}, which is not readable: {one_line(error)}"
+            f"{table.path}: column {name!r} holds a {shown}, which is not readable: {one_line(error)}"
         ) from error
-
-
-def _finite(values: np.ndarray, name: str, path: Where) -> np.ndarray:
-    bad = ~np.isfinite(values)
-    if bad.any():
-        row = int(bad.argmax())
-        raise BadRows(
-            f"{path}: row {row + 1} has {name} {values[row]}; expected a finite number",
-            bad,
-            _no_number(name),
-        )
-    return values

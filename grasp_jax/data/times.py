@@ -3,16 +3,16 @@
 import dataclasses
 import datetime
 import time
+from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from grasp_jax.data.bad_rows import BadRows, no_value
-from grasp_jax.data.columns import Where
+from grasp_jax.data.bad_rows import BadRows
 from grasp_jax.data.dictionary import int64_of
 from grasp_jax.data.moments import EARLIEST, PER_SECOND, day_of, unit_of
-from grasp_jax.data.tables import Table, cut, is_text, text_of
+from grasp_jax.data.tables import Table, cut, filled_text, is_text, text_of
 from grasp_jax.errors import UserError
 
 EPOCH_LIKE = (
@@ -80,14 +80,15 @@ def time_column(table: Table, name: str, now: float | None = None) -> Times:
       now: seconds since 1970; times must not be later. None: the present time.
 
     Raises:
-      BadRows: the value of a row is missing, is not a time, or is before 1990 or in the future.
-      UserError: some rows have another unit or another form than most, or a value may mean two different days.
+      BadRows: the value of a row is missing, is not a time, or is before 1990.
+      UserError: a value is in the future or may mean two different days, or some rows have another unit or another form than most.
     """
-    column = _Column(table.path, name, time.time() if now is None else now)
-    array = table.typed(name)
+    column = _Column(table, name, time.time() if now is None else now)
+    array = table.array(name)
     kind = array.type
     if is_text(kind):
-        return _of_text(column, array)
+        return _of_text(column, filled_text(array))
+    table.check_filled(name, array)
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         return _of_dates(column, array)
     if pa.types.is_decimal(kind):
@@ -109,14 +110,14 @@ def time_column(table: Table, name: str, now: float | None = None) -> Times:
 class _Column:
     """What messages need to know, and the present."""
 
-    path: Where
+    table: Table
     name: str
     now: float
 
     def refusal(self, row: int, value: object, reason: str) -> UserError:
         """Of the value of a row, counted from 0."""
         return UserError(
-            f"{self.path}: row {row + 1} has {cut(value)} in column {self.name!r}, {reason}"
+            f"{self.table.path}: row {self.table.row(row)} has {cut(value)} in column {self.name!r}, {reason}"
         )
 
     def bad_rows(self, rows: np.ndarray, first: object, reason: str, what: str) -> BadRows:
@@ -127,16 +128,23 @@ class _Column:
     def check_calendar(
         self, seconds: np.ndarray, shown: np.ndarray | pa.ChunkedArray, meaning: str = ""
     ) -> None:
-        """Refuses times before 1990, such as the 0 of a missing one, and those in the future."""
-        for bad, what, reason in (
-            (seconds < EARLIEST, "before 1990", ", as a missing or mistaken time is"),
-            (seconds > self.now + AHEAD, "in the future", ""),
-        ):
-            if bad.any():
-                row = int(np.argmax(bad))
-                day = f"{meaning}{day_of(float(seconds[row]))}, {what}{reason}"
-                reason = f"which is {day}; mend or drop the row; {_MEND}"
-                raise self.bad_rows(bad, shown[row], reason, f"with a time {what}")
+        """Refuses times before 1990, such as the 0 of a missing one, and those in the future. The latter cannot be left out: the log would
+        be another one on another day.
+        """
+
+        def reason(row: int, what: str) -> str:
+            day = day_of(float(seconds[row]))
+            return f"which is {meaning}{day}, {what}; mend or drop the row; {_MEND}"
+
+        late = seconds > self.now + AHEAD
+        if late.any():
+            row = int(np.argmax(late))
+            raise self.refusal(row, shown[row], reason(row, "in the future"))
+        early = seconds < EARLIEST
+        if early.any():
+            row = int(np.argmax(early))
+            why = reason(row, "before 1990, as a missing or mistaken time is")
+            raise self.bad_rows(early, shown[row], why, "with a time before 1990")
 
 
 def _of_numbers(column: _Column, values: np.ndarray) -> Times:
@@ -215,10 +223,10 @@ def _is_out(seconds: np.ndarray, now: float) -> bool:
 
 
 def _of_text(column: _Column, array: pa.ChunkedArray) -> Times:
-    text = pc.utf8_trim_whitespace(text_of(array, column.name, column.path))
+    text = pc.utf8_trim_whitespace(text_of(column.table, column.name, array))
     empty = pc.equal(text, "")
     if pc.any(empty).as_py():
-        raise no_value(column.path, empty.to_numpy(zero_copy_only=False), column.name)
+        raise column.table.no_value(empty.to_numpy(zero_copy_only=False), column.name)
     if (
         whole := _whole_numbers(text)
     ) is not None:  # by far the most common, and a pattern takes ten times as long
@@ -228,11 +236,24 @@ def _of_text(column: _Column, array: pa.ChunkedArray) -> Times:
         fits = pc.match_substring_regex(text, pattern)
         if pc.all(fits).as_py():
             return _parsers[pattern](column, text)
-        matched[pattern] = fits
-    best = max(matched, key=lambda pattern: pc.sum(matched[pattern]).as_py() or 0)
-    bad = pc.invert(matched[best]).to_numpy(zero_copy_only=False)
+        matched[pattern] = fits.to_numpy()
+    _refuse_several_forms(column, text, matched)
+    bad = ~np.logical_or.reduce(list(matched.values()))
     first = text[int(bad.argmax())].as_py()
     raise column.bad_rows(bad, first, f"{_EXAMPLE}; {_MEND}", "without a time that can be read")
+
+
+def _refuse_several_forms(
+    column: _Column, text: pa.ChunkedArray, matched: Mapping[str, np.ndarray]
+) -> None:
+    """Times of which no one pattern matches all that can be read, such as numbers and dates; `matched` has [rows] bool by the pattern."""
+    readable = np.logical_or.reduce(list(matched.values()))
+    usual = max(matched.values(), key=np.sum)
+    if (usual == readable).all():
+        return
+    row, other = int(np.argmax(readable & ~usual)), int(np.argmax(usual))
+    reason = f"and row {column.table.row(other)} {cut(text[other].as_py())}: two forms of times"
+    raise column.refusal(row, text[row].as_py(), f"{reason}; {_MEND}")
 
 
 def _whole_numbers(text: pa.ChunkedArray) -> np.ndarray | None:
@@ -279,7 +300,7 @@ def _of_local(column: _Column, text: pa.ChunkedArray) -> Times:
         raise column.refusal(
             b,
             text[b].as_py(),
-            f"and row {a + 1} {cut(text[a].as_py())}: the month first and the day first; {_MEND}",
+            f"and row {column.table.row(a)} {cut(text[a].as_py())}: the month first and the day first; {_MEND}",
         )
     if not (day_first.any() or month_first.any()):
         reason = "which may be day and month or month and day, and no row tells which"
@@ -336,7 +357,7 @@ def _offsets(column: _Column, text: pa.ChunkedArray, zone: pa.ChunkedArray) -> n
             int(np.argmax(codes == known.index(""))),
             int(np.argmax(codes != known.index(""))),
         )
-        reason = f"without a time zone, and row {other + 1} {cut(text[other].as_py())} with one"
+        reason = f"without a time zone, and row {column.table.row(other)} {cut(text[other].as_py())} with one"
         raise column.refusal(row, text[row].as_py(), f"{reason}; {_MEND}")
     ahead: np.ndarray = np.array([_seconds_ahead(zone) for zone in known], np.int64)[codes]
     return ahead
@@ -350,6 +371,9 @@ def _seconds_ahead(zone: str) -> int:
 
 
 def _exists(moment: str) -> bool:
+    """Whether Arrow knows a moment, such as 2024-01-31T10:30:00; it refuses the hour 24, which later versions of Python take."""
+    if moment[11:13] == "24":
+        return False
     try:
         datetime.datetime.fromisoformat(moment)
     except ValueError:

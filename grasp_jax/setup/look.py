@@ -9,13 +9,13 @@ import numpy as np
 
 from grasp_jax.config import DataConfig
 from grasp_jax.config.data import SKIP
-from grasp_jax.data.bad_rows import BadRows
+from grasp_jax.data.bad_rows import BadRows, check_share
 from grasp_jax.data.columns import listed
 from grasp_jax.data.identifiers import id_column
 from grasp_jax.data.interactions import readable_rows
 from grasp_jax.data.parts import parts_of
 from grasp_jax.data.readers import KNOWN_NAMES
-from grasp_jax.data.tables import values_of
+from grasp_jax.data.tables import Table, values_of
 from grasp_jax.data.times import time_column
 from grasp_jax.errors import UserError
 from grasp_jax.knowledge.text.columns import why_no_text
@@ -26,7 +26,6 @@ from grasp_jax.setup.sample import Sample, readable, sample, sample_pairs
 
 ATOMIC = (".inter", ".item", ".user")  # RecBole's files
 MOST_MISSING = DataConfig().max_missing_text
-MOST_BAD = 0.5  # share of the rows that may lack a time in a column of times
 LEAST_KNOWN = 0.5  # share of the users that their table must have at least
 NO_UTF8 = "the name is not UTF-8, so no config file can hold it; expected UTF-8; rename it"
 
@@ -226,19 +225,36 @@ def _time(log: Sample) -> tuple[str, list[str]]:
     reasons, mostly = [], ""
     for name in names.times(log.names):
         try:
-            time_column(log.table, name)
+            left = _with_times(log.table, name)
         except UserError as error:
-            if isinstance(error, BadRows) and error.rows.mean() < MOST_BAD:
-                mostly = mostly or name
             reasons.append(f"column {name!r} was not used as the time: {error}")
             continue
-        return name, []
+        if left.num_rows == log.table.num_rows:
+            return name, []
+        mostly = mostly or name
     if mostly:
         return mostly, []  # `check_rows` says what is wrong with the others
     reasons.append(
         "when interactions happened: no column says it, so the rows are taken to be in the order of time (config.data.columns.timestamp)"
     )
     return "", reasons
+
+
+def _with_times(table: Table, name: str) -> Table:
+    """The rows of a table whose times can be read.
+
+    Raises:
+      UserError: the column has a fault, or more rows have none than a run may leave out.
+    """
+    left = table
+    while True:
+        try:
+            time_column(left, name)
+        except BadRows as error:
+            left = left.only(~error.rows, [name])
+            check_share(error, table.num_rows - left.num_rows, table.num_rows)
+        else:
+            return left
 
 
 def _with_items(found: FolderContents, rest: Sequence[Sample]) -> tuple[FolderContents, list[str]]:

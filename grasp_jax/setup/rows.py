@@ -18,7 +18,8 @@ from grasp_jax.errors import UserError
 from grasp_jax.setup.sample import Sample
 
 MOST_ROWS = 5_000_000  # of Parquet
-MOST_BYTES = 256 << 20  # of any other format; of a larger file the sample is checked
+# of any other format; of a larger file the sample is checked, and of a larger `inter.txt` nothing
+MOST_BYTES = 256 << 20
 
 
 class Checked(NamedTuple):
@@ -40,6 +41,8 @@ def check_rows(log: Sample, columns: Mapping[str, str]) -> Checked:
       log: the interactions.
       columns: purpose -> column; an empty timestamp: there are no times.
     """
+    if log.path.suffix == ".txt" and log.size > MOST_BYTES:
+        return Checked("rows: not checked, because the file is large; a run reads all rows")
     try:
         count, whole, reasons = _read(log, columns)
     except UserError as error:
@@ -68,8 +71,6 @@ def _read(
       UserError: a run refuses the whole table.
     """
     if log.path.suffix == ".txt":
-        if log.size > MOST_BYTES:
-            return log.table.num_rows, False, ()
         report = read_interactions(log.path, "", columns, bad_rows=SKIP)[1]
         return report.rows, True, report.left_out
     table, whole = _table(log, columns)
@@ -83,7 +84,8 @@ def _table(log: Sample, columns: Mapping[str, str]) -> tuple[Table, bool]:
     if log.whole:
         return log.table, True
     wanted, rows = columns_wanted(columns, 0.0), _num_rows(log.path)
-    if log.size <= MOST_BYTES if rows is None else rows <= MOST_ROWS:
+    is_small = log.size <= MOST_BYTES if rows is None else rows <= MOST_ROWS
+    if is_small:
         return read_table(log.path, wanted), True
     if rows is None:
         return log.table, False

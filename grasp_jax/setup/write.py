@@ -96,7 +96,7 @@ def python_call(found: FolderContents, name: str) -> str:
     options = {"name": name} | {
         field: value for field, value in _of_data(found).items() if value != default[field]
     }
-    options |= dict.fromkeys(known_tables(str(found.folder)).keys() - options.keys(), "")
+    options |= {field: "" for field in known_tables(str(found.folder)) if field not in options}
     columns = {
         field.removeprefix(COLUMNS): options.pop(field)
         for field in list(options)

@@ -10,6 +10,7 @@ import numpy as np
 from grasp_jax import compiled
 from grasp_jax.api import Recommender
 from grasp_jax.config import CONFIG_FILE, DataConfig, read_config
+from grasp_jax.data.bad_rows import HINT
 from grasp_jax.data.dataset import Dataset
 from grasp_jax.data.readers import folder_of
 from grasp_jax.errors import UserError
@@ -183,8 +184,9 @@ def read_as(config: DataConfig, data: str, texts: bool = True) -> Dataset:
     try:
         return Dataset.read(data, columns=config.columns.to_dict(), **same)
     except UserError as error:
+        fault = str(error).removesuffix(HINT)  # the model's config decides, not a flag
         raise UserError(
-            f"--data: {error}; a file and its columns are looked for by the names with which the model was trained"
+            f"--data: {fault}; a file and its columns are looked for by the names with which the model was trained"
         ) from error
 
 
