@@ -336,6 +336,7 @@ def test_one_bad_time_does_not_hide_the_column_of_times(tmp_path: pathlib.Path) 
     assert any(
         "1 of 9 rows, with a time before 1990 in column 'date'" in line for line in found.undecided
     )
+    assert python_call(found, "shop").endswith("leaves out the rows that a run refuses")
 
 
 def test_only_columns_of_text_are_called_text(tmp_path: pathlib.Path) -> None:

@@ -106,7 +106,8 @@ def python_call(found: FolderContents, name: str) -> str:
     arguments += [f"{field}={_text(value)}" for field, value in options.items()]
     if columns:
         arguments.append(f"columns={_text(columns)}")
-    return f"import grasp_jax as gj; data = gj.Dataset.read({', '.join(arguments)})"
+    skip = '  # with bad_rows="skip" it leaves out the rows that a run refuses' * found.bad_rows
+    return f"import grasp_jax as gj; data = gj.Dataset.read({', '.join(arguments)}){skip}"
 
 
 def _of_data(found: FolderContents) -> dict[str, str]:
@@ -126,7 +127,7 @@ def _of_data(found: FolderContents) -> dict[str, str]:
 
 
 def _lines_of_data(found: FolderContents) -> list[str]:
-    """`_of_data` as lines of the config, and what may be set besides."""
+    """`_of_data` as lines of the config, and what else may be set."""
     notes = {f"{COLUMNS}timestamp": "empty: the order of the rows in the file counts"}
     lines = [
         _set(f"data.{field}", value) + (f"  # {notes[field]}" if not value else "")
