@@ -109,7 +109,8 @@ def main(arguments: Sequence[str]) -> None:
     started = time.perf_counter()
     workdir, open_it = run_of_flags()
     run_mode(FLAGS.mode, open_it, workdir, options)
-    print(f"{FLAGS.mode} done in {time.perf_counter() - started:.0f} s; everything is in {workdir}")
+    where = f"the result is in {options.out}" if options.out else f"everything is in {workdir}"
+    print(f"{FLAGS.mode} done in {time.perf_counter() - started:.0f} s; {where}")
 
 
 def check_flags() -> None:

@@ -28,6 +28,18 @@ class TrainingDiverged(UserError):
     """A loss or a parameter is no longer finite; the message names the step, the saved batch and the last good checkpoint."""
 
 
+class DataChanged(UserError):
+    """The data are not those from which a workdir was made.
+
+    Attributes:
+      change: which workdir, and what has changed; the message without its remedy.
+    """
+
+    def __init__(self, message: str, change: str) -> None:
+        super().__init__(message)
+        self.change = change
+
+
 class EndpointError(UserError):
     """A server that computes texts or vectors for this package cannot be reached, or does not answer as it should.
 

@@ -12,6 +12,7 @@ from grasp_jax.chosen import Chosen, artifact_of, audience_of, choose, wanted_of
 from grasp_jax.config import Config
 from grasp_jax.errors import TrainingDiverged, UserError
 from grasp_jax.evaluation.audience import states_of
+from grasp_jax.evaluation.untrained import trial_label
 from grasp_jax.fitting import serving_model, train_refit
 from grasp_jax.knowledge.audit.measure import measure
 from grasp_jax.knowledge.audit.ratings import rated_groups, read_ratings
@@ -29,7 +30,7 @@ from grasp_jax.refit import refit_workdir
 from grasp_jax.report.runs import read_runs
 from grasp_jax.report.write import write_report
 from grasp_jax.run import Prepared, Run, check, claim, prepare
-from grasp_jax.run_results import report_results
+from grasp_jax.run_results import how_to_serve, report_results
 from grasp_jax.serving.export import export_artifact
 from grasp_jax.serving.histories import place
 from grasp_jax.serving.interrupted import Spread
@@ -118,19 +119,20 @@ def everything(run: Run, options: Options) -> None:
     failed: list[dict[str, str]] = []
     with _board(run):
         for number, (method, backbone) in enumerate(run.trials, start=1):
+            label = trial_label(method, backbone)
             if len(run.trials) > 1:
-                print(f"trial {number} of {len(run.trials)}: {method}-{backbone}", flush=True)
+                print(f"trial {number} of {len(run.trials)}: {label}", flush=True)
             try:
                 done = _train_and_evaluate(prepared, method, backbone)
             except TrainingDiverged as error:
                 if len(run.trials) == 1:
                     raise
                 failed.append({"method": method, "backbone": backbone, "reason": str(error)})
-                said(f"{method}-{backbone}", "failed")
+                said(label, "failed")
                 continue
             if done is not None:
                 evaluated[method, backbone] = done
-            said(f"{method}-{backbone}", "done")
+            said(label, "done")
     if evaluated:
         report_results(run, evaluated, read, failed)
     if failed:
@@ -151,7 +153,7 @@ def _train_and_evaluate(prepared: Prepared, method: str, backbone: str) -> Evalu
 
 def _board(run: Run) -> contextlib.AbstractContextManager[None]:
     """The live table of all trials; of several processes the first shows it."""
-    names = [f"{method}-{backbone}" for method, backbone in run.trials]
+    names = [trial_label(method, backbone) for method, backbone in run.trials]
     return board(names) if is_main_process() else contextlib.nullcontext()
 
 
@@ -159,7 +161,7 @@ def _chosen(run: Run) -> Chosen:
     """The trained model that validation prefers, or its refit; says which it is."""
     chosen = serving_model(choose(prepare(run)))
     of = chosen.trial.run
-    print(f"model: {chosen.trial.name}, {chosen.why}{'' if of is run else f' ({of.workdir})'}")
+    print(f"model: {chosen.trial.label}, {chosen.why}{'' if of is run else f' ({of.workdir})'}")
     return chosen
 
 
@@ -179,26 +181,31 @@ def recommend(run: Run, options: Options) -> None:
         options.spread,
     )
     print(
-        f"wrote {path}: recommendations for {served.full + served.short:,} users, {wanted.top_n} items each"
+        f"wrote {path}: recommendations for {_users(served.full + served.short)}, {wanted.top_n} items each"
     )
     if served.short:
         print(f"{served.short:,} of them have fewer than {wanted.top_n} items left, and get those")
     if served.skipped:
         why = path.with_name(f"{path.stem}.skipped.csv")
         print(
-            f"{len(served.skipped):,} users get no recommendations, the first is {served.skipped[0][0]!r}; {why} has the reasons"
+            f"no recommendations for {_users(len(served.skipped))}, the first is {served.skipped[0][0]!r}; {why} has the reasons"
         )
+
+
+def _users(count: int) -> str:
+    return "1 user" if count == 1 else f"{count:,} users"
 
 
 def refit(run: Run, options: Options) -> None:
     """Trains the model that validation prefers again on all interactions, for as many epochs as validation chose; into WORKDIR/refit."""
     chosen = choose(prepare(run))
-    print(f"model: {chosen.trial.name}, {chosen.why}; trained on all interactions")
+    print(f"model: {chosen.trial.label}, {chosen.why}; trained on all interactions")
     train_refit(chosen)
     workdir = refit_workdir(run)
     print(
         f"the model for production is in {workdir}; recommend, export, represent and grasp-serve use it for {run.workdir} from now on"
     )
+    print(how_to_serve(run.workdir))
 
 
 def export(run: Run, options: Options) -> None:

@@ -19,7 +19,7 @@ from grasp_jax.data.groups import Groups, head_tail_groups
 from grasp_jax.data.log import distinct_items
 from grasp_jax.data.split import Split, make_split, without_sated
 from grasp_jax.data.ties import SHUFFLE, num_tied
-from grasp_jax.errors import UserError
+from grasp_jax.errors import DataChanged, UserError
 from grasp_jax.knowledge.bank import KnowledgeBank, bank_width, read_manifest
 from grasp_jax.knowledge.bank import identity as bank_identity
 from grasp_jax.log import logger
@@ -140,8 +140,9 @@ def open_run(
     with main_process_first("refresh") if refresh else contextlib.nullcontext():
         changed = workdirs.data_change(workdir, dataset.log)
         if changed and not refresh:
-            raise UserError(
-                f"{changed}; use another --workdir, or --mode=refresh, which moves the old files to WORKDIR/earlier"
+            raise DataChanged(
+                f"{changed}; use another --workdir, or --mode=refresh, which moves the old files to WORKDIR/earlier",
+                changed,
             )
         if changed:  # the first process alone sees it: the others come when all is set aside
             logger.info(f"{changed}; what was made from them is in {workdirs.set_aside(workdir)}")

@@ -1,9 +1,11 @@
 """The results of a run: results.json, and what is printed when all trials are evaluated."""
 
 import dataclasses
+import pathlib
 import shutil
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from grasp_jax.parallel.processes import is_main_process
 from grasp_jax.report.check import READ_FILE
 from grasp_jax.report.verdict import main_protocol, verdict
 from grasp_jax.run import Run, seconds
+from grasp_jax.serving.artifact import save_command
 from grasp_jax.trial_results import Evaluated, finished
 
 
@@ -65,12 +68,25 @@ def report_results(
         )
     )
     if len(evaluated) > 1:
-        print(
-            f"for a page that compares the methods: grasp-jax --mode=report --runs={run.workdir} --out={run.workdir / 'report'}"
-        )
+        print(how_to_report(run.workdir))
     print(
-        f"for production: grasp-jax --workdir={run.workdir} --mode=refit trains the model that validation prefers on all interactions, "
-        f"then grasp-serve {run.workdir} answers with it"
+        f"for production: grasp-jax --workdir={run.workdir} --mode=refit trains the model that validation prefers on all interactions"
+    )
+    print(f"then {how_to_serve(run.workdir)}")
+
+
+def how_to_report(workdir: pathlib.Path) -> str:
+    """The command that writes the comparison page, and the extra that it needs where that is missing."""
+    first = "" if find_spec("jinja2") else "pip install 'grasp-jax[report]', then "
+    return f"for a page that compares the methods: {first}grasp-jax --mode=report --runs={workdir} --out={workdir / 'report'}"
+
+
+def how_to_serve(workdir: pathlib.Path) -> str:
+    """How the model of a workdir is served, until its data change and after that."""
+    command, saved = save_command(workdir)
+    return (
+        f"grasp-serve {workdir} answers with it until the data change; to serve it after that, save it: {command} "
+        f"and run grasp-serve {saved}"
     )
 
 

@@ -10,6 +10,7 @@ from grasp_jax.config import Config
 from grasp_jax.errors import UserError
 from grasp_jax.evaluation.metrics import ndcg_at_10
 from grasp_jax.evaluation.ranker import Ranker
+from grasp_jax.evaluation.untrained import trial_label
 from grasp_jax.evaluation_sets import evaluation_of
 from grasp_jax.log import logger
 from grasp_jax.models.methods import METHODS
@@ -72,6 +73,11 @@ class Trial:
     def name(self) -> str:
         """METHOD-BACKBONE, which names its files."""
         return f"{self.method}-{self.backbone}"
+
+    @property
+    def label(self) -> str:
+        """Method and backbone, as messages and the live table have them."""
+        return trial_label(self.method, self.backbone)
 
     @property
     def job(self) -> TrainingJob:

@@ -114,7 +114,7 @@ def _full(trial: Trial, ranker: Ranker, ranking: EvaluationSet, seen: np.ndarray
     """Ranks among all items, and among those that users have not had."""
     item_block = trial.run.config.eval.item_block
     with progress_bar(
-        len(ranking.users), f"{trial.method}: full ranking", "user", trial=trial.name
+        len(ranking.users), f"{trial.method}: full ranking", "user", trial=trial.label
     ) as bar:
         return full_ranks(ranker, ranking, item_block, seen, bar.update)
 

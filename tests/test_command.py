@@ -1,5 +1,6 @@
 """Flags that a mode does not read, and values that absl takes: refused by name. In this process, on flags of its own."""
 
+import pathlib
 from collections.abc import Iterator
 
 import pytest
@@ -128,3 +129,19 @@ def test_no_home(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiled, "in_use", lambda: False)
     compiled.keep("~/.cache/grasp_jax")
     assert len(said) == 1 and "compiled programs are not kept" in said[0]
+
+
+def test_the_last_line_names_what_was_written(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A reader of "everything is in WORKDIR" would look for the file of --out there."""
+    monkeypatch.setattr(command, "join", lambda: None)
+    monkeypatch.setattr(command.PREEMPTION, "listen", lambda: None)
+    monkeypatch.setattr(command, "run_of_flags", lambda: (pathlib.Path("runs/shop"), None))
+    monkeypatch.setattr(command, "run_mode", lambda *_: None)
+    last = []
+    for out in ((), ("--out=r.csv",)):
+        parsed(monkeypatch, "--workdir=runs/shop", "--mode=recommend", *out)
+        command.main(["main"])
+        last.append(capsys.readouterr().out.rstrip().partition("; ")[2])
+    assert last == ["everything is in runs/shop", "the result is in r.csv"]

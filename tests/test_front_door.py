@@ -243,6 +243,7 @@ def test_refit_sees_everything(
     assert int(refitted.artifact.catalogue.counts.sum()) == shop.log.num_interactions
     assert int(model.artifact.catalogue.counts.sum()) == shop.log.num_interactions - 2 * 100
     loaded = gj.Recommender.load(tmp_path / "run")
+    assert loaded.artifact.trained_on_all and not model.artifact.trained_on_all
     np.testing.assert_array_equal(loaded.recommend(k=3)["item"], refitted.recommend(k=3)["item"])
 
 

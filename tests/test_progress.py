@@ -72,6 +72,12 @@ def test_why_training_stopped() -> None:
     asked = f"stopped after epoch 37: a callback asked to stop {best}"
     assert why_stopped(seen, 20, stop_wanted=True) == asked
     assert why_stopped(start, 20) == "stopped after epoch 0: reached train.max_epochs"
+    continued = seen._replace(best_epoch=np.array([30, 0], np.int32))
+    said = why_stopped(continued, 20)
+    assert "no epoch was better than the model from which this training started" in said
+    assert "33.41 %" in said and "at epoch 0" not in said
+    untrained = start.starting_from(np.array([0.1, 0.1])).with_nothing_to_train()
+    assert why_stopped(untrained, 20) == "nothing to train (validation NDCG@10 10.00 %)"
 
 
 def test_saves_are_cheap_and_not_far_apart(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from grasp_jax.report.cards import cards, tile
 from grasp_jax.report.intervals import intervals
 from grasp_jax.report.joined import joined
 from grasp_jax.report.names import run_labels
-from grasp_jax.report.page import differences_view, verdicts
+from grasp_jax.report.page import differences_view, page, verdicts
 from grasp_jax.report.plot import Panel
 from grasp_jax.report.render import PAGE_DARK, PAGE_LIGHT, drawn, render
 from grasp_jax.report.runs import Run, read_runs
@@ -183,14 +183,26 @@ def test_cards_show_hits_first(tmp_path: pathlib.Path) -> None:
             json.dumps([miss, hit | {"place": None}] if "x" in path.name else [miss, hit])
         )
     run = read_runs(str(folder))[0]
-    shown = cards(run, ("grasp", "sasrec"))
+    shown = cards(run, [("grasp", "sasrec"), ("plain", "sasrec"), ("x", "sasrec")])
     assert [card.user for card in shown] == ["u1", "u0"]
     assert [own.name for own in shown[0].lists] == ["plain", "grasp"]
     assert (
         shown[0].lists[1].said == "hit at place 2" and shown[1].lists[0].said == "not among its 1"
     )
     assert [own.hit for own in shown[0].lists[0].tiles] == [False, True, False]
-    assert [own.name for own in cards(run)[0].lists] == ["plain", "x"]
+
+
+def test_cards_compare_the_methods_of_the_verdict(tmp_path: pathlib.Path) -> None:
+    """The page would say that a method is ahead of the second best, and show its lists next to those of popularity."""
+    means = {"popularity": 0.45, "plain": 0.4, "grasp": 0.5, "x": 0.1}
+    run = read_runs(workdir(tmp_path / "one", means))[0]
+    ranked = [(name, "sasrec") for name in sorted(means, key=lambda name: -means[name])]
+    assert [own.name for own in cards(run, ranked)[0].lists] == ["plain", "grasp"]
+    shown = re.findall("<div><h4>([a-z]+) <span>", page([(run, [])], {}))
+    assert shown[:2] == ["plain", "grasp"]
+    few = [("popularity", "sasrec"), ("grasp", "sasrec")]
+    assert [own.name for own in cards(run, few)[0].lists] == ["popularity", "grasp"]
+    assert cards(run, few[:1]) == [] == cards(run, [("grasp", "sasrec"), ("plain", "gru4rec")])
 
 
 def test_without_jinja2_one_line_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

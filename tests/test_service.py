@@ -245,6 +245,7 @@ def test_a_second_model_answers_beside_the_first(folders: pathlib.Path, running:
     )
     about = client.get("/ready").json()
     assert about["items"] == 100 and about["compare"]["items"] == 99
+    assert about["trained_on_all"] is False, "a part was held back"
     assert "compare" not in running.client.get("/ready").json()
     bad = client.post("/compare", json={"histories": [[5]], "k": 0})
     assert bad.status_code == 422 and "k: 0" in bad.json()["error"]

@@ -44,7 +44,7 @@ def test_the_service_still_answers_after_all_of_them(running: Running) -> None:
     """One of the bad requests would have changed what is served."""
     assert len(BAD) >= 200
     assert running.client.get("/ready").json() == {
-        "status": "ready", "model": 1, "method": "plain", "backbone": "sasrec", "items": 100, "users": True,
+        "status": "ready", "model": 1, "method": "plain", "backbone": "sasrec", "trained_on_all": False, "items": 100, "users": True,
         "search": "exact", "recall": 1.0,
     }  # fmt: skip
     assert len(running.post("/recommend", histories=[[1]])["results"][0]["items"]) == 10

@@ -5,17 +5,20 @@ import os
 import pathlib
 import shutil
 import socket
+import sys
 from typing import Any
 
 import numpy as np
 import pytest
 
-from grasp_jax import trial_results
-from grasp_jax.config import Config, check_workdir
+from grasp_jax import Recommender, trial_results
+from grasp_jax.config import CONFIG_FILE, Config, check_workdir, save_config
 from grasp_jax.locks import only_one
 from grasp_jax.modes import Options, run_mode
 from grasp_jax.report.runs import read_runs
 from grasp_jax.run import open_run
+from grasp_jax.run_results import how_to_report, how_to_serve
+from grasp_jax.serving.http.source import open_source
 from grasp_jax.training.checkpoint import MANIFEST, Checkpoints, find_model, record_newest
 from grasp_jax.training.records import Records
 from grasp_jax.workdir import LOCK
@@ -131,6 +134,44 @@ def test_other_data_in_place_are_told(copy: pathlib.Path, change: Any, mode: str
         message,
         (str(copy / "run"), "the data has changed since", "another --workdir", "--mode=refresh"),
     )
+
+
+def test_a_service_on_other_data_is_told_to_serve_a_saved_model(copy: pathlib.Path) -> None:
+    """A service could not start again once a day's part has arrived, and the message would propose to train."""
+    path, workdir = copy / "data" / "inter.txt", copy / "run"
+    before = path.read_text()
+    (workdir / CONFIG_FILE).unlink()
+    save_config(both(copy), workdir)  # whose data are the copy's own
+    path.write_text(a_day_more(before))
+    message = refusal(open_source, workdir)
+    line = f"gj.Recommender.load({str(workdir)!r}).save('models/run')"
+    assert_names(message, ("the data has changed since", line, "grasp-serve models/run --data="))
+    assert "--mode=refresh" not in message
+    path.write_text(before)
+    Recommender.load(workdir).save(copy / "saved")
+    path.write_text(a_day_more(before))
+    assert open_source(copy / "saved").artifact.method
+
+
+def test_the_end_of_a_run_says_what_comes_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command for the page would be refused for a package that nobody had named, or a workdir be put into production."""
+    assert "pip" not in how_to_report(pathlib.Path("runs/shop"))
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    assert "pip install 'grasp-jax[report]', then grasp-jax --mode=report" in how_to_report(
+        pathlib.Path("runs/shop")
+    )
+    said = how_to_serve(pathlib.Path("runs/shop"))
+    assert_names(said, ("until the data change", ".save('models/shop')", "grasp-serve models/shop"))
+
+
+def test_recommend_says_how_many_users_it_served(
+    copy: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One user would be "1 users"."""
+    (tmp_path / "users").write_text("1\nnobody\n")
+    call("recommend", both(copy), copy / "run", users=str(tmp_path / "users"))
+    said = capsys.readouterr().out
+    assert "recommendations for 1 user," in said and "no recommendations for 1 user, the" in said
 
 
 def test_refresh_keeps_what_was_there(

@@ -88,20 +88,25 @@ print(f"{again.computed} users computed, then {same.computed}")
 # %% [markdown]
 # ## In production
 #
-# Put the file of the new day into the folder of the data. Then continue the training, and give the new model to the running service:
+# Every night, put the file of the new day into the folder of the data. Then continue the training, refit, save, and give the saved model
+# to the running service:
 #
 # ```bash
 # grasp-jax --config=CONFIG --workdir=runs/tuesday --config.model.method=grasp_plus \
 #     --config.train.start_from=runs/monday --since=runs/monday
+# grasp-jax --workdir=runs/tuesday --mode=refit
 # python -c "import grasp_jax as gj; gj.Recommender.load('runs/tuesday').save('models/tuesday')"
 # curl localhost:8000/reload -X POST -H 'content-type: application/json' -d '{"path": "tuesday"}'
 # ```
 #
 # 1. The new day has a workdir of its own: Monday's belongs to Monday's data, and refuses to answer when the data have changed. A saved
 #    model holds no data, so serve saved models: `grasp-serve models/monday --models=models` ([Serving](../serving.md#requests)).
-# 2. `--mode=prepare --since=runs/monday` can make the text vectors earlier in the night, as soon as the texts are there.
-# 3. Once a week, train from nothing and compare.
-# 4. `--config.train.new_since=DATE` makes a day cheaper: an epoch then reads only the people with purchases since that date and, for each
+# 2. The refit trains once more on all interactions. Without it, the model has not trained on each user's last two purchases, which are the
+#    newest. If no epoch of the new day was better than Monday's model, the refit is Monday's model and one epoch on all interactions.
+# 3. `--mode=prepare --since=runs/monday` can make the text vectors earlier in the night, as soon as the texts are there.
+# 4. Once a week, train from nothing and compare: without `start_from`, into a new workdir. If one workdir is to keep its name,
+#    `--mode=refresh` moves its old results to `WORKDIR/earlier` and trains from nothing on the new data; then refit and save as above.
+# 5. `--config.train.new_since=DATE` makes a day cheaper: an epoch then reads only the people with purchases since that date and, for each
 #    of them, three others ([Training on](../workdir.md#training-on-from-an-earlier-run)).
 #
 # [Text knowledge](../knowledge.md#the-next-day) has the details, and what was measured.

@@ -5,6 +5,7 @@ import zlib
 from collections.abc import Sequence
 from typing import Any
 
+from grasp_jax.evaluation.untrained import is_trained
 from grasp_jax.report.runs import Run
 
 TINTS = 8
@@ -52,14 +53,14 @@ class Card:
         return sum(any(tile.hit for tile in own.tiles) for own in self.lists)
 
 
-def cards(run: Run, leader: tuple[str, str] | None = None) -> list[Card]:
+def cards(run: Run, ranked: Sequence[tuple[str, str]]) -> list[Card]:
     """Cards of a run, those with hits first; none where fewer than two methods of a backbone left examples.
 
     Args:
       run: with `examples`.
-      leader: method and backbone that stand second in each card; None: the last method of the run.
+      ranked: methods and backbones, the best first.
     """
-    chosen = two_methods(run, leader)
+    chosen = two_methods(run, ranked)
     if chosen is None:
         return []
     first, second = chosen
@@ -73,25 +74,17 @@ def cards(run: Run, leader: tuple[str, str] | None = None) -> list[Card]:
 
 
 def two_methods(
-    run: Run, leader: tuple[str, str] | None
+    run: Run, ranked: Sequence[tuple[str, str]]
 ) -> tuple[tuple[str, str], tuple[str, str]] | None:
-    """The first method of the leader's backbone that is not the leader, and the leader; or the first and the last method of a backbone."""
-    backbones = list(dict.fromkeys(row["backbone"] for row in run.rows))
-    if leader in run.examples and leader is not None:
-        backbones = [leader[1], *(name for name in backbones if name != leader[1])]
-    for backbone in backbones:
-        ordered = dict.fromkeys(row["method"] for row in run.rows if row["backbone"] == backbone)
-        methods = [method for method in ordered if (method, backbone) in run.examples]
-        last = (
-            leader[0]
-            if leader and leader[1] == backbone and leader[0] in methods
-            else methods[-1]
-            if methods
-            else ""
-        )
-        others = [method for method in methods if method != last]
+    """The second best and the best method of one backbone, as the verdict compares them; trained methods come before others."""
+    found = sorted(
+        (trial for trial in ranked if trial in run.examples),
+        key=lambda trial: not is_trained(trial[0]),
+    )
+    for backbone in dict.fromkeys(backbone for _, backbone in found):
+        best, *others = [trial for trial in found if trial[1] == backbone]
         if others:
-            return (others[0], backbone), (last, backbone)
+            return others[0], best
     return None
 
 

@@ -214,15 +214,8 @@ def _filters(runs: Sequence[Run], table: Joined) -> list[dict[str, Any]]:
 
 
 def _examples(run: Run, label: str) -> dict[str, Any] | None:
-    leader = next(
-        (
-            (own.method, own.backbone)
-            for own in standings(run.rows, protocol_of([run]))
-            if (own.method, own.backbone) in run.examples
-        ),
-        None,
-    )
-    shown = cards(run, leader)
+    ranked = [(own.method, own.backbone) for own in standings(run.rows, protocol_of([run]))]
+    shown = cards(run, ranked)
     return (
         {"anchor": anchor(f"examples-{run.name}"), "label": label, "cards": shown}
         if shown

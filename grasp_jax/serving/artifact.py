@@ -102,10 +102,22 @@ class Artifact:
         """Whether an item's vector depends on the user."""
         return METHODS[self.method].gated(self.config.model)
 
+    @property
+    def trained_on_all(self) -> bool:
+        """Whether it was trained on all interactions, as a refit is, and none were held back for validation and test."""
+        return self.config.data.split == "none"
+
     @functools.cached_property
     def model(self) -> SequenceModel:
         """Encoder and backbone."""
         return build_model(self.config.model, self.method, self.backbone, self.sizes)
+
+
+def save_command(workdir: pathlib.Path) -> tuple[str, str]:
+    """The shell command that saves the model of a workdir, and the folder of the saved model."""
+    saved = f"models/{workdir.resolve().name}"
+    line = f"import grasp_jax as gj; gj.Recommender.load({str(workdir)!r}).save({saved!r})"
+    return f'python -c "{line}"', saved
 
 
 def save_artifact(artifact: Artifact, folder: pathlib.Path) -> None:

@@ -101,18 +101,22 @@ def why_stopped(progress: Progress, patience: int, stop_wanted: bool = False) ->
       stop_wanted: whether a callback requested the stop.
     """
     best = int(progress.best.argmax())
+    score = f"{100 * progress.best[best]:.2f} %" if progress.best[best] >= 0 else ""
     if len(progress.active) == 0 and int(progress.epoch) == 0:
-        reason = "there is nothing to train"
-    elif len(progress.active) == 0:
+        return "nothing to train" + (f" (validation NDCG@10 {score})" if score else "")
+    if len(progress.active) == 0:
         reason = f"no better validation NDCG@10 for {patience} epochs"
     elif stop_wanted:
         reason = "a callback asked to stop"
     else:
         reason = "reached train.max_epochs"
-    if progress.best[best] >= 0 and progress.epoch == 0:
-        reason += f" (validation NDCG@10 {100 * progress.best[best]:.2f} %)"
-    elif progress.best[best] >= 0:
-        reason += f" (best validation NDCG@10 {100 * progress.best[best]:.2f} % at epoch {progress.best_epoch[best]})"
+    if score and progress.best_epoch[best] == 0 < progress.epoch:
+        reason += (
+            "; no epoch was better than the model from which this training started, so the model is still that one "
+            f"(validation NDCG@10 {score})"
+        )
+    elif score:
+        reason += f" (best validation NDCG@10 {score} at epoch {progress.best_epoch[best]})"
     return f"stopped after epoch {progress.epoch}: {reason}"
 
 

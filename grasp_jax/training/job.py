@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Sequence
 
 from grasp_jax.config import TrainConfig
+from grasp_jax.evaluation.untrained import trial_label
 from grasp_jax.models.sequence_model import SequenceModel
 from grasp_jax.training.epochs import TrainingData
 from grasp_jax.training.records import Records
@@ -38,8 +39,8 @@ class TrainingJob:
 
     @property
     def name(self) -> str:
-        """METHOD-BACKBONE, with which messages begin."""
-        return f"{self.method}-{self.backbone}"
+        """Method and backbone, with which messages begin."""
+        return trial_label(self.method, self.backbone)
 
     @property
     def labels(self) -> dict[str, str]:

@@ -19,6 +19,7 @@ RAISED = {
     "NoValue": 0,
     "BadRows": 0,
     "TrainingDiverged": 0,
+    "DataChanged": 0,
     "EndpointError": 0,
     "Refused": 1,
 }  # and which argument is the message

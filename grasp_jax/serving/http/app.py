@@ -170,6 +170,7 @@ def _about(service: Service) -> dict[str, Any]:
         "model": snapshot.number,
         "method": snapshot.artifact.method,
         "backbone": snapshot.artifact.backbone,
+        "trained_on_all": snapshot.artifact.trained_on_all,
         "items": len(snapshot.by_popularity),
         "users": users is not None,
         "search": "exact" if snapshot.index is None else "approximate",

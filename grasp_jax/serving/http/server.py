@@ -104,6 +104,7 @@ def _made(opened: Sequence[tuple[Service, Source]]) -> tuple[uvicorn.Server, Out
                 "ready",
                 method=snapshot.artifact.method,
                 backbone=snapshot.artifact.backbone,
+                trained_on_all=snapshot.artifact.trained_on_all,
                 items=len(snapshot.by_popularity),
             )
         except UserError as error:

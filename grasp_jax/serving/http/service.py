@@ -238,7 +238,8 @@ class Service:
             "model": served.snapshot.number,
             "items": len(served.snapshot.by_popularity),
         }
-        self.log.event("reloaded", **about)
+        artifact = served.snapshot.artifact
+        self.log.event("reloaded", **about, trained_on_all=artifact.trained_on_all)
         return about | ({"warning": left} if left else {})
 
     def _replacement(self, path: pathlib.Path, old: Snapshot) -> tuple[Served, str]:

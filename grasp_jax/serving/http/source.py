@@ -13,12 +13,12 @@ from grasp_jax.config import CONFIG_FILE, DataConfig, read_config
 from grasp_jax.data.bad_rows import HINT
 from grasp_jax.data.dataset import Dataset
 from grasp_jax.data.readers import folder_of
-from grasp_jax.errors import UserError
+from grasp_jax.errors import DataChanged, UserError
 from grasp_jax.fitting import Fitted
 from grasp_jax.models.device_data import QUERY_TABLES
 from grasp_jax.models.gate_queries import query_tables
 from grasp_jax.serving.answers import row_of_items
-from grasp_jax.serving.artifact import Artifact, is_saved_model, load_artifact
+from grasp_jax.serving.artifact import Artifact, is_saved_model, load_artifact, save_command
 from grasp_jax.serving.catalogue import Catalogue
 from grasp_jax.serving.http.requests import Refused, shown
 
@@ -130,7 +130,15 @@ def open_source(folder: pathlib.Path, data: str | None = None) -> Source:
             f"{folder}: neither a saved model (model.json) nor the workdir of a run (config.json); name one of them"
         )
     dataset = None if data is None else read_as(read_config(folder).data, data)
-    model = Recommender.load(folder, dataset)
+    try:
+        model = Recommender.load(folder, dataset)
+    except DataChanged as error:
+        command, saved = save_command(folder)
+        raise UserError(
+            f"{error.change}; a workdir answers only for the data on which it was trained, a saved model also for later data; move the "
+            f"new files out of the data, run {command} once, move them back, and run grasp-serve {saved} --data=FOLDER; or train on "
+            "the new data with another --workdir, and save that model"
+        ) from error
     fitted, artifact = model.fitted_on(None), model.artifact
     return Source(
         artifact, UsersOfData(fitted.dataset, artifact.catalogue, _queries_of(fitted, artifact))
