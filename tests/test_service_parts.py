@@ -297,7 +297,7 @@ def test_a_stop_while_a_model_is_loaded_is_no_fault(place: str, tmp_path: pathli
 def quiet_snapshot() -> Any:
     """What `Service` reads of a snapshot that it begins to serve."""
     catalogue = types.SimpleNamespace(rows={})
-    artifact = types.SimpleNamespace(method="plain", backbone="sasrec")
+    artifact = types.SimpleNamespace(method="plain", backbone="sasrec", trained_on_all=False)
     return types.SimpleNamespace(
         artifact=artifact,
         is_open=1,
