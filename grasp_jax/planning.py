@@ -121,8 +121,10 @@ def workload(config: Config, sizes: Sizes, width: int, method: str, devices: int
 def launched(config: Config, with_text: bool, devices: int) -> int:
     """Kernels of a step on one device, as counted for two layers; GRU4Rec's kernel is used on one GPU unless the config says otherwise."""
     backbone, kernels = config.model.backbone.split(",")[0].strip(), config.kernels
-    by_default = kernels == "auto" and backbone == "gru4rec" and devices == 1
-    counted = FUSED_KERNELS if kernels == "backbone" or by_default else KERNELS
+    on_a_gpu = not config.plan.device.startswith("TPU")
+    by_default = kernels == "auto" and backbone == "gru4rec" and on_a_gpu
+    fused = devices == 1 and (kernels == "backbone" or by_default)  # a mesh of several refuses them
+    counted = FUSED_KERNELS if fused else KERNELS
     return counted[backbone][0 if with_text else 1]
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import shlex
 import shutil
 import sys
 from collections.abc import Sequence
@@ -85,7 +86,7 @@ def how_to_serve(workdir: pathlib.Path) -> str:
     """How the model of a workdir is served, until its data change and after that."""
     command, saved = save_command(workdir)
     return (
-        f"grasp-serve {workdir} answers with it until the data change; to serve it after that, save it: {command} "
+        f"grasp-serve {shlex.quote(str(workdir))} answers with it until the data change; to serve it after that, save it: {command} "
         f"and run grasp-serve {saved}"
     )
 

@@ -109,6 +109,18 @@ def test_a_part_without_a_needed_column_is_refused(tmp_path: pathlib.Path, bad_r
     assert Dataset.read(tmp_path, bad_rows=bad_rows).log.num_users == 4
 
 
+def test_a_part_of_the_items_without_titles_is_refused(tmp_path: pathlib.Path) -> None:
+    """Its items would be read as items without a title."""
+    write_table(tmp_path / "interactions.csv", {"user": ["a", "a"], "item": ["x", "y"]})
+    (tmp_path / "items.parquet").mkdir()
+    for name, title, item in (("1", "title", "x"), ("2", "name", "y")):
+        write_table(
+            tmp_path / "items.parquet" / f"{name}.parquet", {"item": [item], title: ["Oil"]}
+        )
+    message = refusal(Dataset.read, tmp_path, items_file="items.parquet")
+    assert_names(message, ("2.parquet", "no column 'title'", "item, name"))
+
+
 @pytest.mark.parametrize(
     ("name", "mend"),
     [

@@ -324,6 +324,14 @@ def test_the_line_of_python_is_always_the_same(tmp_path: pathlib.Path) -> None:
     assert call.index("items_file") < call.index("users_file")
 
 
+def test_a_table_without_rows_is_looked_at(tmp_path: pathlib.Path) -> None:
+    """`init` would end with a traceback: columns without values have no type of ids."""
+    (tmp_path / "log.csv").write_text("user,item\nann,oil\n")
+    empty = pa.table({"item": pa.array([], pa.null()), "title": pa.array([], pa.null())})
+    pyarrow.parquet.write_table(empty, tmp_path / "products.parquet")
+    assert look(tmp_path).items is None
+
+
 def test_one_bad_time_does_not_hide_the_column_of_times(tmp_path: pathlib.Path) -> None:
     """One zero would make the config take the order of the file for the order of time."""
     times = [1_700_000_000 + k for k in range(9)]

@@ -144,7 +144,7 @@ def test_a_service_on_other_data_is_told_to_serve_a_saved_model(copy: pathlib.Pa
     save_config(both(copy), workdir)  # whose data are the copy's own
     path.write_text(a_day_more(before))
     message = refusal(open_source, workdir)
-    line = f"gj.Recommender.load({str(workdir)!r}).save('models/run')"
+    line = f'gj.Recommender.load("{workdir}").save("models/run")'
     assert_names(message, ("the data has changed since", line, "grasp-serve models/run --data="))
     assert "--mode=refresh" not in message
     path.write_text(before)
@@ -161,7 +161,7 @@ def test_the_end_of_a_run_says_what_comes_next(monkeypatch: pytest.MonkeyPatch) 
         pathlib.Path("runs/shop")
     )
     said = how_to_serve(pathlib.Path("runs/shop"))
-    assert_names(said, ("until the data change", ".save('models/shop')", "grasp-serve models/shop"))
+    assert_names(said, ("until the data change", '.save("models/shop")', "grasp-serve models/shop"))
 
 
 def test_recommend_says_how_many_users_it_served(

@@ -93,6 +93,10 @@ def attributes_of(table: "Table", id_name: str, kind: str, title: str = "") -> A
     notes += renamed(used, wanted)
     own_id, own_title = str(used["id"]), used.get("title")
     ids = id_column(table, own_id, notes)
+    if own_title:
+        table.needed(
+            own_title
+        )  # every part of a folder has it, or its items would lose their titles
     unique, counts = np.unique(ids, return_counts=True)
     if (counts > 1).any():
         raise UserError(f"{path}: {kind} id {unique[counts > 1][0]} occurs twice; remove one row")

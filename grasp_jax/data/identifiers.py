@@ -74,7 +74,7 @@ def encoded_ids(table: Table, name: str, notes: list[str] | None = None) -> Enco
     known = array.is_valid().to_numpy(zero_copy_only=False)
     if not known.any():
         table.check_filled(name, array)
-    row = int(known.argmax())
+    row = int(known.argmax()) if len(known) else 0
     first = f" (row {table.row(row)} is {cut(array[row].as_py())})" if len(array) else ""
     raise UserError(
         f"{table.path}: column {name!r} has type {kind}{first}; {_WANTED}: write it as int64, without rows that lack one, or as strings"

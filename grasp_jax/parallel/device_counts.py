@@ -64,7 +64,7 @@ def _counts(most: int) -> list[int]:
 def _layouts(devices: int) -> Iterable[Layout]:
     """Every way to use so many devices; item tables are split into a power of two of parts."""
     for users in ("device", "sharded", "host"):
-        for table in _counts(devices):
+        for table in (2**k for k in range(devices.bit_length())):
             if devices % table == 0:
                 yield Layout(devices // table, table, users)
 
@@ -90,7 +90,15 @@ def conclusion(found: list[Estimate], own: Layout) -> str:
         return f"By this estimate fewer devices are as fast or faster: {better}, {here}."
     if configured.seconds > AS_FAST * enough.seconds:
         return f"By this estimate another mesh is faster: {better}, {here}."
-    return f"By this estimate fewer devices are slower, and more of them, up to {found[-1].layout.devices}, hardly faster: {here}."
+    said = []
+    if any(each.layout.devices < own.devices for each in found):
+        said.append("fewer devices are slower")
+    elif own.devices > 1:
+        said.append("fewer devices do not hold the job")
+    if found[-1].layout.devices > own.devices:
+        said.append(f"more devices, up to {found[-1].layout.devices}, are hardly faster")
+    told = f" {', and '.join(said)}" if said else ""
+    return f"By this estimate{told}: {here}."
 
 
 def _devices(layout: Layout) -> str:

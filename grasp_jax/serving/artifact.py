@@ -19,6 +19,7 @@ import functools
 import json
 import pathlib
 import re
+import shlex
 import shutil
 import uuid
 from collections.abc import Iterable, Mapping
@@ -116,8 +117,8 @@ class Artifact:
 def save_command(workdir: pathlib.Path) -> tuple[str, str]:
     """The shell command that saves the model of a workdir, and the folder of the saved model."""
     saved = f"models/{workdir.resolve().name}"
-    line = f"import grasp_jax as gj; gj.Recommender.load({str(workdir)!r}).save({saved!r})"
-    return f'python -c "{line}"', saved
+    line = f"import grasp_jax as gj; gj.Recommender.load({json.dumps(str(workdir))}).save({json.dumps(saved)})"
+    return f"python -c {shlex.quote(line)}", shlex.quote(saved)
 
 
 def save_artifact(artifact: Artifact, folder: pathlib.Path) -> None:
