@@ -11,15 +11,24 @@ import jax.numpy as jnp
 import numpy as np
 
 from grasp_jax.config import Config, DataConfig, KnowledgeConfig, PlanConfig, names
+from grasp_jax.config_checks import check_config
 from grasp_jax.data.dataset import load_dataset
 from grasp_jax.data.packing import Packing, plan_packing
 from grasp_jax.data.split import Histories, make_split
 from grasp_jax.data.synthetic import shop_lengths
+from grasp_jax.errors import UserError
 from grasp_jax.knowledge.neighbours.retrieve import row_groups
 from grasp_jax.models.methods import METHODS
-from grasp_jax.parallel.device_counts import compared, conclusion
+from grasp_jax.parallel.device_counts import compared
 from grasp_jax.parallel.plan import DEVICES, USABLE, Device, Layout, Workload, smallest_layout
-from grasp_jax.parallel.plan_text import aligned, count_lines, duration, method_lines, money
+from grasp_jax.parallel.plan_text import (
+    aligned,
+    conclusion,
+    count_lines,
+    duration,
+    method_lines,
+    money,
+)
 from grasp_jax.parallel.rates import FUSED_KERNELS, KERNELS, LAUNCH
 from grasp_jax.training.losses import SHARED
 from grasp_jax.whole_job import (
@@ -128,6 +137,16 @@ def launched(config: Config, with_text: bool, devices: int) -> int:
     return counted[backbone][0 if with_text else 1]
 
 
+def is_taken(config: Config, method: str, layout: Layout) -> bool:
+    """Whether a run of a method accepts a layout: some settings need whole tables, or one device."""
+    fields = {"mesh.data": layout.data, "mesh.table": layout.table, "tables.users": layout.users}
+    try:
+        check_config(config.with_fields({"model.method": method, **fields}))
+    except UserError:
+        return False
+    return True
+
+
 def device_of(plan: PlanConfig) -> Device:
     """That of the data sheet, with the numbers of the config instead, where it has some."""
     given: dict[str, Any] = {"memory": plan.memory_gb * 1e9, "bandwidth": plan.bandwidth_gb * 1e9}
@@ -164,7 +183,8 @@ def plan_lines(config: Config, width: int) -> list[str]:
             continue
         work_of = functools.partial(workload, config, sizes, width, method)
         work = work_of(own.devices)
-        smallest = smallest_layout(work, device)
+        takes = functools.partial(is_taken, config, method)
+        smallest = smallest_layout(work, device, takes)
         layouts = {"as configured": own} | (
             {} if smallest is None else {"smallest that fits": smallest}
         )
@@ -182,7 +202,7 @@ def plan_lines(config: Config, width: int) -> list[str]:
             tested=sizes.tested,
             group_pairs=sizes.group_pairs,
         )
-        found = compared(work_of, own, device)
+        found = compared(work_of, own, device, takes)
         if found:
             head = f"{method} with other numbers of devices, in the fastest mesh of each that fits, B={work.batch} as configured:"
             steps, price = epoch_steps(job), config.plan.device_price

@@ -1,5 +1,6 @@
 """The planner, against arithmetic by hand and against what XLA says of a compiled step."""
 
+import functools
 import json
 import pathlib
 import sys
@@ -9,7 +10,7 @@ import pytest
 from benchmarks.communication import collectives
 from benchmarks.scaling_compiled import compiled_step, config_of, write_data
 from grasp_jax.config import Config
-from grasp_jax.parallel.device_counts import compared, conclusion
+from grasp_jax.parallel.device_counts import compared
 from grasp_jax.parallel.exchange import slots
 from grasp_jax.parallel.plan import (
     DEVICES,
@@ -26,9 +27,9 @@ from grasp_jax.parallel.plan import (
     total_bytes,
     total_seconds,
 )
-from grasp_jax.parallel.plan_text import duration
+from grasp_jax.parallel.plan_text import conclusion, duration
 from grasp_jax.parallel.rates import LAUNCH
-from grasp_jax.planning import Sizes, device_of, launched, plan_lines, workload
+from grasp_jax.planning import Sizes, device_of, is_taken, launched, plan_lines, workload
 from grasp_jax.run import open_run, prepare
 from grasp_jax.trial import make_trial
 from tests.command_line import on_devices, one_line_error, run
@@ -143,6 +144,24 @@ def test_limiting_part_of_a_step() -> None:
     parts = {"arithmetic": 1.0, "memory": 3.0, "host": 4.0, "communication": 2.0, "launches": 0.5}
     assert total_seconds(parts) == 5.5 and limiting_part(parts) == "memory"
     assert limiting_part(parts | {"host": 6.0}) == "host"
+
+
+def test_layouts_that_a_run_refuses_are_not_recommended() -> None:
+    """Who follows the plan's advice would be told by the run that this layout is not allowed."""
+    two_fold = Config().with_fields({"model.gate_query": "two_fold"})
+    fused = Config().with_fields({"kernels": "backbone"})
+    for config, refused, taken in (
+        (two_fold, Layout(1, 1, "host"), Layout(2, 2)),
+        (fused, Layout(2, 1), Layout(1, 1, "host")),
+    ):
+        assert is_taken(config, "grasp", taken) and not is_taken(config, "grasp", refused)
+        takes = functools.partial(is_taken, config, "grasp")
+        found = compared(lambda devices: WORK, Layout(1, 1), DEVICES["H100"], takes)
+        assert found and all(takes(each.layout) for each in found)
+    work = WORK._replace(users=10**9)  # whose tables only the host holds
+    assert smallest_layout(work, DEVICES["H100"]) is not None
+    wanted = smallest_layout(work, DEVICES["H100"], functools.partial(is_taken, two_fold, "grasp"))
+    assert wanted is None or wanted.users == "device"
 
 
 def test_numbers_of_devices_are_compared() -> None:

@@ -6,6 +6,7 @@ bound: a program that overlaps these parts takes less, and one that does not rea
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 from grasp_jax.parallel.blocks import ARRAYS_OF_GATES, rows_of_block
@@ -119,6 +120,14 @@ class Layout(NamedTuple):
     def negatives(self, work: Workload) -> int:
         """The negatives whose rows a step reads."""
         return work.negatives * (work.pairs if self.devices == 1 else work.places)
+
+
+Takes = Callable[[Layout], bool]
+
+
+def take_all(layout: Layout) -> bool:
+    """Of a run that accepts every layout."""
+    return True
 
 
 def table_bytes(work: Workload, layout: Layout) -> dict[str, float]:
@@ -315,12 +324,23 @@ def total_bytes(work: Workload, layout: Layout) -> float:
     return sum(table_bytes(work, layout).values()) + sum(step_bytes(work, layout).values())
 
 
-def smallest_layout(work: Workload, device: Device) -> Layout | None:
-    """The fewest devices that hold it, users' tables as near as they fit, items in as few parts as they must; None: no mesh of `MESHES`."""
+def fits(work: Workload, layout: Layout, device: Device) -> bool:
+    """Whether the memory of each device holds it."""
+    return total_bytes(work, layout) <= USABLE * device.memory
+
+
+def smallest_layout(work: Workload, device: Device, takes: Takes = take_all) -> Layout | None:
+    """The fewest devices that hold it, users' tables as near as they fit, items in as few parts as they must; None: no mesh of `MESHES`.
+
+    Args:
+      work: the step.
+      device: each of them.
+      takes: whether a run accepts a layout.
+    """
     for devices in MESHES:
         for users in ("device", "sharded", "host"):
             for table in (size for size in MESHES if size <= devices):
                 layout = Layout(devices // table, table, users)
-                if total_bytes(work, layout) <= USABLE * device.memory:
+                if fits(work, layout, device) and takes(layout):
                     return layout
     return None

@@ -1,12 +1,12 @@
-"""The tables of `--mode=plan` as lines of text: a step in a few layouts, and numbers of devices."""
+"""The tables of `--mode=plan` as lines of text: a step in a few layouts, and numbers of devices with what follows from them."""
 
 from collections.abc import Sequence
 
 from grasp_jax.parallel.device_counts import Estimate, WorkOf
 from grasp_jax.parallel.plan import (
-    USABLE,
     Device,
     Layout,
+    fits,
     sent_bytes,
     step_bytes,
     step_seconds,
@@ -14,6 +14,8 @@ from grasp_jax.parallel.plan import (
     total_bytes,
     total_seconds,
 )
+
+AS_FAST = 1.1  # steps are called equally fast if one takes at most so many times as long
 
 
 def method_lines(
@@ -29,7 +31,7 @@ def method_lines(
         *_bytes("", [table_bytes(work, layout) for work, layout in each]),
         *_bytes("of a step: ", [step_bytes(work, layout) for work, layout in each]),
         ["memory of a device", *map(_size, memory)],
-        ["fits", *("yes" if held <= USABLE * device.memory else "no" for held in memory)],
+        ["fits", *("yes" if fits(work, layout, device) else "no" for work, layout in each)],
         *_bytes("sent in a step: ", [sent_bytes(work, layout) for work, layout in each]),
         *([f"time of {name}", *(_ms(own[name]) for own in seconds)] for name in seconds[0]),
         ["whole step, estimate", *(_ms(total_seconds(own)) for own in seconds)],
@@ -73,6 +75,38 @@ def count_lines(
             ]
         )
     return aligned(rows)
+
+
+def conclusion(found: list[Estimate], own: Layout) -> str:
+    """One sentence: whether fewer devices than `own` has, or more, or another mesh, would do better."""
+    if not found:
+        return ""
+    best = min(each.seconds for each in found)
+    enough = next(each for each in found if each.seconds <= AS_FAST * best)
+    configured = next((each for each in found if each.layout == own), None)
+    mesh = f"mesh {enough.layout.data} x {enough.layout.table}, tables.users={enough.layout.users}"
+    better = f"{_ms(enough.seconds)} a step with {_devices(enough.layout)} ({mesh})"
+    if configured is None:
+        return f"As configured the job does not fit; by this estimate it takes {better}."
+    here = f"{_ms(configured.seconds)} with {_devices(own)} as configured"
+    here += f", where {configured.limit} takes {_ms(configured.limit_seconds)}"
+    if enough.layout.devices < own.devices:
+        return f"By this estimate fewer devices are as fast or faster: {better}, {here}."
+    if configured.seconds > AS_FAST * enough.seconds:
+        return f"By this estimate another mesh is faster: {better}, {here}."
+    said = []
+    if any(each.layout.devices < own.devices for each in found):
+        said.append("fewer devices are slower")
+    elif own.devices > 1:
+        said.append("fewer devices do not hold the job")
+    if found[-1].layout.devices > own.devices:
+        said.append(f"more devices, up to {found[-1].layout.devices}, are hardly faster")
+    told = f" {', and '.join(said)}" if said else ""
+    return f"By this estimate{told}: {here}."
+
+
+def _devices(layout: Layout) -> str:
+    return "1 device" if layout.devices == 1 else f"{layout.devices} devices"
 
 
 def _bytes(prefix: str, columns: Sequence[dict[str, float]]) -> list[list[str]]:
