@@ -5,7 +5,7 @@ from typing import Any
 
 from benchmarks.limits import Limits
 from benchmarks.record import table
-from benchmarks.roofline import PRODUCTS, Bound, Cost, bound
+from benchmarks.roofline import MEMORY, PRODUCTS, Bound, Cost, bound
 
 Record = dict[str, Any]
 BUSY = 0.1  # of the cores used by other programs, from which times are doubtful
@@ -16,7 +16,7 @@ LONGEST = 5  # operations that are shown
 
 ADVICE = {
     PRODUCTS: "only fewer or cheaper products help: narrower text vectors, a smaller model.mlp or model.features, or bfloat16",
-    "memory": "only fewer bytes help: narrower vectors, or a type of 16 bits (model.table_dtype)",
+    MEMORY: "only fewer bytes help: narrower vectors, or a type of 16 bits (model.table_dtype)",
 }
 
 

@@ -331,6 +331,8 @@ def test_answers_of_an_address_are_used_without_it(tmp_path: pathlib.Path, setti
         there = here.with_fields({"describe.base_url": moved.url})
         texts = [describers.by_language_model("items", 4, prompt_of, kept)[0]]
         assert "all 4 are answered" in describers.what_is_missing("items", 4, prompt_of, here)
+        assert describers.count_unanswered(4, prompt_of, there)[0] == 2, "a dry run changes nothing"
+        describers.by_language_model("items", 4, prompt_of, here)
         assert describers.count_unanswered(4, prompt_of, there) == (0, "")
         texts += [describers.by_language_model("items", 6, prompt_of, there)[0][:4]]
         assert texts[0] == texts[1] and (server.requests, moved.requests) == (2, 1)

@@ -145,6 +145,8 @@ def test_vectors_of_an_address_are_used_without_it(config: Any) -> None:
         encode_endpoint(["soap"], ["soap"], config)
         by_model, there = (own.with_fields({"embed.cache_by": "model"}) for own in (config, there))
         assert "nothing leaves this machine" in what_is_missing("items", ["soap"], by_model.embed)
+        assert "1 texts" in what_is_missing("items", ["soap"], there.embed), "it changes nothing"
+        encode_endpoint(["soap"], ["soap"], by_model)
         found, _ = encode_endpoint(["soap", "oil"], ["soap"], there)
         assert (server.requests, moved.requests) == (1, 1)
         assert set(moved.answered) == {"oil"}

@@ -94,7 +94,7 @@ def attributes_of(table: "Table", id_name: str, kind: str, title: str = "") -> A
     own_id, own_title = str(used["id"]), used.get("title")
     ids = id_column(table, own_id, notes)
     if own_title:
-        table.needed(
+        table.column(
             own_title
         )  # every part of a folder has it, or its items would lose their titles
     unique, counts = np.unique(ids, return_counts=True)

@@ -90,7 +90,7 @@ class Table:
         num_rows = int(kept.sum())
         return dataclasses.replace(self, columns=columns, num_rows=num_rows, left_out=left_out)
 
-    def needed(self, name: str) -> Column:
+    def column(self, name: str) -> Column:
         """A column that must be there, as it was read.
 
         Raises:
@@ -106,9 +106,9 @@ class Table:
         """A column as an Arrow array of one type, categories as what they stand for, or `Coded`; values may be missing.
 
         Raises:
-          UserError: as `needed`, or values of several kinds in one column.
+          UserError: as `column`, or values of several kinds in one column.
         """
-        values = self.needed(name)
+        values = self.column(name)
         if isinstance(values, list):
             return _array_of_json(self, name, values)
         if not isinstance(values, Coded) and pa.types.is_dictionary(values.type):
@@ -196,7 +196,7 @@ def number_column(table: Table, name: str) -> np.ndarray:
     Raises:
       BadRows: a row without a finite number.
     """
-    values = table.needed(name)
+    values = table.column(name)
     table.check_filled(name, values)
     if isinstance(values, list):
         held = values

@@ -277,6 +277,7 @@ def to_request(
     keys: np.ndarray,
     otherwise: Callable[[np.ndarray], np.ndarray],
     settings: DescribeConfig | EmbedConfig,
+    keeps: bool = True,
 ) -> tuple[np.ndarray, str]:
     """Rows whose requests must be sent, and why not before the user decides: `said_of_unused`. So nobody pays twice without knowing it.
 
@@ -287,11 +288,14 @@ def to_request(
       keys: [n, 2] of all rows.
       otherwise: [m] rows -> their [m, 2] keys by the other value of `cache_by`.
       settings: of the endpoint.
+      keeps: whether the answers under the config's address are kept without it from now on; False for a dry run, which changes nothing.
     """
     rows = cache.unanswered(keys)
     others = otherwise(rows)
     if settings.cache_by == "address":
         return rows, said_of_unused(cache, others, settings)
+    if not keeps:
+        return rows[cache.missing(others)], ""
     cache.copy(others, keys[rows])
     return cache.unanswered(keys), ""
 

@@ -81,7 +81,7 @@ def what_is_missing(kind: str, num_rows: int, prompt_of: PromptOf, config: Knowl
     if config.describer == "template":
         return f"describe {kind}: {num_rows:,} texts from the template; nothing leaves this machine"
     with open_answers(config.describe.cache) as cache:
-        _, rows, unused = _unanswered(num_rows, prompt_of, config, cache)
+        _, rows, unused = _unanswered(num_rows, prompt_of, config, cache, keeps=False)
     return announcement(kind, num_rows, rows, prompt_of, config, unused)
 
 
@@ -97,13 +97,17 @@ def count_unanswered(
 
 
 def _unanswered(
-    num_rows: int, prompt_of: PromptOf, config: KnowledgeConfig, cache: AnswerCache
+    num_rows: int,
+    prompt_of: PromptOf,
+    config: KnowledgeConfig,
+    cache: AnswerCache,
+    keeps: bool = True,
 ) -> tuple[np.ndarray, np.ndarray, str]:
     """[n, 2] keys of all rows, and what `to_request` returns."""
     model = LANGUAGE_MODELS[config.describer]
     keys = keys_of(num_rows, prompt_of, model, config)
     return keys, *to_request(
-        cache, keys, lambda rows: other_keys(rows, prompt_of, model, config), config.describe
+        cache, keys, lambda rows: other_keys(rows, prompt_of, model, config), config.describe, keeps
     )
 
 

@@ -43,7 +43,7 @@ def announcement(kind: str, texts: Sequence[str], rows: np.ndarray, config: Embe
 def what_is_missing(kind: str, texts: Sequence[str], config: EmbedConfig) -> str:
     """What encoding would send, as one line; sends nothing. `config` is `config.knowledge.embed`."""
     with open_answers(config.cache) as cache:
-        _, rows, unused = _unanswered(texts, cache, config)
+        _, rows, unused = _unanswered(texts, cache, config, keeps=False)
     if not len(rows):
         return f"encode {kind}: the vectors of all {len(texts):,} are there already; nothing leaves this machine"
     return announcement(kind, texts, rows, config) + (f"; {unused}" if unused else "")
@@ -94,13 +94,13 @@ def to_send(
 
 
 def _unanswered(
-    texts: Sequence[str], cache: AnswerCache, config: EmbedConfig
+    texts: Sequence[str], cache: AnswerCache, config: EmbedConfig, keeps: bool = True
 ) -> tuple[np.ndarray, np.ndarray, str]:
     """[n, 2] keys of texts, and what `to_request` returns."""
     keys = keys_of(texts, config)
     other = dataclasses.replace(config, cache_by=OTHER_CACHE_BY[config.cache_by])
     return keys, *to_request(
-        cache, keys, lambda rows: keys_of([texts[row] for row in rows], other), config
+        cache, keys, lambda rows: keys_of([texts[row] for row in rows], other), config, keeps
     )
 
 
