@@ -6,17 +6,12 @@ import os
 import pathlib
 import sys
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from grasp_jax.config import Config
-from grasp_jax.config_checks import check_config
-from grasp_jax.config_file import load_config
-from grasp_jax.data.dataset import Dataset, load_dataset
+from grasp_jax.data.dataset import Dataset
 from grasp_jax.data.split import make_split
-from grasp_jax.setup import rows
 from grasp_jax.setup import sample as samples
 from grasp_jax.setup.command import main, write_config
 from grasp_jax.setup.look import look
@@ -25,71 +20,7 @@ from grasp_jax.sizes import check_sizes
 from tests.command_line import one_line_error
 from tests.command_line import run_afresh as run
 from tests.refusal import assert_names, refusal
-
-
-def movielens(folder: pathlib.Path) -> pathlib.Path:
-    """ml-latest-small's files with a handful of rows."""
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    rows = [
-        f"{user},{item},{rng.integers(1, 11) / 2},{1_100_000_000 + 86_400 * k}"
-        for user in range(1, 9)
-        for k, item in enumerate(rng.permutation(30)[:6] + 1)
-    ]
-    (folder / "ratings.csv").write_text(
-        "userId,movieId,rating,timestamp\n" + "\n".join(rows) + "\n"
-    )
-    movies = [f'{k},"Film {k}, The (1999)",Comedy|Drama' for k in range(1, 31)]
-    (folder / "movies.csv").write_text("movieId,title,genres\n" + "\n".join(movies) + "\n")
-    (folder / "tags.csv").write_text("userId,movieId,tag,timestamp\n1,1,funny,1100000000\n")
-    (folder / "links.csv").write_text("movieId,imdbId,tmdbId\n1,2,3\n")
-    (folder / "README.txt").write_text("hello")
-    return folder
-
-
-def shop(folder: pathlib.Path) -> pathlib.Path:
-    """Parquet logs with string ids and times in a zone; items as Parquet, users as CSV."""
-    folder.mkdir()
-    users = [f"u-{k % 7}" for k in range(35)]
-    items = [f"SKU{k % 11:03}" for k in range(35)]
-    times = pa.array(
-        [1_700_000_000_000_000 + 10**9 * k for k in range(35)],
-        pa.timestamp("us", tz="Europe/Berlin"),
-    )
-    log = pa.table({"customer_id": users, "sku": items, "event_time": times, "price": [1.0] * 35})
-    pyarrow.parquet.write_table(log, folder / "events.parquet")
-    names = pa.table(
-        {"sku": [f"SKU{k:03}" for k in range(11)], "product_name": [f"Soap {k}" for k in range(11)]}
-    )
-    pyarrow.parquet.write_table(names, folder / "catalogue.parquet")
-    (folder / "people.csv").write_text("id,country\n" + "".join(f"u-{k},DE\n" for k in range(7)))
-    return folder
-
-
-def amazon(folder: pathlib.Path) -> pathlib.Path:
-    """Reviews and metadata as Amazon's dumps have them, the reviews compressed."""
-    folder.mkdir()
-    reviews = [
-        {
-            "reviewerID": f"A{k % 5}",
-            "asin": f"B{k % 9:04}",
-            "overall": 5.0,
-            "reviewTime": "09 13, 2009",
-        }
-        | {"unixReviewTime": 1_252_800_000 + 86_400 * k, "reviewText": "nice"}
-        for k in range(30)
-    ]
-    with gzip.open(folder / "reviews_Beauty.jsonl.gz", "wt") as file:
-        file.write("\n".join(map(json.dumps, reviews)))
-    meta = [{"asin": f"B{k:04}", "title": f"Lotion {k}", "brand": "Acme"} for k in range(9)]
-    (folder / "meta_Beauty.jsonl").write_text("\n".join(map(json.dumps, meta)))
-    return folder
-
-
-def read_by_its_config(path: pathlib.Path) -> tuple[Config, Dataset]:
-    config = Config.from_dict(load_config(str(path)).to_dict())
-    check_config(config)
-    return config, load_dataset(config.data)
+from tests.setup_folders import amazon, movielens, parts, read_by_its_config, shop
 
 
 def assert_reads_the_same(said: str, dataset: Dataset) -> None:
@@ -157,20 +88,6 @@ def test_parquet_with_text_ids_and_zones_is_found(
     assert_reads_the_same(said, dataset)
 
 
-def parts(folder: pathlib.Path) -> pathlib.Path:
-    """Orders as a job writes them, four Parquet files with times in text; returns the folder of the parts."""
-    folder.mkdir(parents=True)
-    for part in range(4):
-        rows = range(10 * part, 10 * part + 10)
-        columns = {
-            "customer_id": [f"c{k % 5}" for k in rows],
-            "sku": [f"S{k % 9}" for k in rows],
-            "ordered_at": [f"2024-01-{31 - k % 30:02}T10:30:00+09:00" for k in rows],
-        }
-        pyarrow.parquet.write_table(pa.table(columns), folder / f"part-{part:05}.parquet")
-    return folder
-
-
 def test_a_folder_of_parts_is_one_table(tmp_path: pathlib.Path) -> None:
     """The parts would not be found, or a quarter of the interactions be trained on as if it were all."""
     parts(tmp_path / "logs" / "orders")
@@ -186,7 +103,7 @@ def test_a_folder_of_parts_is_one_table(tmp_path: pathlib.Path) -> None:
     config, dataset = read_by_its_config(write_config(tmp_path / "logs", str(tmp_path / "a.py")))
     assert config.data.interactions_file == "orders" and dataset.log.num_interactions == 40
     assert config.data.columns.timestamp == "ordered_at" and dataset.titles[0] == "Soap 0"
-    # The folder of the parts itself: which files are parts cannot be told from a table of items beside them.
+    # The folder of the parts itself: which files are parts cannot be told from a table of items next to them.
     said = refusal(look, tmp_path / "logs" / "orders")
     assert_names(said, ("4 Parquet files", "the same columns", f"grasp-jax init {tmp_path}/logs"))
 
@@ -212,109 +129,6 @@ def test_rows_without_an_item_do_not_hide_the_table_of_items(tmp_path: pathlib.P
     assert found.items is not None and found.title == "name"
 
 
-def test_every_part_is_checked_for_rows_that_a_run_refuses(tmp_path: pathlib.Path) -> None:
-    """Somebody would hear of a row without an item in the second part only when training starts, and then of one without a user."""
-    folder = parts(tmp_path / "logs" / "orders")
-    for part, name, bad in (("part-00001", "sku", ""), ("part-00003", "customer_id", None)):
-        table = pyarrow.parquet.read_table(folder / f"{part}.parquet").to_pydict()
-        table[name][3] = bad
-        pyarrow.parquet.write_table(pa.table(table), folder / f"{part}.parquet")
-    out = tmp_path / "a.py"
-    write_config(tmp_path / "logs", str(out))
-    found = look(tmp_path / "logs")
-    assert found.lines[-1] == "rows: 38 of 40 have a user, an item and a time that can be read"
-    (told,) = [line for line in found.undecided if "rows that a run refuses" in line]
-    assert_names(
-        told,
-        (
-            "1 of 40 rows, without a value in column 'sku'; the first is row 14 (row 4 of part-00001.parquet)",
-            "1 of 40 rows, without a value in column 'customer_id'; the first is row 34 (row 4 of part-00003.parquet)",
-            'config.data.bad_rows = "skip"',
-        ),
-    )
-    # The line that leaves these rows out stands in the config already.
-    text = out.read_text()
-    out.write_text(text.replace("# config.data.bad_rows", "config.data.bad_rows"))
-    assert out.read_text() != text and max(map(len, text.splitlines())) <= 140
-    assert read_by_its_config(out)[1].log.num_interactions == 38
-
-
-def test_a_large_log_is_checked_in_part(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A billion rows would be read before a config is written; or nobody be told that most of them were not."""
-    folder = parts(tmp_path / "logs" / "orders")
-    monkeypatch.setattr(rows, "MOST_ROWS", 15)
-    table = pyarrow.parquet.read_table(folder / "part-00003.parquet").to_pydict()
-    table["sku"][3] = None
-    pyarrow.parquet.write_table(pa.table(table), folder / "part-00003.parquet")
-    line = look(tmp_path / "logs").lines[-1]
-    assert line.startswith("rows: the first 20 rows have a user, an item and a time")
-    assert line.endswith("; a run reads all rows")
-    (tmp_path / "logs" / "orders" / "part-00003.parquet").write_bytes(b"PAR1")
-    (refused,) = [line for line in look(tmp_path / "logs").undecided if "refuses" in line]
-    assert "not a readable parquet" in refused
-    (tmp_path / "text").mkdir()
-    lines = "".join(f"u{k % 3},i{k % 7}\n" for k in range(200))
-    (tmp_path / "text" / "log.csv").write_text("user,item\n" + lines + ",i1\n")
-    monkeypatch.setattr(samples, "LOOKED_AT", 100)
-    assert (
-        look(tmp_path / "text").lines[-1]
-        == "rows: 200 of 201 have a user and an item that can be read"
-    )
-    monkeypatch.setattr(rows, "MOST_BYTES", 100)
-    assert "rows: the first " in look(tmp_path / "text").lines[-1]
-
-
-def test_pairs_are_checked(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The sample passes over lines that a run refuses, so nobody would hear of them."""
-    (tmp_path / "inter.txt").write_text("1 1\n1 x\n1 3\n2 1\n2 3\n2 2\n")
-    found = look(tmp_path)
-    assert found.lines[-1] == "rows: 5 of 6 have a user and an item that can be read"
-    assert any(
-        "which are not two whole numbers from 1, of at most 64 bits; the first is line 2" in line
-        for line in found.undecided
-    )
-    # Nothing is said of rows that were not looked at.
-    monkeypatch.setattr(rows, "MOST_BYTES", 10)
-    line = "rows: not checked, because the file is large; a run reads all rows"
-    assert look(tmp_path).lines[-1] == line
-
-
-@pytest.mark.parametrize(
-    ("dates", "why"),
-    [
-        (["01/02/2024"] * 9, "which may be day and month or month and day"),
-        (["soon"] * 9, "'soon'"),
-        ([""] * 9, "no value"),
-        (["2024-01-02"] * 8 + ["9999-01-01"], "in the future"),
-    ],
-)
-def test_a_column_of_times_that_cannot_be_used_is_not_taken(
-    tmp_path: pathlib.Path, dates: list[str], why: str
-) -> None:
-    """One empty date would hide that no date can be read, and a run with the written config would be refused."""
-    lines = [f"u{k % 3},i{k},{date}\n" for k, date in enumerate(["", *dates])]
-    (tmp_path / "log.csv").write_text("user,item,date\n" + "".join(lines))
-    out = tmp_path / "a.py"
-    write_config(tmp_path, str(out))
-    found = look(tmp_path)
-    assert found.columns["timestamp"] == ""
-    (told,) = [line for line in found.undecided if "was not used as the time" in line]
-    assert why in told
-    assert read_by_its_config(out)[1].log.num_interactions == 10
-
-
-def test_a_column_with_a_few_bad_times_is_taken(tmp_path: pathlib.Path) -> None:
-    """Rows in the order of the file would be trained on where nine of ten times can be read, and the empty ones left out."""
-    dates = ["", "soon", *["2024-01-02"] * 8]
-    lines = [f"u{k % 3},i{k},{date}\n" for k, date in enumerate(dates)]
-    (tmp_path / "log.csv").write_text("user,item,date\n" + "".join(lines))
-    found = look(tmp_path)
-    assert found.columns["timestamp"] == "date" and found.bad_rows
-    assert found.lines[-1] == "rows: 8 of 10 have a user, an item and a time that can be read"
-
-
 def test_the_line_of_python_is_always_the_same(tmp_path: pathlib.Path) -> None:
     """Two calls of `init` on one folder would print two different lines."""
     (tmp_path / "orders.csv").write_text("user,item\nann,7\n")
@@ -330,21 +144,6 @@ def test_a_table_without_rows_is_looked_at(tmp_path: pathlib.Path) -> None:
     empty = pa.table({"item": pa.array([], pa.null()), "title": pa.array([], pa.null())})
     pyarrow.parquet.write_table(empty, tmp_path / "products.parquet")
     assert look(tmp_path).items is None
-
-
-def test_one_bad_time_does_not_hide_the_column_of_times(tmp_path: pathlib.Path) -> None:
-    """One zero would make the config take the order of the file for the order of time."""
-    times = [1_700_000_000 + k for k in range(9)]
-    (tmp_path / "log.csv").write_text(
-        "user,item,date,updated_at\n"
-        + "".join(f"u{k % 2},i{k},{0 if k == 4 else time},soon\n" for k, time in enumerate(times))
-    )
-    found = look(tmp_path)
-    assert found.columns["timestamp"] == "date"
-    assert any(
-        "1 of 9 rows, with a time before 1990 in column 'date'" in line for line in found.undecided
-    )
-    assert python_call(found, "shop").endswith("leaves out the rows that a run refuses")
 
 
 def test_only_columns_of_text_are_called_text(tmp_path: pathlib.Path) -> None:
