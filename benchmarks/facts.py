@@ -41,8 +41,8 @@ def quality() -> str:
         f"the items that a user already has. SASRec without text has {sasrec:.2f} % with the same loss, and LLMInit, the best published "
         f"text method that we ran, {llminit:.2f} %. So `grasp_plus` is {_ahead(ours, sasrec)} % and {_ahead(ours, llminit)} % ahead "
         f"(means of {_runs([_seeds(found[trial]) for trial in (OURS, SASREC, LLMINIT)])}). "
-        "We chose its settings by hand and with test figures in view; the others got less tuning. With the match that a "
-        f"[recorded search](docs/studies.md#{SEARCH}) by validation alone chose, it has {searched:.2f} % ({runs} runs) and is "
+        "We chose its settings by hand and with test figures in view; the others got less tuning. With a match that a "
+        f"[recorded search](docs/studies.md#{SEARCH}) chose on validation alone, it has {searched:.2f} % ({runs} runs) and is "
         f"{_ahead(searched, sasrec)} % and {_ahead(searched, llminit)} % ahead. "
         "[All rows](docs/studies.md#late-fusion-compared-with-id-only-models)."
     )
@@ -83,8 +83,8 @@ def new_items() -> str:
     new, every = each("new"), each("all")
     return (
         f"**New items from their texts alone.** On {run['new_items']} items that nobody had bought before training, `grasp_plus` has an "
-        f"NDCG@10 of {new[0]}, the untrained cosine of an item's text with the texts of the history {new[1]}, and IDs alone "
-        f"{new[2]} (no vector for a new item). Over all purchases they have {every[0]}, {every[1]} and {every[2]}. {_conclusion(lines)} "
+        f"NDCG@10 of {new[0]}. The untrained cosine of an item's text with the texts of the history has {new[1]}, and IDs alone "
+        f"{new[2]} (no vector for a new item). Over all purchases: {every[0]}, {every[1]} and {every[2]}. {_conclusion(lines)} "
         f"{_more_weight(run['name'])}"
         f"One run on {cold_study.SHOPS[shop]}. [Study](docs/studies.md#new-items)."
     )
@@ -97,7 +97,7 @@ def _more_weight(name: str) -> str:
         return ""
     line = next(own for own in runs[name]["measured"] if own["line"] == MORE_WEIGHT)
     new, every = (f"{100 * line[group]['NDCG@10']:.1f} %" for group in ("new", "all"))
-    return f"With more weight for new items (`{MORE_WEIGHT}`, chosen by these results), it has {new} and {every}. "
+    return f"With more weight for new items (`{MORE_WEIGHT}`, chosen by these results): {new} and {every}. "
 
 
 def _conclusion(lines: dict[str, Any]) -> str:
