@@ -77,7 +77,7 @@ def page(script: pathlib.Path, printed: Sequence[str]) -> str:
     """A page of the script's cells; each code cell is followed by its output."""
     left = iter(printed)
     name = script.stem
-    about = f"`docs/examples/{name}.py` is this page as a script: `python docs/examples/{name}.py`. It runs in the tests."
+    about = f"To run this page as a script: `python docs/examples/{name}.py`."
     parts = []
     for cell in cells(script.read_text(encoding="utf-8")):
         if not cell.is_code:

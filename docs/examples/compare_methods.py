@@ -2,7 +2,7 @@
 # # Compare methods
 #
 # Which method is better on your data, by how much, and is the difference more than chance? This tutorial compares three methods with one
-# loss and one protocol, and with several seeds.
+# loss, one protocol and several seeds.
 #
 # Replace the synthetic shop in the next cell with your data, such as `gj.Dataset.read("folder")`.
 
@@ -20,8 +20,8 @@ same = {
 }
 
 # %% [markdown]
-# All three are trained with cross-entropy over the whole catalogue, because the loss often matters more than the method. By default
-# `llminit` is trained with another loss, that of its paper, so `loss="ce"` is set here. The three seeds of a method are trained together.
+# All three are trained with cross-entropy over the whole catalogue, because the loss often matters more than the method. `llminit` needs
+# `loss="ce"` for this: its default is the loss of its paper. The three seeds of a method are trained together.
 
 # %%
 methods = {
@@ -35,7 +35,8 @@ for model in methods.values():
 # %% [markdown]
 # ## The numbers
 #
-# Mean and standard deviation over seeds, in percent. The group `tail_item` has the targets with few training interactions.
+# The cell prints mean and standard deviation over seeds, in percent. `full_unseen` ranks the whole catalogue without the items that the
+# user already has. The group `tail_item` has the users whose next item has few training interactions.
 
 # %%
 for name, model in methods.items():
@@ -56,8 +57,8 @@ pairs = pairs[pairs["protocol"] == "full_unseen"].drop(columns="protocol")
 print(pairs.round(4).to_string(index=False))
 
 # %% [markdown]
-# Read the interval first: if it contains 0, these data do not say which of the two is better. A small p-value does not mean that the
-# difference is large.
+# Read the interval first: if it contains 0, these data do not say which of the two is better. Here no interval does. A small p-value does
+# not mean that the difference is large.
 #
 # ## Next
 #

@@ -1,9 +1,9 @@
 # %% [markdown]
 # # Refresh every day
 #
-# On Monday you train a model. On Tuesday there are more purchases and a few new items. This tutorial shows three ways to keep
-# up, from the cheapest to the most thorough: add the new items, compute only the vectors that changed, and continue training from Monday's
-# model.
+# On Monday you train a model. On Tuesday there are more purchases and a few new items. This tutorial shows how to keep up: add the new
+# items at once, continue training from Monday's model, and update the vectors of users and items. The commands for production are [at the
+# end](#in-production). The first cell only makes the tables of a small shop.
 
 # %%
 import pathlib
@@ -58,9 +58,9 @@ print(monday.add_items(columns(products[-10:])), "new items")
 # %% [markdown]
 # ## Tuesday: continue training from Monday's model
 #
-# `start_from` names Monday's workdir. Items are matched by id, and an epoch is kept only if validation finds it better than Monday's model.
-# `since` names the workdir with Monday's text vectors: only texts that are new or have changed are encoded, with Monday's encoder. So the
-# vectors of both days can be compared.
+# `start_from` names Monday's workdir, the folder in which `fit` keeps its results. Items are matched by id, and an epoch is kept only if
+# validation finds it better than Monday's model. `since` names the workdir with Monday's text vectors: only new or changed texts are
+# encoded, with Monday's encoder, so the vectors of both days can be compared.
 
 # %%
 today = gj.Dataset.from_frames(columns(purchases), items=columns(products))
@@ -77,8 +77,8 @@ print(tuesday.recommend(users=["c0"], k=3).to_string(index=False))
 # %% [markdown]
 # ## Vectors for a ranking model
 #
-# On yesterday's folder, `represent` computes only the users whose vectors may have changed. The first call uses a new model, so it computes
-# all users. The second call uses the same model, and no user has a new purchase, so it computes none.
+# `represent` on yesterday's folder computes only the users whose vectors may have changed. The first call has a new model, so it computes
+# all users. The second call has the same model and no new purchase, so it computes none.
 
 # %%
 again = tuesday.represent(folder / "vectors")
@@ -88,8 +88,8 @@ print(f"{again.computed} users computed, then {same.computed}")
 # %% [markdown]
 # ## In production
 #
-# Every night, put the file of the new day into the folder of the data. Then continue the training, refit, save, and give the saved model
-# to the running service:
+# Every night, put the file of the new day into the folder of the data. Then continue the training, refit, save, and give the saved model to
+# the running service:
 #
 # ```bash
 # grasp-jax --config=CONFIG --workdir=runs/tuesday --config.model.method=grasp_plus \
@@ -99,13 +99,13 @@ print(f"{again.computed} users computed, then {same.computed}")
 # curl localhost:8000/reload -X POST -H 'content-type: application/json' -d '{"path": "tuesday"}'
 # ```
 #
-# 1. The new day has a workdir of its own: Monday's belongs to Monday's data, and refuses to answer when the data have changed. A saved
-#    model holds no data, so serve saved models: `grasp-serve models/monday --models=models` ([Serving](../serving.md#requests)).
+# 1. The new day has a workdir of its own: Monday's belongs to Monday's data, and refuses to answer when the data have changed. So serve
+#    saved models, which hold no data: `grasp-serve models/monday --models=models` ([Serving](../serving.md#requests)).
 # 2. The refit trains once more on all interactions. Without it, the model has not trained on each user's last two purchases, which are the
 #    newest. If no epoch of the new day was better than Monday's model, the refit is Monday's model and one epoch on all interactions.
 # 3. `--mode=prepare --since=runs/monday` can make the text vectors earlier in the night, as soon as the texts are there.
-# 4. Once a week, train from nothing and compare: without `start_from`, into a new workdir. If one workdir is to keep its name,
-#    `--mode=refresh` moves its old results to `WORKDIR/earlier` and trains from nothing on the new data; then refit and save as above.
+# 4. Once a week, train from nothing and compare: without `start_from`, into a new workdir. To keep the name of a workdir, use
+#    `--mode=refresh`: it moves the old results to `WORKDIR/earlier` and trains from nothing on the new data. Then refit and save as above.
 # 5. `--config.train.new_since=DATE` makes a day cheaper: an epoch then reads only the people with purchases since that date and, for each
 #    of them, three others ([Training on](../workdir.md#training-on-from-an-earlier-run)).
 #

@@ -2,8 +2,8 @@
 # # LLM descriptions with a local endpoint
 #
 # A language model writes a short description of every item, and a text encoder makes vectors of the descriptions. The model runs behind an
-# endpoint on your own machine, so no text leaves it. Any server that speaks OpenAI's protocol will do. Start one in another terminal
-# first: either Ollama, which must run before it can pull a model, or vLLM. Both download the model.
+# endpoint on your own machine, so no text leaves it. First start a server in another terminal: Ollama, which must run before it can pull a
+# model, or vLLM. Both download the model. Any other server that speaks OpenAI's protocol will do too.
 #
 # ```text
 # ollama serve                                      # http://localhost:11434/v1
@@ -46,10 +46,10 @@ plain = gj.Recommender(method="id_text_sum", dropout=0.3, **small).fit(shop)
 # %% [markdown]
 # ## With descriptions
 #
-# Every item is one request: here 100. This shop comes with texts of its users. With data of your own, every user is one more request; it
-# holds the titles of the training history, and never those of the items that are held back for the test. Each answer is stored in the
-# folder `describe__cache` as soon as it arrives, so an interrupted run continues, and no prompt is sent twice. By default that folder is
-# `~/.cache/grasp_jax/answers`, which all your runs share.
+# Every item is one request: here 100. With data of your own, every user is one more request (this shop comes with texts of its users). It
+# holds the titles of the training history, never those of the items that are held back for the test. Each answer is stored in the folder
+# `describe__cache` as soon as it arrives, so an interrupted run continues, and no prompt is sent twice. By default all your runs share the
+# folder `~/.cache/grasp_jax/answers`.
 
 # %%
 folder = pathlib.Path(tempfile.mkdtemp())
@@ -64,13 +64,13 @@ described = gj.Recommender(method="id_text_sum", dropout=0.3, **small, **by_llm)
 described.fit(shop, workdir=folder / "run")
 
 # %% [markdown]
-# For a catalogue of your own, look before you send. On the command line `--mode=prepare --dry-run` prints how many prompts would go where,
-# about how many tokens they have and, if you set the prices, what they cost. It sends nothing.
+# Before you send a catalogue of your own, run `--mode=prepare --dry-run` on the command line. It sends nothing, and prints how many prompts
+# would go where, about how many tokens they have and, if you set the prices, what they cost.
 #
 # ## Were the answers useful?
 #
 # `items_status.npy` has a number for each item. 0 says that the answer is used. Any other number says that the model did not know the item,
-# refused, or wrote nothing; the filled template then takes the answer's place.
+# refused, or wrote nothing; then the filled template is used.
 
 # %%
 status = np.load(folder / "run" / "knowledge" / "items_status.npy")
@@ -79,9 +79,9 @@ print(f"{(status == 0).sum()} of {len(status)} items have a description of the m
 # %% [markdown]
 # ## Did it help?
 #
-# Descriptions cost time or money, so compare. Both models have the same method and backbone; the second one, with descriptions, is
-# marked (1). `difference` is the NDCG@10 with descriptions minus that without. If 0 lies between `low` and `high`, these data do not say
-# which model is better.
+# Descriptions cost time or money, so compare. Both models have the same method and backbone; the second one, with descriptions, is marked
+# (1). `difference` is the NDCG@10 with descriptions minus that without. If 0 lies between `low` and `high`, these data do not say which
+# model is better.
 
 # %%
 pairs = gj.compare([plain, described], shop)

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Your CSV to recommendations
 #
-# You have two CSV files from a shop, with column names of your own: orders and products. This tutorial reads them, trains a model, and
+# You have two CSV files from a shop, orders and products, with column names of your own. This tutorial reads them, trains a model, and
 # writes a CSV with the top five items of every customer.
 #
 # The first cell makes such files, so that the script runs anywhere. With your own files, skip it.
@@ -32,8 +32,8 @@ with open(folder / "products.csv", "w", newline="") as file:
 # %% [markdown]
 # ## Read
 #
-# `columns` says what your columns are called. The file of orders has a name of its own, so `path` names it. `items_file` names the
-# products, and `items_id_column` and `title_column` their columns. All other columns of text become part of an item's text.
+# The first argument names the file of orders, and `columns` its columns. `items_file` names the file of products, and `items_id_column` and
+# `title_column` its columns. All other columns of text become part of an item's text.
 
 # %%
 mine = gj.Dataset.read(
@@ -46,8 +46,7 @@ mine = gj.Dataset.read(
 print("\n".join(mine.summary()).replace(str(folder), "FOLDER"))
 
 # %% [markdown]
-# Read the summary before you train. It says which column was used for what. A column that you expected and do not see there has another
-# name.
+# Read the summary before you train. It says which column was used for what. If you miss a column there, it has another name in your file.
 #
 # ## Train
 #
@@ -70,7 +69,7 @@ answers.to_csv(folder / "recommendations.csv", index=False)
 print(answers.head(5).to_string(index=False))
 
 # %% [markdown]
-# Somebody who is not in the data is described by what they bought, oldest item first:
+# For people who are not in the data, pass what they bought, oldest item first:
 
 # %%
 print(model.recommend(histories=[["sku-3", "sku-10"]], k=3).to_string(index=False))

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Serve a model
 #
-# From a trained model to recommendations by HTTP. It needs `pip install '.[serve]'`.
+# This tutorial trains a model, saves it, serves it by HTTP, and adds a new item. It needs `pip install '.[serve]'`.
 
 # %%
 import atexit
@@ -26,8 +26,8 @@ model.save(folder)
 # %% [markdown]
 # ## Start the service
 #
-# In a terminal you write `grasp-serve model/ --port=8000`. Here the script starts it, on a port that is free. The service answers on this
-# machine only, unless you set a token ([Serving](../serving.md#security)).
+# In a terminal you write `grasp-serve model/ --port=8000`; here the script starts it, on a free port. Without a token, the service answers
+# on this machine only ([Serving](../serving.md#security)).
 
 # %%
 with socket.create_server(("127.0.0.1", 0)) as free:
@@ -64,7 +64,7 @@ for _ in range(1200):
 # %% [markdown]
 # ## Ask
 #
-# A person is given by a history, oldest item first. `why` adds the items of the history that are most like each recommendation.
+# A history, oldest item first, stands for a person. `why` adds the items of the history that are most like each recommendation.
 
 # %%
 some = shop.item_ids[:2].tolist()
@@ -74,6 +74,8 @@ for item in answer["results"][0]["items"]:
 
 # %% [markdown]
 # ## A new item, without training
+#
+# `PUT /items` adds an item by its text. From then on it can be recommended.
 
 # %%
 print(ask("/items?search=soap&k=2"))
