@@ -10,16 +10,16 @@ from grasp_jax.config.fields import Affects, Section
 ABOUT = """\
 # Every field of the config
 
-`python -m grasp_jax.config.reference > docs/config.md` writes this page from `grasp_jax/config/`.
+You can set a field in three ways:
 
-You can set a field in a config file (`config.model.dropout = (0.3,)`), by a flag of the command line
-(`--config.model.dropout=0.3`) or by an argument in Python (`gj.Recommender(dropout=0.3)`). The checks
-and the messages are the same. In Python you may leave out the section if only one field has that name;
-otherwise write it first, with two underscores: `model__plus__gate="none"`. Fields about reading the data
-belong to `gj.Dataset.read`, `gj.Dataset.from_frames` or `gj.Dataset.synthetic`
-([From Python](python.md)).
+* in a config file: `config.model.dropout = (0.3,)`;
+* by a flag of the command line: `--config.model.dropout=0.3`;
+* by an argument in Python: `gj.Recommender(dropout=0.3)`. If several sections have a field of this name, write the
+  section first, with two underscores: `model__plus__gate="none"`. Fields about reading the data belong to
+  `gj.Dataset.read`, `gj.Dataset.from_frames` or `gj.Dataset.synthetic` ([From Python](python.md)).
 
-In the column *meaning*, `|` separates the possible values. The last column says what another value of the field affects:
+[Choosing a method](choosing.md#settings) names the few fields to begin with. In the column *meaning*, `|` separates
+the possible values. The last column says what another value of the field affects:
 """
 
 AFFECTS = {
@@ -31,6 +31,7 @@ SHARED = """\
 * `shared`: all methods of a run have the same value; see [by_method](#by_method-and-by_source).
 
 [Command line](command-line.md#methods) lists the names of methods and backbones.
+`python -m grasp_jax.config.reference > docs/config.md` writes this page from `grasp_jax/config/`.
 """
 
 ABOUT_BY_CASE = """\
