@@ -5,7 +5,7 @@ import logging
 import time
 from typing import Any
 
-from grasp_jax.board import TRAINING, Board, EpochState, Pace, current
+from grasp_jax.board import TRAINING, Board, EpochState, Pace, clock, current
 from grasp_jax.log import logger
 
 EVERY = 20.0  # seconds between two lines
@@ -91,14 +91,16 @@ class EpochProgress:
 
     def epoch_done(self, epoch: int, state: EpochState) -> None:
         """Shows the state after an epoch, counted from 1."""
+        left = self._pace.left(epoch, self._max_epochs)
         if self._board is not None:
-            left = self._pace.left(epoch, self._max_epochs)
             self._board.update(self._name, f"{epoch} of {self._max_epochs}", state, left)
             return
-        text = str(state)
-        self._bar.set_postfix_str(text)
+        self._bar.set_postfix_str(str(state))
         self._bar.update()
-        self._unsaid = f"{self._name}: epoch {epoch}: {text}" if self._bar.disable else ""
+        if self._bar.disable:
+            count = f"epoch {epoch} of at most {self._max_epochs}"
+            remaining = f", at most {clock(left)} left" if epoch < self._max_epochs else ""
+            self._unsaid = f"{self._name}: {count}: {state}{remaining}"
         if time.perf_counter() - self._last_line > EVERY:
             self._say()
 

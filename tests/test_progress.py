@@ -20,16 +20,19 @@ def state(epoch: int) -> EpochState:
 def test_first_last_and_now_and_then(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A log would have a line for each of a thousand epochs, none for an hour, or not the last."""
+    """A log would have a line for each of a thousand epochs, none for an hour, not the last, or not say how long the rest takes."""
     clock = [100.0]
     monkeypatch.setattr(progress_module.time, "perf_counter", lambda: clock[0])
     shown = EpochProgress("a-b", 9, 0)
     for epoch in range(1, 7):
-        shown.epoch_done(epoch, state(epoch))
         clock[0] += 8.0
+        shown.epoch_done(epoch, state(epoch))
     shown.end("stopped after epoch 6: because")
     said = capsys.readouterr().out.splitlines()
-    epochs = [f"a-b: epoch {epoch}: {state(epoch)}" for epoch in (1, 4, 6)]
+    epochs = [
+        f"a-b: epoch {epoch} of at most 9: {state(epoch)}, at most {left} left"
+        for epoch, left in ((1, "1:04"), (4, "0:40"), (6, "0:24"))
+    ]
     assert said == [*epochs, "a-b: stopped after epoch 6: because"]
 
 
@@ -40,7 +43,7 @@ def test_the_last_epoch_is_shown_once(capsys: pytest.CaptureFixture[str]) -> Non
     shown.end("done")
     EpochProgress("a-b", 1, 1).end("done")
     assert capsys.readouterr().out.splitlines() == [
-        "a-b: epoch 1: loss 1.0000, 5,000 tokens/s, best validation NDCG@10 12.00 %, 2 models in training",
+        "a-b: epoch 1 of at most 1: loss 1.0000, 5,000 tokens/s, best validation NDCG@10 12.00 %, 2 models in training",
         "a-b: done",
         "a-b: done",
     ]
