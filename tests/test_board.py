@@ -88,7 +88,9 @@ def test_elsewhere_there_are_lines(how: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM], capture_output=True, text=True, cwd=ROOT, check=True
     )
-    rest = "12,345 tokens/s, best validation NDCG@10 30.00 %, 1 model in training, at most 0:00 left"
+    rest = (
+        "12,345 tokens/s, best validation NDCG@10 30.00 %, 1 model in training, at most 0:00 left"
+    )
     assert done.stdout.splitlines() == [
         "trial 1 of 2",
         f"plain-sasrec: epoch 1 of at most 4: loss 1.5000, {rest}",
