@@ -15,7 +15,7 @@ from benchmarks import cold_study, seven_study, study_match
 from benchmarks.facts import facts
 from benchmarks.record import RESULTS
 from benchmarks.study_by_loss import by_loss
-from benchmarks.study_late_fusion import ahead, headline, shops, splits, wrong
+from benchmarks.study_late_fusion import ahead, domains, headline, shops, splits, wrong
 from benchmarks.study_public import public
 from benchmarks.study_records import METRICS, Page, keep, page, path_of, read
 from configs import sweep
@@ -314,6 +314,7 @@ STUDIES: dict[str, tuple[str, Callable[[], Page]]] = {
     "facts": ("../README.md", facts),
     "wrong": ("studies.md", wrong),
     "shops": ("studies.md", shops),
+    "domains": ("studies.md", domains),
     "splits": ("studies.md", splits),
     "encoders": ("studies.md", encoders),
     "cold": ("studies.md", cold),

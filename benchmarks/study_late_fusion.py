@@ -11,6 +11,7 @@ from benchmarks.study_trials import (
     BASELINE,
     LOSSES,
     OURS,
+    Part,
     all_parts,
     chosen,
     loss,
@@ -33,6 +34,10 @@ BY_GROUP = {"tail_item": "tail items", "head_item": "head items", "tail_user": "
 SHOPS = {
     "shop-skin": "The department Skin Care, `lsa` vectors; percent",
     "shop-hair": "The department Hair Care, `lsa` vectors; percent",
+}
+DOMAINS = {
+    "domain-toys": "Amazon Toys and Games 5-core, `lsa` vectors of texts of some six words; percent",
+    "domain-movies": "MovieLens 100K, `lsa` vectors of titles and genres; percent",
 }
 SPLITS = {
     "split-time": "Split by two days for everybody, `lsa` vectors; percent",
@@ -156,23 +161,32 @@ def shops() -> Page:
     return _one_table_each("shops", SHOPS)
 
 
+def domains() -> Page:
+    """The same settings on data of other domains."""
+    return _one_table_each("domains", DOMAINS)
+
+
 def splits() -> Page:
     """The same settings with the split by time, and with a random order within a day."""
     return _one_table_each("splits", SPLITS)
 
 
 def _one_table_each(study: str, titles: dict[str, str]) -> Page:
-    """A table for each name in `titles`, of the runs that are called so or NAME-METHOD."""
+    """A table for each name in `titles`, with a line for each method of the runs that are called so or NAME-ANYTHING."""
     runs, tables = read(study)[0], []
     for name, title in titles.items():
-        lines = [
-            (mean, _by_protocol(run, method, backbone, method, loss(run, method)))
-            for run in runs
-            if run.name == name or run.name.startswith(f"{name}-")
-            for method, backbone in trials(run)
-            for mean in [values(run, method, backbone, "full_unseen", "all", "NDCG@10").mean()]
+        parts: dict[str, list[Part]] = {}
+        for run in runs:
+            if run.name == name or run.name.startswith(f"{name}-"):
+                for method, _ in trials(run):
+                    parts.setdefault(method, []).append((run, method))
+        body = [
+            _by_protocol(run, *trials(run)[0], method, loss(run, method))
+            for method, run in sorted(
+                ((method, together(own)) for method, own in parts.items()),
+                key=lambda entry: main_metric(entry[1]).mean(),
+            )
         ]
-        body = [line for _, line in sorted(lines, key=lambda entry: entry[0])]
         tables.append(Table(name, title, list(BY_PROTOCOL), body))
     return page(*tables)
 
