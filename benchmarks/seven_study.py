@@ -29,7 +29,7 @@ def tables(kept: Mapping[str, Any], tried: Mapping[str, Any]) -> list[Table]:
         *(f"{NDCG}, {way}" for way in WAYS),
         "continued, difference from nothing",
         "continued, share of the time",
-        "of the processor time",
+        "continued, share of the processor time",
         "purchases",
         "cores used by other programs",
     ]
@@ -61,7 +61,7 @@ def _tries(tried: Mapping[str, Any]) -> Table:
             f"{nothing['processor_seconds']:.0f}",
         ],
     ]
-    title = "Settings tried on the first day after the first, Amazon Beauty 5-core: best validation NDCG@10 of all epochs, percent"
+    title = "Settings tried on the second day, Amazon Beauty 5-core: best validation NDCG@10 of all epochs, percent"
     return Table("seven", title, header, rows)
 
 

@@ -104,8 +104,8 @@ def ahead_tables() -> tuple[Table, Table, Table]:
         "minutes of training",
     ]
     title = "Amazon Beauty 5-core, MiniLM vectors, SASRec; percent"
-    intervals = "In brackets: 95 % interval over users, and over seeds where there are several"
-    note = "; ".join([intervals] * bool(against) + [study_search.variation(found.values())])
+    intervals = "In brackets: 95 % interval over users, and over seeds where there are several."
+    note = " ".join([intervals] * bool(against) + [study_search.variation(found.values())])
     of_groups = ["method", "loss"] + [
         f"{protocol}, {name}"
         for protocol in ("full_unseen", "sampled100")

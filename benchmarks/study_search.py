@@ -13,7 +13,7 @@ from grasp_jax.report.tables import Table
 
 def table(runs: Sequence[Run]) -> Table:
     """Every setting that was tried for a row, with its validation score; the one that was chosen is bold."""
-    body, single = [], []
+    body = []
     for (name, by), parts in sorted(all_parts(runs).items()):
         if not by:
             continue
@@ -26,13 +26,9 @@ def table(runs: Sequence[Run]) -> Table:
         epochs = max(record["epoch"] for run, method in parts for record in _epochs(run, method))
         models = sum(map(len, scores.values()))
         body.append([shown(name), by, str(epochs), "; ".join(cells), str(models)])
-        if len(scores) == 1:
-            single.append(f"{shown(name)} ({by})")
     header = ["method", "loss", "epochs", "tried: validation NDCG@10", "models"]
     title = "Settings that were tried; validation chose the bold one"
-    note = "Mean over seeds, percent, without seen items; epochs: most epochs of one model"
-    if single:
-        note += f"; one setting only: {', '.join(single)}"
+    note = "Mean over seeds, percent, without seen items. Epochs are the most epochs of one model. A row with one setting was not tuned."
     return Table("ahead-search", title, header, body, note)
 
 
@@ -54,10 +50,10 @@ def variation(rows: Iterable[Run]) -> str:
             squares += float(((seeds - seeds.mean()) ** 2).sum())
             freedom += len(seeds) - 1
     if not freedom:
-        return "no row has several seeds"
+        return "No row has several seeds."
     deviation = float(np.sqrt(squares / freedom))
     apart = float(stats.t.ppf(0.975, freedom)) * np.sqrt(2) * deviation
     return (
-        f"standard deviation of full_unseen NDCG@10 between seeds, pooled over all rows with several: {deviation:.3f} ({freedom} degrees "
-        f"of freedom), so two rows with one seed each can be {apart:.2f} apart by their seeds alone"
+        f"The standard deviation of full_unseen NDCG@10 between seeds, pooled over all rows with several, is {deviation:.3f} ({freedom} "
+        f"degrees of freedom). So two rows with one seed each can be {apart:.2f} apart by their seeds alone."
     )

@@ -212,7 +212,7 @@ def test_what_was_tried_is_told_in_full() -> None:
     table = study_search.table(runs)
     assert [row[0] for row in table.rows] == ["`llminit`", "`llminit`, 40 epochs"]
     assert table.rows[0][3:] == ["dropout 0.3: 7.00; **dropout 0.5: 7.00**", "3"]
-    assert table.note.endswith("one setting only: `llminit`, 40 epochs (cross-entropy)")
+    assert table.rows[1][3:] == ["**dropout 0.6: 9.00**", "1"]
 
 
 def test_one_method_has_the_same_figures_in_two_tables() -> None:
