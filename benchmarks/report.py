@@ -4,6 +4,7 @@ With --results=FOLDER it reads the records of a run with --out=FOLDER, and write
 """
 
 import argparse
+import dataclasses
 import json
 import pathlib
 import textwrap
@@ -39,27 +40,27 @@ INTRODUCTION = f"""# Performance: all tables
 
 ## How to read the tables
 
-* **What it means** is said below each table, in sentences that are computed from the same record as the table.
+* **What it means** stands first, in sentences that are computed from the same record as the table.
 * **The machine** is named above each table. If other programs used many cores meanwhile, the times are upper bounds.
 * **Words.** "Ours" is this package. The median of many repetitions is given, and p10 and p90, the times that 10 % and 90 % of the
   repetitions do not exceed. Real tokens are items of histories, without padding. A step is forward pass, backward pass and update for one
   batch; its parts are called stages. "Extrapolated" times were measured on a part of the work and multiplied.
+* **Packing** puts several histories into one row, so that almost no padding is computed. **Factorising** projects a text vector once for
+  each distinct item of a batch, not once for each position.
 * **Letters** such as E, L and D are those of the [notation page](notation.md).
 """
 SCREEN = f"""# Performance
 
-How fast is this package, compared with other software, and what does that mean for your data? Each comparison
-and each figure says what to conclude from it; the details follow. They were measured with the scripts in `benchmarks/`.
+This page compares the speed of this package with other software. Below the table stands what to conclude from each row; details follow.
 {GENERATED}
 """
 READ_ON = """## What to expect of your own data
 
-* **The shorter the histories, the larger the gain.** The rivals pad every history to the longest length that the model reads. This package
-  puts several histories into one row, so it computes almost no padding.
-* **Wide text vectors cost little.** This package projects a text vector once for each distinct item of a batch, not once for
-  each position.
-* **On a GPU, a step of a small model consists of many short operations**: some two hundred of a few microseconds. Larger batches use the
-  device better, and so do several seeds and learning rates that are trained together.
+* **The shorter the histories, the larger the gain.** The rivals pad every history to the longest length that the model reads; this package
+  packs them.
+* **Wide text vectors cost little**, because this package projects each distinct text of a batch once.
+* **On a GPU, use larger batches**, or train several seeds and learning rates together. A step of a small model consists of some two hundred
+  operations of a few microseconds, hardly longer than their start.
 * **Several GPUs are not measured.** [Scaling](scaling.md) says what was computed, and what was measured on emulated devices.
 
 ## Read on
@@ -72,17 +73,21 @@ READ_ON = """## What to expect of your own data
 
 ## Measure on your own machine
 
-From the root of the repository, `python -m benchmarks.profile --out=profile.json` shows on one screen what limits a training step on your
-machine: for each part of the step its time, the operations of its matrix products, its bytes, what the measured limits of the machine would
-allow and which of them limits it; then the longest operations, and in the last lines what would make the step faster. It also says how many
-cores other programs used meanwhile. It takes minutes and needs no data; `--models=grasp-sasrec` measures one model alone. (If `make`
-installed the package, write `.venv/bin/python`.) `make bench` compares the step with PyTorch, and `python -m benchmarks.run --out=FOLDER`
-runs all benchmarks. Without `--out` a benchmark replaces the record in `benchmarks/results`, from which these pages are generated.
+From the root of the repository (if `make` installed the package, write `.venv/bin/python`):
+
+* `python -m benchmarks.profile --out=profile.json` shows on one screen what limits a training step on your machine. It needs no data and
+  takes minutes. For each part of the step it prints the time, the operations, the bytes, and which of the machine's limits it meets; then
+  the longest operations, what would make the step faster, and how many cores other programs used meanwhile. `--models=grasp-sasrec`
+  measures one model alone.
+* `make bench` compares the step with PyTorch.
+* `python -m benchmarks.run --out=FOLDER` runs all benchmarks. Without `--out` a benchmark replaces the record in `benchmarks/results`, from
+  which these pages are generated.
 """
 OPERATIONS = """## The longest operations of a step
 
-For those who want to make a step faster: the operations that take most of the busy time of a step, with the names that XLA gives them. The
-stage is the part of the step that an operation belongs to. "Runs per step" is below 1 if an operation runs once for several steps.
+For those who want to make a step faster: the operations that take most of the busy time of a step, with the names that XLA gives them. A
+faster operation can save no more than its share. The stage is the part of the step that an operation belongs to. "Runs per step" is below 1
+if an operation runs once for several steps.
 """
 Section = Callable[[dict[str, Any]], Table | list[Table]]
 DEVICES = ("cpu", "gpu")
@@ -146,13 +151,21 @@ def page(results: pathlib.Path | None = None) -> str:
             parts.append(markdown(table))
         for name, record in kept(sections, results).items():
             section = sections[name](record)
-            for table in section if isinstance(section, list) else [section]:
+            first, *others = section if isinstance(section, list) else [section]
+            for table in (_concluded(first, meaning.meaning(name, record)), *others):
                 (operations if table.name == steps.OPERATIONS else parts).append(markdown(table))
             if name in FIGURES:
                 parts.append(f"![{name}](figures/{name}.svg)\n")
-            if said := meaning.meaning(name, record):
-                parts.append(f"{_filled(f'**What it means.** {said}')}\n")
     return "\n".join([*parts, *([OPERATIONS] if operations else []), *operations])
+
+
+def _concluded(table: Table, said: str) -> Table:
+    """The table with its conclusion above its note; unchanged if there is no conclusion."""
+    if not said:
+        return table
+    return dataclasses.replace(
+        table, note=f"{_filled(f'**What it means.** {said}')}\n\n{table.note}"
+    )
 
 
 def _filled(text: str) -> str:

@@ -4,10 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from benchmarks.project import shares_of_limit
-from benchmarks.scaling import PLANNED_DEVICE, planned
 from benchmarks.sections import kernel_meaning
 from benchmarks.sections.words import AS_FAST, OURS, PACKED, between, joined, listed, percent
-from grasp_jax.parallel.plan import limiting_part
 
 Record = dict[str, Any]
 SHORT = 3e-6  # seconds: on a GPU, an operation that is shorter mostly waits for its start
@@ -204,15 +202,12 @@ def bank(record: Record) -> str:
 
 
 def scaling(record: Record) -> str:
-    """How good the planner is, what splitting saves, and what limits many devices."""
+    """How good the planner is, and what splitting saves."""
     compiled = [*record["strong"], *record["weak"]]
     off = max(abs(row["planned_memory_bytes"] / row["memory_bytes"] - 1) for row in compiled)
     first, last = record["strong"][0], min(record["strong"], key=lambda row: row["memory_bytes"])
     share = last["memory_bytes"] / first["memory_bytes"]
     more = max(row["flops"] / row["planned_flops"] - 1 for row in compiled)
-    plans = planned(PLANNED_DEVICE)
-    single, most = plans[0], max(plans, key=_users_a_second)
-    gain, devices = _users_a_second(most) / _users_a_second(single), most["data"] * most["table"]
     missing = (
         f" The program has up to {percent(more)} more operations than planned where item tables are split: the planner of that commit left "
         "out the empty places of an exchange, for which products are computed too; the present one counts them."
@@ -221,9 +216,8 @@ def scaling(record: Record) -> str:
     )
     return (
         f"The planner's memory is within {percent(off)} of that of the compiled program.{missing} With {last['data']} x {last['table']} "
-        f"devices and `tables.users={last['users']}`, a device needs {percent(share)} of the memory of a single one. By the present plan "
-        f"{devices} devices process {gain:.0f} times as many users per second as one device, with 128 users a step on each; "
-        f"{limiting_part(most['seconds'])} takes most of their time. Nothing here was measured on GPUs."
+        f"devices and `tables.users={last['users']}`, a device needs {percent(share)} of the memory of a single one. Nothing here was "
+        "measured on GPUs."
     )
 
 
@@ -269,8 +263,3 @@ def _shares_of_stages(model: Record) -> dict[str, float]:
     for row in model["stages"]:
         shares[row["stage"]] = shares.get(row["stage"], 0.0) + row["share"]
     return shares
-
-
-def _users_a_second(row: Record) -> float:
-    rate: float = row["batch"] / row["step_seconds"]
-    return rate

@@ -16,12 +16,11 @@ Record = dict[str, Any]
 WIDTH = 140  # of a line of Markdown
 HEADER = ["what", "grasp_jax", "best rival", "ratio", "share of the limit", "machine"]
 NOTE = (
-    "The best rival is the fastest other program that was measured in the same run on the same machine.\n"
-    "A ratio above 1 means that grasp_jax is faster. The share of the limit says how much of our time the\n"
-    "necessary matrix products would take at the highest rates of this machine, measured in the same run or by\n"
-    "the same version. For a step these are the products with text vectors. A dash means that it was not counted."
+    "A ratio above 1 means that grasp_jax is faster. The best rival is the fastest other program in the same run on the same machine. The\n"
+    "share of the limit is the part of our time that the necessary matrix products (of a step, those with text vectors) would take at the\n"
+    "highest rate of the machine, measured in the same run or by the same version. A dash means that it was not counted."
 )
-PADDED = " Those programs compute padding; how much of the gain is packing was measured for the next row only."
+PADDED = " Those programs pad histories. How much of the gain comes from packing them was measured for the next row only."
 WITHOUT_INDEX = ("faiss flat",)  # other searches that build no index
 PROFILES = {"step-cpu-256": "profile-cpu", "step-gpu-256": "profile-gpu"}  # of the same step
 AIM = 2.0  # times as fast as the best program that packs
@@ -100,10 +99,10 @@ def step(record: Record) -> Comparison | None:
         "text vectors that are projected once for each distinct item of a batch."
     )
     gpu = (
-        "The rivals pad their histories. Compared with programs that pad, the gain is smaller on a GPU than on a CPU, because padding "
-        "costs less there. A program that packs, as on a CPU, has not been measured on a GPU yet; it would be closer to ours. Our step "
-        "consists of many operations of a few microseconds. How much of that time is their start was not measured: on a GPU the profiler "
-        "takes apart the graphs in which they are launched."
+        "The rivals pad their histories. The gain over them is smaller on a GPU than on a CPU, because padding costs less there. A program "
+        "that packs, as on a CPU, has not been measured on a GPU yet; it would be closer to ours. Our step consists of many operations of "
+        "a few microseconds. How much of that time is their start was not measured, because the profiler splits the CUDA graphs that "
+        "launch them."
     )
     return Comparison(
         f"one training step of GRASP, {record['sizes']['batch_size']} users, on a {'GPU' if on_gpu else 'CPU'}",
@@ -113,9 +112,10 @@ def step(record: Record) -> Comparison | None:
         else f"{1e3 * best['seconds_per_step']:,.0f} ms ({_short(best['name'])})",
         ratio,
         machine(record),
-        f"{where}, a program that packs histories as this package does takes {ratio:.2f} times our time."
+        f"{where}, a PyTorch program with our packing and factorising takes {ratio:.2f} times our time."
         + (
-            " So the gain over other programs comes from packing and factorising."
+            " So the gain over other programs comes from packing (several histories in a row, without padding) and factorising (each "
+            "distinct text of a batch is projected once)."
             if ratio < AS_FAST
             else ""
         )
@@ -210,10 +210,10 @@ def retrieval(record: Record) -> Comparison | None:
         f"{_seconds_of_all(best):.0f} s ({best['way']})",
         ratio,
         machine(record),
-        f"For a catalogue of this size, exact search is {_times(ratio)} as fast as the best other search, {best['way']}."
+        f"Our exact search is {_times(ratio)} as fast as the best other search, {best['way']}."
         + _with_index(ours, others),
         "At this size our exact search is as fast as the best other search, so exact search is the default. It computes each product "
-        "once for both of its rows, so its share of the limit may be above 100 %. `knowledge.retrieval=clusters` is for larger tables.",
+        "once for both of its rows, so its share of the limit may be above 100 %. For larger tables use `knowledge.retrieval=clusters`.",
         ours["share_of_limit"],
     )
 
@@ -226,7 +226,7 @@ def _with_index(ours: Record, others: list[Record]) -> str:
     best = min(indexed, key=_seconds_of_all)
     times = _seconds_of_all(best) / _seconds_of_all(ours)
     so = " So at this size you need no index." if times > 1 else ""
-    return f" The fastest search with an index, {best['way']}, takes {times:.1f} times as long with the building of the index.{so}"
+    return f" The fastest search with an index, {best['way']}, takes {times:.1f} times as long, the building of the index included.{so}"
 
 
 def describing(record: Record) -> Comparison:

@@ -75,8 +75,9 @@ def stages(records: Mapping[str, Record]) -> Picture:
     panel.name(0, "GRASP on SASRec", "stage of a step", "share of the busy time")
     return Picture(
         panel.figure().standalone(),
-        f"The longest stage differs between devices ({'; '.join(said)}). On a CPU, the products with the text vectors (project) leave "
-        "little to gain. On a GPU with narrow vectors, many short operations share the time, so fewer operations would help.",
+        f"The longest stage of a step differs between devices ({'; '.join(said)}). Project is the products with text vectors, backbone is "
+        "SASRec. On a CPU, project leaves little to gain. On a GPU with narrow vectors, many short operations share the time, so fewer "
+        "operations would help.",
     )
 
 
@@ -92,8 +93,8 @@ def growth(records: Mapping[str, Record]) -> Picture:
     per_token = [row["seconds_per_million_tokens"] for row in rows]
     return Picture(
         panel.figure().standalone(),
-        f"The time of an epoch grows with the number of users, and not faster: {min(per_token):.0f} to {max(per_token):.0f} s for a "
-        "million purchases at each size. The dotted line is in proportion to the users.",
+        f"The time of an epoch grows in proportion to the users (dotted line), and not faster: {min(per_token):.0f} to "
+        f"{max(per_token):.0f} s for a million purchases at each size.",
     )
 
 

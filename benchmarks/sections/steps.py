@@ -5,6 +5,7 @@ from typing import Any
 from benchmarks.limits import Limits
 from benchmarks.project import least_seconds, shares_of_limit
 from benchmarks.record import machine_line
+from benchmarks.sections.words import percent
 from grasp_jax.report.tables import Table
 
 OPERATIONS = "profile_top"  # name of the tables that stand at the end of the page
@@ -185,10 +186,11 @@ def _longest(model: dict[str, Any], where: str) -> Table:
         ]
         for row in model["operations"]
     ]
+    shares = [row["share"] for row in model["operations"]]
+    note = (
+        f"From the same run as the table of stages. The longest takes {percent(shares[0])} of the busy time, all {len(shares)} together "
+        f"{percent(sum(shares))}."
+    )
     return Table(
-        OPERATIONS,
-        f"The longest operations of {model['model']}, {where}",
-        header,
-        body,
-        "From the same run as the table of stages.",
+        OPERATIONS, f"The longest operations of {model['model']}, {where}", header, body, note
     )
