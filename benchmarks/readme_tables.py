@@ -8,8 +8,7 @@ import pathlib
 import textwrap
 from typing import Any
 
-from benchmarks import paper_data, rehearsal_table, results_words
-from benchmarks.reading import show as show_reading
+from benchmarks import paper_data, reading, rehearsal_table, results_words
 from benchmarks.record import machine_line
 from benchmarks.study_late_fusion import ahead_tables
 from benchmarks.study_records import page
@@ -276,11 +275,14 @@ def _step(record: dict[str, Any]) -> str:
 
 
 def _reading(record: dict[str, Any]) -> str:
-    header, body = show_reading(record)
+    header, body = reading.show(record)
     sizes = record["sizes"]
     lines = [f"| {' | '.join(row)} |" for row in (header, *body)]
     lines.insert(1, "|" + "---|" * len(header))
+    source, stored = record["reading"][reading.LETTERS], record["stored"][reading.STORED[-1]]
+    seconds = [own["steps"]["read and build"]["cpu_seconds"] for own in (stored, source)]
     return (
+        f"**What it means.** Reading the stored log takes {seconds[0]:.2f} processor seconds, and reading its source {seconds[1]:.2f}.\n\n"
         f"`python -m benchmarks.reading`: {sizes['interactions']:,} interactions of {sizes['users']:,} users, {sizes['items']:,} items;\n"
         "the table has processor seconds and the peak memory of the process; there are 100 stored negatives for each of 100,000 users.\n"
         + textwrap.fill(machine_line(record), 138)

@@ -66,7 +66,7 @@ def measured_on(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     places, said = _machines(runs), []
     for number, place in enumerate(places, 1):
         each = [
-            f"with {own['users']:,} users commit {_short(own.get('commit'))}, {_load(own)} cores used by other programs meanwhile"
+            f"{own['users']:,} users, commit {_short(own.get('commit'))}, {_load(own)} cores used by other programs"
             for own in runs
             if _machine(own) == place
         ]
@@ -137,8 +137,8 @@ def markdown(record: Mapping[str, Any]) -> str:
     header, body = show(runs)
     lines = [f"| {' | '.join(row)} |" for row in (header, *body)]
     lines.insert(1, "|" + "---|" * len(header))
-    sizes = " and of ".join(
-        f"{own['users']:,} users, {own['read']['items']:,} items and {own['read']['interactions']:,} interactions"
+    sizes = ", ".join(
+        f"{own['users']:,} users ({own['read']['items']:,} items, {own['read']['interactions']:,} interactions)"
         for own in runs
     )
     killed = "".join(map(_kills, runs))
