@@ -107,9 +107,11 @@ def found_of(recall: dict[str, float], stages: list[dict[str, Any]]) -> str:
 def main() -> None:
     """Prints a line for each stage and writes them as JSON."""
     parser = parser_of("bank", __doc__)
-    parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--width", type=int, default=1024)
-    parser.add_argument("--sample", type=int, default=10_000)
+    parser.add_argument("--rows", type=int, default=1_000_000, help="rows of the table")
+    parser.add_argument("--width", type=int, default=1024, help="width of a vector, E")
+    parser.add_argument(
+        "--sample", type=int, default=10_000, help="rows whose neighbours are searched"
+    )
     parser.add_argument(
         "--folder",
         type=pathlib.Path,

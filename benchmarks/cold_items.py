@@ -108,7 +108,9 @@ def lines_of(given: argparse.Namespace, case: Case) -> dict[str, Artifact]:
 def main() -> None:
     """Trains, measures, prints and stores the results."""
     parser = case_parser("cold_items", __doc__)
-    parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument(
+        "--methods", default=",".join(METHODS), help="methods to measure, comma separated"
+    )
     parser.add_argument(
         "--in-catalogue",
         default="",
@@ -137,10 +139,14 @@ def case_parser(module: str, about: str | None) -> argparse.ArgumentParser:
     """A parser with the flags that say which shop, which vectors and which training."""
     parser = parser_of(module, about)
     parser.add_argument("--data", type=pathlib.Path, required=True, help="folder of the shop")
-    parser.add_argument("--workdir", type=pathlib.Path, required=True, help="keeps the models")
-    parser.add_argument("--vectors", choices=("lsa", "minilm"), default="lsa")
-    parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument(
+        "--workdir", type=pathlib.Path, required=True, help="folder in which the models are stored"
+    )
+    parser.add_argument(
+        "--vectors", choices=("lsa", "minilm"), default="lsa", help="text vectors of the items"
+    )
+    parser.add_argument("--epochs", type=int, default=20, help="epochs of each training")
+    parser.add_argument("--seed", type=int, default=42, help="seed of each training")
     return parser
 
 

@@ -96,7 +96,7 @@ def measure(num_items: int, targets: int, rounds: int) -> dict[str, Any]:
 def main() -> None:
     """Prints a line for each size and form, and writes all as JSON."""
     parser = parser_of("cross_entropy", __doc__)
-    parser.add_argument("--items", default="12101,100000", help="sizes of the catalogue")
+    parser.add_argument("--items", default="12101,100000", help="numbers of items, comma separated")
     given = parser.parse_args()
     sizes = [300] if given.quick else [int(size) for size in given.items.split(",")]
     contention, targets = Contention(), 30 if given.quick else TARGETS

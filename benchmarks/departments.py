@@ -58,8 +58,12 @@ def write_shop(data: pathlib.Path, department: str, folder: pathlib.Path) -> tup
 def main() -> None:
     """Writes all shops."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.departments")
-    parser.add_argument("--data", type=pathlib.Path, required=True, help="folder of beauty5")
-    parser.add_argument("--out", type=pathlib.Path, required=True, help="folder of the shops")
+    parser.add_argument(
+        "--data", type=pathlib.Path, required=True, help="folder of configs/beauty5.py"
+    )
+    parser.add_argument(
+        "--out", type=pathlib.Path, required=True, help="folder in which the shops are written"
+    )
     arguments = parser.parse_args()
     for name, department in DEPARTMENTS.items():
         users, items, rows = write_shop(arguments.data, department, arguments.out / name)

@@ -299,22 +299,23 @@ def table(runs: dict[str, dict[str, Any]]) -> str:
 def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.describe", description="Describing, killed on the way and not."
+        prog="python -m benchmarks.describe",
+        description="Measures descriptions through a chat endpoint, with and without kills.",
     )
-    parser.add_argument("--items", type=int, default=5000, help="V, items to describe")
-    parser.add_argument("--users", type=int, default=100, help="N, users to describe")
-    parser.add_argument("--concurrency", type=int, default=32, help="c, requests in flight at most")
+    parser.add_argument("--items", type=int, default=5000, help="items to describe")
+    parser.add_argument("--users", type=int, default=100, help="users to describe")
+    parser.add_argument("--concurrency", type=int, default=32, help="most requests in flight")
     parser.add_argument(
-        "--think", type=float, default=0.1, help="s, seconds that the server thinks about an answer"
+        "--think", type=float, default=0.1, help="seconds that the server waits before an answer"
     )
-    parser.add_argument("--kills", type=int, default=5, help="SIGKILLs on the way")
+    parser.add_argument("--kills", type=int, default=5, help="how often the last run is killed")
     parser.add_argument(
         "--rounds",
         type=int,
         default=3,
-        help="of the well-behaved run and the bare client, in turn; the median counts",
+        help="rounds of the well-behaved run and the bare client, in turn; the median counts",
     )
-    parser.add_argument("--runs", nargs="+", choices=RUNS, default=RUNS)
+    parser.add_argument("--runs", nargs="+", choices=RUNS, default=RUNS, help="runs to measure")
     parser.add_argument("--out", help="JSON file; without it benchmarks/results/describe-cpu.json")
     return parser.parse_args()
 

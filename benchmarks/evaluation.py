@@ -248,7 +248,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Times each model, prints, and writes JSON."""
     parser = parser_of("evaluation", __doc__)
     parser.add_argument(
-        "--models", default=",".join(MODELS[:2]), help=f"comma separated, of {', '.join(MODELS)}"
+        "--models",
+        default=",".join(MODELS[:2]),
+        help=f"models, comma separated: some of {', '.join(MODELS)}",
     )
     parser.add_argument(
         "--full-users",

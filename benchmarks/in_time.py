@@ -1,5 +1,5 @@
-"""Runs a program for some seconds at most, and ends it with all processes that it has started: a rival that trains on would slow the
-programs that are timed after it.
+"""Runs a program for some seconds at most, and ends it with all processes that it has started: a rival that still trained would slow
+the programs that are timed after it.
 """
 
 import os

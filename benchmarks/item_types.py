@@ -86,7 +86,7 @@ def measure(num_items: int, rounds: int) -> list[dict[str, Any]]:
 def main() -> None:
     """Measures, prints and stores."""
     parser = parser_of("item_types", __doc__)
-    parser.add_argument("--items", type=int, default=1_200_000)
+    parser.add_argument("--items", type=int, default=1_200_000, help="items of the catalogue")
     given, contention = parser.parse_args(), Contention()
     found = measure(BLOCK * 2 if given.quick else given.items, 3 if given.quick else ROUNDS)
     rows = [[own["type"], f"{own['median_ms']:.1f}", f"{own['recall']:.3f}"] for own in found]

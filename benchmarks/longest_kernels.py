@@ -2,7 +2,7 @@
 
 `ncu` runs one dispatch of few steps of GRASP-SASRec at the shape of paper Beauty, with kernels launched one by one, and measures of each
 kernel its time, and how busy it keeps the multiprocessors and the memory. Where `ncu` is not installed, or may not read the counters, the
-benchmark says so and ends well. --quick runs the same step without `ncu`.
+benchmark says so and exits with 0. --quick runs the same step without `ncu`.
 """
 
 import argparse
@@ -125,8 +125,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
       UserError: the step itself failed.
     """
     parser = parser_of("longest_kernels", __doc__)
-    parser.add_argument("--kernels", default="auto", help="config.kernels of the step")
-    parser.add_argument("--inside", action="store_true", help="run the step that ncu measures")
+    parser.add_argument("--kernels", default="auto", help="value of config.kernels")
+    parser.add_argument(
+        "--inside", action="store_true", help="run the step itself, as ncu calls this program"
+    )
     given = parser.parse_args(arguments)
     if given.inside:
         one_dispatch(given.quick, given.kernels)

@@ -256,7 +256,7 @@ def by_config(models: Iterable[TrainedModel]) -> list[list[TrainedModel]]:
 def main() -> None:
     """Searches, prints and stores."""
     parser = parser_of("match_search", __doc__)
-    parser.add_argument("workdirs", nargs="+", type=pathlib.Path, help="of trained models")
+    parser.add_argument("workdirs", nargs="+", type=pathlib.Path, help="workdirs of trained models")
     given, contention = parser.parse_args(), Contention()
     models = [model for workdir in given.workdirs for model in read_models(workdir)]
     runs = [measured(group) for group in by_config(models)]

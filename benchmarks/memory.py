@@ -156,9 +156,9 @@ def found_of(rows: Sequence[Mapping[str, Any]]) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measures each size, prints, and writes JSON."""
     parser = parser_of("memory", __doc__)
-    parser.add_argument("--users", type=int, default=USERS, help="of the smallest size")
-    parser.add_argument("--items", type=int, default=ITEMS, help="of the smallest size")
-    parser.add_argument("--width", type=int, default=WIDTH, help="E")
+    parser.add_argument("--users", type=int, default=USERS, help="users of the smallest size")
+    parser.add_argument("--items", type=int, default=ITEMS, help="items of the smallest size")
+    parser.add_argument("--width", type=int, default=WIDTH, help="width of a text vector, E")
     given = parser.parse_args(arguments)
     backbone = "gru4rec" if given.quick else "sasrec"  # gru4rec compiles fast
     users, items, width = (

@@ -77,8 +77,10 @@ def sizes_of(rows: str) -> list[int]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measures each size, prints, and writes JSON."""
     parser = parser_of("neighbours", __doc__)
-    parser.add_argument("--rows", default="100000,1000000")
-    parser.add_argument("--width", type=int, default=1024)
+    parser.add_argument(
+        "--rows", default="100000,1000000", help="rows of the tables, comma separated"
+    )
+    parser.add_argument("--width", type=int, default=1024, help="width of a vector, E")
     parser.add_argument(
         "--folder",
         type=pathlib.Path,

@@ -2,7 +2,7 @@
 
     python -m benchmarks.own_training FOLDER OUT.json [--form=METHOD]
 
-has the same input and report as a rival (`benchmarks.rivals.protocol`). No compilation cache is used: the process compiles everything.
+It has the same input and report as a rival (`benchmarks.rivals.protocol`). No compilation cache is used: the process compiles everything.
 """
 
 import pathlib

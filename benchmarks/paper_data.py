@@ -1,4 +1,4 @@
-"""Runs on the paper's own data (IDs only) beside the paper's Tables 2 and 3, in groups as the paper counts them.
+"""Runs on the paper's own data (IDs only) next to the paper's Tables 2 and 3, in groups as the paper counts them.
 
     python -m grasp_jax.main --config=configs/fashion.py:sasrec --config.data.path=FOLDER --workdir=runs/fashion
     python -m benchmarks.paper_data fashion-sasrec=runs/fashion

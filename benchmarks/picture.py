@@ -1,8 +1,8 @@
 """The picture of README.md: what a customer has bought, the texts of these items, what the quickstart's model recommends, and why.
 
 make quickstart                                     # trains the model
-python -m benchmarks.picture runs/quickstart        # chooses a customer, keeps the answer in benchmarks/results/picture.json, draws
-python -m benchmarks.picture                        # draws docs/figures/recommendation.svg, and -phone.svg, from what is kept
+python -m benchmarks.picture runs/quickstart        # chooses a customer, stores the answer in benchmarks/results/picture.json, draws
+python -m benchmarks.picture                        # draws docs/figures/recommendation.svg, and -phone.svg, from the stored answer
 """
 
 import html

@@ -183,9 +183,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Profiles each model, prints, and writes JSON."""
     parser = parser_of("profile", __doc__)
     parser.add_argument(
-        "--models", default=MODELS[0], help=f"comma separated, of {', '.join(MODELS)}"
+        "--models", default=MODELS[0], help=f"models, comma separated: some of {', '.join(MODELS)}"
     )
-    parser.add_argument("--shape", default="beauty", choices=SHAPES, help="of sizes and lengths")
+    parser.add_argument(
+        "--shape",
+        default="beauty",
+        choices=SHAPES,
+        help="data set whose sizes and lengths are used",
+    )
     parser.add_argument(
         "--steps", type=int, default=0, help="steps of the dispatch; 0: 16 on a CPU, 512 elsewhere"
     )

@@ -102,7 +102,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("path", type=pathlib.Path)
     parser.add_argument("--stage", choices=("read", "prepare"), required=True)
-    parser.add_argument("--store", default="off", help="of read: config.data.store")
+    parser.add_argument(
+        "--store", default="off", help="value of config.data.store, for --stage=read"
+    )
     given = parser.parse_args()
     found = prepare(given.path) if given.stage == "prepare" else read(given.path, given.store)
     print(json.dumps(found))

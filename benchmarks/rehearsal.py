@@ -268,15 +268,20 @@ def arguments_of(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--folder",
         type=pathlib.Path,
         required=True,
-        help="for all files; 0.8 GB at 1 million users",
+        help="folder for all files; 0.8 GB at 1 million users",
     )
     parser.add_argument(
-        "--users", type=int, help="N; all else is in proportion (100,000; 2,000 with --quick)"
+        "--users",
+        type=int,
+        help="users; all else is in proportion (default 100,000; 2,000 with --quick)",
     )
     parser.add_argument(
-        "--kill-at-random", type=int, default=0, help="how often a second run is killed"
+        "--kill-at-random",
+        type=int,
+        default=0,
+        help="how often the second run is killed; 0: no second run",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the moments of the kills")
     parser.add_argument(
         "--undisturbed",
         type=pathlib.Path,

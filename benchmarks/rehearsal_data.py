@@ -185,7 +185,7 @@ def main() -> None:
     """Writes the shop."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=pathlib.Path)
-    parser.add_argument("--users", type=int, required=True)
+    parser.add_argument("--users", type=int, required=True, help="users of the shop")
     given = parser.parse_args()
     write_shop(given.folder, Sizes(given.users))
 

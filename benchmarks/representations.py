@@ -51,9 +51,12 @@ def timed(model: gj.Recommender, folder: pathlib.Path) -> dict[str, Any]:
 
 def main() -> None:
     parser = parser_of("representations", __doc__)
-    parser.add_argument("--users", type=int, default=1_000_000)
+    parser.add_argument("--users", type=int, default=1_000_000, help="users to represent")
     parser.add_argument(
-        "--changed", type=float, default=0.01, help="share of users of the next day"
+        "--changed",
+        type=float,
+        default=0.01,
+        help="share of users whose histories change on the next day",
     )
     given = parser.parse_args()
     num_users = 30_000 if given.quick else given.users

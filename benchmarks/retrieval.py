@@ -163,8 +163,8 @@ def found_of(measured: Sequence[dict[str, Any]]) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measures each method, prints, and writes JSON."""
     parser = parser_of("retrieval", __doc__)
-    parser.add_argument("--rows", type=int, default=57_289)
-    parser.add_argument("--width", type=int, default=1536)
+    parser.add_argument("--rows", type=int, default=57_289, help="rows of the table")
+    parser.add_argument("--width", type=int, default=1536, help="width of a vector, E")
     parser.add_argument(
         "--folder",
         type=pathlib.Path,

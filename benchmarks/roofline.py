@@ -1,4 +1,4 @@
-"""Operations and bytes of each instruction of a compiled module, from its text, and what the limits of a device make of them.
+"""Operations and bytes of each instruction of a compiled module, from its text, and the time that they need at the limits of a device.
 
 Operations are those of matrix products, two for a multiplication and its addition; XLA's own count leaves out the products that it hands to
 a library. Bytes are those that an instruction reads and writes outside of itself: of a table from which it takes rows only these rows. What

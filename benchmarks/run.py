@@ -237,10 +237,12 @@ def main(
       UserError: the suite needs a GPU and there is none.
     """
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.run", description=__doc__.split("\n")[0]
+        prog="python -m benchmarks.run", description=__doc__.split(": python -m")[0]
     )
-    parser.add_argument("--suite", default="cpu", choices=suites)
-    parser.add_argument("--only", default="", help="names in the suite, comma separated")
+    parser.add_argument("--suite", default="cpu", choices=suites, help="which benchmarks to run")
+    parser.add_argument(
+        "--only", default="", help="names of benchmarks in the suite, comma separated"
+    )
     parser.add_argument(
         "--quick",
         action="store_true",
@@ -256,9 +258,14 @@ def main(
         "--at-once",
         type=int,
         default=1,
-        help="benchmarks that compile at a time, one a core at most, before anything is timed; 1: each compiles when it is timed",
+        help="benchmarks that compile at the same time (at most one a core) before anything is timed; 1: each compiles when it is timed",
     )
-    parser.add_argument("--seconds", type=float, default=0.0, help="of all together; 0: no bound")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=0.0,
+        help="most seconds of all benchmarks together; 0: no bound",
+    )
     parser.add_argument(
         "--resume",
         action=argparse.BooleanOptionalAction,

@@ -257,16 +257,27 @@ def row_of(found: dict[str, Any]) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measures each service, prints, and writes JSON."""
     parser = parser_of("serving", __doc__)
-    parser.add_argument("--items", default="12101,1200000", help="sizes of untrained catalogues")
-    parser.add_argument("--model", type=pathlib.Path, help="a saved model in place of those")
     parser.add_argument(
-        "--seconds", type=float, default=60.0, help="of the load at half of the largest rate"
+        "--items", default="12101,1200000", help="items of the untrained models, comma separated"
     )
     parser.add_argument(
-        "--minutes", type=float, help="in place of --seconds, to see whether memory grows"
+        "--model", type=pathlib.Path, help="a saved model instead of untrained ones"
     )
     parser.add_argument(
-        "--services", default=",".join(SERVICES), help="some of exact, approximate and rival"
+        "--seconds",
+        type=float,
+        default=60.0,
+        help="seconds of the load at half of the largest rate",
+    )
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        help="minutes of that load, instead of --seconds; shows whether memory grows",
+    )
+    parser.add_argument(
+        "--services",
+        default=",".join(SERVICES),
+        help="services to measure: some of exact, approximate and rival",
     )
     parser.add_argument(
         "--merge", type=pathlib.Path, help="a record whose other services are kept in the new one"

@@ -121,10 +121,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serving_load")
     parser.add_argument("port", type=int)
     parser.add_argument("bodies", type=pathlib.Path)
-    parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("--warm", type=float, default=1.0)
-    parser.add_argument("--connections", type=int, default=32)
-    parser.add_argument("--rate", type=float, default=None)
+    parser.add_argument(
+        "--seconds", type=float, default=10.0, help="seconds of the load that counts"
+    )
+    parser.add_argument("--warm", type=float, default=1.0, help="seconds before anything counts")
+    parser.add_argument("--connections", type=int, default=32, help="open connections")
+    parser.add_argument(
+        "--rate",
+        type=float,
+        default=None,
+        help="requests per second; without it, as fast as answers arrive",
+    )
     given = parser.parse_args()
     most, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(most, 4096)), hard))

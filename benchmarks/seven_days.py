@@ -6,7 +6,7 @@
 A "day" is several calendar days at the end of the data, so that it has enough purchases. On each day, three models predict what people buy
 that day from their earlier purchases: the model of the first day, unchanged; one that starts from the model of the day before
 (`train.start_from`, and `knowledge.since` for its texts); and one that is trained from scratch. With `--daily-replay`, the second reads in
-each epoch only users with purchases that the day before did not know, and so many times as many others (`train.new_since`). All read the
+each epoch only users with purchases that the day before did not know, and that many other users for each (`train.new_since`). All read the
 data up to that day; validation is the day before. Each training has a process of its own, and its time is that from reading frames to a
 trained model. Seconds of the processor, over all cores, are recorded too, because other programs change them less. Programs that were
 compiled on an earlier day are used again, but not those of the other way to train. Trained models are stored in the workdir with their
@@ -224,19 +224,25 @@ def main() -> None:
     """Trains, measures, prints and stores the results."""
     parser = parser_of("seven_days", __doc__)
     parser.add_argument("--data", type=pathlib.Path, required=True, help="folder of the shop")
-    parser.add_argument("--workdir", type=pathlib.Path, required=True, help="keeps the models")
-    parser.add_argument("--method", choices=RECIPES, default="grasp_plus")
-    parser.add_argument("--days", type=int, default=7)
-    parser.add_argument("--span", type=int, default=7, help="calendar days that make a day")
-    parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--daily-epochs", type=int, default=4)
     parser.add_argument(
-        "--daily-rate", type=float, default=2e-3, help="first learning rate of a day"
+        "--workdir", type=pathlib.Path, required=True, help="folder in which the models are stored"
+    )
+    parser.add_argument("--method", choices=RECIPES, default="grasp_plus", help="model to train")
+    parser.add_argument("--days", type=int, default=7, help="number of days")
+    parser.add_argument("--span", type=int, default=7, help="calendar days that count as one day")
+    parser.add_argument("--epochs", type=int, default=20, help="epochs of a training from nothing")
+    parser.add_argument(
+        "--daily-epochs", type=int, default=4, help="epochs of a continued training"
     )
     parser.add_argument(
-        "--daily-replay", type=float, help="others per user with new purchases; all users if absent"
+        "--daily-rate", type=float, default=2e-3, help="learning rate at the beginning of a day"
     )
-    parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument(
+        "--daily-replay",
+        type=float,
+        help="other users that an epoch reads for each user with new purchases; without it, an epoch reads all users",
+    )
+    parser.add_argument("--seed", type=int, default=42, help="seed of each training")
     given, contention = parser.parse_args(), Contention()
     shop = Dataset.read(given.data, interactions_file="inter_time.tsv")
     config = config_of("grasp_plus", given.epochs, given.seed, {})

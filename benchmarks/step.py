@@ -207,7 +207,7 @@ def _flags(arguments: Sequence[str] | None) -> argparse.Namespace:
         "max_length": "L, history length that the rivals pad to",
         "features": "D, width of the backbone",
         "rounds": "interleaved rounds",
-        "steps": "of ours in one dispatch",
+        "steps": "steps of ours in one dispatch",
     }
     for name, about in helps.items():
         parser.add_argument(f"--{name}", type=int, help=about)
@@ -218,7 +218,12 @@ def _flags(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--data",
         help="folder with inter.txt; without it the paper's Beauty, or synthetic lengths like its own",
     )
-    parser.add_argument("--shape", default="beauty", choices=SHAPES, help="of sizes and lengths")
+    parser.add_argument(
+        "--shape",
+        default="beauty",
+        choices=SHAPES,
+        help="data set whose sizes and lengths are used",
+    )
     parser.add_argument(
         "--forms",
         default=None,

@@ -243,19 +243,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--rivals",
         default=everyone,
-        help=f"comma separated, of {', '.join(RIVALS)}; by default those of {everyone} that are installed",
+        help=f"rivals, comma separated: some of {', '.join(RIVALS)}; by default those of {everyone} that are installed",
     )
     parser.add_argument(
         "--rival-epochs",
         type=int,
         default=0,
-        help="most epochs of a rival; 0: until it stops early",
+        help="most epochs of a rival; 0: no limit but its early stop",
     )
     parser.add_argument(
         "--rival-seconds",
         type=float,
         default=0.0,
-        help="a rival begins no epoch after so many; 0: no limit",
+        help="seconds after which a rival begins no epoch; 0: no limit",
     )
     given = parser.parse_args(arguments)
     rivals = installed(chosen(given.rivals), device)

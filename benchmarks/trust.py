@@ -76,7 +76,9 @@ def measure(vectors: np.ndarray, split: Split, share: float) -> dict[str, Any]:
 def main() -> None:
     """Prints the areas and stores them."""
     parser = parser_of("trust", __doc__)
-    parser.add_argument("--data", type=pathlib.Path, required=True, help="the folder")
+    parser.add_argument(
+        "--data", type=pathlib.Path, required=True, help="folder of configs/beauty5.py:minilm"
+    )
     given, contention = parser.parse_args(), Contention()
     dataset = Dataset.read(given.data)
     split = make_split(Config().data, dataset.log)

@@ -105,19 +105,37 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks.tune", description=(__doc__ or "").split(": python -m")[0]
     )
     made.add_argument("--config", required=True, help="a file of configs/, FILE.py or FILE.py:NAME")
-    made.add_argument("--data", default="", help="config.data.path")
+    made.add_argument("--data", default="", help="folder of the data (config.data.path)")
     made.add_argument(
         "--methods",
         default="",
-        help="comma separated; default: those of the config that are trained",
+        help="methods, comma separated; default: those of the config that are trained",
     )
-    made.add_argument("--losses", default=",".join(SPACE["train.loss"].values))  # type: ignore[union-attr]
-    made.add_argument("--trials", type=int, default=30, help="of each method, at most")
-    made.add_argument("--minutes", type=float, default=math.inf, help="of each method's trials")
-    made.add_argument("--sampler", choices=("tpe", "random"), default="tpe")
-    made.add_argument("--seed", type=int, default=0, help="of the proposals")
-    made.add_argument("--set", action="append", default=[], help="FIELD=VALUE, for all trials")
-    made.add_argument("--out", type=pathlib.Path, required=True, help="folder of the trials")
+    made.add_argument(
+        "--losses",
+        default=",".join(SPACE["train.loss"].values),  # type: ignore[union-attr]
+        help="losses to choose from, comma separated",
+    )
+    made.add_argument("--trials", type=int, default=30, help="most trials of each method")
+    made.add_argument(
+        "--minutes",
+        type=float,
+        default=math.inf,
+        help="minutes after which a method gets no new trial",
+    )
+    made.add_argument(
+        "--sampler",
+        choices=("tpe", "random"),
+        default="tpe",
+        help="who proposes settings: Optuna's TPE, or chance",
+    )
+    made.add_argument("--seed", type=int, default=0, help="seed of the proposals")
+    made.add_argument(
+        "--set", action="append", default=[], help="FIELD=VALUE: changes a field for all trials"
+    )
+    made.add_argument(
+        "--out", type=pathlib.Path, required=True, help="folder in which the trials are stored"
+    )
     return made
 
 
