@@ -60,4 +60,7 @@ NDCG@10. BERT4Rec on Fashion is not reproduced.
 """
 ALL_RUNS = """## All numbers of every run
 
+These tables are for looking up a number; the conclusions stand above and in [Studies](studies.md). Where a run has several seeds, ± is the
+standard deviation between them.
+
 """

@@ -178,9 +178,9 @@ def aims(records: Mapping[str, Record]) -> Table | None:
     )
     answers = [row[-1] for row in body]
     note = (
-        "Aims and predictions are computed from the number of bytes, operations and kernels. A form is compared with the default in the "
-        f"same run. Measured on {', '.join(where)}. Of {len(AIMS)} aims, {answers.count(YES)} are reached, "
-        f"{answers.count(NO)} are not, and {answers.count(OPEN)} are not measured. `launch/gpu_benchmarks.sh` measures all of them."
+        f"Of {len(AIMS)} aims, {answers.count(YES)} are reached, {answers.count(NO)} are not, and {answers.count(OPEN)} are not measured; "
+        "`launch/gpu_benchmarks.sh` measures all of them. Aims are computed from the number of bytes, operations and kernels. A form is "
+        f"compared with the default in the same run. Measured on {', '.join(where)}."
     )
     return Table("aims", "Aims on a GPU", ["what", "aim", "measured", "reached"], body, note)
 

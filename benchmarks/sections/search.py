@@ -53,7 +53,7 @@ def evaluation(record: dict[str, Any]) -> list[Table]:
             ]
             for name, own in (
                 ("factorised", full["factorised"]),
-                ("as written", full["as_written"]),
+                ("candidate by candidate", full["as_written"]),
             )
         ]
         note = (
@@ -71,7 +71,7 @@ def evaluation(record: dict[str, Any]) -> list[Table]:
         tables.append(
             Table(
                 "evaluation_full",
-                "The full catalogue, factorised and candidate by candidate",
+                "The full catalogue, factorised and candidate by candidate (Eq. 3-5)",
                 header,
                 rows,
                 note,
