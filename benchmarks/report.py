@@ -76,9 +76,8 @@ READ_ON = """## What to expect of your own data
 From the root of the repository (if `make` installed the package, write `.venv/bin/python`):
 
 * `python -m benchmarks.profile --out=profile.json` shows on one screen what limits a training step on your machine. It needs no data and
-  takes minutes. For each part of the step it prints the time, the operations, the bytes, and which of the machine's limits it meets; then
-  the longest operations, what would make the step faster, and how many cores other programs used meanwhile. `--models=grasp-sasrec`
-  measures one model alone.
+  takes minutes. For each part of the step it prints the time, the operations, the bytes, and what limits it; then the longest operations,
+  what would make the step faster, and how many cores other programs used meanwhile. `--models=grasp-sasrec` measures one model alone.
 * `make bench` compares the step with PyTorch.
 * `python -m benchmarks.run --out=FOLDER` runs all benchmarks. Without `--out` a benchmark replaces the record in `benchmarks/results`, from
   which these pages are generated.

@@ -61,9 +61,9 @@ def _planned() -> Table:
         for row in rows
     ]
     note = (
-        f"**What it means.** {most['data'] * most['table']} devices process {_users_a_second(most) / _users_a_second(single):.0f} times as "
-        "many users per second as one device, with 128 users a step on each; "
-        f"{limiting_part(most['seconds'])} takes most of their time.\n\n"
+        f"**What it means.** By the plan, {most['data'] * most['table']} devices process "
+        f"{_users_a_second(most) / _users_a_second(single):.0f} times as many users per second as one device, with 128 users a step on "
+        f"each; {limiting_part(most['seconds'])} takes most of their time.\n\n"
         "An estimate of the present version by `--mode=plan`, not measured: GRASP, 10 million users, 1.2 million items, E=4096 in float16, "
         f"128 users a step on each {PLANNED_DEVICE}, eight to a host. The time of a step is the larger of arithmetic and memory by the "
         "data sheet, plus communication, plus launches; or the time of transfers from the host, if that is longer. Launches are those that "
