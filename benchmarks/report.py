@@ -84,9 +84,9 @@ From the root of the repository (if `make` installed the package, write `.venv/b
 """
 OPERATIONS = """## The longest operations of a step
 
-For those who want to make a step faster: the operations that take most of the busy time of a step, with the names that XLA gives them. A
-faster operation can save no more than its share. The stage is the part of the step that an operation belongs to. "Runs per step" is below 1
-if an operation runs once for several steps.
+For those who want to make a step faster: the ten operations that take most of the busy time, with XLA's names, from the same runs as the
+tables of stages above. A faster operation can save no more than its share. "Runs per step" is below 1 if an operation runs once for several
+steps.
 """
 Section = Callable[[dict[str, Any]], Table | list[Table]]
 DEVICES = ("cpu", "gpu")

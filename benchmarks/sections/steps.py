@@ -9,6 +9,7 @@ from benchmarks.sections.words import percent
 from grasp_jax.report.tables import Table
 
 OPERATIONS = "profile_top"  # name of the tables that stand at the end of the page
+MOST = 10  # operations in each of them; the record has more
 
 
 def step(record: dict[str, Any]) -> list[Table]:
@@ -175,6 +176,7 @@ def _device(record: dict[str, Any]) -> str:
 def _longest(model: dict[str, Any], where: str) -> Table:
     """The longest operations of a model."""
     header = ["operation", "kind", "stage", "runs per step", "ms per step", "share"]
+    operations = model["operations"][:MOST]
     body = [
         [
             row["name"],
@@ -184,13 +186,9 @@ def _longest(model: dict[str, Any], where: str) -> Table:
             f"{1e3 * row['seconds_per_step']:.3f}",
             f"{row['share']:.1%}",
         ]
-        for row in model["operations"]
+        for row in operations
     ]
-    shares = [row["share"] for row in model["operations"]]
-    note = (
-        f"From the same run as the table of stages. The longest takes {percent(shares[0])} of the busy time, all {len(shares)} together "
-        f"{percent(sum(shares))}."
-    )
-    return Table(
-        OPERATIONS, f"The longest operations of {model['model']}, {where}", header, body, note
-    )
+    shares = [row["share"] for row in operations]
+    note = f"The longest takes {percent(shares[0])} of the busy time, all {len(shares)} together {percent(sum(shares))}."
+    title = f"The longest operations of {model['model']}, {where}"
+    return Table(OPERATIONS, title, header, body, note)
