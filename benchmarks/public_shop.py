@@ -1,27 +1,35 @@
-"""Makes a shop from the two text files in which some published models keep their data, to test settings that were chosen on other data.
+"""Makes a shop from files in which published models keep their data, to test settings that were chosen on other data.
 
-    python -m benchmarks.public_shop --sequences=Toys/user_sequence.txt --texts=Toys/item_plain_text.txt --out=FOLDER
+    python -m benchmarks.public_shop sequences --users=Toys/user_sequence.txt --items=Toys/item_plain_text.txt --out=FOLDER
+    python -m benchmarks.public_shop histories --users valid/Office.csv test/Office.csv --items=index/Office.item.json --out=FOLDER
 
-A line of the first file is a user and the items that the user bought, oldest first; a line of the second is an item and its text. GRAM
-(https://github.com/skleee/GRAM) and IDGenRec (https://github.com/agiresearch/IDGenRec) have such files of Amazon 5-core in `rec_datasets`.
-IDGenRec's sequences are in the order of the item ids, so take those of GRAM. The times of the shop are places in the sequence, because the
-files have no others. `configs/beauty5.py` reads the folder.
+`sequences`: a line of the first file is a user and the items that the user bought, oldest first; a line of the second is an item and its
+text. GRAM (https://github.com/skleee/GRAM) and IDGenRec (https://github.com/agiresearch/IDGenRec) have such files of Amazon 5-core in
+`rec_datasets`. IDGenRec's sequences are in the order of the item ids, so take those of GRAM.
+
+`histories`: a row of a CSV is a purchase with the ten before it, in files from the oldest to the newest; the items are a JSON object. So
+MiniOneRec (https://github.com/AkaliKong/MiniOneRec) keeps data in `data/Amazon`. Of a user's purchases before the first file, the shop has
+the last ten.
+
+The times of the shop are places in the sequence, because the files have no others. `configs/beauty5.py` reads the folder.
 """
 
 import argparse
+import csv
 import json
 import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from benchmarks.record import run
 from grasp_jax.errors import UserError
 
+Purchases = Mapping[str, Sequence[str]]  # user -> items, oldest first
+Items = Mapping[str, Mapping[str, Any]]  # item -> title and other fields
 
-def read_lines(path: pathlib.Path, second: str) -> dict[str, str]:
+
+def first_words(path: pathlib.Path) -> dict[str, str]:
     """A file's lines as first word -> rest.
-
-    Args:
-      path: the file.
-      second: what follows the first word, for the error message.
 
     Raises:
       UserError: naming a line that is a single word, or whose first word another line has too.
@@ -30,55 +38,83 @@ def read_lines(path: pathlib.Path, second: str) -> dict[str, str]:
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         first, _, rest = line.strip().partition(" ")
         if not rest or first in rest_of:
-            what = "is there twice" if first in rest_of else f"has no {second}"
-            raise UserError(f"{path}: line {number}: {first!r} {what}")
+            fault = "occurs twice" if first in rest_of else "stands alone"
+            raise UserError(f"{path}: line {number}: {first!r} {fault}")
         rest_of[first] = rest
     return rest_of
 
 
-def write_shop(
-    sequences: pathlib.Path, texts: pathlib.Path, folder: pathlib.Path
-) -> tuple[int, int, int]:
-    """Writes `inter_time.tsv` and `items.jsonl` into the folder.
-
-    Returns:
-      The numbers of users, items and interactions.
+def from_sequences(users: pathlib.Path, items: pathlib.Path) -> tuple[Purchases, Items]:
+    """Reads the files of `sequences`.
 
     Raises:
-      UserError: an item has no text, or each sequence is in the order of the item ids.
+      UserError: a line cannot be read, or every sequence is in the order of the item ids.
     """
-    bought = {user: line.split() for user, line in read_lines(sequences, "items").items()}
-    text_of = read_lines(texts, "text")
-    without = {item for items in bought.values() for item in items} - text_of.keys()
+    purchases = {user: line.split() for user, line in first_words(users).items()}
+    if all(list(bought) == sorted(bought) for bought in purchases.values()):
+        raise UserError(
+            f"{users}: every user's items are in the order of their ids; expected the order of time"
+        )
+    return purchases, {item: {"title": text} for item, text in first_words(items).items()}
+
+
+def from_histories(rows: Sequence[pathlib.Path], items: pathlib.Path) -> tuple[Purchases, Items]:
+    """Reads the files of `histories`.
+
+    Raises:
+      UserError: a history does not continue the user's earlier rows.
+    """
+    purchases: dict[str, list[str]] = {}
+    for path in rows:
+        with path.open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                history = [str(item) for item in json.loads(row["history_item_id"])]
+                bought = purchases.setdefault(row["user_id"], list(history))
+                if bought[-len(history) :] != history[-len(bought) :]:
+                    raise UserError(
+                        f"{path}: user {row['user_id']!r}: the history of item {row['item_id']!r} does not continue the earlier rows"
+                    )
+                bought.append(row["item_id"])
+    return purchases, json.loads(items.read_text(encoding="utf-8"))
+
+
+def write_shop(purchases: Purchases, items: Items, folder: pathlib.Path) -> str:
+    """Writes `inter_time.tsv` and `items.jsonl`, and returns their sizes in words.
+
+    Raises:
+      UserError: an item of the sequences is not among the items.
+    """
+    without = {item for bought in purchases.values() for item in bought} - items.keys()
     if without:
         raise UserError(
-            f"{texts}: no text for {len(without):,} items of the sequences, such as {min(without)!r}"
+            f"the table of items lacks {len(without):,} items that users bought, such as {min(without)!r}"
         )
-    if all(items == sorted(items) for items in bought.values()):
-        raise UserError(
-            f"{sequences}: every user's items are in the order of their ids; expected the order of time"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
     rows = [
         f"{user}\t{item}\t{place}"
-        for user, items in bought.items()
-        for place, item in enumerate(items)
+        for user, bought in purchases.items()
+        for place, item in enumerate(bought)
     ]
-    (folder / "inter_time.tsv").write_text("\n".join(["user\titem\ttimestamp", *rows, ""]))
-    lines = [json.dumps({"item": item, "title": text}) + "\n" for item, text in text_of.items()]
+    folder.mkdir(parents=True, exist_ok=True)
+    table = "\n".join(["user\titem\ttimestamp", *rows, ""])
+    (folder / "inter_time.tsv").write_text(table, encoding="utf-8")
+    lines = [json.dumps({"item": item, **fields}) + "\n" for item, fields in items.items()]
     (folder / "items.jsonl").write_text("".join(lines), encoding="utf-8")
-    return len(bought), len(text_of), len(rows)
+    return f"{folder}: {len(purchases):,} users, {len(items):,} items, {len(rows):,} interactions"
 
 
 def main() -> None:
     """Writes the shop."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.public_shop")
-    parser.add_argument("--sequences", type=pathlib.Path, required=True, help="users and items")
-    parser.add_argument("--texts", type=pathlib.Path, required=True, help="items and texts")
+    parser.add_argument("form", choices=("sequences", "histories"), help="of the files")
+    parser.add_argument("--users", type=pathlib.Path, nargs="+", required=True, help="purchases")
+    parser.add_argument("--items", type=pathlib.Path, required=True, help="items and their texts")
     parser.add_argument("--out", type=pathlib.Path, required=True, help="folder of the shop")
     arguments = parser.parse_args()
-    users, items, rows = write_shop(arguments.sequences, arguments.texts, arguments.out)
-    print(f"{arguments.out}: {users:,} users, {items:,} items, {rows:,} interactions")
+    if arguments.form == "histories":
+        found = from_histories(arguments.users, arguments.items)
+    else:
+        found = from_sequences(*arguments.users, arguments.items)
+    print(write_shop(*found, arguments.out))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from benchmarks import cold_study, seven_study, study_match
 from benchmarks.facts import facts
 from benchmarks.record import RESULTS
+from benchmarks.study_alone import alone
 from benchmarks.study_by_loss import by_loss
 from benchmarks.study_late_fusion import ahead, domains, headline, shops, splits, wrong
 from benchmarks.study_public import public
@@ -307,6 +308,7 @@ STUDIES: dict[str, tuple[str, Callable[[], Page]]] = {
     "curves": ("studies.md", curves),
     "robustness": ("studies.md", robustness),
     "ahead": ("studies.md", ahead),
+    "alone": ("studies.md", alone),
     "by_loss": ("studies.md", by_loss),
     "match": ("studies.md", match),
     "public": ("studies.md", public),

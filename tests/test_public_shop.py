@@ -5,21 +5,30 @@ import pathlib
 
 import pytest
 
-from benchmarks.public_shop import write_shop
+from benchmarks.public_shop import Items, Purchases, from_histories, from_sequences, write_shop
 from grasp_jax.errors import UserError
 
 SEQUENCES, TEXTS = "ann b3 b1 b2\nlee b1 b3\n", "b1 red hat\nb2 blue hat\nb3 shoe\n"
+HEADER = "user_id,item_title,history_item_id,item_id\n"
 
 
-def shop(folder: pathlib.Path, sequences: str, texts: str) -> tuple[int, int, int]:
+def of_sequences(folder: pathlib.Path, sequences: str, texts: str) -> tuple[Purchases, Items]:
     (folder / "sequences.txt").write_text(sequences)
     (folder / "texts.txt").write_text(texts)
-    return write_shop(folder / "sequences.txt", folder / "texts.txt", folder / "shop")
+    return from_sequences(folder / "sequences.txt", folder / "texts.txt")
+
+
+def of_histories(folder: pathlib.Path, *rows: str) -> tuple[Purchases, Items]:
+    for number, text in enumerate(rows):
+        (folder / f"{number}.csv").write_text(HEADER + text)
+    (folder / "items.json").write_text(json.dumps({"1": {"title": "hat"}, "2": {"brand": "x"}}))
+    return from_histories([folder / f"{k}.csv" for k in range(len(rows))], folder / "items.json")
 
 
 def test_a_shop_keeps_order_and_texts(tmp_path: pathlib.Path) -> None:
     """A shop would have the purchases in another order, or another item's text."""
-    assert shop(tmp_path, SEQUENCES, TEXTS) == (2, 3, 5)
+    said = write_shop(*of_sequences(tmp_path, SEQUENCES, TEXTS), tmp_path / "shop")
+    assert said.endswith("shop: 2 users, 3 items, 5 interactions")
     rows = (tmp_path / "shop" / "inter_time.tsv").read_text().splitlines()
     expected = ["ann\tb3\t0", "ann\tb1\t1", "ann\tb2\t2", "lee\tb1\t0", "lee\tb3\t1"]
     assert rows == ["user\titem\ttimestamp", *expected]
@@ -27,23 +36,30 @@ def test_a_shop_keeps_order_and_texts(tmp_path: pathlib.Path) -> None:
     assert json.loads(items[0]) == {"item": "b1", "title": "red hat"}
 
 
+def test_rows_with_histories_are_joined(tmp_path: pathlib.Path) -> None:
+    """A user would have the purchases of each row again, or only those of the newest file."""
+    purchases, items = of_histories(
+        tmp_path, 'ann,_,"[7, 1]",2\nlee,_,[2],1\n', 'ann,_,"[1, 2]",2\n'
+    )
+    assert purchases == {"ann": ["7", "1", "2", "2"], "lee": ["2", "1"]}
+    with pytest.raises(UserError, match="lacks 1 items that users bought, such as '7'"):
+        write_shop(purchases, items, tmp_path / "shop")
+    assert not (tmp_path / "shop").exists()
+    with pytest.raises(UserError, match="user 'ann': the history of item '2' does not continue"):
+        of_histories(tmp_path, "ann,_,[1],2\n", "ann,_,[1],2\n")
+
+
 @pytest.mark.parametrize(
     ("sequences", "texts", "message"),
     [
-        ("ann b3 b1 b4\n", TEXTS, "texts.txt: no text for 1 items of the sequences, such as 'b4'"),
-        (
-            "ann b1 b3\nlee b2 b3\n",
-            TEXTS,
-            "are in the order of their ids; expected the order of time",
-        ),
-        ("ann b3 b1\nann b2\n", TEXTS, "sequences.txt: line 2: 'ann' is there twice"),
-        (SEQUENCES, "b1\n", "texts.txt: line 1: 'b1' has no text"),
+        ("ann b1 b3\nlee b2 b3\n", TEXTS, "are in the order of their ids; expected the order of"),
+        ("ann b3 b1\nann b2\n", TEXTS, r"sequences\.txt: line 2: 'ann' occurs twice"),
+        (SEQUENCES, "b1\n", r"texts\.txt: line 1: 'b1' stands alone"),
     ],
 )
 def test_files_that_are_not_meant(
     tmp_path: pathlib.Path, sequences: str, texts: str, message: str
 ) -> None:
     """A study would measure sequences without an order, or items without their texts."""
-    with pytest.raises(UserError, match=message.replace(".", r"\.")):
-        shop(tmp_path, sequences, texts)
-    assert not (tmp_path / "shop").exists()
+    with pytest.raises(UserError, match=message):
+        of_sequences(tmp_path, sequences, texts)

@@ -1,0 +1,33 @@
+"""How long a training takes on a machine that does nothing else; the runs of other studies shared theirs."""
+
+from benchmarks.study_records import Page, page, read
+from grasp_jax.evaluation.results import spread
+from grasp_jax.report.tables import Table, trials, values
+
+
+def alone() -> Page:
+    """A line for each run, the fastest first."""
+    body = []
+    for run in sorted(
+        read("alone")[0], key=lambda run: float(run.results["about"]["seconds"]["train"])
+    ):
+        about = run.results["about"]
+        (trial,) = trials(run)
+        body.append(
+            [
+                f"`{trial[0]}`",
+                f"{about['cores']} cores, {about['cpu']}",
+                *(f"{about['seconds'][part] / 60:.1f}" for part in ("train", "validation")),
+                spread(values(run, *trial, "full_unseen", "all", "NDCG@10")),
+                about["commit"][:7],
+            ]
+        )
+    header = [
+        "method",
+        "machine",
+        "training, minutes",
+        "validation, minutes",
+        "test NDCG@10, percent",
+        "commit",
+    ]
+    return page(Table("alone", "Trainings of 20 epochs on an idle machine", header, body))
