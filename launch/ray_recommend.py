@@ -142,7 +142,7 @@ def main(arguments: Sequence[str]) -> None:
             for done in on_cluster(task, Answerer, tasks):
                 stop_if_failed(done)
                 named = {"file": str(done["file"]), "sha256": str(done["sha256"])}
-                parts.take(int(done["number"]), named | {"blocks": int(done["blocks"])})
+                parts.add_stored(int(done["number"]), named | {"blocks": int(done["blocks"])})
                 bar.update(1)
 
     options = Options(allow_older=allow_older, users=FLAGS.users, out=FLAGS.out, spread=spread)

@@ -27,7 +27,7 @@ from grasp_jax.serving.export import (
     TOLERANCE,
     UNFINISHED,
     difference,
-    filled_up,
+    padded,
     read_export,
 )
 from grasp_jax.serving.histories import check_one_query
@@ -155,8 +155,8 @@ def test_answers_elsewhere(
     for people, histories in zip(batches(), names, strict=True):
         newest = [own[-9:] for own in people]
         lengths = np.array([len(own) for own in newest], np.int32)
-        batch = {"histories": filled_up(newest, 5), "lengths": lengths}
-        batch |= {"seen": filled_up(people, -1)}
+        batch = {"histories": padded(newest, 5), "lengths": lengths}
+        batch |= {"seen": padded(people, -1)}
         if gated:
             vectors = model.query_vectors(histories)
             batch |= {name: np.stack(vectors[name]) for name in ("text_vector", "similar_vector")}

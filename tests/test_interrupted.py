@@ -218,7 +218,7 @@ def test_other_processes_store_parts(
         parts.begin()
         for number in (2, 0, 1) if whole else (2, 0):
             own = [blocks[step] for step in missing.pop(number)]
-            parts.take(number, interrupted.store_part(parts.folder, number, own))
+            parts.add_stored(number, interrupted.store_part(parts.folder, number, own))
         assert parts.num_blocks == (14 if whole else 5)
         assert parts.missing(num_blocks, 5) == (
             [] if whole else [(1, range(5, 10)), (2, range(10, 14))]

@@ -268,8 +268,13 @@ def test_the_page_needs_no_token_and_nothing_from_elsewhere(folders: pathlib.Pat
 
 def test_batch_sizes_suit_the_catalogue_unless_they_are_given(folders: pathlib.Path) -> None:
     """A large catalogue would pay for rows that only fill up, a small one start slower, or a flag be ignored."""
-    assert fixed_programs.batch_sizes_for(fixed_programs.WHOLE) == fixed_programs.SMALL_SIZES
-    assert fixed_programs.batch_sizes_for(fixed_programs.WHOLE + 1) == fixed_programs.LARGE_SIZES
+    assert (
+        fixed_programs.batch_sizes_for(fixed_programs.MOST_UNBLOCKED) == fixed_programs.SMALL_SIZES
+    )
+    assert (
+        fixed_programs.batch_sizes_for(fixed_programs.MOST_UNBLOCKED + 1)
+        == fixed_programs.LARGE_SIZES
+    )
     artifact = load_artifact(folders / "saved")
     assert shapes_of(artifact, None, (), 5).batch_sizes == fixed_programs.SMALL_SIZES
     assert shapes_of(artifact, (2, 4), (), 5).batch_sizes == (2, 4)

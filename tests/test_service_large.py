@@ -32,8 +32,8 @@ def small_blocks() -> Iterator[None]:
         patch.setattr(top_k, "BLOCK", 400)
         patch.setattr(fixed_programs, "BLOCK", 400)
         patch.setattr(fixed_programs, "GATED_BLOCK", 304)
-        patch.setattr(fixed_programs, "WHOLE", 512)
-        patch.setattr(fixed_programs, "ROUND", 512)
+        patch.setattr(fixed_programs, "MOST_UNBLOCKED", 512)
+        patch.setattr(fixed_programs, "CAPACITY_MULTIPLE", 512)
         yield
 
 

@@ -137,10 +137,8 @@ def test_beyond_the_queue_there_is_503_and_no_crash(folders: pathlib.Path) -> No
     """Too much load would end the process, or let everybody wait without end."""
     limits = Limits(**{**vars(LIMITS), "queue": 4, "people": 4})
     running = Running(folders / "saved", with_settings(limits=limits, batch_sizes=(1,), lengths=()))
-    hold, answer = threading.Event(), running.service.questions._batcher._answer
-    running.service.questions._batcher._answer = lambda questions: (
-        hold.wait(60) and answer(questions)
-    )  # type: ignore[assignment]
+    hold, answer = threading.Event(), running.service.queue._batcher._answer
+    running.service.queue._batcher._answer = lambda queries: hold.wait(60) and answer(queries)  # type: ignore[assignment]
 
     async def flood() -> list[Any]:
         transport = httpx.ASGITransport(running.app)
@@ -166,12 +164,12 @@ def test_a_full_queue_reads_no_body(folders: pathlib.Path) -> None:
     """Under ten times the load that the service can answer, reading what it refuses would take the time in which it answers others."""
     limits = Limits(**{**vars(LIMITS), "queue": 4, "people": 4})
     running = Running(folders / "saved", with_settings(limits=limits, batch_sizes=(1,), lengths=()))
-    batcher, begun, hold = running.service.questions._batcher, threading.Event(), threading.Event()
+    batcher, begun, hold = running.service.queue._batcher, threading.Event(), threading.Event()
     answer = batcher._answer
 
-    def held(questions: Any) -> Any:
+    def held(queries: Any) -> Any:
         begun.set()
-        return hold.wait(60) and answer(questions)
+        return hold.wait(60) and answer(queries)
 
     batcher._answer = held  # type: ignore[method-assign]
     broken: dict[str, Any] = {"content": b"{", "headers": JSON}
@@ -210,24 +208,24 @@ def test_who_waits_too_long_is_told_so(folders: pathlib.Path) -> None:
     limits = Limits(**{**vars(LIMITS), "seconds": 0.2})
     running = Running(folders / "saved", with_settings(limits=limits, batch_sizes=(1,), lengths=()))
     begun, hold, answered = threading.Event(), threading.Event(), list[int]()
-    answer = running.service.questions._batcher._answer
+    answer = running.service.queue._batcher._answer
 
-    def slow(questions: Any) -> Any:
+    def slow(queries: Any) -> Any:
         begun.set()
         hold.wait(60)
-        answered.append(len(questions))
-        return answer(questions)
+        answered.append(len(queries))
+        return answer(queries)
 
     def ask_in_vain() -> None:
         late = running.client.post("/recommend", json={"histories": [[5]]})
         assert late.status_code == 503 and "no answer within 0.2 s" in late.json()["error"]
 
-    running.service.questions._batcher._answer = slow
+    running.service.queue._batcher._answer = slow
     while not begun.is_set():  # on a busy machine the first ones are given up before they are begun
         ask_in_vain()
     for _ in range(2):
         ask_in_vain()
-    running.service.questions.limits = LIMITS  # with a minute to wait
+    running.service.queue.limits = LIMITS  # with a minute to wait
     hold.set()
     assert running.post("/recommend", histories=[[5]])["results"]
     assert sum(answered) == 2  # the begun one, and the last: nobody waited for the others any more

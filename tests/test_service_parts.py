@@ -19,19 +19,19 @@ from grasp_jax.serving.answers import Answer, Choice, People, answer
 from grasp_jax.serving.catalogue import Catalogue
 from grasp_jax.serving.http import fixed_programs, server
 from grasp_jax.serving.http import service as http_service
-from grasp_jax.serving.http.asking import people_of
 from grasp_jax.serving.http.batching import Batcher, Overloaded
 from grasp_jax.serving.http.cli import parser, run, settings_of
 from grasp_jax.serving.http.diversity import diversified
-from grasp_jax.serving.http.finding import items_with
 from grasp_jax.serving.http.fixed_programs import Shapes
+from grasp_jax.serving.http.id_mapping import requested_people
 from grasp_jax.serving.http.metrics import JsonLines
 from grasp_jax.serving.http.requests import NewItems, Recommend, read
 from grasp_jax.serving.http.server import GRACE
 from grasp_jax.serving.http.service import Served, Service
 from grasp_jax.serving.http.settings import TOKEN, Limits, Settings, read_token
 from grasp_jax.serving.http.snapshot import Snapshot
-from grasp_jax.serving.http.source import Known, read_as
+from grasp_jax.serving.http.source import KnownUser, read_with_names_of
+from grasp_jax.serving.http.title_search import search_titles
 from tests.refusal import assert_names, refusal
 
 SECRET = "a-token-of-a-test-0123456789"
@@ -102,7 +102,7 @@ def test_a_batch_leaves_the_rest_to_the_next_one() -> None:
 
     shapes = Shapes((1, 8, 16, 32, 64), (50,), 1024, 10, 8)
     batcher: Batcher[int, int] = Batcher(
-        lambda n: n % 2, answer, lambda _, waiting: shapes.batch(waiting), 99, sizes.append
+        lambda n: n % 2, answer, lambda _, waiting: shapes.batch_size(waiting), 99, sizes.append
     )
     first = batcher.submit([1], SECONDS)
     while batcher.waiting:  # until the first one is being answered
@@ -122,7 +122,7 @@ def test_parts_hold_everybody_once(sizes: tuple[int, ...]) -> None:
     """Somebody would be left out or answered twice, or a batch hold more people than its program."""
     shapes = Shapes(sizes, (50,), 1024, 10, 8)
     for people in range(150):
-        parts = list(shapes.parts(range(people)))
+        parts = list(shapes.batches(range(people)))
         assert [n for part, _ in parts for n in part] == list(range(people))
         assert all(len(part) <= size and size in sizes for part, size in parts)
 
@@ -131,7 +131,7 @@ def test_a_batch_is_not_mostly_filling() -> None:
     """Nine people would wait for the program of sixty-four, or thirty-three of a large catalogue for one of twice their size."""
 
     def sizes_of(sizes: tuple[int, ...], *counts: int) -> list[int]:
-        return [Shapes(sizes, (50,), 1024, 10, 8).batch(people) for people in counts]
+        return [Shapes(sizes, (50,), 1024, 10, 8).batch_size(people) for people in counts]
 
     small, large = fixed_programs.SMALL_SIZES, fixed_programs.LARGE_SIZES
     assert sizes_of(small, 1, 3, 4, 9, 31, 33, 64, 65) == [1, 1, 8, 8, 8, 64, 64, 64]
@@ -211,11 +211,13 @@ def test_users_are_read_by_the_names_of_the_models_own_data(tmp_path: pathlib.Pa
     columns = {"user": "customer", "item": "sku"}
     config = data_settings({"columns": columns, "interactions_file": "orders.csv", "ties": "file"})
     (tmp_path / "orders.csv").write_text("customer,sku\nann,7\nlee,9\n")
-    assert read_as(config, str(tmp_path)).user_ids.tolist() == ["ann", "lee"]
+    assert read_with_names_of(config, str(tmp_path)).user_ids.tolist() == ["ann", "lee"]
     (tmp_path / "orders.csv").rename(tmp_path / "interactions.csv")
-    assert read_as(config, str(tmp_path)).item_ids.tolist() == [7, 9], "a file of the usual name"
+    assert read_with_names_of(config, str(tmp_path)).item_ids.tolist() == [7, 9], (
+        "a file of the usual name"
+    )
     (tmp_path / "interactions.csv").write_text("user,sku\nann,7\n")
-    said = refusal(read_as, config, str(tmp_path))
+    said = refusal(read_with_names_of, config, str(tmp_path))
     assert_names(said, ("--data", "no column 'customer'", "with which the model was trained"))
 
 
@@ -223,8 +225,8 @@ def test_users_are_read_with_the_models_rule_for_bad_rows(tmp_path: pathlib.Path
     """A service of a model that leaves rows out would stop at one; or who starts another be told of a setting that it does not have."""
     (tmp_path / "interactions.csv").write_text("user,item\nann,7\n,9\nlee,9\n")
     skips = data_settings({"bad_rows": "skip"})
-    assert read_as(skips, str(tmp_path)).user_ids.tolist() == ["ann", "lee"]
-    said = refusal(read_as, data_settings({}), str(tmp_path))
+    assert read_with_names_of(skips, str(tmp_path)).user_ids.tolist() == ["ann", "lee"]
+    said = refusal(read_with_names_of, data_settings({}), str(tmp_path))
     assert_names(said, ("--data", "row 2 has no value in column 'user'", "drop the row"))
     assert "config.data.bad_rows" not in said
 
@@ -237,17 +239,24 @@ def test_data_of_a_workdir_are_read_by_its_names_and_with_texts(tmp_path: pathli
     )
     (tmp_path / "interactions.csv").write_text("customer,sku\nann,7\nlee,9\n")
     (tmp_path / "products.csv").write_text("sku,title\n7,Soap\n9,Oil\n")
-    found = read_as(config, str(tmp_path))
+    found = read_with_names_of(config, str(tmp_path))
     assert found.user_ids.tolist() == ["ann", "lee"] and found.titles == ["Soap", "Oil"]
-    assert read_as(config, str(tmp_path), texts=False).titles == ["7", "9"]
-    assert read_as(config, str(tmp_path / "interactions.csv")).titles == ["Soap", "Oil"], "a file"
+    assert read_with_names_of(config, str(tmp_path), texts=False).titles == ["7", "9"]
+    assert read_with_names_of(config, str(tmp_path / "interactions.csv")).titles == [
+        "Soap",
+        "Oil",
+    ], "a file"
     (tmp_path / "items.csv").write_text("number,name\n1,not of this run\n")
     without = data_settings({"path": "earlier", "columns": columns})
     for data in (tmp_path, tmp_path / "interactions.csv"):
-        assert read_as(without, str(data)).titles == ["7", "9"], "the run has no items table"
+        assert read_with_names_of(without, str(data)).titles == ["7", "9"], (
+            "the run has no items table"
+        )
     (tmp_path / "items.csv").write_text("item,title\n7,Soap\n9,Oil\n")
     of_frames = data_settings({"columns": columns})
-    assert read_as(of_frames, str(tmp_path)).titles == ["Soap", "Oil"], "frames have no file names"
+    assert read_with_names_of(of_frames, str(tmp_path)).titles == ["Soap", "Oil"], (
+        "frames have no file names"
+    )
 
 
 def test_paths_may_begin_with_the_home_folder(
@@ -280,10 +289,10 @@ def test_a_stop_while_a_model_is_loaded_is_no_fault(place: str, tmp_path: pathli
         assert stopped.wait(SECONDS)
         return served if place == "warm-up" else None
 
-    service._take = take  # type: ignore[method-assign]
+    service._build = take  # type: ignore[method-assign]
     whole = service.stop
     service.stop = lambda: (whole(), stopped.set())  # type: ignore[method-assign,func-returns-value,assignment,return-value]
-    made, outcome = server._made([(service, None)])  # type: ignore[list-item]
+    made, outcome = server._build_server([(service, None)])  # type: ignore[list-item]
 
     async def start_and_stop() -> None:
         app: Any = made.config.app
@@ -300,7 +309,7 @@ def quiet_snapshot() -> Any:
     artifact = types.SimpleNamespace(method="plain", backbone="sasrec", trained_on_all=False)
     return types.SimpleNamespace(
         artifact=artifact,
-        is_open=1,
+        available_on_device=1,
         vectors=1,
         catalogue=catalogue,
         by_popularity=[],
@@ -324,7 +333,7 @@ def test_added_items_that_the_next_model_cannot_take(
     snapshot = types.SimpleNamespace(catalogue=catalogue, artifact=artifact)
     service._added = {"B00Z": {"item": "B00Z", "title": "Oil"}}
     monkeypatch.setattr(http_service, "open_source", lambda *_: None)
-    service._take = lambda *_: Served(snapshot, None)  # type: ignore[method-assign,arg-type,assignment]
+    service._build = lambda *_: Served(snapshot, None)  # type: ignore[method-assign,arg-type,assignment]
     if error is not None:
         monkeypatch.setattr(http_service, "with_new_items", raising(error))
     served, left = service._replacement(tmp_path, snapshot)  # type: ignore[arg-type]
@@ -357,13 +366,13 @@ def test_who_has_only_unknown_items_is_not_offered_what_they_rated_low() -> None
         np.array(["a", "b", "c"]), np.array(["A", "B", "C"]), np.array([3, 2, 1]), {}
     )
     nobody = np.empty(0, np.int32)
-    known = Known(nobody, np.array([0], np.int32), None)
+    known = KnownUser(nobody, np.array([0], np.int32), None)
     users: Any = types.SimpleNamespace(find=lambda name: known, example="u")
     snapshot: Any = types.SimpleNamespace(catalogue=catalogue)
-    (whose,) = people_of(Recommend(users=["u"]), snapshot, users)
-    assert whose.person.left_out.tolist() == [0]
-    (whose,) = people_of(Recommend(users=["u"], exclude_seen=False), snapshot, users)
-    assert not len(whose.person.left_out)
+    (whose,) = requested_people(Recommend(users=["u"]), snapshot, users)
+    assert whose.person.excluded.tolist() == [0]
+    (whose,) = requested_people(Recommend(users=["u"], exclude_seen=False), snapshot, users)
+    assert not len(whose.person.excluded)
     people = People(np.array(["u"]), np.zeros(1, bool), None, nobody, [known.disliked])
     artifact: Any = types.SimpleNamespace(catalogue=catalogue)
     for seen, items in ((True, [1, 2]), (False, [0, 1, 2])):
@@ -375,9 +384,11 @@ def test_popular_candidates_are_in_the_order_of_all() -> None:
     """Candidates would be ranked otherwise than the catalogue, or removed items be recommended."""
     rng = np.random.default_rng(0)
     catalogue = Catalogue(np.arange(50), np.array(["t"] * 50), rng.integers(0, 4, 50), {})
-    served = rng.random(50) < 0.8
-    order = catalogue.by_count[served[catalogue.by_count]]
-    snapshot: Any = types.SimpleNamespace(catalogue=catalogue, served=served, by_popularity=order)
+    available = rng.random(50) < 0.8
+    order = catalogue.by_count[available[catalogue.by_count]]
+    snapshot: Any = types.SimpleNamespace(
+        catalogue=catalogue, available=available, by_popularity=order
+    )
     allowed = rng.integers(0, 50, 30)
     found = Snapshot.most_popular(snapshot, 7, np.array([3, 4]), allowed)
     expected = [row for row in order.tolist() if row in allowed and row not in (3, 4)][:7]
@@ -390,11 +401,11 @@ def test_a_search_needs_every_word() -> None:
     """A search would find other items than those whose titles hold every word."""
     titles = ["Green SOAP", "soap, blue", "Grün", "green oil", "Straße"]
     catalogue = Catalogue(np.arange(5), np.array(titles), np.array([1, 5, 1, 1, 1]), {})
-    served = np.array([True, True, True, False, True])
-    snapshot: Any = types.SimpleNamespace(catalogue=catalogue, served=served)
+    available = np.array([True, True, True, False, True])
+    snapshot: Any = types.SimpleNamespace(catalogue=catalogue, available=available)
 
     def found(words: str) -> list[int]:
-        return [own["item"] for own in items_with(words, 5, snapshot)]
+        return [own["item"] for own in search_titles(words, 5, snapshot)]
 
     assert found("soap") == [1, 0] and found("SOAP green") == [0]
     assert found("grün") == [2] and found("STRASSE") == [4]

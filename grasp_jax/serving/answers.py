@@ -50,17 +50,17 @@ class Answer(NamedTuple):
     Attributes:
       items: [n] item rows, best first.
       scores: [n] float32; NaN for recommendations by popularity.
-      gates: [n, 3] gates between the person and the items; None unless a service was asked for them.
+      gates: [n, 3] gates between the person and the items; None unless a request to the service wants them.
     """
 
     items: np.ndarray
     scores: np.ndarray
     gates: np.ndarray | None = None
 
-    def of(self, places: np.ndarray | slice) -> "Answer":
-        """The recommendations at these places, in this order."""
-        gates = None if self.gates is None else self.gates[places]
-        return Answer(self.items[places], self.scores[places], gates)
+    def select(self, positions: np.ndarray | slice) -> "Answer":
+        """The recommendations at these positions, in this order."""
+        gates = None if self.gates is None else self.gates[positions]
+        return Answer(self.items[positions], self.scores[positions], gates)
 
 
 def is_list(ids: object) -> bool:
@@ -118,11 +118,11 @@ def rows_of_histories(
         raise UserError(
             f"histories: {histories!r}; expected a list with a list of item ids for each person"
         )
-    found = [
-        known_rows(catalogue, own, f"histories[{n}]", unknown) for n, own in enumerate(histories)
+    rows = [
+        known_rows(catalogue, ids, f"histories[{n}]", unknown) for n, ids in enumerate(histories)
     ]
-    _say_passed_over(sum(map(len, histories)), found)
-    return found
+    _warn_of_unknown_items(sum(map(len, histories)), rows)
+    return rows
 
 
 def rows_of_users(catalogue: Catalogue, log: InteractionLog, users: np.ndarray) -> list[np.ndarray]:
@@ -136,17 +136,17 @@ def rows_of_users(catalogue: Catalogue, log: InteractionLog, users: np.ndarray) 
     row_of = row_of_items(catalogue, log)
     begin, end = log.offsets[users], log.offsets[users + 1]
     end = np.where(users < 0, begin, end)
-    own = [row_of[log.items[first:last]] for first, last in zip(begin, end, strict=True)]
-    found = [rows[rows >= 0] for rows in own]
-    _say_passed_over(sum(map(len, own)), found)
-    return found
+    histories = [row_of[log.items[first:last]] for first, last in zip(begin, end, strict=True)]
+    known = [rows[rows >= 0] for rows in histories]
+    _warn_of_unknown_items(sum(map(len, histories)), known)
+    return known
 
 
 def low_rated_of(catalogue: Catalogue, log: InteractionLog, users: np.ndarray) -> list[np.ndarray]:
     """[n] int32 rows of the items that each user of a log has rated low and the model knows; arguments as in `rows_of_users`."""
     rows = row_of_items(catalogue, log)[log.low_rated_by_user[1]]
-    own = [rows[begin:end] for begin, end in zip(*log.low_rated_of(users), strict=True)]
-    return [items[items >= 0] for items in own]
+    disliked = [rows[begin:end] for begin, end in zip(*log.low_rated_of(users), strict=True)]
+    return [items[items >= 0] for items in disliked]
 
 
 def row_of_items(catalogue: Catalogue, log: InteractionLog) -> np.ndarray:
@@ -155,10 +155,10 @@ def row_of_items(catalogue: Catalogue, log: InteractionLog) -> np.ndarray:
     return np.array([catalogue.rows.get(as_text(name), -1) for name in names], np.int32)
 
 
-def _say_passed_over(given: int, found: Sequence[np.ndarray]) -> None:
-    if missing := given - sum(map(len, found)):
+def _warn_of_unknown_items(count: int, known: Sequence[np.ndarray]) -> None:
+    if missing := count - sum(map(len, known)):
         logger.warning(
-            f"{missing:,} of the {given:,} items in the histories are not known to the model and are passed over"
+            f"{missing:,} of the {count:,} items in the histories are not known to the model and are ignored"
         )
 
 
@@ -188,63 +188,83 @@ def answer(artifact: Artifact, people: People, choice: Choice) -> list[Answer]:
     allowed = _allowed(catalogue, choice, num_people)
     excluded: list[tuple[int, int]] = []
     if choice.exclude is not None:
-        given = _for_each(choice.exclude, num_people, "exclude")
-        if len(given) == 1 and num_people != 1:  # of all alike
+        lists = _shared_or_each(choice.exclude, num_people, "exclude")
+        if len(lists) == 1 and num_people != 1:  # shared by everybody
             allowed = np.ones(len(catalogue.ids), bool) if allowed is None else allowed
-            allowed[..., known_rows(catalogue, given[0], "exclude", choice.unknown)] = False
+            allowed[..., known_rows(catalogue, lists[0], "exclude", choice.unknown)] = False
         else:
-            excluded = _pairs(catalogue, given, choice.unknown)
-    answers: dict[int, Answer] = {}
-    served = np.flatnonzero(people.known)
-    if people.audience is not None and len(served):
-        place_of = np.full(num_people, -1)
-        place_of[served] = np.arange(len(served))
-        inside = np.array(
-            [(place_of[n], item) for n, item in excluded if place_of[n] >= 0], np.int32
-        )
-        own = allowed[served] if allowed is not None and allowed.ndim == 2 else allowed
-        blocks = artifact.config.eval
-        wanted = Wanted(
-            k, choice.exclude_seen, own, inside.reshape(-1, 2), blocks.user_block, blocks.item_block
-        )
-        for lists in best_items(people.audience, people.rows, wanted):
-            for place, count, end in zip(
-                lists.people, lists.counts, np.cumsum(lists.counts), strict=True
-            ):
-                answers[int(served[place])] = Answer(
-                    lists.items[end - count : end], lists.scores[end - count : end]
-                )
-    others = np.flatnonzero(~people.known)
-    if len(others):
+            excluded = _pairs(catalogue, lists, choice.unknown)
+    answers = _by_model(artifact, people, k, choice.exclude_seen, allowed, excluded)
+    unknown = np.flatnonzero(~people.known).tolist()
+    if unknown:
         logger.warning(
-            f"{len(others):,} of {num_people:,} people have no known history and get the most popular items, with no score"
+            f"{len(unknown):,} of {num_people:,} people have no known history and get the most popular items, with no score"
         )
-    order = np.argsort(-catalogue.counts, kind="stable")
-    excluded_of: dict[int, list[int]] = {}
+    rows_of: dict[int, list[int]] = {}
     for person, item in excluded:
-        excluded_of.setdefault(person, []).append(item)
-    for n in others.tolist():
-        kept = (
-            np.ones(len(order), bool)
-            if allowed is None
-            else (allowed if allowed.ndim == 1 else allowed[n]).copy()
-        )
-        kept[excluded_of.get(n, [])] = False
+        rows_of.setdefault(person, []).append(item)
+    for n in unknown:
+        may_get = np.ones(len(catalogue.ids), bool)
+        if allowed is not None:
+            may_get = (allowed if allowed.ndim == 1 else allowed[n]).copy()
+        may_get[rows_of.get(n, [])] = False
         if choice.exclude_seen and people.disliked is not None:
-            kept[people.disliked[n]] = False
-        items = order[kept[order]][:k].astype(np.int32)
+            may_get[people.disliked[n]] = False
+        items = catalogue.by_count[may_get[catalogue.by_count]][:k]
         answers[n] = Answer(items, np.full(len(items), np.nan, np.float32))
     return [answers[n] for n in range(num_people)]
+
+
+def _by_model(
+    artifact: Artifact,
+    people: People,
+    k: int,
+    exclude_seen: bool,
+    allowed: np.ndarray | None,
+    excluded: Sequence[tuple[int, int]],
+) -> dict[int, Answer]:
+    """The answers of the people with a known item, by their positions in `people.names`.
+
+    Args:
+      artifact: the model.
+      people: everybody.
+      k: largest number of items.
+      exclude_seen: as in `Choice`.
+      allowed: [V] bool, [n, V] bool, or None for all items.
+      excluded: pairs (position of a person, item row).
+    """
+    known = np.flatnonzero(people.known)
+    if people.audience is None or not len(known):
+        return {}
+    number_of = np.full(len(people.names), -1)  # among the known people
+    number_of[known] = np.arange(len(known))
+    pairs = [(number_of[n], item) for n, item in excluded if number_of[n] >= 0]
+    config = artifact.config.eval
+    wanted = Wanted(
+        k,
+        exclude_seen,
+        allowed[known] if allowed is not None and allowed.ndim == 2 else allowed,
+        np.array(pairs, np.int32).reshape(-1, 2),
+        config.user_block,
+        config.item_block,
+    )
+    answers = {}
+    for lists in best_items(people.audience, people.rows, wanted):
+        ends = np.cumsum(lists.counts)
+        for number, count, end in zip(lists.people, lists.counts, ends, strict=True):
+            own = slice(end - count, end)
+            answers[int(known[number])] = Answer(lists.items[own], lists.scores[own])
+    return answers
 
 
 def _allowed(catalogue: Catalogue, choice: Choice, num_people: int) -> np.ndarray | None:
     """[V] bool, or [n, V] if each person has a separate list of candidates; None: all items."""
     if choice.candidates is None:
         return None
-    lists = _for_each(choice.candidates, num_people, "candidates")
+    lists = _shared_or_each(choice.candidates, num_people, "candidates")
     allowed = np.zeros((len(lists), len(catalogue.ids)), bool)
-    for n, own in enumerate(lists):
-        allowed[n, known_rows(catalogue, own, "candidates", choice.unknown)] = True
+    for n, ids in enumerate(lists):
+        allowed[n, known_rows(catalogue, ids, "candidates", choice.unknown)] = True
     if not allowed.any():
         raise UserError(
             "candidates: none of them is an item that the model knows; give ids of the catalogue"
@@ -253,25 +273,29 @@ def _allowed(catalogue: Catalogue, choice: Choice, num_people: int) -> np.ndarra
 
 
 def _pairs(catalogue: Catalogue, lists: Sequence[Ids], unknown: Unknown) -> list[tuple[int, int]]:
-    """(person, item row) of all items that the lists of the people leave out."""
+    """(person, item row) of all items that the lists of the people exclude."""
     return [
         (n, int(row))
-        for n, own in enumerate(lists)
-        for row in known_rows(catalogue, own, "exclude", unknown)
+        for n, ids in enumerate(lists)
+        for row in known_rows(catalogue, ids, "exclude", unknown)
     ]
 
 
-def _for_each(given: IdLists, num_people: int, what: str) -> list[Ids]:
-    """A list of lists as it is; one list of ids as the only one."""
-    if not is_list(given):
+def _shared_or_each(ids: IdLists, num_people: int, argument: str) -> list[Ids]:
+    """The lists of all people, or a single list that all share.
+
+    Raises:
+      UserError: the value of the argument is neither a list of ids nor one such list for each person.
+    """
+    if not is_list(ids):
         raise UserError(
-            f"{what}: {given!r}; expected a list of item ids, or such a list for each person"
+            f"{argument}: {ids!r}; expected a list of item ids, or such a list for each person"
         )
-    nested = [is_list(own) for own in given]
+    nested = [is_list(part) for part in ids]
     if not any(nested):
-        return [cast(Ids, list(given))]
-    if not all(nested) or len(given) != num_people:
+        return [cast(Ids, list(ids))]
+    if not all(nested) or len(ids) != num_people:
         raise UserError(
-            f"{what}: {len(given)} lists for {num_people} people; expected one list of ids, or one for each person"
+            f"{argument}: {len(ids)} lists for {num_people} people; expected one list of ids, or one for each person"
         )
-    return cast(list[Ids], list(given))
+    return cast(list[Ids], list(ids))

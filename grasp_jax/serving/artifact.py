@@ -1,4 +1,4 @@
-"""A saved model: what answering takes, and neither optimiser nor training data.
+"""A saved model: everything that recommendations need, without optimiser state and training data.
 
 model.json         sealed: method, backbone, config, sizes, what it was made from, the checksums of its files, and their folder:
 files-0a1b2c3d/
@@ -6,7 +6,7 @@ files-0a1b2c3d/
     features.npy   what the item encoder has made of every item
     items.npz      ids, titles and training counts of the items
     tables/        frozen knowledge, of models with gates alone
-    fitted/        what was fitted to the items, by which new ones are read, of models with text
+    fitted/        what was fitted to the items and is needed to read new ones, of models with text
     encoder/       templates and fitted text encoder, of models with text
 
 A later save writes another folder of files, replaces model.json in one step, and then removes the earlier files: whenever a process is
@@ -55,14 +55,14 @@ TABLES, FITTED, ENCODER = "tables", "fitted", "encoder"
 GROUPS = "groups"  # in `Artifact.fitted`
 FORMAT_VERSION = 2
 READABLE = (1, FORMAT_VERSION)  # format 1 has its texts in arrays of fixed width
-IN_EACH = ("params.npz", "features.npy", "items.npz")  # the files that every model has
-OF_FORMAT_1 = (*IN_EACH, TABLES, FITTED, ENCODER)
+REQUIRED_FILES = ("params.npz", "features.npy", "items.npz")  # the files that every model has
+FORMAT_1_NAMES = (*REQUIRED_FILES, TABLES, FITTED, ENCODER)
 # in `MODEL_FILE`: 1 until the files of a model of format 1 are removed
 REPLACES = "replaces_format"
 MEND = "copy the whole folder again, or save the model again"
 LOCK = ".saving"
-# what `save_artifact` makes in a folder, next to `MODEL_FILE`
-_OWN = re.compile(
+# names of what `save_artifact` makes in a folder, next to `MODEL_FILE`
+_WRITTEN_NAME = re.compile(
     rf"files-[0-9a-f]{{8}}|{re.escape(LOCK)}(\..*)?|\.{re.escape(MODEL_FILE)}\..*\.partial"
 )
 
@@ -133,11 +133,11 @@ def save_artifact(artifact: Artifact, folder: pathlib.Path) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     with only_one(folder / LOCK, "it saves a model; wait for it, or name another folder"):
-        earlier = [path for path in folder.iterdir() if _OWN.fullmatch(path.name)]
+        earlier = [path for path in folder.iterdir() if _WRITTEN_NAME.fullmatch(path.name)]
         of_format_1 = []
         if (folder / MODEL_FILE).is_file():
             if _has_files_of_format_1(folder):
-                of_format_1 = [folder / name for name in OF_FORMAT_1]
+                of_format_1 = [folder / name for name in FORMAT_1_NAMES]
         elif len(earlier) < len(list(folder.iterdir())):
             raise UserError(
                 f"{folder}: holds other files and no saved model; name a new folder, or an empty one"
@@ -175,11 +175,11 @@ def save_artifact(artifact: Artifact, folder: pathlib.Path) -> None:
 
 
 def _has_files_of_format_1(folder: pathlib.Path) -> bool:
-    """Whether files of a model of format 1 are next to `MODEL_FILE`: it says so, or it is damaged and all of `IN_EACH` are there."""
+    """Whether files of a model of format 1 are next to `MODEL_FILE`: it says so, or it is damaged and all of `REQUIRED_FILES` are there."""
     try:
         content = read_sealed(folder / MODEL_FILE, MEND)
     except UserError:
-        return all((folder / name).is_file() for name in IN_EACH)
+        return all((folder / name).is_file() for name in REQUIRED_FILES)
     return 1 in (content.get("format"), content.get(REPLACES))
 
 
@@ -194,9 +194,9 @@ def _write_files(artifact: Artifact, files: pathlib.Path) -> None:
     columns = {f"column_{name}": values for name, values in items.columns.items()}
     arrays = {"ids": items.ids, "titles": items.titles, "counts": items.counts, **columns}
     write_arrays(files / "items.npz", **{name: _stored(array) for name, array in arrays.items()})
-    for part, own in ((TABLES, artifact.tables), (FITTED, artifact.fitted)):
-        for name, table in own.items():
-            write_array(files / part / f"{name}.npy", _stored(np.asarray(table)))
+    for subfolder, arrays_by_name in ((TABLES, artifact.tables), (FITTED, artifact.fitted)):
+        for name, table in arrays_by_name.items():
+            write_array(files / subfolder / f"{name}.npy", _stored(np.asarray(table)))
     if artifact.encoder is not None:
         artifact.encoder.save(files / ENCODER)
 
@@ -214,7 +214,7 @@ def load_artifact(folder: pathlib.Path) -> Artifact:
         except (UserError, OSError):
             if read_sealed(folder / MODEL_FILE, MEND) == content:
                 raise
-            # otherwise another process has replaced the model meanwhile
+            # otherwise another process has replaced the model meanwhile: read the new one
 
 
 def _loaded(folder: pathlib.Path, content: Mapping[str, Any]) -> Artifact:
@@ -279,7 +279,7 @@ def _tables(files: pathlib.Path, part: str, listed: Iterable[str]) -> dict[str, 
 
 
 def _stored(values: np.ndarray) -> np.ndarray:
-    """An array as a file holds it: texts as the bytes of a JSON list, which take as much room as they are long."""
+    """An array as it is stored: texts as the bytes of a JSON list, so that each takes only as many bytes as it has."""
     if values.dtype != object:
         return values
     return np.frombuffer(json.dumps(values.tolist()).encode(), np.uint8)

@@ -49,25 +49,25 @@ class Catalogue:
         """[V] int32 rows, those with the most training interactions first."""
         return np.argsort(-self.counts, kind="stable").astype(np.int32)
 
-    def followed_by(self, more: "Catalogue") -> "Catalogue":
+    def followed_by(self, added: "Catalogue") -> "Catalogue":
         """These items, followed by others with other ids. Properties that are cached for these items are not computed again."""
         columns = {
-            name: np.concatenate([values, more.columns[name]])
+            name: np.concatenate([values, added.columns[name]])
             for name, values in self.columns.items()
         }
         both = Catalogue(
-            np.concatenate([self.ids, more.ids]),
-            np.concatenate([self.titles, more.titles]),
-            np.concatenate([self.counts, more.counts.astype(self.counts.dtype)]),
+            np.concatenate([self.ids, added.ids]),
+            np.concatenate([self.titles, added.titles]),
+            np.concatenate([self.counts, added.counts.astype(self.counts.dtype)]),
             columns,
         )
         if "rows" in vars(self):  # millions of ids take seconds
             first = len(self.ids)
-            vars(both)["rows"] = self.rows | {name: first + row for name, row in more.rows.items()}
+            vars(both)["rows"] = self.rows | {name: first + row for name, row in added.rows.items()}
         if "folded_titles" in vars(self):
             import pyarrow as pa
 
-            parts = [self.folded_titles, more.folded_titles]
+            parts = [self.folded_titles, added.folded_titles]
             vars(both)["folded_titles"] = pa.concat_arrays(parts)
         return both
 

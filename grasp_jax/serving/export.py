@@ -1,4 +1,4 @@
-"""A folder from which a trained model answers with jax, numpy and flatbuffers alone: two programs, their arrays and the items.
+"""An exported model: two programs, their arrays and the items, which need only jax, numpy and flatbuffers.
 
 states.stablehlo        histories -> states, `programs.states_of`
 top_k.stablehlo         states -> the best items, `programs.top_k_of`
@@ -59,7 +59,7 @@ UNFINISHED, LOCK = ".unfinished", ".exporting"
 KIND, FORMAT_VERSION = "grasp_jax export", 1
 MEND = "copy the whole folder again, or export the model again"
 TOLERANCE = {"float32": 1e-5, "bfloat16": 3e-2}  # of the largest score, by `config.model.dtype`
-HISTORY = "int32 item rows, oldest first from the left; what stands behind the length of a history is not read"
+HISTORY = "int32 item rows, oldest first from the left; entries beyond the length of a history are not read"
 ARGUMENTS = {  # of the programs, by whether the model is gated
     (STATES, False): ("parameters", "vectors", "histories", "lengths"),
     (STATES, True): ("parameters", "items", "histories", "lengths", *QUERIES),
@@ -88,28 +88,27 @@ class ExportedModel(NamedTuple):
         """Whether the programs read the text vectors of people."""
         return VECTORS not in self.items
 
-    def ask(
+    def top_items(
         self, histories: Sequence[np.ndarray], queries: Sequence[np.ndarray] = ()
     ) -> tuple[np.ndarray, np.ndarray]:
         """[B, k] scores and item rows for histories of item rows, without the items of the histories. A gated model also needs
         `query_vectors`.
         """
-        newest = [own[-self.manifest["sizes"]["max_history"] :] for own in histories]
-        lengths = np.array([len(own) for own in newest], np.int32)
-        asked = filled_up(newest, 0), lengths, *queries
+        newest = [rows[-self.manifest["sizes"]["max_history"] :] for rows in histories]
+        lengths = np.array([len(rows) for rows in newest], np.int32)
         items = self.items if self.gated else self.items[VECTORS]
-        person = self.states.call(self.parameters, items, *asked)
-        given = (self.parameters, person) if self.gated else (person,)
-        scores, rows = jax.device_get(self.top_k.call(*given, items, filled_up(histories, -1)))
+        state = self.states.call(self.parameters, items, padded(newest, 0), lengths, *queries)
+        first = (self.parameters, state) if self.gated else (state,)
+        scores, rows = jax.device_get(self.top_k.call(*first, items, padded(histories, -1)))
         return scores, rows
 
 
-def filled_up(rows: Sequence[np.ndarray], with_what: int) -> np.ndarray:
-    """[B, longest] int32: lists of numbers, padded at the right."""
-    whole = np.full((len(rows), max(map(len, rows))), with_what, np.int32)
-    for line, own in zip(whole, rows, strict=True):
-        line[: len(own)] = own
-    return whole
+def padded(lists: Sequence[np.ndarray], value: int) -> np.ndarray:
+    """[B, longest] int32: lists of numbers, padded at the right with a value."""
+    array = np.full((len(lists), max(map(len, lists))), value, np.int32)
+    for row, numbers in zip(array, lists, strict=True):
+        row[: len(numbers)] = numbers
+    return array
 
 
 def export_artifact(artifact: Artifact, folder: pathlib.Path, k: int = 100) -> float:
@@ -135,7 +134,7 @@ def export_artifact(artifact: Artifact, folder: pathlib.Path, k: int = 100) -> f
         with only_one(folder / LOCK, "it exports a model; wait for it, or name another folder"):
             shutil.rmtree(unfinished, ignore_errors=True)  # of a killed export
             try:
-                found = _write_and_compare(artifact, k, unfinished)
+                largest = _write_and_compare(artifact, k, unfinished)
                 (folder / MANIFEST).unlink(missing_ok=True)
                 for name in (*FILES, MANIFEST):  # a folder with a manifest is complete
                     os.replace(unfinished / name, folder / name)
@@ -145,24 +144,24 @@ def export_artifact(artifact: Artifact, folder: pathlib.Path, k: int = 100) -> f
         if is_new:  # a call that was refused leaves nothing behind
             with contextlib.suppress(OSError):
                 folder.rmdir()
-    return found
+    return largest
 
 
 def _write_and_compare(artifact: Artifact, k: int, folder: pathlib.Path) -> float:
     """Writes all files into a new folder; what it returns and raises is described in `export_artifact`."""
     artifact = without_kernels(artifact)
     with jax.default_matmul_precision(PRECISION):
-        of = served_model(artifact)
-        made = programs(of, k)
-        manifest = _write(artifact, of, made, folder)
-        found = _difference(artifact, _opened(folder, manifest))
-    if not found <= (allowed := TOLERANCE[artifact.config.model.dtype]):
+        served = served_model(artifact)
+        exported = programs(served, k)
+        manifest = _write(artifact, served, exported, folder)
+        largest = _difference(artifact, _opened(folder, manifest))
+    if not largest <= (allowed := TOLERANCE[artifact.config.model.dtype]):
         raise UserError(
-            f"{folder.parent}: exported scores differ from the model's own by {found:.1e} of the largest; expected at most {allowed:.0e}; "
-            "nothing was exported; report it with method, backbone and the version of jax"
+            f"{folder.parent}: exported scores differ from the model's own by {largest:.1e} of the largest; expected at most {allowed:.0e};"
+            " nothing was exported; report it with method, backbone and the version of jax"
         )
     write_sealed(folder / MANIFEST, manifest)
-    return found
+    return largest
 
 
 def read_export(folder: pathlib.Path) -> ExportedModel:
@@ -208,11 +207,11 @@ def _check_free(folder: pathlib.Path) -> None:
 
 
 def _write(
-    artifact: Artifact, of: ServedModel, made: Programs, folder: pathlib.Path
+    artifact: Artifact, served: ServedModel, exported: Programs, folder: pathlib.Path
 ) -> dict[str, Any]:
-    """Writes all files but the manifest; returns what that will hold."""
+    """Writes all files except the manifest; returns the content of the manifest."""
     try:
-        contents = {STATES: made.states.serialize(), TOP_K: made.top_k.serialize()}
+        contents = {STATES: exported.states.serialize(), TOP_K: exported.top_k.serialize()}
     except ImportError as error:
         raise UserError(
             f"export: the Python package flatbuffers is missing, and jax writes programs with it ({error}); pip install flatbuffers"
@@ -220,10 +219,10 @@ def _write(
     folder.mkdir()
     for name, content in contents.items():
         (folder / name).write_bytes(content)
-    for name, arrays in ((PARAMETERS, of.parameters), (ITEMS, of.items)):
+    for name, arrays in ((PARAMETERS, served.parameters), (ITEMS, served.items)):
         safetensors.numpy.save_file(arrays, folder / name)
     pa.parquet.write_table(_table(artifact.catalogue), folder / TABLE)
-    return _manifest(artifact, of, made) | {"files": checksums(folder, FILES)}
+    return _manifest(artifact, served, exported) | {"files": checksums(folder, FILES)}
 
 
 def _table(items: Catalogue) -> pa.Table:
@@ -237,13 +236,13 @@ def _table(items: Catalogue) -> pa.Table:
     return pa.table({name: pa.array(values.tolist()) for name, values in columns.items()})
 
 
-def _manifest(artifact: Artifact, of: ServedModel, made: Programs) -> dict[str, Any]:
+def _manifest(artifact: Artifact, served: ServedModel, exported: Programs) -> dict[str, Any]:
     """The content of `MANIFEST` without the checksums."""
-    gated, vectors = of.model.gated, of.items.get(VECTORS)
-    (_, k), (width, *_) = made.top_k.out_avals[0].shape, made.states.out_avals[0].shape[1:]
+    gated, vectors = served.model.gated, served.items.get(VECTORS)
+    (_, k), (width, *_) = exported.top_k.out_avals[0].shape, exported.states.out_avals[0].shape[1:]
     sizes = {"items": len(artifact.catalogue.ids), "width": width, "k": k}
-    sizes |= {"max_history": of.max_history}
-    sizes |= {"text_width": of.items["items"].shape[1]} if gated else {}
+    sizes |= {"max_history": served.max_history}
+    sizes |= {"text_width": served.items["items"].shape[1]} if gated else {}
     return {
         "kind": KIND,
         "format": FORMAT_VERSION,
@@ -263,7 +262,7 @@ def _manifest(artifact: Artifact, of: ServedModel, made: Programs) -> dict[str, 
                     program.out_tree, list(map(_shape, program.out_avals))
                 ),
             }
-            for name, program in ((STATES, made.states), (TOP_K, made.top_k))
+            for name, program in ((STATES, exported.states), (TOP_K, exported.top_k))
         },
         "made_from": dict(artifact.made_from),
     }
@@ -275,8 +274,8 @@ def _are_unit(vectors: np.ndarray) -> bool:
 
 def _described(names: Sequence[str], program: export.Exported) -> dict[str, Any]:
     """Type and shape of each argument; of a dictionary, of each of its arrays."""
-    given, _ = jax.tree.unflatten(program.in_tree, list(map(_shape, program.in_avals)))
-    return dict(zip(names, given, strict=True))
+    arguments, _ = jax.tree.unflatten(program.in_tree, list(map(_shape, program.in_avals)))
+    return dict(zip(names, arguments, strict=True))
 
 
 def _shape(argument: Any) -> str:
@@ -291,43 +290,43 @@ def _difference(artifact: Artifact, model: ExportedModel) -> float:
     rng, longest = np.random.default_rng(0), artifact.config.data.max_length
     lengths = [1, 2, 3, 5, max(1, longest - 1), longest, longest + 3]
     histories = [rng.integers(0, num_items, length).astype(np.int32) for length in lengths]
-    worst = 0.0
+    largest = 0.0
     for people in (histories, histories[3:4]):
         queries: list[np.ndarray] = []
         # any users' text vectors will do; the encoder is not called, because it may be slow or cost money
         if artifact.gated:
             users = rng.integers(0, len(artifact.tables["users"]), (2, len(people)))
-            queries = [np.asarray(artifact.tables["users"][own], np.float32) for own in users]
+            queries = [np.asarray(artifact.tables["users"][rows], np.float32) for rows in users]
         audience = audience_of_histories(artifact, people, place(artifact), queries=queries)
         everybody = np.arange(len(people))
-        known = People(everybody, np.ones(len(people), bool), audience, everybody)
-        answers = answer(artifact, known, Choice(model.manifest["sizes"]["k"]))
-        for own, scores, rows in zip(answers, *model.ask(people, queries), strict=True):
+        all_known = People(everybody, np.ones(len(people), bool), audience, everybody)
+        answers = answer(artifact, all_known, Choice(model.manifest["sizes"]["k"]))
+        for own, scores, rows in zip(answers, *model.top_items(people, queries), strict=True):
             allowed = TOLERANCE[artifact.config.model.dtype]
-            worst = max(worst, difference(own, scores, rows, allowed))
-    return worst
+            largest = max(largest, difference(own, scores, rows, allowed))
+    return largest
 
 
-def difference(own: Answer, scores: np.ndarray, rows: np.ndarray, allowed: float) -> float:
+def difference(expected: Answer, scores: np.ndarray, rows: np.ndarray, allowed: float) -> float:
     """The largest difference between two lists of scores, as a share of the largest score.
 
     Args:
-      own: the expected answer, n items.
+      expected: the answer of the package, n items.
       scores, rows: [k] of an exported model, -inf from n on.
       allowed: score difference below which two items may swap places.
 
     Returns:
       The difference; infinity if the numbers of items differ, or if items differ whose scores are not nearly equal.
     """
-    n = len(own.items)
+    n = len(expected.items)
     if not n or n > len(scores):
         return 0.0 if n == len(scores) or not np.isfinite(scores).any() else np.inf
     if not np.isfinite(scores[:n]).all() or np.isfinite(scores[n:]).any():
         return np.inf
-    largest = max(float(np.abs(own.scores).max()), np.finfo(np.float32).tiny)
-    steps = np.concatenate([[np.inf], -np.diff(own.scores) / largest, [0.0]])
+    largest = max(float(np.abs(expected.scores).max()), np.finfo(np.float32).tiny)
+    steps = np.concatenate([[np.inf], -np.diff(expected.scores) / largest, [0.0]])
     # the last item may tie with one that was cut off
     ties = np.minimum(steps[:-1], steps[1:]) <= allowed
-    if not (ties | (own.items == rows[:n])).all():
+    if not (ties | (expected.items == rows[:n])).all():
         return np.inf
-    return float(np.abs(own.scores - scores[:n]).max() / largest)
+    return float(np.abs(expected.scores - scores[:n]).max() / largest)

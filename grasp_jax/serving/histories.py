@@ -1,4 +1,4 @@
-"""People whom training never saw: an audience from nothing but the items that each of them has had."""
+"""People who are not in the training data: an audience from the items that each of them has had."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -58,23 +58,27 @@ def audience_of_histories(
     """
     log = _log(artifact, histories, low_rated)
     people, flat, offsets = np.arange(len(histories)), log.items, log.offsets
-    kind, asked_with, tables = "user", people.astype(np.int32), {}
-    places = np.arange(len(flat))
+    kind, query_of_person, tables = "user", people.astype(np.int32), {}
+    positions = np.arange(len(flat))
     if artifact.gated:
         kind = artifact.config.model.gate_query
-        asked_with = query_rows(kind, log, offsets[1:], people)
+        query_of_person = query_rows(kind, log, offsets[1:], people)
         dtype = jnp.dtype(artifact.config.model.table_dtype)
-        asked = (
+        by_name = (
             dict(zip(QUERY_TABLES, queries, strict=True))
             if queries is not None
             else _query_tables(artifact, kind, histories, log)
         )
         tables = dict(on_device.tables)
-        tables |= {name: jnp.asarray(table, dtype) for name, table in asked.items()}
-    data = _device_data(log, query_rows(kind, log, places, log.users), tables)
+        tables |= {name: jnp.asarray(table, dtype) for name, table in by_name.items()}
+    data = _device_data(log, query_rows(kind, log, positions, log.users), tables)
     ranker = Ranker(artifact.model, on_device.params, data, tables, on_device.features)
     return Audience(
-        ranker, log, asked_with, whole_histories(log, artifact.config.data.max_length), make_mesh()
+        ranker,
+        log,
+        query_of_person,
+        whole_histories(log, artifact.config.data.max_length),
+        make_mesh(),
     )
 
 
@@ -144,14 +148,14 @@ def _device_data(
 ) -> DeviceData:
     """The flat histories, padded to few different sizes. Only training needs an exclusion index."""
     size = max(SHORTEST, 1 << (len(log.items) - 1).bit_length())
-    items, users, asked = (
+    items, users, query_of = (
         jnp.asarray(np.pad(array, (0, size - len(array))), jnp.int32)
         for array in (log.items, log.users, queries)
     )
     nothing = jnp.zeros(1, jnp.int32)
-    data = DeviceData(items, users, None, nothing, nothing, asked)
+    data = DeviceData(items, users, None, nothing, nothing, query_of)
     return (
-        data._replace(logits=jnp.asarray(interaction_logits(tables, asked, items)))
+        data._replace(logits=jnp.asarray(interaction_logits(tables, query_of, items)))
         if tables
         else data
     )
@@ -162,10 +166,8 @@ def _query_tables(
 ) -> Mapping[str, np.ndarray]:
     """The tables "users" and "users_similar" of these people."""
     if kind not in ("user", "neighbours"):
-        everything = Histories(
-            log.offsets[:-1], log.offsets[1:], np.full(log.num_users, -1, np.int32)
-        )
-        return query_tables(kind, artifact.tables, Split(log, everything, everything, everything))
+        full = Histories(log.offsets[:-1], log.offsets[1:], np.full(log.num_users, -1, np.int32))
+        return query_tables(kind, artifact.tables, Split(log, full, full, full))
     if artifact.encoder is None:
         raise UserError(
             f"histories: the gates of {artifact.method} read the text of a user, and the knowledge bank of this model has no saved text "

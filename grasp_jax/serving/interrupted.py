@@ -28,7 +28,7 @@ MANIFEST = "parts.json"
 
 
 class Parts:
-    """The parts of one output file. They only save time: what is wrong with them is a warning, never an error; only a full disk is one."""
+    """The parts of one output file. They only save time, so a fault of them is a warning; only a full disk is an error."""
 
     def __init__(self, output: pathlib.Path, made_from: str) -> None:
         """Finds the parts of an earlier call.
@@ -40,8 +40,10 @@ class Parts:
         self.folder = output.with_name(f".{output.name}.parts")
         self.made_from = made_from
         self._waiting: list[Lists] = []
-        self._early: dict[int, dict[str, Any]] = {}  # parts that others stored, by their numbers
-        self._stored = self._listed()
+        self._out_of_order: dict[
+            int, dict[str, Any]
+        ] = {}  # parts of other processes, by their numbers
+        self._stored = self._in_manifest()
         self._can_store = True
 
     @property
@@ -68,7 +70,7 @@ class Parts:
                 yield from _blocks(arrays)
 
     def add(self, block: Lists) -> None:
-        """Takes the next block, and stores a part if there are enough users for one."""
+        """Adds the next block, and stores a part if there are enough users for one."""
         if not self._can_store:
             return
         self._waiting.append(block)
@@ -99,17 +101,17 @@ class Parts:
             self.remove()
         self.folder.mkdir(parents=True, exist_ok=True)
 
-    def take(self, number: int, part: dict[str, Any]) -> None:
-        """Takes a part that another process has stored by `store_part`; it counts when all parts before it are there."""
-        self._early[number] = part
-        while (following := self._early.pop(self.count, None)) is not None:
-            self._list(following)
+    def add_stored(self, number: int, part: dict[str, Any]) -> None:
+        """Adds a part that another process has stored by `store_part`; it counts when all parts before it are there."""
+        self._out_of_order[number] = part
+        while (following := self._out_of_order.pop(self.count, None)) is not None:
+            self._add_to_manifest(following)
 
     def remove(self) -> None:
         """Removes the folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _listed(self) -> list[dict[str, Any]]:
+    def _in_manifest(self) -> list[dict[str, Any]]:
         """The parts in the manifest."""
         try:
             manifest = read_sealed(self.folder / MANIFEST, "it is written again")
@@ -119,10 +121,10 @@ class Parts:
 
     def _store(self) -> None:
         self.begin()
-        self._list(store_part(self.folder, self.count, self._waiting))
+        self._add_to_manifest(store_part(self.folder, self.count, self._waiting))
         self._waiting = []
 
-    def _list(self, part: dict[str, Any]) -> None:
+    def _add_to_manifest(self, part: dict[str, Any]) -> None:
         """Adds a part to the manifest."""
         self._stored.append(part)
         content = {"made_from": self.made_from, "parts": self._stored}

@@ -1,8 +1,8 @@
-"""Items that a trained model has never seen, from their texts: encoded as training encoded, with nothing trained and nothing restarted.
+"""Adds items to a trained model by their texts, which are encoded as in training. Nothing is trained.
 
-A new item gets a text and no history: no training interactions, no company, and an ID vector only where the method says where ID vectors
-start from. Its neighbours are items that the model was trained with, so the order in which items are added does not matter, and what was
-there before does not change.
+A new item has a text and no history: no training interactions, no items that were bought shortly before or after it, and an ID vector only
+if the method computes start values of ID vectors. Its neighbours are items that the model was trained with, so the order in which items are
+added does not matter, and the rows of the other items do not change.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ BLOCK = 1024  # items encoded, and compared with all others, at a time
 # items for which a program is compiled; larger numbers are padded to the next power of two
 FEWEST = 16
 ADDED = "added_items"  # key of `Artifact.made_from`
-A_COPY = 1.0 - 1e-6  # two texts with at least this cosine count as the same
+SAME_TEXT = 1.0 - 1e-6  # two texts with at least this cosine count as the same
 
 
 def add_items(
@@ -83,7 +83,7 @@ def trained_items(artifact: Artifact) -> int:
 
 
 def ignored_columns(artifact: Artifact, names: Collection[str]) -> list[str]:
-    """Which columns of new items the model makes no use of, sorted: a misspelt name is among them, and its text would be lost unnoticed."""
+    """The columns of new items that the model does not read, sorted. A caller reports them, because a name may be misspelt."""
     read = {ITEM, TITLE, *artifact.catalogue.columns}
     if artifact.encoder is not None:
         read |= set(artifact.encoder.item_columns)
@@ -151,7 +151,7 @@ def _plain(value: Any) -> Any:
 def _checked_ids(catalogue: Catalogue, ids: list[Any]) -> list[str]:
     """Ids as text; raises if one is known or occurs twice."""
     numbers = catalogue.has_numbers
-    found: dict[str, int] = {}
+    row_of: dict[str, int] = {}
     for row, name in enumerate(ids):
         text = "" if name is None or isinstance(name, bool | list | dict) else as_text(name)
         if not text.strip() or text.splitlines() != [text] or "\0" in text:
@@ -167,12 +167,12 @@ def _checked_ids(catalogue: Catalogue, ids: list[Any]) -> list[str]:
             raise UserError(
                 f"add_items: row {row + 1}: the model knows an item {text!r} already; leave it out: texts of known items are not changed"
             )
-        if text in found:
+        if text in row_of:
             raise UserError(
-                f"add_items: row {row + 1}: the id {text!r} stands in row {found[text] + 1} too; remove one of them"
+                f"add_items: row {row + 1}: the id {text!r} is in row {row_of[text] + 1} too; remove one of them"
             )
-        found[text] = row
-    return list(found)
+        row_of[text] = row
+    return list(row_of)
 
 
 def is_number(text: str) -> bool:
@@ -253,7 +253,7 @@ def _similar(
         own = [str(values[row] if values else None) for row in rows]
         allowed = np.array(own, object)[:, None] == artifact.fitted[GROUPS][None, : len(table)]
     if knowledge.exclude_copies:
-        other = items @ np.asarray(table, np.float32).T < A_COPY
+        other = items @ np.asarray(table, np.float32).T < SAME_TEXT
         allowed = other if allowed is None else allowed & other
     return _rounded(encoder.similar(items, table, allowed), knowledge.dtype)
 
@@ -276,7 +276,7 @@ def _made(artifact: Artifact, texts: NewTexts) -> dict[str, np.ndarray]:
         params["encoder"], found["table"] = {**own, "table": ids}, ids[:count]
     of_bank = dict.fromkeys(ITEM_TABLES, jnp.dtype(artifact.config.model.table_dtype))
     tables = {
-        name: jnp.asarray(_filled_up(rows, size), of_bank.get(name, jnp.float32))
+        name: jnp.asarray(_padded(rows, size), of_bank.get(name, jnp.float32))
         for name, rows in read.tables.items()
     }
     sizes = dataclasses.replace(artifact.sizes, num_items=size)
@@ -291,7 +291,7 @@ def _made(artifact: Artifact, texts: NewTexts) -> dict[str, np.ndarray]:
     return found
 
 
-def _filled_up(rows: np.ndarray, size: int) -> np.ndarray:
+def _padded(rows: np.ndarray, size: int) -> np.ndarray:
     """[n, ...] -> [size, ...], padded with zeros."""
     return np.pad(rows, [(0, size - len(rows))] + [(0, 0)] * (rows.ndim - 1))
 
@@ -315,22 +315,22 @@ def _joined(
     """The model with the rows of the new items."""
     count = len(catalogue.ids) - len(artifact.catalogue.ids)
 
-    def behind(rows: np.ndarray, name: str) -> np.ndarray:
+    def extended(rows: np.ndarray, name: str) -> np.ndarray:
         """Rows of the model followed by those of the new items, in the dtype of the model."""
         return np.concatenate([rows, *(part[name].astype(rows.dtype) for part in parts)])
 
     tables = {
-        name: behind(table, name) if name in ITEM_TABLES else table
+        name: extended(table, name) if name in ITEM_TABLES else table
         for name, table in artifact.tables.items()
     }
     params, own = dict(artifact.params), artifact.params.get("encoder", {})
     if "table" in own:
-        params["encoder"] = {**own, "table": behind(own["table"], "table")}
+        params["encoder"] = {**own, "table": extended(own["table"], "table")}
     return dataclasses.replace(
         artifact,
         sizes=dataclasses.replace(artifact.sizes, num_items=artifact.sizes.num_items + count),
         params=params,
-        features=behind(artifact.features, "features"),
+        features=extended(artifact.features, "features"),
         catalogue=catalogue,
         tables=tables,
         made_from={**artifact.made_from, ADDED: artifact.made_from.get(ADDED, 0) + count},

@@ -1,6 +1,6 @@
 """A trained model as two programs that need neither this package nor the shape of a batch (`jax.export`).
 
-`states` reads histories, `top_k` ranks the catalogue for what `states` gives. Parameters and items are arguments of both, so that a
+`states` computes states from histories, `top_k` ranks the catalogue for such states. Parameters and items are arguments of both, so that a
 program is small, and a catalogue with other rows is served by the same program.
 """
 
@@ -128,30 +128,32 @@ class Programs(NamedTuple):
     top_k: export.Exported
 
 
-def programs(of: ServedModel, k: int) -> Programs:
-    """Exports both programs, for any number of people (b), positions of a history (L), items (V) and items to leave out (S).
+def programs(served: ServedModel, k: int) -> Programs:
+    """Exports both programs, for any number of people (b), positions of a history (L), items (V) and excluded items (S).
 
     Args:
-      of: the model.
+      served: the model.
       k: items for each person, fixed in the program, at most V; the best n < k are the first n of them.
     """
-    parameters = jax.tree.map(_like, of.parameters)
-    b, length, num_items = export.symbolic_shape("b, L, V", constraints=[f"L <= {of.max_history}"])
-    asked = [_argument((b, length), np.int32), _argument((b,), np.int32)]
-    if of.model.gated:
-        asked += [_argument((b, of.items["items"].shape[1]), np.float32)] * 2
+    parameters = jax.tree.map(_like, served.parameters)
+    b, length, num_items = export.symbolic_shape(
+        "b, L, V", constraints=[f"L <= {served.max_history}"]
+    )
+    inputs = [_argument((b, length), np.int32), _argument((b,), np.int32)]
+    if served.model.gated:
+        inputs += [_argument((b, served.items["items"].shape[1]), np.float32)] * 2
     with jax.default_matmul_precision(PRECISION):
-        states = _exported(states_of(of), parameters, _items(of, num_items), *asked)
+        states = _exported(states_of(served), parameters, _items(served, num_items), *inputs)
         b, num_items, seen = export.symbolic_shape("b, V, S", constraints=[f"V >= {k}"])
         person = jax.tree.unflatten(
             states.out_tree, [_argument((b, *out.shape[1:]), out.dtype) for out in states.out_avals]
         )
-        first = (parameters, person) if of.model.gated else (person,)
-        items, left_out = _items(of, num_items), _argument((b, seen), np.int32)
-        return Programs(states, _exported(top_k_of(of, k), *first, items, left_out))
+        first = (parameters, person) if served.model.gated else (person,)
+        items, excluded = _items(served, num_items), _argument((b, seen), np.int32)
+        return Programs(states, _exported(top_k_of(served, k), *first, items, excluded))
 
 
-def states_of(of: ServedModel) -> Callable[..., PersonState]:
+def states_of(served: ServedModel) -> Callable[..., PersonState]:
     """The function of `Programs.states`.
 
     Without gates (parameters, vectors [V, D], items [b, L] int32, lengths [b] int32) -> states [b, D]. Histories begin at the left, oldest
@@ -159,9 +161,9 @@ def states_of(of: ServedModel) -> Callable[..., PersonState]:
     `ServedModel.items`, two more arguments are the text vectors "users" and "users_similar" [b, E] of the people, and the result is a
     dictionary.
     """
-    model = of.model
+    model = served.model
 
-    def of_one(
+    def state_of_one(
         params: Any, features: jax.Array, items: jax.Array, length: jax.Array, logits: Any
     ) -> Any:
         batch, newest = one_history(model.backbone.mask_at, items, length, logits)
@@ -170,14 +172,13 @@ def states_of(of: ServedModel) -> Callable[..., PersonState]:
         )
         return states[0], None if normaliser is None else normaliser[0]
 
-    def of_people(params: Any, features: jax.Array, *rows: Any) -> Any:
-        of_row = jax.vmap(of_one, (None, None, 0, 0, 0))
-        return of_row(params, features, *rows)
+    def states_of_people(params: Any, features: jax.Array, *rows: Any) -> Any:
+        return jax.vmap(state_of_one, (None, None, 0, 0, 0))(params, features, *rows)
 
     def ungated(
         parameters: Any, vectors: jax.Array, items: jax.Array, lengths: jax.Array
     ) -> PersonState:
-        return of_people(_nested(parameters), vectors, items, lengths, None)[0]
+        return states_of_people(_nested(parameters), vectors, items, lengths, None)[0]
 
     def gated(
         parameters: Any,
@@ -188,10 +189,10 @@ def states_of(of: ServedModel) -> Callable[..., PersonState]:
         similar_vector: jax.Array,
     ) -> PersonState:
         person = dict(zip(QUERIES, (text_vector, similar_vector), strict=True))
-        own, similar = _rounded(of, person)
-        bought = catalogue["items"][items], catalogue["items_similar"][items]
-        logits = pair_logits(own, similar, *bought, subscripts="be,ble->bl")
-        states, normaliser = of_people(
+        own, similar = _rounded(served, person)
+        texts = catalogue["items"][items], catalogue["items_similar"][items]
+        logits = pair_logits(own, similar, *texts, subscripts="be,ble->bl")
+        states, normaliser = states_of_people(
             _nested(parameters), catalogue["features"], items, lengths, logits
         )
         person |= {"states": states}
@@ -231,22 +232,22 @@ def one_history(
     return batch, newest
 
 
-def top_k_of(of: ServedModel, k: int) -> Callable[..., tuple[jax.Array, jax.Array]]:
+def top_k_of(served: ServedModel, k: int) -> Callable[..., tuple[jax.Array, jax.Array]]:
     """The function of `Programs.top_k`.
 
-    Without gates (states [b, D], vectors [V, D], seen [b, S] int32 item rows to leave out, -1 for none) -> scores [b, k] float32 in
-    descending order, -inf for items that are left out, and item rows [b, k] int32. With gates (parameters, result of `states`,
+    Without gates (states [b, D], vectors [V, D], seen [b, S] int32 excluded item rows, -1 for none) -> scores [b, k] float32 in
+    descending order, -inf for excluded items, and item rows [b, k] int32. With gates (parameters, result of `states`,
     `ServedModel.items`, seen).
     """
 
     def best(scores: jax.Array, seen: jax.Array) -> tuple[jax.Array, jax.Array]:
         people = jnp.arange(scores.shape[0])[:, None]
-        there = jnp.where(seen < 0, scores.shape[1], seen)  # past the end, where nothing is set
-        scores = scores.at[people, there].set(-jnp.inf, mode="drop")
-        found, rows = jax.lax.top_k(scores, k)
-        return found, rows.astype(jnp.int32)
+        columns = jnp.where(seen < 0, scores.shape[1], seen)  # past the end, where nothing is set
+        scores = scores.at[people, columns].set(-jnp.inf, mode="drop")
+        highest, rows = jax.lax.top_k(scores, k)
+        return highest, rows.astype(jnp.int32)
 
-    score = scores_of(of)
+    score = scores_of(served)
 
     def ungated(
         states: jax.Array, vectors: jax.Array, seen: jax.Array
@@ -261,10 +262,10 @@ def top_k_of(of: ServedModel, k: int) -> Callable[..., tuple[jax.Array, jax.Arra
     ) -> tuple[jax.Array, jax.Array]:
         return best(score(parameters, person, catalogue), seen)
 
-    return gated if of.model.gated else ungated
+    return gated if served.model.gated else ungated
 
 
-def scores_of(of: ServedModel) -> Callable[[Any, PersonState, Any], jax.Array]:
+def scores_of(served: ServedModel) -> Callable[[Any, PersonState, Any], jax.Array]:
     """The function (parameters, result of `states_of` for b people, items as the programs take them) -> [b, V] float32 scores.
 
     Without gates the parameters are not used.
@@ -275,11 +276,11 @@ def scores_of(of: ServedModel) -> Callable[[Any, PersonState, Any], jax.Array]:
         return scores
 
     def gated(parameters: Any, person: PersonState, catalogue: Any) -> jax.Array:
-        own, similar = _rounded(of, person)
-        bought = catalogue["items"], catalogue["items_similar"]
-        logits = pair_logits(own, similar, *bought, subscripts="be,ve->bv")
+        own, similar = _rounded(served, person)
+        texts = catalogue["items"], catalogue["items_similar"]
+        logits = pair_logits(own, similar, *texts, subscripts="be,ve->bv")
         scores: jax.Array = apply(
-            of.model,
+            served.model,
             _nested(parameters),
             SequenceModel.score_items,
             catalogue["features"],
@@ -289,20 +290,20 @@ def scores_of(of: ServedModel) -> Callable[[Any, PersonState, Any], jax.Array]:
         )
         return scores
 
-    return gated if of.model.gated else ungated
+    return gated if served.model.gated else ungated
 
 
-def gates_of(of: ServedModel) -> Callable[[Any, PersonState, Any, jax.Array], jax.Array]:
+def gates_of(served: ServedModel) -> Callable[[Any, PersonState, Any, jax.Array], jax.Array]:
     """The function (parameters, result of `states_of` for b people, items as the programs take them, item rows [b, n]) -> [b, n, 3] gates
     of self, similar and global attention between each person and these items; only for models with gates.
     """
 
     def gates(parameters: Any, person: PersonState, catalogue: Any, rows: jax.Array) -> jax.Array:
-        own, similar = _rounded(of, person)
-        shown = catalogue["items"][rows], catalogue["items_similar"][rows]
-        logits = pair_logits(own, similar, *shown, subscripts="be,bne->bn")
+        own, similar = _rounded(served, person)
+        texts = catalogue["items"][rows], catalogue["items_similar"][rows]
+        logits = pair_logits(own, similar, *texts, subscripts="be,bne->bn")
         found = apply(
-            of.model,
+            served.model,
             _nested(parameters),
             SequenceModel.candidate_gates,
             logits,
@@ -314,9 +315,9 @@ def gates_of(of: ServedModel) -> Callable[[Any, PersonState, Any, jax.Array], ja
     return gates
 
 
-def _rounded(of: ServedModel, person: Mapping[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
+def _rounded(served: ServedModel, person: Mapping[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
     """Text vectors of people, rounded to the dtype of the model's tables."""
-    own, similar = (person[name].astype(jnp.dtype(of.query_dtype)) for name in QUERIES)
+    own, similar = (person[name].astype(jnp.dtype(served.query_dtype)) for name in QUERIES)
     return own, similar
 
 
@@ -324,12 +325,13 @@ def _exported(function: Callable[..., Any], *arguments: Any) -> export.Exported:
     return export.export(jax.jit(function), platforms=PLATFORMS)(*arguments)
 
 
-def _items(of: ServedModel, num_items: Any) -> Any:
+def _items(served: ServedModel, num_items: Any) -> Any:
     """The argument of a program that describes V items, as `ServedModel.items`; without gates only their vectors."""
-    each = {
-        name: _argument((num_items, *rows.shape[1:]), rows.dtype) for name, rows in of.items.items()
+    arrays = {
+        name: _argument((num_items, *rows.shape[1:]), rows.dtype)
+        for name, rows in served.items.items()
     }
-    return each if of.model.gated else each[VECTORS]
+    return arrays if served.model.gated else arrays[VECTORS]
 
 
 def _argument(shape: tuple[Any, ...], dtype: Any) -> jax.ShapeDtypeStruct:

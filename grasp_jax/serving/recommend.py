@@ -1,4 +1,4 @@
-"""Recommendations as a file: the best items of each user with original ids, and a second file that says what they were made from."""
+"""Writes the best items of each user, with original ids, to a file, and a second file with everything from which they were computed."""
 
 import contextlib
 import csv
@@ -57,7 +57,7 @@ def write_recommendations(
     numbers = (log.user_ids.dtype.kind == "i", log.item_ids.dtype.kind == "i")
     parts = parts_of(path, made_from, users, wanted, spread)
     counts: list[np.ndarray] = []
-    nothing: list[int] = []
+    without_items: list[int] = []
     with contextlib.ExitStack() as stack:
         write = None
         if is_main_process():
@@ -69,20 +69,21 @@ def write_recommendations(
             if write:
                 write(_columns(audience, users, lists))
             counts.append(lists.counts)
-            nothing += users[lists.people[lists.counts == 0]].tolist()
+            without_items += users[lists.people[lists.counts == 0]].tolist()
             bar.update(len(lists.people))
-        of_users = np.concatenate(counts)
-        if not of_users.any():
+        per_user = np.concatenate(counts)
+        if not per_user.any():
             raise UserError(
-                f"config.recommend.exclude_seen: True, and none of the {len(of_users)} users has an item left; set it to False"
+                f"config.recommend.exclude_seen: True, and none of the {len(per_user)} users has an item left; set it to False"
             )
-    none = [
-        (str(log.user_ids[user]), f"has seen all {log.num_items} items") for user in sorted(nothing)
+    exhausted = [
+        (str(log.user_ids[user]), f"has seen all {log.num_items} items")
+        for user in sorted(without_items)
     ]
     served = Summary(
-        int((of_users == wanted.top_n).sum()),
-        int(((of_users > 0) & (of_users < wanted.top_n)).sum()),
-        [*skipped, *none],
+        int((per_user == wanted.top_n).sum()),
+        int(((per_user > 0) & (per_user < wanted.top_n)).sum()),
+        [*skipped, *exhausted],
     )
     if is_main_process():
         _write_about_files(path, served, made_from)

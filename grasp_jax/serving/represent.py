@@ -3,7 +3,7 @@
 representations.json                 sealed: the model, when it was written, D, and a checksum of every file
 items.parquet                        item, interactions (in training), vector [D] float32
 users/shard-00003-of-00016.parquet   user, interactions, history (a fingerprint of what the model read), vector [D] float32
-checks/shard-00003.json              sealed: the shard's checksum, by which an interrupted run knows that it is whole
+checks/shard-00003.json              sealed: the checksum of the shard, which shows an interrupted run that the shard is complete
 
 A hash of the user's id decides the shard, so it stays the same from day to day. A later call on the same folder keeps the vector of a user
 whose model and history are the same, and leaves the file of a shard alone where no row has changed. So a call continues an interrupted one,
@@ -154,7 +154,10 @@ def represent(
             "users": int(totals[:2].sum()),
             "items": len(source.item_ids),
             "shards": len(shards.paths),
-            "files": {path.relative_to(folder).as_posix(): _checked(path) for path in shards.paths}
+            "files": {
+                path.relative_to(folder).as_posix(): _recorded_checksum(path)
+                for path in shards.paths
+            }
             | {ITEMS: sha256(folder / ITEMS)},
         },
     )
@@ -209,12 +212,12 @@ def _shards_of(folder: pathlib.Path, num_users: int) -> int:
 
 def write_shard(source: Representations, rows: np.ndarray, path: pathlib.Path) -> np.ndarray:
     """Updates one shard, that of the users `rows`. Returns [3] numbers of users: computed, kept and unknown."""
-    there, stored = _kept(path, source, rows)
-    changed = np.flatnonzero(there < 0)
+    stored_row, stored = _stored_rows(path, source, rows)
+    changed = np.flatnonzero(stored_row < 0)
     states = np.full((len(rows), source.item_vectors.shape[1]), np.nan, np.float32)
     if stored is not None:
         vectors = stored["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-        states[there >= 0] = vectors.reshape(-1, states.shape[1])[there[there >= 0]]
+        states[stored_row >= 0] = vectors.reshape(-1, states.shape[1])[stored_row[stored_row >= 0]]
     if len(changed):
         states[changed] = source.states(rows[changed])
     known: np.ndarray = np.asarray(~np.isnan(states).any(axis=1))
@@ -227,32 +230,32 @@ def write_shard(source: Representations, rows: np.ndarray, path: pathlib.Path) -
     table = _table(columns, states[known], source.model)
     if stored is None or not stored.equals(table):
         _write(path, table)
-        write_sealed(_check_of(path), {"sha256": sha256(path)})
+        write_sealed(_checksum_file(path), {"sha256": sha256(path)})
     return np.array([computed, int(known.sum()) - computed, int((~known).sum())])
 
 
-def _kept(
+def _stored_rows(
     path: pathlib.Path, source: Representations, rows: np.ndarray
 ) -> tuple[np.ndarray, pa.Table | None]:
     """The row of each user's vector in the stored shard (-1 if the vector must be computed), and the stored table if it is of the same
     model.
     """
-    nothing = np.full(len(rows), -1)
+    stored_row = np.full(len(rows), -1)
     if not path.is_file():
-        return nothing, None
-    if not _check_of(path).is_file() or _checked(path) != sha256(path):
+        return stored_row, None
+    if not _checksum_file(path).is_file() or _recorded_checksum(path) != sha256(path):
         logger.warning(f"{path}: is not as it was written; its users are computed again")
-        return nothing, None
+        return stored_row, None
     stored = pa.parquet.read_table(path)
     if stored.schema.metadata[KEY] != _as_json(source.model):
-        return nothing, None
+        return stored_row, None
     histories = stored["history"].to_numpy()
-    place = {name: n for n, name in enumerate(stored["user"].to_pylist())}
-    found = np.array([place.get(name, -1) for name in source.user_ids[rows].tolist()], np.int64)
-    there = np.flatnonzero(found >= 0)
-    same = there[histories[found[there]] == source.histories[rows[there]]]
-    nothing[same] = found[same]
-    return nothing, stored
+    row_of = {name: n for n, name in enumerate(stored["user"].to_pylist())}
+    found = np.array([row_of.get(name, -1) for name in source.user_ids[rows].tolist()], np.int64)
+    known = np.flatnonzero(found >= 0)
+    unchanged = known[histories[found[known]] == source.histories[rows[known]]]
+    stored_row[unchanged] = found[unchanged]
+    return stored_row, stored
 
 
 def _table(
@@ -273,14 +276,14 @@ def _write(path: pathlib.Path, table: pa.Table) -> None:
         pa.parquet.write_table(table, partial)
 
 
-def _check_of(shard: pathlib.Path) -> pathlib.Path:
+def _checksum_file(shard: pathlib.Path) -> pathlib.Path:
     number = shard.stem.partition("-of-")[0]
     return shard.parent.parent / CHECKS / f"{number}.json"
 
 
-def _checked(shard: pathlib.Path) -> str:
+def _recorded_checksum(shard: pathlib.Path) -> str:
     """The checksum of a shard when it was written."""
-    return str(read_sealed(_check_of(shard), MEND)["sha256"])
+    return str(read_sealed(_checksum_file(shard), MEND)["sha256"])
 
 
 def hash_of_ids(ids: np.ndarray) -> np.ndarray:
@@ -297,13 +300,13 @@ def history_fingerprints(log: InteractionLog, histories: Histories) -> np.ndarra
     """
     items = hash_of_ids(log.item_ids)[log.items]
     users = np.repeat(np.arange(log.num_users), log.lengths)
-    place = np.arange(len(log.items))
-    read = (place >= histories.start[users]) & (place < histories.end[users])
-    from_end = (histories.end[users] - place).astype(np.uint64)
+    position = np.arange(len(log.items))
+    read = (position >= histories.start[users]) & (position < histories.end[users])
+    from_end = (histories.end[users] - position).astype(np.uint64)
     terms = np.where(read, _mixed(items + _mixed(from_end)), np.uint64(0))
     totals = np.concatenate([[np.uint64(0)], np.cumsum(terms, dtype=np.uint64)])  # wraps around
-    found: np.ndarray = totals[log.offsets[1:]] - totals[log.offsets[:-1]]
-    return found
+    fingerprints: np.ndarray = totals[log.offsets[1:]] - totals[log.offsets[:-1]]
+    return fingerprints
 
 
 def _mixed(values: np.ndarray) -> np.ndarray:

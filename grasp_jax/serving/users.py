@@ -1,4 +1,4 @@
-"""Users by their ids: those of a file that --users names, or of a list; and which of them the data do not have."""
+"""Users by their ids: those of a file that --users names, or of a list; and which of them are not in the data."""
 
 import pathlib
 from collections.abc import Hashable
@@ -118,19 +118,21 @@ def users_of_data(
     by_text: dict[str, Hashable] = {}
     for name in given:
         by_text.setdefault(as_text(name), name)
-    once = list(by_text.values())
-    if len(once) < len(given):
+    unique = list(by_text.values())
+    if len(unique) < len(given):
         logger.warning(
-            f"{len(given) - len(once):,} of {len(given):,} users stand in the list twice and are answered once"
+            f"{len(given) - len(unique):,} of {len(given):,} users are repeated in the list and are answered once"
         )
-    found = np.array([dataset.log.user_rows.get(text, -1) for text in by_text], np.int64)
-    if (found < 0).any():
-        first = once[int(np.flatnonzero(found < 0)[0])]
+    rows = np.array([dataset.log.user_rows.get(text, -1) for text in by_text], np.int64)
+    if (rows < 0).any():
+        first = unique[int(np.flatnonzero(rows < 0)[0])]
         if unknown == "error":
             raise UserError(
                 f"users: {first!r} is not a user of the data; ids look like {dataset.user_ids[0].item()!r}; leave it out"
             )
         logger.warning(
-            f"{(found < 0).sum():,} of {len(once):,} users are not known, {first!r} the first"
+            f"{(rows < 0).sum():,} of {len(unique):,} users are not known, {first!r} the first"
         )
-    return np.array(once, dtype=object if len({type(name) for name in once}) > 1 else None), found
+    return np.array(
+        unique, dtype=object if len({type(name) for name in unique}) > 1 else None
+    ), rows

@@ -28,16 +28,16 @@ def item_vectors(artifact: Artifact, params: Any, features: jax.Array) -> np.nda
 
 @functools.partial(jax.jit, static_argnames=("model", "gated"))
 def _vectors(model: SequenceModel, params: Any, features: jax.Array, gated: bool) -> jax.Array:
-    def of_encoder(module: SequenceModel) -> jax.Array:
+    def encoded(module: SequenceModel) -> jax.Array:
         if not gated:
             return module.item_vectors(features)
-        logits, alone = jnp.zeros((len(features), 2)), None
-        if module.encoder.normalises_gates:  # normaliser of a history that has only this item
-            alone = jnp.zeros((len(features), 3))
-        return module.encoder(features, module.encoder.gates(logits, alone))
+        logits, normaliser = jnp.zeros((len(features), 2)), None
+        if module.encoder.normalises_gates:  # that of a history that has only this item
+            normaliser = jnp.zeros((len(features), 3))
+        return module.encoder(features, module.encoder.gates(logits, normaliser))
 
-    found: Any = model.apply({"params": params}, method=of_encoder)
-    return cast(jax.Array, found)
+    vectors: Any = model.apply({"params": params}, method=encoded)
+    return cast(jax.Array, vectors)
 
 
 def nearest_items(vectors: np.ndarray, rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -45,13 +45,15 @@ def nearest_items(vectors: np.ndarray, rows: np.ndarray, k: int) -> tuple[np.nda
     unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     items, cosines, size = [], [], max(1, min(BLOCK, COSINES // len(unit)))
     for begin in range(0, len(rows), size):
-        own = rows[begin : begin + size]
-        near = unit[own] @ unit.T
-        near[np.arange(len(own)), own] = -np.inf
-        best = np.argpartition(-near, k - 1, axis=1)[:, :k]
+        block = rows[begin : begin + size]
+        scores = unit[block] @ unit.T
+        scores[np.arange(len(block)), block] = -np.inf
+        best = np.argpartition(-scores, k - 1, axis=1)[:, :k]
         order = np.take_along_axis(
-            best, np.argsort(-np.take_along_axis(near, best, axis=1), axis=1, kind="stable"), axis=1
+            best,
+            np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1, kind="stable"),
+            axis=1,
         )
         items.append(order)
-        cosines.append(np.take_along_axis(near, order, axis=1))
+        cosines.append(np.take_along_axis(scores, order, axis=1))
     return np.concatenate(items), np.concatenate(cosines)

@@ -24,7 +24,7 @@ RAISED = {
     "Refused": 1,
 }  # and which argument is the message
 BODIES = "serving/http/requests.py"  # whose ValueErrors and table of pydantic's errors end in an answer too
-OF_PYDANTIC = "_SAID"
+OF_PYDANTIC = "_MESSAGES"
 FILLED_IN = r"^HTTP [^:]*:|\{[^{}]*\}"
 EMPTY = f"# Errors\n\nWhat the program says when it refuses; each is one line that begins with `error: `.\n\n{MARK}\n"
 

@@ -1,4 +1,4 @@
-"""The routes of a service, as FastAPI has them; everything else is in files that know nothing of it."""
+"""The routes of a service in FastAPI; no other file depends on FastAPI."""
 
 import contextlib
 import json
@@ -27,9 +27,9 @@ from grasp_jax.serving.http.requests import (
 )
 from grasp_jax.serving.http.service import Service
 
-Asked = TypeVar("Asked", bound=Body)
+BodyType = TypeVar("BodyType", bound=Body)
 PAGE = pathlib.Path(__file__).with_name("page.html")
-OF_PAGE = {  # the page loads nothing from other hosts, and other pages may not embed it in a frame
+PAGE_HEADERS = {  # the page loads nothing from other hosts, and other pages may not embed it in a frame
     "content-security-policy": "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; "
     "connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'",
     "cache-control": "no-cache",
@@ -70,8 +70,8 @@ def create_app(
     )
     app.state.service = service
     app.add_middleware(Guard, service=service, second=second)
-    app.add_exception_handler(HTTPException, _as_line)
-    app.add_exception_handler(UserError, _as_line)
+    app.add_exception_handler(HTTPException, _error_response)
+    app.add_exception_handler(UserError, _error_response)
 
     add_answers(app, service)
     add_comparison(app, service, second)
@@ -86,12 +86,12 @@ def add_answers(app: FastAPI, service: Service) -> None:
     @app.post("/recommend", responses=RESPONSES, openapi_extra=_body_of(Recommend))
     async def recommend(request: Request) -> Response:
         """Recommends the best items for each user, or for each history."""
-        return _json(await service.recommend(await _asked(Recommend, request, service)))
+        return _json(await service.recommend(await _parsed(Recommend, request, service)))
 
     @app.post("/similar", responses=RESPONSES, openapi_extra=_body_of(Similar))
     async def similar(request: Request) -> Response:
         """Finds the nearest items of each item, by the cosine of their vectors."""
-        return _json(await service.similar(await _asked(Similar, request, service)))
+        return _json(await service.similar(await _parsed(Similar, request, service)))
 
     @app.get("/items", responses=RESPONSES)
     async def find_items(search: str = "", k: str = "10") -> Response:
@@ -103,7 +103,9 @@ def add_answers(app: FastAPI, service: Service) -> None:
     @app.get("/", include_in_schema=False)
     async def page() -> Response:
         """A page to try the model; it calls the other routes."""
-        return Response(PAGE.read_bytes(), media_type="text/html; charset=utf-8", headers=OF_PAGE)
+        return Response(
+            PAGE.read_bytes(), media_type="text/html; charset=utf-8", headers=PAGE_HEADERS
+        )
 
 
 def add_comparison(app: FastAPI, service: Service, second: Service | None) -> None:
@@ -116,7 +118,7 @@ def add_comparison(app: FastAPI, service: Service, second: Service | None) -> No
             raise Refused(
                 404, "compare: there is no second model; start the service with --compare=FOLDER"
             )
-        return _json(await second.recommend(await _asked(Recommend, request, service)))
+        return _json(await second.recommend(await _parsed(Recommend, request, service)))
 
 
 def add_changes(app: FastAPI, service: Service) -> None:
@@ -125,7 +127,7 @@ def add_changes(app: FastAPI, service: Service) -> None:
     @app.put("/items", responses=RESPONSES, openapi_extra=_body_of(NewItems))
     async def put_items(request: Request) -> Response:
         """Adds items by their texts; from now on they can be recommended. Items that were removed come back with their old texts."""
-        return _json(await service.add(await _asked(NewItems, request, service)))
+        return _json(await service.add(await _parsed(NewItems, request, service)))
 
     @app.delete("/items/{name:path}", responses=RESPONSES)
     async def delete_item(name: str) -> Response:
@@ -150,9 +152,9 @@ def add_probes(app: FastAPI, service: Service, second: Service | None) -> None:
     @app.get("/ready")
     async def ready() -> Response:
         """Whether the model answers: 200, or 503 while the model is loading or the service is stopping."""
-        loading = [own.state for own in (service, second) if own and own.state != "ready"]
-        if loading:
-            return _json({"status": loading[0]}, 503)
+        states = [own.state for own in (service, second) if own and own.state != "ready"]
+        if states:
+            return _json({"status": states[0]}, 503)
         about = {"status": "ready", **_about(service)}
         return _json(about | ({} if second is None else {"compare": _about(second)}))
 
@@ -178,24 +180,25 @@ def _about(service: Service) -> dict[str, Any]:
     }
 
 
-async def _asked(kind: type[Asked], request: Request, service: Service) -> Asked:
+async def _parsed(kind: type[BodyType], request: Request, service: Service) -> BodyType:
+    """The parsed body of a request."""
     return read(kind, await request.body(), service.settings.limits)
 
 
-async def _as_line(request: Request, error: Exception) -> Response:
-    """What is wrong with a request, in one line."""
+async def _error_response(request: Request, error: Exception) -> Response:
+    """The answer to a request that was refused: one line."""
     headers: dict[str, str] = {}
     if isinstance(error, HTTPException):
-        refused, headers = _of_http(error, request)
+        refused, headers = _http_error(error, request)
     else:
         refused = as_refused(error)
         headers = {"retry-after": "1"} if refused.status == 503 else {}
     if isinstance(error, EndpointError):
-        request.app.state.service.note(error)
+        request.app.state.service.log_endpoint_failure(error)
     return _json({"error": str(refused)}, refused.status, headers)
 
 
-def _of_http(error: HTTPException, request: Request) -> tuple[Refused, dict[str, str]]:
+def _http_error(error: HTTPException, request: Request) -> tuple[Refused, dict[str, str]]:
     """The message and the headers for a path or an HTTP method that no route has."""
     path = request.url.path[:60]
     if error.status_code == 404:
@@ -203,12 +206,12 @@ def _of_http(error: HTTPException, request: Request) -> tuple[Refused, dict[str,
     if error.status_code != 405:
         return Refused(error.status_code, str(error.detail)), {}
     methods = _methods(request)
-    said = f"{request.method} {path!r}: expected {methods or 'another method'}"
-    return Refused(405, said), {"allow": methods} if methods else {}
+    message = f"{request.method} {path!r}: expected {methods or 'another method'}"
+    return Refused(405, message), {"allow": methods} if methods else {}
 
 
 def _methods(request: Request) -> str:
-    """The HTTP methods that a path allows, over all its routes."""
+    """The HTTP methods of all routes with the path of the request."""
     routes: list[Any] = [
         route for route in request.app.routes if route.matches(request.scope)[0] is Match.PARTIAL
     ]

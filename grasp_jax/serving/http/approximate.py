@@ -9,8 +9,10 @@ from grasp_jax.errors import UserError
 from grasp_jax.knowledge.neighbours.search_scann import build, import_scann, leaves_of
 from grasp_jax.serving.answers import Answer
 
-FOUND = 10  # items whose exact scores are computed, for each item of an answer
-ALONE = 4  # up to so many people are searched on one core; more are distributed over all cores
+RESCORED = 10  # items whose exact scores are computed, for each item of an answer
+ON_ONE_CORE = (
+    4  # largest batch that is searched on one core; a larger one is distributed over all cores
+)
 SPARE = 32  # additional items of a search, because some may be removed meanwhile
 
 
@@ -40,46 +42,46 @@ class Index:
         self,
         states: np.ndarray,
         vectors: np.ndarray,
-        served: np.ndarray,
-        left_out: list[np.ndarray],
+        available: np.ndarray,
+        excluded: list[np.ndarray],
         pool: int,
     ) -> list[Answer] | None:
         """The best items of people.
 
         Args:
           states: [n, D] float32.
-          vectors: [C, D] float32 of all rows; only the first `len(served)` are read.
-          served: [V] bool rows that may be recommended; new rows follow those of the index.
-          left_out: item rows that are excluded for each person.
+          vectors: [C, D] float32 of all rows; only the first `len(available)` are read.
+          available: [V] bool rows that may be recommended; new rows follow those of the index.
+          excluded: item rows that are excluded for each person.
           pool: items for each person.
 
         Returns:
           Answers of `pool` items; None if a person would get fewer, because the exact search may find more.
         """
-        wanted = min(pool + max(map(len, left_out)) + SPARE, self.rows)
+        count = min(pool + max(map(len, excluded)) + SPARE, self.rows)
         search = self.searcher.search_batched
-        if len(states) > ALONE:
+        if len(states) > ON_ONE_CORE:
             search = self.searcher.search_batched_parallel
         rows, scores = search(
             states,
-            final_num_neighbors=wanted,
-            pre_reorder_num_neighbors=min(FOUND * wanted, self.rows),
+            final_num_neighbors=count,
+            pre_reorder_num_neighbors=min(RESCORED * count, self.rows),
             leaves_to_search=self.leaves,
         )
         rows, scores = rows.astype(np.int64), np.array(scores, np.float32)
-        if self.rows < len(served):
-            new = np.arange(self.rows, len(served))
+        if self.rows < len(available):
+            new = np.arange(self.rows, len(available))
             rows = np.concatenate([rows, np.broadcast_to(new, (len(states), len(new)))], axis=1)
             scores = np.concatenate([scores, states @ vectors[new].T], axis=1)
         # ScaNN pads its results with nan and row 0
-        scores[np.isnan(scores) | ~served[rows]] = -np.inf
-        for line, own, unwanted in zip(scores, rows, left_out, strict=True):
-            line[np.isin(own, unwanted)] = -np.inf
+        scores[np.isnan(scores) | ~available[rows]] = -np.inf
+        for own_scores, own_rows, own_excluded in zip(scores, rows, excluded, strict=True):
+            own_scores[np.isin(own_rows, own_excluded)] = -np.inf
         order = np.argsort(-scores, axis=1, kind="stable")[:, :pool]
-        rows, scores = (np.take_along_axis(own, order, axis=1) for own in (rows, scores))
+        rows, scores = (np.take_along_axis(array, order, axis=1) for array in (rows, scores))
         if scores.shape[1] < pool or (scores == -np.inf).any():
             return None
-        return [Answer(own.astype(np.int32), best) for own, best in zip(rows, scores, strict=True)]
+        return [Answer(*own) for own in zip(rows.astype(np.int32), scores, strict=True)]
 
 
 def check_approximate() -> None:

@@ -1,4 +1,4 @@
-"""Items that come and go while a model is served."""
+"""Adds items to a served model, removes them, and restores removed ones."""
 
 import dataclasses
 from collections.abc import Collection, Sequence
@@ -16,14 +16,14 @@ Item = dict[str, Any]
 
 
 def check_new(items: Sequence[Item], snapshot: Snapshot) -> tuple[list[Item], list[int]]:
-    """The items that are new, and the rows of those that were removed before and come back with their old texts.
+    """The items that are new, and the rows of those that were removed before and are restored with their old texts.
 
     Raises:
       Refused: an id is given twice, is recommended already, or has another type than the ids of the catalogue.
     """
     catalogue = snapshot.catalogue
     seen: set[str] = set()
-    new, again = [], []
+    new, restored = [], []
     for n, item in enumerate(items):
         name = as_text(item["item"])
         if name in seen:
@@ -36,7 +36,7 @@ def check_new(items: Sequence[Item], snapshot: Snapshot) -> tuple[list[Item], li
                 f"items[{n}]: an item with the id {shown(name)} is recommended already; leave it out",
             )
         if row is not None:
-            again.append(row)
+            restored.append(row)
             continue
         if catalogue.has_numbers and not is_number(name):
             raise Refused(
@@ -44,7 +44,7 @@ def check_new(items: Sequence[Item], snapshot: Snapshot) -> tuple[list[Item], li
                 f"items[{n}]: the id {shown(name)}; ids of this catalogue are whole numbers of 64 bits",
             )
         new.append(item)
-    return new, again
+    return new, restored
 
 
 def with_new_items(snapshot: Snapshot, items: Sequence[Item]) -> Snapshot:

@@ -33,7 +33,7 @@ examples:
 
 http://localhost:8000/ is a page to try the model. docs/serving.md has all requests.
 """
-OF_LIMITS = {  # flags, in the order of --help
+LIMIT_FLAGS = {  # fields of `Limits` and their help, in the order of --help
     "k": "largest number of items in an answer",
     "people": "largest number of users or histories in a request",
     "history": "largest number of items in a history",
@@ -46,100 +46,100 @@ OF_LIMITS = {  # flags, in the order of --help
 
 def parser() -> argparse.ArgumentParser:
     """The flags."""
-    usual = Limits()
-    made = Parser(
+    defaults = Limits()
+    parser = Parser(
         prog="grasp-serve",
         description="Serves the recommendations of a trained model by HTTP.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument("--version", action="version", version=f"grasp-serve {__version__}")
-    made.add_argument("model", help="folder of a saved model, or the workdir of a finished run")
-    made.add_argument(
+    parser.add_argument("--version", action="version", version=f"grasp-serve {__version__}")
+    parser.add_argument("model", help="folder of a saved model, or the workdir of a finished run")
+    parser.add_argument(
         "--port",
         type=int,
         default=PORT,
         help="8000 by default; 0: any free port; the log names it",
     )
-    made.add_argument(
+    parser.add_argument(
         "--host",
         default="127.0.0.1",
         help="address to listen on; by default 127.0.0.1, for this machine only",
     )
-    made.add_argument("--compare", help="a second model; the page compares both")
-    made.add_argument(
+    parser.add_argument("--compare", help="a second model; the page compares both")
+    parser.add_argument(
         "--data", help="folder of interactions, so that requests to a saved model may name users"
     )
-    made.add_argument("--models", help="folder with the models that POST /reload may load")
-    made.add_argument(
+    parser.add_argument("--models", help="folder with the models that POST /reload may load")
+    parser.add_argument(
         "--insecure",
         action="store_true",
         help=f"listen for other machines without a token in {TOKEN}",
     )
-    made.add_argument(
+    parser.add_argument(
         "--batch-sizes",
         help="batch sizes, in people; each size is compiled (1,8,64; with more than 65,536 items 1,8,16,32,64)",
     )
-    made.add_argument(
+    parser.add_argument(
         "--lengths",
         default="16,64",
         help="compiled lengths of histories, in addition to the model's own (16,64)",
     )
-    made.add_argument(
+    parser.add_argument(
         "--approximate",
         action="store_true",
         help="search with ScaNN, for catalogues of hundreds of thousands of items",
     )
-    made.add_argument(
+    parser.add_argument(
         "--recall",
         type=float,
         default=RECALL,
         help=f"share of the ten best items that approximate search must find ({RECALL})",
     )
-    made.add_argument("--quiet", action="store_true", help="no log line for each request")
-    for name, about in OF_LIMITS.items():
-        default = getattr(usual, name)
+    parser.add_argument("--quiet", action="store_true", help="no log line for each request")
+    for name, about in LIMIT_FLAGS.items():
+        default = getattr(defaults, name)
         flag = f"--{name.replace('_', '-')}"
-        made.add_argument(flag, type=type(default), default=default, help=f"{about} ({default})")
-    return made
+        parser.add_argument(flag, type=type(default), default=default, help=f"{about} ({default})")
+    return parser
 
 
-def settings_of(given: argparse.Namespace) -> Settings:
+def settings_of(flags: argparse.Namespace) -> Settings:
     """The settings from the flags and the environment.
 
     Raises:
       UserError: the value of a flag is not allowed.
     """
     token = read_token()
-    check_reach(given.host, token, given.insecure)
-    if not 0 <= given.port < 65536:
-        raise UserError(f"--port: {given.port}; expected a whole number from 0 to 65535")
-    models = None if given.models is None else pathlib.Path(given.models).expanduser()
+    check_reach(flags.host, token, flags.insecure)
+    if not 0 <= flags.port < 65536:
+        raise UserError(f"--port: {flags.port}; expected a whole number from 0 to 65535")
+    models = None if flags.models is None else pathlib.Path(flags.models).expanduser()
     if models is not None and not models.is_dir():
         raise UserError(
-            f"--models: {given.models!r} is no folder; expected the folder that holds the models; create it, or name another"
+            f"--models: {flags.models!r} is no folder; expected the folder that holds the models; create it, or name another"
         )
-    if given.data is not None and not pathlib.Path(given.data).expanduser().exists():
+    if flags.data is not None and not pathlib.Path(flags.data).expanduser().exists():
         raise UserError(
-            f"--data: {given.data!r} does not exist; expected a folder or a file of interactions"
+            f"--data: {flags.data!r} does not exist; expected a folder or a file of interactions"
         )
-    if not 0 < given.recall <= 1:
+    if not 0 < flags.recall <= 1:
         raise UserError(
-            f"--recall: {given.recall:g}; expected a share above 0 and up to 1, such as {RECALL}"
+            f"--recall: {flags.recall:g}; expected a share above 0 and up to 1, such as {RECALL}"
         )
-    if given.approximate:
+    if flags.approximate:
         check_approximate()
-    limits = dataclasses.replace(Limits(), **{name: getattr(given, name) for name in OF_LIMITS})
+    limits = dataclasses.replace(Limits(), **{name: getattr(flags, name) for name in LIMIT_FLAGS})
     return Settings(
         limits=limits,
         batch_sizes=None
-        if given.batch_sizes is None
-        else _numbers(given.batch_sizes, "--batch-sizes"),
-        lengths=_numbers(given.lengths, "--lengths"),
+        if flags.batch_sizes is None
+        else _numbers(flags.batch_sizes, "--batch-sizes"),
+        lengths=_numbers(flags.lengths, "--lengths"),
         token=token,
         models=models,
-        log_requests=not given.quiet,
-        recall=given.recall if given.approximate else None,
+        log_requests=not flags.quiet,
+        recall=flags.recall if flags.approximate else None,
     )
 
 
@@ -160,18 +160,18 @@ def run(arguments: Sequence[str] | None = None) -> None:
 
 def _status(arguments: Sequence[str]) -> int:
     try:
-        given = parser().parse_args(arguments)
-        settings = settings_of(given)
+        flags = parser().parse_args(arguments)
+        settings = settings_of(flags)
         try:
             from grasp_jax.serving.http.server import serve
         except ModuleNotFoundError as error:
             raise UserError(
                 f"grasp-serve: the Python package {error.name} is missing; pip install 'grasp-jax[serve]'"
             ) from error
-        model = pathlib.Path(given.model).expanduser()
-        data = None if given.data is None else os.path.expanduser(given.data)
-        compare = None if given.compare is None else pathlib.Path(given.compare).expanduser()
-        return serve(model, data, settings, (given.host, given.port), compare)
+        model = pathlib.Path(flags.model).expanduser()
+        data = None if flags.data is None else os.path.expanduser(flags.data)
+        compare = None if flags.compare is None else pathlib.Path(flags.compare).expanduser()
+        return serve(model, data, settings, (flags.host, flags.port), compare)
     except UserError as error:
         return _failed(str(error), REFUSED)
     except KeyboardInterrupt:

@@ -25,7 +25,7 @@ def diversified(
       The items in the order in which they were chosen, with their scores.
     """
     if diversity == 0 or len(answer.items) < 2 or not np.isfinite(answer.scores).all():
-        return answer.of(slice(k))
+        return answer.select(slice(k))
     scores = answer.scores.astype(np.float64)
     spread = scores[0] - scores[-1]
     relevance = (scores - scores[-1]) / spread if spread > 0 else np.ones(len(scores))
@@ -37,4 +37,4 @@ def diversified(
         worth[picked] = -np.inf
         picked.append(int(np.argmax(worth)))
         likeness = np.maximum(likeness, vectors @ vectors[picked[-1]])
-    return answer.of(np.array(picked))
+    return answer.select(np.array(picked))

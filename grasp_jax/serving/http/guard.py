@@ -1,4 +1,4 @@
-"""What stands before every route: token, size and time of bodies, one line for each fault, metrics and log."""
+"""The middleware before every route: checks the token and the body, answers errors in one line, and writes metrics and the log."""
 
 import asyncio
 import hmac
@@ -18,10 +18,10 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 PROBES = ("/health", "/ready")
-OPEN = (*PROBES, "/")  # paths that need no token; the page has no data of the model
-ALWAYS = (*PROBES, "/metrics")  # paths that are answered however many requests are in progress
+WITHOUT_TOKEN = (*PROBES, "/")  # the page has no data of the model
+WITHOUT_LIMIT = (*PROBES, "/metrics")  # answered however many requests are in progress
 ROUTES = (
-    *OPEN,
+    *WITHOUT_TOKEN,
     "/recommend",
     "/compare",
     "/similar",
@@ -34,7 +34,7 @@ ROUTES = (
 WITH_BODY = ("POST", "PUT", "PATCH")
 
 
-class Gone(Exception):
+class ClientDisconnected(Exception):
     """The caller closed the connection before the body was complete."""
 
 
@@ -43,10 +43,9 @@ class Guard:
 
     def __init__(self, app: App, service: Service, second: Service | None = None) -> None:
         self.app, self.service = app, service
-        # the queue that a request enters
-        self._queued = dict.fromkeys(("/recommend", "/similar"), service.questions)
+        self._queues = dict.fromkeys(("/recommend", "/similar"), service.queue)  # by path
         if second is not None:
-            self._queued["/compare"] = second.questions
+            self._queues["/compare"] = second.queue
         token = service.settings.token
         self._token = None if token is None else token.encode("ascii")
         self._in_flight = 0
@@ -59,15 +58,15 @@ class Guard:
                 return
             await self.app(scope, receive, send)
             return
-        started, status, request = time.perf_counter(), 0, uuid.uuid4().hex[:12]
+        started, status, request_id = time.perf_counter(), 0, uuid.uuid4().hex[:12]
 
-        async def noting(message: Message) -> None:
+        async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [
                     *message.get("headers", []),
-                    (b"x-request-id", request.encode()),
+                    (b"x-request-id", request_id.encode()),
                 ]
             await send(message)
 
@@ -75,15 +74,15 @@ class Guard:
         try:
             self._check(scope)
             body = await self._body(scope, receive)
-            await self.app(scope, _replayed(body, receive), noting)
-        except Gone:
+            await self.app(scope, _replayed(body, receive), send_with_id)
+        except ClientDisconnected:
             # nobody reads this answer; other servers use the same status for this case
             status = 499
         except Exception as error:
             if not isinstance(error, UserError):
-                self.service.log.fault(error, request=request)
+                self.service.log.fault(error, request=request_id)
             if not status:
-                await refuse(error, noting)
+                await refuse(error, send_with_id)
         finally:
             self._in_flight -= 1
         seconds, route = time.perf_counter() - started, _route(scope)
@@ -91,7 +90,7 @@ class Guard:
         self.service.metrics.seconds.labels(route).observe(seconds)
         if self.service.settings.log_requests:
             facts = {
-                "request": request,
+                "request": request_id,
                 "method": scope["method"],
                 "route": route,
                 "status": status,
@@ -101,24 +100,24 @@ class Guard:
     def _check(self, scope: Message) -> None:
         """Raises Refused if a request has no valid token, if too many are in progress or wait, or if its body is not JSON."""
         headers = dict(scope["headers"])
-        if self._token is not None and scope["path"] not in OPEN:
-            kind, _, given = headers.get(b"authorization", b"").partition(b" ")
-            right = hmac.compare_digest(given.strip(), self._token)
-            if kind.lower() != b"bearer" or not right:
+        if self._token is not None and scope["path"] not in WITHOUT_TOKEN:
+            scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
+            is_valid = hmac.compare_digest(token.strip(), self._token)
+            if scheme.lower() != b"bearer" or not is_valid:
                 raise Refused(
                     401,
                     "authorization: missing or wrong; expected 'Bearer ' and the token of the service",
                 )
-        room = self.service.settings.limits.queue
-        if self._in_flight > room and scope["path"] not in ALWAYS:
+        limit = self.service.settings.limits.queue
+        if self._in_flight > limit and scope["path"] not in WITHOUT_LIMIT:
             self.service.metrics.refused.labels("requests").inc()
-            raise Refused(503, f"{room} requests are in flight already; ask again in a moment")
-        if scope["method"] == "POST" and scope["path"] in self._queued:
-            self._queued[scope["path"]].check_room()
+            raise Refused(503, f"{limit} requests are in progress already; try again in a moment")
+        if scope["method"] == "POST" and scope["path"] in self._queues:
+            self._queues[scope["path"]].check_not_full()
         if scope["method"] not in WITH_BODY:
             return
-        kind = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
-        if kind != b"application/json" and headers.get(b"content-length") != b"0":
+        content_type = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
+        if content_type != b"application/json" and headers.get(b"content-length") != b"0":
             raise Refused(415, "content-type: expected application/json")
         if headers.get(b"content-encoding", b"identity").lower() != b"identity":
             raise Refused(415, "content-encoding: expected a body that is not compressed")
@@ -137,7 +136,7 @@ class Guard:
 
         Raises:
           Refused: the body is too large or arrives too slowly.
-          Gone: the caller closed the connection.
+          ClientDisconnected: the caller closed the connection.
         """
         if scope["method"] not in WITH_BODY:
             return b""
@@ -147,7 +146,7 @@ class Guard:
                 while True:
                     message = await receive()
                     if message["type"] == "http.disconnect":
-                        raise Gone
+                        raise ClientDisconnected
                     parts.append(message.get("body", b""))
                     size += len(parts[-1])
                     self._check_size(size)
@@ -155,15 +154,16 @@ class Guard:
                         return b"".join(parts)
         except TimeoutError:
             raise Refused(
-                408, f"the body: not whole after {seconds:g} s; send it faster, or less at once"
+                408,
+                f"the body: not complete after {seconds:g} s; send it faster, or send less in a request",
             ) from None
 
 
 async def refuse(error: Exception, send: Send) -> None:
     """Answers with one line. For an internal error the line says only that there was one."""
     refused = as_refused(error)
-    status, said = refused.status, str(refused)
-    body = json.dumps({"error": said}).encode()
+    status = refused.status
+    body = json.dumps({"error": str(refused)}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     headers += {
         401: [(b"www-authenticate", b"Bearer")],
@@ -177,17 +177,17 @@ async def refuse(error: Exception, send: Send) -> None:
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:
-    """Returns first the body that was read already, then the messages of the connection."""
-    given = False
+    """Receives first the body that was read already, then the messages of the connection."""
+    body_sent = False
 
-    async def again() -> Message:
-        nonlocal given
-        if given:
+    async def receive_replayed() -> Message:
+        nonlocal body_sent
+        if body_sent:
             return await receive()
-        given = True
+        body_sent = True
         return {"type": "http.request", "body": body, "more_body": False}
 
-    return again
+    return receive_replayed
 
 
 def _route(scope: Message) -> str:

@@ -1,4 +1,4 @@
-"""A snapshot with an index for approximate search, which is used if it finds as much of the exact answers as it must."""
+"""Adds an index for approximate search to a snapshot, with a measured recall that is as high as required."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ PEOPLE = 128  # number of people in this measurement
 
 def with_index(
     snapshot: Snapshot,
-    floor: float,
+    min_recall: float,
     histories: Sequence[np.ndarray],
     keep_going: Callable[[], bool] = lambda: True,
 ) -> Snapshot | None:
@@ -24,7 +24,7 @@ def with_index(
 
     Args:
       snapshot: a model without an index.
-      floor: share of the `BEST` best items that must be found, averaged over people.
+      min_recall: share of the `BEST` best items that must be found, averaged over people.
       histories: item rows of the people whose answers are compared; if empty, synthetic histories are used.
       keep_going: called before each search.
 
@@ -40,35 +40,37 @@ def with_index(
             f"--approximate: the scores of {artifact.method} are no inner products, because its gates read the text of a person; leave the "
             "flag out, or serve a model without gates, such as grasp_plus"
         )
-    people = [Person(own) for own in histories or synthetic_histories(snapshot)]
-    exact = [set(own.items[:BEST].tolist()) for own in snapshot.answer(people)]
+    people = [Person(history) for history in histories or synthetic_histories(snapshot)]
+    exact = [set(answer.items[:BEST].tolist()) for answer in snapshot.answer(people)]
     num_items = len(snapshot.catalogue.ids)
     index = Index.over(snapshot.vectors[:num_items], snapshot.programs.shapes.pool)
-    most, _ = leaves_of(num_items)
+    num_leaves, _ = leaves_of(num_items)
     while keep_going():
-        found = dataclasses.replace(snapshot, index=index).answer(people)
+        answers = dataclasses.replace(snapshot, index=index).answer(people)
         hits = [
-            len(right.intersection(own.items[:BEST].tolist()))
-            for right, own in zip(exact, found, strict=True)
+            len(expected.intersection(answer.items[:BEST].tolist()))
+            for expected, answer in zip(exact, answers, strict=True)
         ]
         recall = sum(hits) / sum(map(len, exact))
-        if recall >= floor:
+        if recall >= min_recall:
             return dataclasses.replace(snapshot, index=dataclasses.replace(index, recall=recall))
-        if index.leaves >= most:
+        if index.leaves >= num_leaves:
             raise UserError(
-                f"--recall={floor:g}: approximate search finds {recall:.3f} of the {BEST} best items at most; lower --recall, or leave "
-                "--approximate out: exact search finds all"
+                f"--recall={min_recall:g}: approximate search finds {recall:.3f} of the {BEST} best items at most; lower --recall, or "
+                "leave --approximate out: exact search finds all"
             )
-        index = dataclasses.replace(index, leaves=min(2 * index.leaves, most))
+        index = dataclasses.replace(index, leaves=min(2 * index.leaves, num_leaves))
     return None
 
 
 def synthetic_histories(snapshot: Snapshot) -> list[np.ndarray]:
     """Synthetic histories, the same at every start. Items are drawn with the frequency with which they were bought."""
     rng, counts = np.random.default_rng(0), snapshot.catalogue.counts.astype(np.float64)
-    share = np.cumsum(counts + 1.0)
+    cumulative = np.cumsum(counts + 1.0)
     lengths = rng.integers(1, snapshot.programs.shapes.lengths[-1] + 1, PEOPLE)
     return [
-        np.searchsorted(share, rng.random(length) * share[-1], side="right").astype(np.int32)
+        np.searchsorted(cumulative, rng.random(length) * cumulative[-1], side="right").astype(
+            np.int32
+        )
         for length in lengths
     ]

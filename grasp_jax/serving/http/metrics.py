@@ -49,10 +49,10 @@ class Metrics:
             registry=of_requests,
         )
         self.batches = Histogram(
-            f"{prefix}_batch_size", "questions answered at once", buckets=BATCHES, registry=own
+            f"{prefix}_batch_size", "queries answered in one batch", buckets=BATCHES, registry=own
         )
         self.refused = Counter(
-            f"{prefix}_overload", "requests turned away with 503", ["reason"], registry=own
+            f"{prefix}_overload", "requests refused with 503", ["reason"], registry=own
         )
         self.waiting = Gauge(f"{prefix}_waiting", "people in the queue", registry=own)
         self.items = Gauge(f"{prefix}_items", "items that may be recommended", registry=own)

@@ -1,4 +1,4 @@
-"""Snapshots of a model: placed on the device with its programs compiled, and written again with more items."""
+"""Makes snapshots of a model: places its arrays on the device, compiles its programs, and adds items to a snapshot."""
 
 import dataclasses
 from collections.abc import Callable
@@ -11,10 +11,10 @@ import numpy as np
 from grasp_jax.serving.artifact import Artifact
 from grasp_jax.serving.histories import place
 from grasp_jax.serving.http.fixed_programs import (
-    LEFT_OUT,
-    WRITTEN,
+    MOST_EXCLUDED,
+    ROWS_PER_WRITE,
+    DeviceCatalogue,
     FixedPrograms,
-    Placed,
     Shapes,
     batch_sizes_for,
     blocks,
@@ -39,7 +39,7 @@ def shapes_of(
 
     Args:
       artifact: the model.
-      batch_sizes: people at once, ascending; None: those that suit the size of the catalogue.
+      batch_sizes: people in a batch, ascending; None: those that suit the size of the catalogue.
       lengths: lengths of histories, in addition to the longest that the model reads.
       most_items: largest number of items in an answer.
     """
@@ -72,41 +72,42 @@ def take_snapshot(
     """
     artifact = without_kernels(artifact)
     placed = place(artifact)
-    params, of = placed.params, served_model(artifact, placed)
-    alone = item_vectors(artifact, params, placed.features) if artifact.gated else None
+    params, served = placed.params, served_model(artifact, placed)
+    neutral = item_vectors(artifact, params, placed.features) if artifact.gated else None
     del placed  # the features are as large as the vectors that are computed from them
-    vectors = of.items[VECTORS] if alone is None else alone
+    vectors = served.items[VECTORS] if neutral is None else neutral
     shapes = shapes._replace(width=vectors.shape[1])
     programs: FixedPrograms | None
-    if earlier is not None and earlier.programs.key == key_of(of, shapes):
+    if earlier is not None and earlier.programs.key == key_of(served, shapes):
         programs = earlier.programs
     else:
-        programs = compile_programs(of, shapes, keep_going)
+        programs = compile_programs(served, shapes, keep_going)
     if programs is None:
         return None
-    inverse = _filled(_inverse(vectors), shapes.capacity)
+    norms = _padded_on_device(_inverse_norms(vectors), shapes.capacity)
     del vectors
     items: dict[str, jax.Array] = {
-        name: _filled(of.items.pop(name), shapes.capacity) for name in list(of.items)
+        name: _padded_on_device(served.items.pop(name), shapes.capacity)
+        for name in list(served.items)
     }
     catalogue = (
-        Placed(items[VECTORS], None, inverse)
-        if alone is None
-        else Placed(items, _filled(alone, shapes.capacity), inverse)
+        DeviceCatalogue(items[VECTORS], None, norms)
+        if neutral is None
+        else DeviceCatalogue(items, _padded_on_device(neutral, shapes.capacity), norms)
     )
-    made = Snapshot(
+    snapshot = Snapshot(
         artifact=artifact,
         base=artifact,
         params=params,
         programs=programs,
-        parameters={name: jnp.asarray(array) for name, array in of.parameters.items()},
+        parameters={name: jnp.asarray(array) for name, array in served.parameters.items()},
         placed=catalogue,
         removed=frozenset(),
         number=1 if earlier is None else earlier.number + 1,
     )
     # compile now, so that the first new item need not wait
-    _vectors_of_new(made, artifact.features[:1])
-    return made if _warm(made, keep_going) else None
+    _vectors_of_new(snapshot, artifact.features[:1])
+    return snapshot if _warmed_up(snapshot, keep_going) else None
 
 
 def with_items(snapshot: Snapshot, artifact: Artifact) -> Snapshot:
@@ -125,76 +126,77 @@ def with_items(snapshot: Snapshot, artifact: Artifact) -> Snapshot:
             grown, removed=snapshot.removed, number=snapshot.number, index=snapshot.index
         )
     vectors = _vectors_of_new(snapshot, artifact.features[first:last])
-    given: Any = vectors
+    new_items: Any = vectors
     if artifact.gated:
         dtype = jnp.dtype(artifact.config.model.table_dtype)
-        given = {"features": np.asarray(artifact.features[first:last], np.float32)}
+        new_items = {"features": np.asarray(artifact.features[first:last], np.float32)}
         for name in ("items", "items_similar"):
             rounded = np.asarray(artifact.tables[name][first:last]).astype(dtype)
-            given[name] = rounded.astype(np.float32)
-    whole = snapshot.placed
-    new = Placed(given, vectors if artifact.gated else None, _inverse(vectors))
+            new_items[name] = rounded.astype(np.float32)
+    catalogue = snapshot.placed
+    new = DeviceCatalogue(new_items, vectors if artifact.gated else None, _inverse_norms(vectors))
     leaves, structure = jax.tree.flatten(new)
-    nowhere = snapshot.programs.shapes.capacity
+    past_the_end = snapshot.programs.shapes.capacity  # where nothing is written
     for begin, block in zip(
-        range(first, last, WRITTEN), zip(*map(blocks, leaves), strict=True), strict=True
+        range(first, last, ROWS_PER_WRITE), zip(*map(blocks, leaves), strict=True), strict=True
     ):
-        at = np.arange(begin, begin + WRITTEN, dtype=np.int32)
-        at[at >= last] = nowhere
-        whole = snapshot.programs.write(whole, jax.tree.unflatten(structure, block), at)
-    return dataclasses.replace(snapshot, artifact=artifact, placed=whole)
+        rows = np.arange(begin, begin + ROWS_PER_WRITE, dtype=np.int32)
+        rows[rows >= last] = past_the_end
+        catalogue = snapshot.programs.write(catalogue, jax.tree.unflatten(structure, block), rows)
+    return dataclasses.replace(snapshot, artifact=artifact, placed=catalogue)
 
 
 def _vectors_of_new(snapshot: Snapshot, features: np.ndarray) -> np.ndarray:
     """[n, D] vectors of the items that were added later, always computed in blocks of the same size."""
     base = snapshot.base
-    made = [
+    vectors = [
         item_vectors(base, snapshot.params, jnp.asarray(block))
         for block in blocks(np.asarray(features))
     ]
-    return np.concatenate(made)[: len(features)]
+    return np.concatenate(vectors)[: len(features)]
 
 
-def _warm(snapshot: Snapshot, keep_going: Callable[[], bool]) -> bool:
+def _warmed_up(snapshot: Snapshot, keep_going: Callable[[], bool]) -> bool:
     """Calls every program once, because the first call of each takes longer; returns False once `keep_going` does."""
     shapes, programs = snapshot.programs.shapes, snapshot.programs
     for (b, length), states in programs.states.items():
         if not keep_going():
             return False
-        asked: list[np.ndarray] = [np.zeros((b, length), np.int32), np.ones(b, np.int32)]
+        inputs: list[np.ndarray] = [np.zeros((b, length), np.int32), np.ones(b, np.int32)]
         if snapshot.artifact.gated:
-            asked += [np.zeros((b, snapshot.placed.items["items"].shape[1]), np.float32)] * 2
-        person = states(snapshot.parameters, snapshot.placed.items, *asked)
+            inputs += [np.zeros((b, snapshot.placed.items["items"].shape[1]), np.float32)] * 2
+        person = states(snapshot.parameters, snapshot.placed.items, *inputs)
         for masked in (False, True):
-            left_out = (
+            excluded = (
                 np.zeros((b, shapes.capacity), bool)
                 if masked
-                else np.full((b, LEFT_OUT), -1, np.int32)
+                else np.full((b, MOST_EXCLUDED), -1, np.int32)
             )
-            found = programs.best[b, masked](
-                snapshot.parameters, person, snapshot.placed.items, snapshot.is_open, left_out
+            available = snapshot.available_on_device
+            best = programs.best[b, masked](
+                snapshot.parameters, person, snapshot.placed.items, available, excluded
             )
-            jax.block_until_ready(found)
+            jax.block_until_ready(best)
         if snapshot.artifact.gated:
-            known = (snapshot.parameters, person, snapshot.placed.items)
-            jax.block_until_ready(programs.gates[b](*known, found[1]))
+            arguments = (snapshot.parameters, person, snapshot.placed.items, best[1])
+            jax.block_until_ready(programs.gates[b](*arguments))
         snapshot.nearest([0] * b)
     return True
 
 
-def _inverse(vectors: np.ndarray) -> np.ndarray:
+def _inverse_norms(vectors: np.ndarray) -> np.ndarray:
     """[n] float32 one over the length of each row, computed as in `vectors.nearest_items`."""
     lengths = np.linalg.norm(vectors, axis=1)
     return np.asarray(1.0 / np.maximum(lengths, 1e-12), np.float32)
 
 
-def _filled(rows: np.ndarray, capacity: int) -> jax.Array:
+def _padded_on_device(rows: np.ndarray, capacity: int) -> jax.Array:
     """[V, ...] rows padded with zeros, on the device. On a CPU the memory is aligned as XLA needs it, so it is not copied."""
     shape = (capacity, *rows.shape[1:])
     size = rows.dtype.itemsize * int(np.prod(shape))
-    room = np.empty(size + ALIGNED, np.uint8)
-    begin = -room.ctypes.data % ALIGNED
-    whole = room[begin : begin + size].view(rows.dtype).reshape(shape)
-    whole[: len(rows)] = rows
-    whole[len(rows) :] = 0
-    return jnp.asarray(whole)
+    buffer = np.empty(size + ALIGNED, np.uint8)
+    begin = -buffer.ctypes.data % ALIGNED
+    padded = buffer[begin : begin + size].view(rows.dtype).reshape(shape)
+    padded[: len(rows)] = rows
+    padded[len(rows) :] = 0
+    return jnp.asarray(padded)

@@ -1,4 +1,4 @@
-"""What may stand in the body of a request, and the one line that says what is wrong with one."""
+"""Bodies of requests: their fields, checks and limits, and the one line that says what is wrong with one."""
 
 import math
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ from grasp_jax.serving.http.settings import Limits
 LONGEST_ID = 512
 LONGEST_TEXT = 10_000  # characters of a title or another column
 SHOWN = 60  # characters of a value in a message
-AN_ID = f"expected an id: text of 1 to {LONGEST_ID} characters, or a whole number"
+EXPECTED_ID = f"expected an id: text of 1 to {LONGEST_ID} characters, or a whole number"
 _INT64 = 2**63
 _ID_SCHEMA = {"anyOf": [{"type": "string", "maxLength": LONGEST_ID}, {"type": "integer"}]}
 _LIST_SCHEMA = {"type": "array", "items": _ID_SCHEMA}
@@ -40,7 +40,7 @@ def as_refused(error: Exception) -> Refused:
     if isinstance(error, EndpointError):
         return Refused(
             503,
-            "the server that encodes texts for this service does not answer as it should, so a new text cannot be encoded; ask again later",
+            "the server that encodes texts for this service does not answer as it should, so a new text cannot be encoded; try again later",
         )
     if isinstance(error, UserError):
         return Refused(422, str(error))
@@ -59,7 +59,7 @@ def is_id(value: object) -> bool:
 
 def _an_id(value: Any) -> Any:
     if not is_id(value):
-        raise ValueError(AN_ID)
+        raise ValueError(EXPECTED_ID)
     return value
 
 
@@ -73,7 +73,7 @@ def _id_lists(value: Any) -> Any:
     for own in value if any(nested) else [value]:
         for name in own:
             if not is_id(name):
-                raise ValueError(f"holds {shown(name)}; {AN_ID}")
+                raise ValueError(f"holds {shown(name)}; {EXPECTED_ID}")
     return value
 
 
@@ -84,7 +84,7 @@ def _a_new_item(value: Any) -> Any:
         if needed not in value:
             raise ValueError(f'has no "{needed}"; expected "item", "title" and any further columns')
     if not is_id(value["item"]):
-        raise ValueError(f'"item" is {shown(value["item"])}; {AN_ID}')
+        raise ValueError(f'"item" is {shown(value["item"])}; {EXPECTED_ID}')
     for name, text in value.items():
         if len(name) > LONGEST_ID or not name.isprintable():
             raise ValueError(f"has the column {shown(name)}; expected a name of the items table")
@@ -127,7 +127,7 @@ NewItem: TypeAlias = Annotated[
 
 
 class Body(BaseModel):
-    """A JSON object in which unknown fields are refused, and in which numbers and texts are not converted into each other."""
+    """A JSON object; unknown fields are refused, and numbers and texts are not converted into each other."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
@@ -188,8 +188,8 @@ class Reload(Body):
     )
 
 
-Asked = TypeVar("Asked", bound=Body)
-_SAID = {  # our messages for pydantic's types of errors
+BodyType = TypeVar("BodyType", bound=Body)
+_MESSAGES = {  # by the types of errors of pydantic
     "int_type": "expected a whole number",
     "int_from_float": "expected a whole number",
     "int_parsing_size": "expected a whole number of 64 bits",
@@ -208,36 +208,36 @@ _SAID = {  # our messages for pydantic's types of errors
 }
 
 
-def read(kind: type[Asked], body: bytes, limits: Limits) -> Asked:
-    """Parses the body of a request.
+def read(kind: type[BodyType], content: bytes, limits: Limits) -> BodyType:
+    """Parses and checks the body of a request.
 
     Raises:
       Refused: the body is not JSON, has a field or a value that is not allowed, or exceeds a limit.
     """
     try:
-        asked = kind.model_validate_json(body)
+        body = kind.model_validate_json(content)
     except ValidationError as error:
-        raise Refused(422, line_of(error, list(kind.model_fields))) from None
-    _check_limits(asked, limits)
-    return asked
+        raise Refused(422, first_error(error, list(kind.model_fields))) from None
+    _check_limits(body, limits)
+    return body
 
 
-def line_of(error: ValidationError, fields: list[str]) -> str:
+def first_error(error: ValidationError, fields: list[str]) -> str:
     """The first error of a body, in one line."""
     first: Mapping[str, Any] = error.errors(include_url=False)[0]
-    place, kind = _path(first["loc"]), first["type"]
+    field, kind = _path(first["loc"]), first["type"]
     if kind == "json_invalid":
         return f'the body: {first["msg"]}; expected a JSON object such as {{"{fields[0]}": ...}}'
     if kind == "extra_forbidden":
-        return f"{shown(place)}: no such field; expected some of {', '.join(fields)}"
+        return f"{shown(field)}: no such field; expected some of {', '.join(fields)}"
     if kind == "missing":
-        return f"{place}: is missing; expected some of {', '.join(fields)}"
-    if kind in _SAID:
-        said = _SAID[kind].format(**first.get("ctx", {}))
+        return f"{field}: is missing; expected some of {', '.join(fields)}"
+    if kind in _MESSAGES:
+        message = _MESSAGES[kind].format(**first.get("ctx", {}))
     else:
-        said = first["msg"].removeprefix("Value error, ")
-    given = f" {shown(first['input'])};" if said.startswith("expected") else ""
-    return f"{place or 'the body'}:{given} {said}"
+        message = first["msg"].removeprefix("Value error, ")
+    value = f" {shown(first['input'])};" if message.startswith("expected") else ""
+    return f"{field or 'the body'}:{value} {message}"
 
 
 def shown(value: object) -> str:
@@ -254,47 +254,47 @@ def shown(value: object) -> str:
     return repr(value)[:SHOWN]
 
 
-def _path(places: tuple[int | str, ...]) -> str:
+def _path(location: tuple[int | str, ...]) -> str:
     """("histories", 0, 2) -> histories[0][2]."""
     return "".join(
-        f"[{place}]" if isinstance(place, int) else f"{'.' if n else ''}{place}"
-        for n, place in enumerate(places)
+        f"[{part}]" if isinstance(part, int) else f"{'.' if n else ''}{part}"
+        for n, part in enumerate(location)
     )
 
 
-def _check_limits(asked: Body, limits: Limits) -> None:
-    match asked:
+def _check_limits(body: Body, limits: Limits) -> None:
+    match body:
         case Recommend():
-            people = [given for given in (asked.users, asked.histories) if given is not None]
+            people = [value for value in (body.users, body.histories) if value is not None]
             if len(people) != 1:
                 raise Refused(
                     422,
                     "users, histories: expected one of them, a list of user ids or of lists of item ids",
                 )
-            name = "users" if asked.users is not None else "histories"
+            name = "users" if body.users is not None else "histories"
             _at_most(name, len(people[0]), limits.people, "send several requests")
-            for n, own in enumerate(asked.histories or []):
+            for n, history in enumerate(body.histories or []):
                 _at_most(
                     f"histories[{n}]",
-                    len(own),
+                    len(history),
                     limits.history,
                     "give the newest items of the person",
                 )
-            if asked.candidates == []:
+            if body.candidates == []:
                 raise Refused(422, "candidates: an empty list; expected ids, or leave it out")
             for name in ("candidates", "exclude"):
-                given = getattr(asked, name) or []
-                count = sum(len(own) if isinstance(own, list) else 1 for own in given)
+                value = getattr(body, name) or []
+                count = sum(len(part) if isinstance(part, list) else 1 for part in value)
                 _at_most(name, count, limits.listed, "send several requests")
-            _at_most("k", asked.k, limits.k, "ask for fewer items")
+            _at_most("k", body.k, limits.k, "request fewer items")
         case Similar():
-            _at_most("items", len(asked.items), limits.people, "send several requests")
-            _at_most("k", asked.k, limits.k, "ask for fewer items")
+            _at_most("items", len(body.items), limits.people, "send several requests")
+            _at_most("k", body.k, limits.k, "request fewer items")
         case NewItems():
-            _at_most("items", len(asked.items), limits.new_items, "send several requests")
+            _at_most("items", len(body.items), limits.new_items, "send several requests")
 
 
-def _at_most(name: str, given: int, limit: int, mend: str) -> None:
-    if given > limit:
-        number = f"{given:,}" if given < _INT64 else "a number of more than 64 bits"
+def _at_most(name: str, count: int, limit: int, mend: str) -> None:
+    if count > limit:
+        number = f"{count:,}" if count < _INT64 else "a number of more than 64 bits"
         raise Refused(422, f"{name}: {number}; expected at most {limit:,}; {mend}")

@@ -3,30 +3,36 @@
 from typing import Any
 
 from grasp_jax.serving.answers import Answer
-from grasp_jax.serving.http.asking import Whose, listed
 from grasp_jax.serving.http.diversity import diversified
-from grasp_jax.serving.http.finding import most_alike, weights
+from grasp_jax.serving.http.explanations import gates_and_trust, most_similar_in_history
+from grasp_jax.serving.http.id_mapping import RequestedPerson, as_json_items
 from grasp_jax.serving.http.requests import Recommend
 from grasp_jax.serving.http.snapshot import Snapshot
 
 
-def by_model(asked: Recommend, whose: Whose, answer: Answer, snapshot: Snapshot) -> dict[str, Any]:
+def by_model(
+    request: Recommend, requested: RequestedPerson, answer: Answer, snapshot: Snapshot
+) -> dict[str, Any]:
     """The result of a person with a known item; `answer` may have more items than the request wants."""
-    answer = diversified(answer, snapshot.unit, asked.k, asked.diversity)
-    items = listed(answer, snapshot)
-    if asked.why:
-        for place, (item, row) in enumerate(zip(items, answer.items.tolist(), strict=True)):
-            item["why"] = most_alike(row, whose.person.history, asked.why, snapshot)
-            item |= weights(place, answer, snapshot)
-    return _result(whose, "model", items)
+    answer = diversified(answer, snapshot.unit, request.k, request.diversity)
+    items = as_json_items(answer, snapshot)
+    if request.why:
+        history = requested.person.history
+        for position, (item, row) in enumerate(zip(items, answer.items.tolist(), strict=True)):
+            item["why"] = most_similar_in_history(row, history, request.why, snapshot)
+            item |= gates_and_trust(position, answer, snapshot)
+    return _result(requested, "model", items)
 
 
-def by_popularity(asked: Recommend, whose: Whose, snapshot: Snapshot) -> dict[str, Any]:
+def by_popularity(
+    request: Recommend, requested: RequestedPerson, snapshot: Snapshot
+) -> dict[str, Any]:
     """The result of a person without a known item."""
-    answer = snapshot.most_popular(asked.k, whose.person.left_out, whose.person.allowed)
-    return _result(whose, "popularity", listed(answer, snapshot))
+    person = requested.person
+    answer = snapshot.most_popular(request.k, person.excluded, person.allowed)
+    return _result(requested, "popularity", as_json_items(answer, snapshot))
 
 
-def _result(whose: Whose, by: str, items: list[dict[str, Any]]) -> dict[str, Any]:
-    passed_over = {"passed_over": whose.passed_over} if whose.passed_over else {}
-    return {"user": whose.name, "by": by, **passed_over, "items": items}
+def _result(requested: RequestedPerson, by: str, items: list[dict[str, Any]]) -> dict[str, Any]:
+    passed_over = {"passed_over": requested.passed_over} if requested.passed_over else {}
+    return {"user": requested.name, "by": by, **passed_over, "items": items}

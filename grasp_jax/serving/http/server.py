@@ -48,17 +48,17 @@ def serve(
     Raises:
       UserError: the address is in use or not of this machine, or there is no model that can be served.
     """
-    _end_at_once()
+    _exit_on_sigterm()
     log = _log()
-    with _listening(*address) as listening:
+    with _listen(*address) as listening:
         paths = [path] if compare is None else [path, compare]
-        opened = []
+        services = []
         for own, prefix in zip(paths, (FIRST, SECOND), strict=False):
             source = open_source(own, data)
             if source.artifact.gated:
                 check_one_query(source.artifact)
-            opened.append((Service(settings, own, data, log, Metrics(prefix)), source))
-        server, outcome = _made(opened)
+            services.append((Service(settings, own, data, log, Metrics(prefix)), source))
+        server, outcome = _build_server(services)
         host, port = listening.getsockname()[:2]
         log.event("listening", host=host, port=port, token=settings.token is not None)
         signal.signal(signal.SIGTERM, lambda *_: None)  # the server raises it again when it ends
@@ -68,10 +68,8 @@ def serve(
     return outcome.status
 
 
-def _spare_the_collector() -> None:
-    """Excludes everything that is loaded by now from garbage collection, because each collection would stop all answers for a fifth of a
-    second.
-    """
+def _freeze_loaded_objects() -> None:
+    """Excludes everything that is loaded by now from garbage collection: each collection would stop all answers for a fifth of a second."""
     gc.collect()
     gc.freeze()
 
@@ -83,8 +81,8 @@ class Outcome:
     status: int = 0
 
 
-def _made(opened: Sequence[tuple[Service, Source]]) -> tuple[uvicorn.Server, Outcome]:
-    """The server, and how it ends. When it listens, it loads one or two models in a thread, and it stops if one cannot be loaded."""
+def _build_server(opened: Sequence[tuple[Service, Source]]) -> tuple[uvicorn.Server, Outcome]:
+    """The server, and its exit status. When it listens, it loads one or two models in a thread, and it stops if one cannot be loaded."""
     outcome = Outcome()
     tasks: set[asyncio.Task[None]] = set()
     services = [service for service, _ in opened]
@@ -98,7 +96,7 @@ def _made(opened: Sequence[tuple[Service, Source]]) -> tuple[uvicorn.Server, Out
                 if served is None:
                     return
                 loaded.append(served)
-            _spare_the_collector()
+            _freeze_loaded_objects()
             snapshot = loaded[0].snapshot
             first.log.event(
                 "ready",
@@ -138,7 +136,7 @@ def _made(opened: Sequence[tuple[Service, Source]]) -> tuple[uvicorn.Server, Out
     return server, outcome
 
 
-def _listening(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int) -> socket.socket:
     """A socket on the address.
 
     Raises:
@@ -165,13 +163,13 @@ def _listening(host: str, port: int) -> socket.socket:
     return listening
 
 
-def _end_at_once() -> None:
+def _exit_on_sigterm() -> None:
     """Until the server listens, SIGTERM ends the process with status 0."""
 
-    def ended(_: int, __: FrameType | None) -> None:
+    def exit_process(_: int, __: FrameType | None) -> None:
         raise SystemExit(0)
 
-    signal.signal(signal.SIGTERM, ended)
+    signal.signal(signal.SIGTERM, exit_process)
 
 
 def _log() -> JsonLines:
@@ -183,8 +181,8 @@ def _log() -> JsonLines:
         *logging.root.manager.loggerDict,
         logger.name,
     ):  # no other handler, and no message twice
-        of = logging.getLogger(name)
-        of.handlers, of.propagate = [], True
+        library_logger = logging.getLogger(name)
+        library_logger.handlers, library_logger.propagate = [], True
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     logger.setLevel(logging.WARNING)
     return log

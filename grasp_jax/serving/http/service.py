@@ -1,4 +1,4 @@
-"""The service without HTTP: the model that is served, its queue of requests, and the changes to it while it serves."""
+"""The service without HTTP: the model that is served, its queue of queries, and the changes to it while it serves."""
 
 import asyncio
 import contextlib
@@ -9,13 +9,12 @@ from typing import Any, NamedTuple
 
 from grasp_jax.errors import EndpointError, UserError
 from grasp_jax.serving.answers import as_text
-from grasp_jax.serving.http.asking import listed, people_of, rows_of_similar
 from grasp_jax.serving.http.changes import Item, check_new, with_new_items, with_removed
-from grasp_jax.serving.http.finding import items_with
+from grasp_jax.serving.http.id_mapping import as_json_items, requested_people, requested_rows
 from grasp_jax.serving.http.indexing import PEOPLE, with_index
 from grasp_jax.serving.http.metrics import JsonLines, Metrics
 from grasp_jax.serving.http.placing import shapes_of, take_snapshot
-from grasp_jax.serving.http.questions import Question, Questions
+from grasp_jax.serving.http.query_queue import Query, QueryQueue
 from grasp_jax.serving.http.requests import (
     NewItems,
     Recommend,
@@ -28,12 +27,13 @@ from grasp_jax.serving.http.requests import (
 from grasp_jax.serving.http.results import by_model, by_popularity
 from grasp_jax.serving.http.settings import Settings
 from grasp_jax.serving.http.snapshot import Snapshot
-from grasp_jax.serving.http.source import Source, UsersOfData, below, open_source
+from grasp_jax.serving.http.source import Source, UsersOfData, folder_below, open_source
+from grasp_jax.serving.http.title_search import search_titles
 from grasp_jax.serving.new_items import ignored_columns
 
 
 class Served(NamedTuple):
-    """What answers now."""
+    """The model that answers requests, and its users."""
 
     snapshot: Snapshot
     users: UsersOfData | None
@@ -62,12 +62,13 @@ class Service:
         self._path, self._data = path, data
         self._served: Served | None = None
         self._stopping = threading.Event()
-        self._changes, self._waiting_changes, self._reloading = asyncio.Lock(), 0, False
+        self._change_lock, self._waiting_changes = asyncio.Lock(), 0
+        self._reloading = False
         self._added: dict[str, Item] = {}  # items that PUT added, by id, for the next model
         self._removed: set[str] = (
             set()
         )  # ids that no model may recommend, whether this model knows them or not
-        self.questions = Questions(settings.limits, self.metrics)
+        self.queue = QueryQueue(settings.limits, self.metrics)
 
     @property
     def state(self) -> str:
@@ -78,14 +79,14 @@ class Service:
 
     @property
     def served(self) -> Served:
-        """What answers now.
+        """The model that answers requests now, and its users.
 
         Raises:
           Refused: no model is loaded yet, or the service is stopping.
         """
         if self._served is None or self._stopping.is_set():
             self.metrics.refused.labels(self.state).inc()
-            raise Refused(503, f"the service is {self.state}; ask again in a moment")
+            raise Refused(503, f"the service is {self.state}; try again in a moment")
         return self._served
 
     def load(self, source: Source) -> Served | None:
@@ -94,7 +95,7 @@ class Service:
         Raises:
           UserError: the model cannot be served.
         """
-        served = self._take(source, None)
+        served = self._build(source, None)
         if served is not None:
             self._serve(served)
         return served
@@ -102,38 +103,38 @@ class Service:
     def stop(self) -> None:
         """Answers the waiting requests, and accepts no new ones."""
         self._stopping.set()
-        self.questions.stop()
+        self.queue.stop()
 
-    def note(self, error: EndpointError) -> None:
+    def log_endpoint_failure(self, error: EndpointError) -> None:
         """Counts and logs a request that got 503 because an endpoint failed, without what the endpoint said: it may contain texts."""
         self.metrics.refused.labels("endpoint").inc()
         self.log.event("endpoint_failed", "error", endpoint=error.where)
 
-    async def recommend(self, asked: Recommend) -> dict[str, Any]:
+    async def recommend(self, request: Recommend) -> dict[str, Any]:
         """The answer to `POST /recommend`.
 
         Raises:
           UserError: an id is not known and `unknown` is "error"; `Refused` with 503 if too many people wait.
         """
         snapshot, users = self.served
-        people = people_of(asked, snapshot, users)
-        questions = [
-            Question(snapshot, whose.person) for whose in people if len(whose.person.history)
-        ]
-        answers = iter(await self.questions.ask(questions))
+        people = requested_people(request, snapshot, users)
+        known = [own.person for own in people if len(own.person.history)]
+        answers = iter(await self.queue.answer([Query(snapshot, person) for person in known]))
         results = []
-        for whose in people:
-            if not len(whose.person.history):
-                result = by_popularity(asked, whose, snapshot)
-            elif asked.diversity or asked.why:  # in a thread, so that others are answered meanwhile
-                result = await asyncio.to_thread(by_model, asked, whose, next(answers), snapshot)
+        for own in people:
+            if not len(own.person.history):
+                result = by_popularity(request, own, snapshot)
+            elif (
+                request.diversity or request.why
+            ):  # in a thread, so that others are answered meanwhile
+                result = await asyncio.to_thread(by_model, request, own, next(answers), snapshot)
             else:
-                result = by_model(asked, whose, next(answers), snapshot)
+                result = by_model(request, own, next(answers), snapshot)
             results.append(result)
         return {"model": snapshot.number, "results": results}
 
-    async def find(self, words: str, k: int) -> dict[str, Any]:
-        """The answer to `GET /items`: items whose titles contain the words.
+    async def find(self, text: str, k: int) -> dict[str, Any]:
+        """The answer to `GET /items`: items whose titles contain the words of the text.
 
         Raises:
           Refused: there are no words, k is not within its limits, or the search takes too long (503).
@@ -142,28 +143,30 @@ class Service:
         if not 1 <= k <= most:
             raise Refused(422, f"k: {k}; expected a whole number from 1 to {most}")
         try:
-            search = asyncio.to_thread(items_with, words, k, snapshot)
+            search = asyncio.to_thread(search_titles, text, k, snapshot)
             return {"items": await asyncio.wait_for(search, self.settings.limits.seconds)}
         except TimeoutError:
-            raise self.questions.too_late() from None
+            raise self.queue.timed_out() from None
 
-    async def similar(self, asked: Similar) -> dict[str, Any]:
+    async def similar(self, request: Similar) -> dict[str, Any]:
         """The answer to `POST /similar`.
 
         Raises:
           Refused: an item is not known, or too many people wait.
         """
         snapshot = self.served.snapshot
-        rows = rows_of_similar(asked, snapshot)
-        answers = await self.questions.ask([Question(snapshot, row) for row in rows])
-        cut = [own.of(slice(asked.k)) for own in answers]
+        rows = requested_rows(request, snapshot)
+        answers = await self.queue.answer([Query(snapshot, row) for row in rows])
         results = [
-            {"item": name, "similar": listed(own, snapshot, "cosine")}
-            for name, own in zip(asked.items, cut, strict=True)
+            {
+                "item": name,
+                "similar": as_json_items(own.select(slice(request.k)), snapshot, "cosine"),
+            }
+            for name, own in zip(request.items, answers, strict=True)
         ]
         return {"model": snapshot.number, "results": results}
 
-    async def add(self, asked: NewItems) -> dict[str, Any]:
+    async def add(self, request: NewItems) -> dict[str, Any]:
         """The answer to `PUT /items`: adds all items of the request or, if one is refused, none. From now on they can be recommended.
 
         "ignored" names the fields that the model does not read; it is absent if there are none.
@@ -171,23 +174,23 @@ class Service:
         Raises:
           UserError: an id is known or given twice, or the method of the model reads no text.
         """
-        async with self._changing():
+        async with self._exclusive_change():
             snapshot, users = self.served
-            new, again = check_new(asked.items, snapshot)
-            changed = snapshot.with_again(again)
+            new, restored = check_new(request.items, snapshot)
+            changed = snapshot.with_restored(restored)
             if new:
                 changed = await asyncio.to_thread(with_new_items, changed, new)
             self._added |= {as_text(item["item"]): item for item in new}
-            self._removed -= {as_text(item["item"]) for item in asked.items}
+            self._removed -= {as_text(item["item"]) for item in request.items}
             await asyncio.to_thread(self._serve, Served(changed, users))
-            self.log.event("items_added", new=len(new), again=len(again))
+            self.log.event("items_added", new=len(new), again=len(restored))
             answer = {
                 "added": len(new),
-                "restored": len(again),
+                "restored": len(restored),
                 "items": len(changed.by_popularity),
             }
-            given = {name for item in asked.items for name in item}
-            ignored = ignored_columns(snapshot.artifact, given)
+            columns = {name for item in request.items for name in item}
+            ignored = ignored_columns(snapshot.artifact, columns)
             return {**answer, "ignored": ignored} if ignored else answer
 
     async def remove(self, name: str) -> dict[str, Any]:
@@ -196,7 +199,7 @@ class Service:
         Raises:
           Refused: no item has the id, or it was removed before.
         """
-        async with self._changing():
+        async with self._exclusive_change():
             snapshot, users = self.served
             row = snapshot.catalogue.rows.get(name)
             if row is None:
@@ -214,7 +217,7 @@ class Service:
             self.log.event("item_removed")
             return {"removed": 1, "items": len(changed.by_popularity)}
 
-    async def reload(self, asked: Reload) -> dict[str, Any]:
+    async def reload(self, request: Reload) -> dict[str, Any]:
         """The answer to `POST /reload`: loads a model. The old model answers until the new one is ready.
 
         Items that PUT added are added to the new model if it does not know them, and removed items stay removed.
@@ -223,13 +226,15 @@ class Service:
           UserError: another reload is running, the path is not allowed, or the model cannot be loaded; the old model stays.
         """
         if self._reloading:
-            raise Refused(409, "reload: another one is running; ask again when it has finished")
-        path = self._path if asked.path is None else below(self.settings.models, asked.path)
+            raise Refused(409, "reload: another one is running; try again when it has finished")
+        path = self._path
+        if request.path is not None:
+            path = folder_below(self.settings.models, request.path)
         self._reloading = True
         try:
-            async with self._changing():
+            async with self._exclusive_change():
                 old = self.served.snapshot
-                served, left = await asyncio.to_thread(self._replacement, path, old)
+                served, warning = await asyncio.to_thread(self._replacement, path, old)
                 self._path = path
                 await asyncio.to_thread(self._serve, served)
         finally:
@@ -240,25 +245,26 @@ class Service:
         }
         artifact = served.snapshot.artifact
         self.log.event("reloaded", **about, trained_on_all=artifact.trained_on_all)
-        return about | ({"warning": left} if left else {})
+        return about | ({"warning": warning} if warning else {})
 
     def _replacement(self, path: pathlib.Path, old: Snapshot) -> tuple[Served, str]:
-        """The model of a path with the changes of items that this service has made, and the reasons why some could not be made."""
-        served = self._take(open_source(path, self._data), old)
+        """The model of a path with the added and removed items of this service, and a warning if some could not be added."""
+        served = self._build(open_source(path, self._data), old)
         if served is None:
             raise Refused(503, "the service is stopping; the model was not loaded")
-        snapshot, left = served.snapshot, ""
+        snapshot, warning = served.snapshot, ""
         new = [item for name, item in self._added.items() if name not in snapshot.catalogue.rows]
         if new:
             try:
                 snapshot = with_new_items(snapshot, new)
             except UserError as error:
                 if isinstance(error, EndpointError):
-                    self.note(error)
-                left = f"{len(new)} items that had been added are not in the new model: {as_refused(error)}"
-        return served._replace(snapshot=with_removed(snapshot, self._removed)), left
+                    self.log_endpoint_failure(error)
+                warning = f"{len(new)} items that had been added are not in the new model: {as_refused(error)}"
+        return served._replace(snapshot=with_removed(snapshot, self._removed)), warning
 
-    def _take(self, source: Source, old: Snapshot | None) -> Served | None:
+    def _build(self, source: Source, old: Snapshot | None) -> Served | None:
+        """Compiles a model, with its index if the search is approximate; returns None if the service was stopped meanwhile."""
         settings = self.settings
         shapes = shapes_of(
             source.artifact, settings.batch_sizes, settings.lengths, settings.limits.k
@@ -283,30 +289,30 @@ class Service:
         not wait.
         """
         snapshot = served.snapshot
-        snapshot.is_open, snapshot.vectors, snapshot.catalogue.rows  # noqa: B018
+        snapshot.available_on_device, snapshot.vectors, snapshot.catalogue.rows  # noqa: B018
         self.metrics.items.set(len(snapshot.by_popularity))
         self.metrics.model.set(served.snapshot.number)
         self.metrics.recall.set(1.0 if snapshot.index is None else snapshot.index.recall)
         self._served = served
 
     @contextlib.asynccontextmanager
-    async def _changing(self) -> AsyncIterator[None]:
+    async def _exclusive_change(self) -> AsyncIterator[None]:
         """Held while one request changes the model. Other changes wait; their number and their time are limited."""
         limits = self.settings.limits
         if self._waiting_changes >= limits.changes:
             self.metrics.refused.labels("changes").inc()
-            raise Refused(503, f"{limits.changes} changes wait already; ask again in a moment")
+            raise Refused(503, f"{limits.changes} changes wait already; try again in a moment")
         self._waiting_changes += 1
         try:
-            await asyncio.wait_for(self._changes.acquire(), limits.seconds)
+            await asyncio.wait_for(self._change_lock.acquire(), limits.seconds)
         except TimeoutError:
             self.metrics.refused.labels("changes").inc()
             raise Refused(
-                503, "another change or a reload is running; ask again in a moment"
+                503, "another change or a reload is running; try again in a moment"
             ) from None
         finally:
             self._waiting_changes -= 1
         try:
             yield
         finally:
-            self._changes.release()
+            self._change_lock.release()

@@ -22,8 +22,8 @@ from grasp_jax.serving.artifact import Artifact, is_saved_model, load_artifact, 
 from grasp_jax.serving.catalogue import Catalogue
 from grasp_jax.serving.http.requests import Refused, shown
 
-# fields of the `data` section, besides the columns, that also hold for another folder of such data
-SAME = (
+# fields of the `data` section, in addition to the columns, that also hold for another folder of such data
+SHARED_FIELDS = (
     "items_id_column",
     "title_column",
     "max_missing_text",
@@ -35,18 +35,18 @@ SAME = (
 )
 
 
-class Known(NamedTuple):
-    """What the service knows about a user.
+class KnownUser(NamedTuple):
+    """A user of the data.
 
     Attributes:
       history: [n] int32 item rows of the model, oldest first.
       disliked: [m] int32 item rows that were rated low.
-      queries: for a gated model, text vectors [E] of the user; None: they are computed from the history.
+      text_vectors: for a gated model, two vectors [E] of the user; None: they are computed from the history.
     """
 
     history: np.ndarray
     disliked: np.ndarray
-    queries: tuple[np.ndarray, np.ndarray] | None
+    text_vectors: tuple[np.ndarray, np.ndarray] | None
 
 
 class UsersOfData:
@@ -55,43 +55,40 @@ class UsersOfData:
     Args:
       dataset: the data.
       catalogue: the items of the model; other items are ignored.
-      queries: text vectors of all users, [N, E] each, for a gated model that was trained on these data.
+      text_vectors: of all users by name, [N, E] each, for a gated model that was trained on these data.
     """
 
     def __init__(
         self,
         dataset: Dataset,
         catalogue: Catalogue,
-        queries: Mapping[str, np.ndarray] | None = None,
+        text_vectors: Mapping[str, np.ndarray] | None = None,
     ) -> None:
-        self._log, self._queries = dataset.log, queries
+        self._log, self._text_vectors = dataset.log, text_vectors
         self._row_of_item = row_of_items(catalogue, self._log)
         self.example = str(self._log.user_ids[0])
         self._log.user_rows, self._log.low_rated_by_user  # noqa: B018  computed now, so that no request waits for them
 
-    def find(self, name: str) -> Known | None:
+    def find(self, name: str) -> KnownUser | None:
         """Finds a user by the id as text; None if the data do not have the user."""
         row = self._log.user_rows.get(name)
         if row is None:
             return None
         begin, end = self._log.low_rated_of(row)
-        queries = None
-        if self._queries is not None:
-            own, similar = (np.asarray(self._queries[name][row]) for name in QUERY_TABLES)
-            queries = own, similar
+        text_vectors = None
+        if self._text_vectors is not None:
+            own, similar = (np.asarray(self._text_vectors[table][row]) for table in QUERY_TABLES)
+            text_vectors = own, similar
         history = self._log.items[self._log.offsets[row] : self._log.offsets[row + 1]]
-        return Known(
-            self._rows(history), self._rows(self._log.low_rated_by_user[1][begin:end]), queries
-        )
+        disliked = self._log.low_rated_by_user[1][begin:end]
+        return KnownUser(self._rows(history), self._rows(disliked), text_vectors)
 
     def some_histories(self, count: int) -> list[np.ndarray]:
         """Item rows of some users with a known item, oldest first; always the same users."""
-        offsets, order = (
-            self._log.offsets,
-            np.random.default_rng(0).permutation(self._log.num_users),
-        )
-        found = (self._rows(self._log.items[offsets[row] : offsets[row + 1]]) for row in order)
-        return list(itertools.islice((own for own in found if len(own)), count))
+        offsets = self._log.offsets
+        order = np.random.default_rng(0).permutation(self._log.num_users)
+        histories = (self._rows(self._log.items[offsets[row] : offsets[row + 1]]) for row in order)
+        return list(itertools.islice((own for own in histories if len(own)), count))
 
     def _rows(self, items: np.ndarray) -> np.ndarray:
         rows: np.ndarray = self._row_of_item[items]
@@ -122,14 +119,14 @@ def open_source(folder: pathlib.Path, data: str | None = None) -> Source:
         users = None
         if data is not None:
             users = UsersOfData(
-                read_as(artifact.config.data, data, texts=False), artifact.catalogue
+                read_with_names_of(artifact.config.data, data, texts=False), artifact.catalogue
             )
         return Source(artifact, users)
     if not (folder / CONFIG_FILE).is_file():
         raise UserError(
             f"{folder}: neither a saved model (model.json) nor the workdir of a run (config.json); name one of them"
         )
-    dataset = None if data is None else read_as(read_config(folder).data, data)
+    dataset = None if data is None else read_with_names_of(read_config(folder).data, data)
     try:
         model = Recommender.load(folder, dataset)
     except DataChanged as error:
@@ -141,11 +138,12 @@ def open_source(folder: pathlib.Path, data: str | None = None) -> Source:
         ) from error
     fitted, artifact = model.fitted_on(None), model.artifact
     return Source(
-        artifact, UsersOfData(fitted.dataset, artifact.catalogue, _queries_of(fitted, artifact))
+        artifact,
+        UsersOfData(fitted.dataset, artifact.catalogue, _text_vectors_of(fitted, artifact)),
     )
 
 
-def below(root: pathlib.Path | None, name: str) -> pathlib.Path:
+def folder_below(root: pathlib.Path | None, name: str) -> pathlib.Path:
     """The folder that a request names, below the folder that the service allows.
 
     Raises:
@@ -157,16 +155,16 @@ def below(root: pathlib.Path | None, name: str) -> pathlib.Path:
             "path: the service was started without --models=FOLDER; send {} to load the same path again",
         )
     try:
-        whole = (root / name).resolve()
-        inside = whole.is_relative_to(root.resolve()) and whole.is_dir()
+        folder = (root / name).resolve()
+        is_allowed = folder.is_relative_to(root.resolve()) and folder.is_dir()
     except (OSError, ValueError, RuntimeError):
-        inside = False
-    if not inside:
+        is_allowed = False
+    if not is_allowed:
         raise Refused(403, f"path: {shown(name)}; expected a folder below that of --models")
-    return whole
+    return folder
 
 
-def read_as(config: DataConfig, data: str, texts: bool = True) -> Dataset:
+def read_with_names_of(config: DataConfig, data: str, texts: bool = True) -> Dataset:
     """The data in a folder, by the names of files and columns that the model was trained with; a file of another name by its usual one. A
     table of items or users is left out if the model was trained on files without one.
 
@@ -176,21 +174,21 @@ def read_as(config: DataConfig, data: str, texts: bool = True) -> Dataset:
       texts: whether tables of items and users are read.
 
     Raises:
-      UserError: they cannot be read so; says where the names come from.
+      UserError: the data cannot be read by these names; the message says where the names come from.
     """
-    same = {name: getattr(config, name) for name in SAME}
+    settings = {name: getattr(config, name) for name in SHARED_FIELDS}
     log = config.interactions_file
     if log and (pathlib.Path(data) / log).exists():
-        same["interactions_file"] = log
-    of_files = bool(config.path) and config.resolved_source() == "files"  # not of frames or dumps
+        settings["interactions_file"] = log
+    from_files = bool(config.path) and config.resolved_source() == "files"  # not of frames or dumps
     for field in ("items_file", "users_file"):
         named = getattr(config, field)
-        if not texts or (of_files and not named):
-            same[field] = ""
+        if not texts or (from_files and not named):
+            settings[field] = ""
         elif named and (folder_of(data) / named).exists():
-            same[field] = named
+            settings[field] = named
     try:
-        return Dataset.read(data, columns=config.columns.to_dict(), **same)
+        return Dataset.read(data, columns=config.columns.to_dict(), **settings)
     except UserError as error:
         fault = str(error).removesuffix(HINT)  # the model's config decides, not a flag
         raise UserError(
@@ -198,7 +196,7 @@ def read_as(config: DataConfig, data: str, texts: bool = True) -> Dataset:
         ) from error
 
 
-def _queries_of(fitted: Fitted, artifact: Artifact) -> Mapping[str, np.ndarray] | None:
+def _text_vectors_of(fitted: Fitted, artifact: Artifact) -> Mapping[str, np.ndarray] | None:
     """Text vectors of the users on which a gated model was trained; None for other models."""
     trial = fitted.serving.trial
     bank = trial.prepared.bank
