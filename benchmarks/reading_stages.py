@@ -19,7 +19,7 @@ from grasp_jax.config import DataConfig
 from grasp_jax.data.dataset import data_settings, load_dataset
 from grasp_jax.data.negatives import draw_candidates, exclusion_index
 from grasp_jax.data.packing import pack, pack_in_blocks, plan_packing, stratified_batches
-from grasp_jax.data.split import Split, make_split, without_sated
+from grasp_jax.data.split import Split, make_split, without_users_short_of_negatives
 from grasp_jax.evaluation.seen import seen_pairs
 
 NEGATIVES, ASKED, BATCH, BLOCK = 100, 100_000, 128, 128
@@ -63,7 +63,7 @@ def prepare(path: pathlib.Path) -> dict[str, Any]:
     with costs.of("fingerprint"):
         log.fingerprint()
     with costs.of("split"):
-        split, _ = without_sated(make_split(config, log), NEGATIVES)
+        split, _ = without_users_short_of_negatives(make_split(config, log), NEGATIVES)
     with costs.of("batches and packing of an epoch"):
         _epoch(split)
     with costs.of("exclusion index of training"):

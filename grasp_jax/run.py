@@ -17,7 +17,7 @@ from grasp_jax.config import Config, KnowledgeConfig, identity, names
 from grasp_jax.data.dataset import Dataset, load_dataset
 from grasp_jax.data.groups import Groups, head_tail_groups
 from grasp_jax.data.log import distinct_items
-from grasp_jax.data.split import Split, make_split, without_sated
+from grasp_jax.data.split import Split, make_split, without_users_short_of_negatives
 from grasp_jax.data.ties import SHUFFLE, num_tied
 from grasp_jax.errors import DataChanged, UserError
 from grasp_jax.knowledge.bank import KnowledgeBank, bank_width, read_manifest
@@ -147,7 +147,7 @@ def open_run(
         if changed:  # the first process alone sees it: the others come when all is set aside
             logger.info(f"{changed}; what was made from them is in {workdirs.set_aside(workdir)}")
     split = make_split(config.data, dataset.log, config.eval.include_short_users)
-    split, _ = without_sated(split, config.eval.num_negatives)
+    split, _ = without_users_short_of_negatives(split, config.eval.num_negatives)
     groups = head_tail_groups(split, data.tail_user_below, data.tail_item_below, config.eval.groups)
     return Run(config, workdir, dataset, split, groups, allow_older)
 

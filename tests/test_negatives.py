@@ -89,19 +89,19 @@ def test_exclusion_index_equals_brute_force(histories: list[list[int]]) -> None:
 
 
 def test_exclusions_in_blocks_are_those_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of ten million users the index is made in shares; a user between two would lose exclusions, or get the next one's."""
+    """Of ten million users the index is made in blocks; a user between two would lose exclusions, or get the next one's."""
     rng = np.random.default_rng(0)
     lengths = rng.integers(0, 9, 300)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     items = rng.integers(0, NUM_ITEMS, offsets[-1]).astype(np.int32)
     log = InteractionLog("shop", np.arange(300), np.arange(NUM_ITEMS), items, offsets)
-    at_once = whole(log)
-    for some in (1, 7, 100):
-        monkeypatch.setattr(negatives, "AT_ONCE", some)
-        shares = whole(log)
-        np.testing.assert_array_equal(shares.shifted, at_once.shifted)
-        np.testing.assert_array_equal(shares.offsets, at_once.offsets)
-        assert shares.search_steps == at_once.search_steps
+    together = whole(log)
+    for size in (1, 7, 100):
+        monkeypatch.setattr(negatives, "INTERACTIONS_PER_BLOCK", size)
+        blocks = whole(log)
+        np.testing.assert_array_equal(blocks.shifted, together.shifted)
+        np.testing.assert_array_equal(blocks.offsets, together.offsets)
+        assert blocks.search_steps == together.search_steps
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)
@@ -240,12 +240,12 @@ def test_candidates_are_those_of_earlier_versions(
 
 
 def test_candidates_of_some_are_those_they_have_among_all() -> None:
-    """A validation on some users would be of other negatives than the same users have where all are asked."""
+    """A validation on some users would have other negatives than one on all users."""
     rng = np.random.default_rng(0)
     log = build_log("shop", np.arange(9000) % 3000, rng.integers(0, 400, 9000))
-    everyone, asked = np.arange(3000)[::2], np.array([3, 700, 701, 1499])
-    some = draw_candidates(whole(log), everyone, 100, 5, asked)
-    assert np.array_equal(some, draw_candidates(whole(log), everyone, 100, 5)[asked])
+    everyone, positions = np.arange(3000)[::2], np.array([3, 700, 701, 1499])
+    some = draw_candidates(whole(log), everyone, 100, 5, positions)
+    assert np.array_equal(some, draw_candidates(whole(log), everyone, 100, 5)[positions])
 
 
 @pytest.mark.parametrize("count", [9, 100])

@@ -205,7 +205,7 @@ def test_another_version_reads_again(
 ) -> None:
     """A fault of a reader would live on in the stored log after it was mended."""
     read(shop)
-    monkeypatch.setattr(log_source, "_code", lambda: "mended")
+    monkeypatch.setattr(log_source, "_code_fingerprint", lambda: "mended")
     read(shop)
     assert len(reads) == 2
 

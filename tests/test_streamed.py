@@ -221,6 +221,6 @@ def test_one_sort_of_words_is_a_stable_one(values: list[int]) -> None:
     ids, codes = np.unique(array, return_inverse=True)
     assert np.array_equal(encoded(array).ids, ids) and np.array_equal(encoded(array).codes, codes)
     rows = np.flatnonzero(array > 0)
-    some = encoded(array).only(rows)
+    some = encoded(array).select(rows)
     assert np.array_equal(some.ids, np.unique(array[rows]))
-    assert np.array_equal(some.at(slice(None)), array[rows])
+    assert np.array_equal(some.decode(slice(None)), array[rows])

@@ -26,7 +26,7 @@ from grasp_jax.data.split import (
     by_time,
     leave_one_out,
     make_split,
-    without_sated,
+    without_users_short_of_negatives,
 )
 from grasp_jax.data.synthetic import ShopSpec, make_shop
 from grasp_jax.knowledge.text.prompts import History, user_prompt
@@ -423,23 +423,24 @@ def test_another_split_has_another_fingerprint() -> None:
     )
     assert plain.cut_off == "training part of each history: all but the last two interactions"
     assert len({split.cut_off for split in [plain, *splits]}) == 4, (
-        "the second differs in what is asked, not in training"
+        "the second differs in the targets, not in training"
     )
 
 
-def test_who_has_had_nearly_everything_is_not_asked() -> None:
+def test_who_has_had_nearly_everything_is_not_evaluated() -> None:
     """Would stop the evaluation of all others for want of negatives, in validation as in the test."""
     rows = [(0, item, item) for item in range(9)] + [(1, 1, 1), (1, 2, 7), (1, 3, 8)]
     split = by_time(log_of(rows), 10, 6, 8)
-    kept, count = without_sated(split, 5)
+    kept, count = without_users_short_of_negatives(split, 5)
     assert (
         count == 1
         and kept.valid.evaluated.tolist() == kept.test.evaluated.tolist() == [1]
         and kept.mode == "time"
     )
-    assert without_sated(split, 1) == (split, 0) and without_sated(split, 9) == (split, 0), (
-        "nobody, or everybody"
-    )
+    assert without_users_short_of_negatives(split, 1) == (
+        split,
+        0,
+    ) and without_users_short_of_negatives(split, 9) == (split, 0), "nobody, or everybody"
 
 
 @pytest.mark.skipif(not BEAUTY5.exists(), reason="Beauty is not here")

@@ -1,4 +1,4 @@
-"""What is known of items and users besides interactions: tables of attributes, aligned with the rows of an `InteractionLog`."""
+"""Attributes of items and users (their metadata): tables that are aligned with the rows of an `InteractionLog`."""
 
 import dataclasses
 import pathlib
@@ -73,7 +73,7 @@ def read_attributes(path: pathlib.Path, id_name: str, kind: str, title: str = ""
 
 
 def attributes_of(table: "Table", id_name: str, kind: str, title: str = "") -> AttributeTable:
-    """The attributes of a table that was read; arguments after the first and errors as of `read_attributes`."""
+    """The attributes in a table that was read; the other arguments and the errors are those of `read_attributes`."""
     from grasp_jax.data.delimited import refuse_data_as_header
     from grasp_jax.data.identifiers import id_column
     from grasp_jax.data.tables import values_of
@@ -94,31 +94,29 @@ def attributes_of(table: "Table", id_name: str, kind: str, title: str = "") -> A
     own_id, own_title = str(used["id"]), used.get("title")
     ids = id_column(table, own_id, notes)
     if own_title:
-        table.column(
-            own_title
-        )  # every part of a folder has it, or its items would lose their titles
+        table.column(own_title)  # refuses a part without it, whose items would lose their titles
     unique, counts = np.unique(ids, return_counts=True)
     if (counts > 1).any():
         raise UserError(f"{path}: {kind} id {unique[counts > 1][0]} occurs twice; remove one row")
-    called = {name: name for name in names if name != own_id or name == own_title}
+    new_names = {name: name for name in names if name != own_id or name == own_title}
     if own_title and own_title != TITLE:
-        if TITLE in called:
-            if OTHER_TITLE in called:
+        if TITLE in new_names:
+            if OTHER_TITLE in new_names:
                 raise UserError(
                     f"{path}: with config.data.title_column={own_title}, column {TITLE!r} would be called {OTHER_TITLE!r}, and "
                     "a column of that name exists; rename one"
                 )
-            called[TITLE] = OTHER_TITLE
+            new_names[TITLE] = OTHER_TITLE
             notes.append(
                 f"column {TITLE!r} is called {OTHER_TITLE!r} in templates, for {own_title!r} is the title"
             )
-        called[own_title] = TITLE
-    columns = {new: values_of(table, old) for old, new in called.items()}
-    said = (
+        new_names[own_title] = TITLE
+    columns = {new: values_of(table, old) for old, new in new_names.items()}
+    all_notes = (
         f"{kind}s: {path} ({table.form}), {table.num_rows:,} rows",
         *(f"{kind}s table: {note}" for note in notes),
     )
-    return AttributeTable(ids, columns, said)
+    return AttributeTable(ids, columns, all_notes)
 
 
 def aligned(table: AttributeTable, ids: np.ndarray) -> tuple[AttributeTable, int]:
@@ -135,9 +133,6 @@ def aligned(table: AttributeTable, ids: np.ndarray) -> tuple[AttributeTable, int
 
 def _rows(table: AttributeTable, ids: np.ndarray) -> np.ndarray:
     """[n] row of each id, -1 if there is none; a whole number may be a string in the other file."""
-    known = table.ids
-    return (
-        rows_of(known, ids)
-        if known.dtype.kind == ids.dtype.kind
-        else rows_of(known.astype(str), ids.astype(str))
-    )
+    if table.ids.dtype.kind == ids.dtype.kind:
+        return rows_of(table.ids, ids)
+    return rows_of(table.ids.astype(str), ids.astype(str))

@@ -51,7 +51,7 @@ class LeftOut:
 
     Attributes:
       rows: [n] int64, from 0, ascending.
-      reasons: what was wrong, how many rows that holds for, and where the first of them is; a row has the first reason that was found.
+      reasons: what was wrong, the number of such rows, and where the first of them is; a row counts for the first reason found.
     """
 
     rows: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0, np.int64))
@@ -59,7 +59,7 @@ class LeftOut:
 
 
 def source_rows(places: np.ndarray, left_out: np.ndarray) -> np.ndarray:
-    """[n] rows of the source, from 0, of places among those of its rows that were not left out ([m], ascending)."""
+    """[n] rows of the source, from 0; `places` count only the rows that were not left out, `left_out` ([m], ascending) are the others."""
     before = np.searchsorted(left_out - np.arange(len(left_out)), places, side="right")
     found: np.ndarray = places + before
     return found
@@ -71,15 +71,15 @@ def place_of(path: Where, row: int) -> str:
 
 
 def refused(fault: UserError) -> UserError:
-    """The same fault, for who has not chosen to leave such rows out."""
+    """The same fault, with a hint that such rows can be left out."""
     return UserError(f"{fault}{HINT}")
 
 
 def check_share(fault: UserError, num_left_out: int, num_rows: int) -> None:
-    """Refuses to leave out most of a source, for then a column or a setting is wrong, and not the rows.
+    """Refuses to leave out most rows of a source, because then a column or a setting is wrong, not the rows.
 
     Args:
-      fault: the last that was found.
+      fault: the last one that was found.
       num_left_out: rows that would be left out.
       num_rows: of the source.
 
@@ -113,7 +113,7 @@ def no_value(path: Where, place: str, missing: np.ndarray, name: str) -> NoValue
 
 
 def refuse_all(path: Where, lacking: Sequence[NoValue]) -> None:
-    """Raises one error of all columns in which rows lack a value; of one column its own; nothing if there are none.
+    """Raises one error for all columns in which rows lack a value; for a single column its own error; nothing if there are none.
 
     Raises:
       BadRows: there is such a column; its rows are those of the first.

@@ -1,11 +1,11 @@
-"""Which column of a table serves which purpose: as configured, or alike but for case; what is missing is named with what there is."""
+"""Which column of a table has which role: the configured name in any case; an error about a missing column lists the existing ones."""
 
 import pathlib
 from collections.abc import Collection, Mapping
 
 from grasp_jax.errors import UserError
 
-Where = pathlib.Path | str  # with what a message begins: a file, or a frame in words
+Where = pathlib.Path | str  # the start of a message: a file, or a frame in words
 DEFAULTS = {"user": "user", "item": "item", "timestamp": "timestamp", "rating": "rating"}
 TIME_NAMES = {
     "timestamp",
@@ -49,7 +49,7 @@ TIME_NAMES = {
 
 
 def match(names: Collection[str], wanted: str) -> str | None:
-    """The column called `wanted`, or the only column that differs from it just in case or outer blanks; None if there is none."""
+    """The column `wanted`, or the only one that differs from it just in case or outer blanks; None if there is none."""
     if wanted in names:
         return wanted
     alike = [name for name in names if name.strip().casefold() == wanted.strip().casefold()]
@@ -101,7 +101,7 @@ def time_name(names: Collection[str], wanted: str, path: Where) -> str | None:
 
 
 def is_time_name(name: str) -> bool:
-    """Whether a column is called as times are: by one of `TIME_NAMES`, or as in ordered_at."""
+    """Whether the name of a column suggests times: it is one of `TIME_NAMES`, or ends as `ordered_at` does."""
     return bare(name) in TIME_NAMES or bare(name).endswith("_at")
 
 
@@ -117,7 +117,7 @@ def rating_name(names: Collection[str], wanted: str, min_rating: float, path: Wh
 
 
 def renamed(used: Mapping[str, str | None], wanted: Mapping[str, str]) -> list[str]:
-    """What to say of columns that were found under another spelling than the configured one."""
+    """Notes on columns whose spelling differs from the configured one."""
     return [
         f"column {name!r} is read as {wanted[purpose]!r}, which differs in case"
         for purpose, name in used.items()

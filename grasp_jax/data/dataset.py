@@ -191,9 +191,9 @@ class Dataset:
             if users
             else ""
         )
-        told = " and ".join(text for text in texts if text) or "no texts"
+        described = " and ".join(text for text in texts if text) or "no texts"
         sizes = f"{self.log.num_users:,} users, {self.log.num_items:,} items, {self.log.num_interactions:,} interactions"
-        return f"Dataset({self.name!r}: {sizes}, {told})"
+        return f"Dataset({self.name!r}: {sizes}, {described})"
 
 
 class _DoesNotFit(UserError):
@@ -205,7 +205,7 @@ def load_dataset(config: DataConfig, store: LogStore | None = None) -> Dataset:
 
     Args:
       config: the section.
-      store: where the log of files is kept once it was read; None: where `config.store` names a folder, there, else nowhere.
+      store: where a log that was read from files is stored; None: in the folder that `config.store` names, if it names one.
 
     Raises:
       UserError: naming the file or field at fault.

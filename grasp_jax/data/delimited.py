@@ -1,7 +1,7 @@
-"""CSV and TSV in the dialects that people have, every column as the bytes between its delimiters: no value is guessed to be a number.
+"""Reads CSV and TSV in their common dialects, every column as the bytes between delimiters: no type is inferred.
 
-The header says the dialect: which delimiter, whether quoted, blanks around names. What was decided is said in the table's notes; what
-cannot be decided is refused.
+The dialect (delimiter, quoting, blanks around names) is detected from the header. The table's notes say what was detected; an ambiguous
+file is refused.
 """
 
 import csv
@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from grasp_jax.data.columns import listed
-from grasp_jax.data.tables import Table, cut, one_line
+from grasp_jax.data.tables import Table, one_line, shortened
 from grasp_jax.errors import UserError
 
 DELIMITERS = {",": "','", "\t": "tabs", ";": "';'", "|": "'|'"}
@@ -26,7 +26,7 @@ _NUMBER = re.compile(r"-?\d+([.,]\d+)?")
 
 @dataclasses.dataclass(frozen=True)
 class Dialect:
-    """How a file is written.
+    """The dialect of a CSV or TSV file.
 
     Attributes:
       delimiter: between fields.
@@ -48,7 +48,7 @@ def read_delimited(path: pathlib.Path, content: bytes, form: str, delimiter: str
       path: the file, for messages.
       content: its bytes, decompressed.
       form: its format in words.
-      delimiter: the one of its ending; another is taken where the header has only that one.
+      delimiter: that of the file ending; another one is used if the header has only that.
 
     Raises:
       UserError: no text, no header, no rows, a row of another length than the header, or the header again among the rows.
@@ -81,20 +81,20 @@ def read_delimited(path: pathlib.Path, content: bytes, form: str, delimiter: str
 
 
 def refuse_data_as_header(table: Table, wanted: tuple[str, ...]) -> None:
-    """Raises UserError where none of the wanted columns is there and what should be names are numbers: the file has no header."""
+    """Raises UserError if none of the wanted columns exists and a column name is a number: the file has no header."""
     names = list(table.columns)
     if (
         not set(wanted) & set(names)
         and (value := next((name for name in names if _NUMBER.fullmatch(name)), None)) is not None
     ):
         raise UserError(
-            f"{table.path}: the first row looks like data ({cut(value)} where a name should be: {listed(names)}); expected a header, "
+            f"{table.path}: the first row looks like data ({shortened(value)} where a name should be: {listed(names)}); expected a header, "
             f"such as {','.join(wanted)}; add it as the first line"
         )
 
 
 def header_notes(dialect: Dialect, delimiter: str) -> tuple[str, ...]:
-    """What a header's reading decided, in words for the user; `delimiter` is the one of the file's ending."""
+    """What was detected from a header, in words for the user; `delimiter` is that of the file ending."""
     notes = {
         f"fields are separated by {DELIMITERS[dialect.delimiter]}": dialect.delimiter != delimiter,
         "quotation marks around fields are no part of them": dialect.quoted
@@ -107,7 +107,7 @@ def header_notes(dialect: Dialect, delimiter: str) -> tuple[str, ...]:
 
 
 def dialect_of(path: pathlib.Path, content: bytes, delimiter: str) -> Dialect:
-    """How a file is written, told from its header and, of TSV, the first rows.
+    """Detects the dialect of a file from its header and, for TSV, the first rows.
 
     Raises:
       UserError: the file is not text, or has no header.
@@ -143,7 +143,9 @@ def dialect_of(path: pathlib.Path, content: bytes, delimiter: str) -> Dialect:
     if delimiter == "\t" and _is_quoted(header, content, begin):
         open_dialect = dataclasses.replace(open_dialect, quoted=True)
     if open_dialect.quoted and header.count('"') % 2:
-        raise UserError(f"{path}: the header {cut(header)} has a quotation mark that is not closed")
+        raise UserError(
+            f"{path}: the header {shortened(header)} has a quotation mark that is not closed"
+        )
     return dataclasses.replace(open_dialect, fields=tuple(_fields(header, open_dialect)))
 
 

@@ -1,4 +1,4 @@
-"""Columns of Arrow as codes into their distinct values, a piece at a time, in memory that follows the distinct values and not the rows."""
+"""Dictionary encoding of Arrow columns, a piece at a time: the memory depends on the number of distinct values, not of rows."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-PENDING = 1 << 21  # rows that wait to be encoded together
+PENDING = 1 << 21  # rows that are encoded together
 WIDEST = 16  # bytes of a text that is encoded as whole numbers
 OFFSETS = {  # the type of the offsets of a type of texts
     pa.binary(): np.int32,
@@ -17,12 +17,12 @@ OFFSETS = {  # the type of the offsets of a type of texts
 }
 
 
-class Coded(NamedTuple):
-    """A column of texts by its distinct values.
+class DictionaryColumn(NamedTuple):
+    """A dictionary-encoded column of texts without nulls.
 
     Attributes:
       codes: [rows] int32 place of each row's value in `values`.
-      values: [n] strings or bytes, each once; all occur, in the order in which they came first.
+      values: [n] distinct strings or bytes; all occur, in the order of their first rows.
     """
 
     codes: np.ndarray
@@ -30,55 +30,57 @@ class Coded(NamedTuple):
 
     @property
     def null_count(self) -> int:
-        """None are missing."""
+        """0: nulls are not encoded."""
         return 0
 
-    def filter(self, kept: np.ndarray) -> "Coded":
-        """Those rows alone ([rows] bool), as `pa.ChunkedArray.filter`."""
-        codes = self.codes[kept]
-        of_left, left = _numbered(codes.astype(np.uint64))
-        return Coded(of_left, self.values.take(int64_array(left.astype(np.int64))))
+    def filter(self, mask: np.ndarray) -> "DictionaryColumn":
+        """The rows of a mask ([rows] bool), as `pa.ChunkedArray.filter`."""
+        codes, used = _factorize(self.codes[mask].astype(np.uint64))
+        return DictionaryColumn(codes, self.values.take(int64_array(used.astype(np.int64))))
 
 
 class Encoder:
     """Encodes a column of texts or bytes that arrives in pieces.
 
-    What waits is encoded behind the values that are known, so that the codes of earlier pieces stay. It waits until it is at least
-    as large as these, for they are hashed again each time. Texts of one width are encoded as whole numbers, which are faster to compare.
+    New values are appended to the dictionary, so the codes of earlier pieces stay. Pieces are buffered until they have at least twice
+    as many rows as the dictionary, because each encoding hashes the dictionary again. Texts of one width are encoded as whole numbers,
+    which are faster to compare.
     """
 
     def __init__(self) -> None:
-        self._known: pa.Array | None = None
-        self._waiting: list[pa.Array] = []
-        self._rows = 0
+        self._dictionary: pa.Array | None = None
+        self._pending: list[pa.Array] = []
+        self._pending_rows = 0
         self._codes: list[np.ndarray] = []
 
     def add(self, values: pa.Array) -> None:
         """The next rows, without nulls, all of one type."""
-        self._waiting.append(values)
-        self._rows += len(values)
-        if self._rows >= max(PENDING, 2 * len(self._known or ())):
+        self._pending.append(values)
+        self._pending_rows += len(values)
+        if self._pending_rows >= max(PENDING, 2 * len(self._dictionary or ())):
             self._encode()
 
-    def finish(self) -> Coded:
+    def finish(self) -> DictionaryColumn:
         """All rows; at least one piece was added."""
-        if self._waiting or self._known is None:
+        if self._pending or self._dictionary is None:
             self._encode()
-        return Coded(np.concatenate([np.empty(0, np.int32), *self._codes]), self._known)
+        return DictionaryColumn(
+            np.concatenate([np.empty(0, np.int32), *self._codes]), self._dictionary
+        )
 
     def _encode(self) -> None:
-        known = self._waiting[0].slice(0, 0) if self._known is None else self._known
-        pieces = [known, *self._waiting]
+        dictionary = self._pending[0].slice(0, 0) if self._dictionary is None else self._dictionary
+        pieces = [dictionary, *self._pending]
         if (texts := fixed_of(pieces)) is not None:
-            found = encoded_fixed(texts, known.type)
-            self._codes.append(found.codes[len(known) :].copy())
-            self._known = found.values
+            found = encoded_fixed(texts, dictionary.type)
+            self._codes.append(found.codes[len(dictionary) :].copy())
+            self._dictionary = found.values
         else:
             parts = pa.chunked_array(pieces).dictionary_encode().chunks
             codes = [int32_of(part.indices) for part in parts]  # Arrow drops pieces without rows
-            self._codes += [part.copy() for part in codes[bool(len(known)) :]]
-            self._known = parts[-1].dictionary if parts else known
-        self._waiting, self._rows = [], 0
+            self._codes += [part.copy() for part in codes[bool(len(dictionary)) :]]
+            self._dictionary = parts[-1].dictionary if parts else dictionary
+        self._pending, self._pending_rows = [], 0
 
 
 class Fixed(NamedTuple):
@@ -103,42 +105,42 @@ def fixed_of(pieces: Sequence[pa.Array]) -> Fixed | None:
             return None
         if not len(piece):
             continue
-        _, places, held = piece.buffers()
-        offsets = np.frombuffer(places, OFFSETS[piece.type])
+        _, offset_buffer, data_buffer = piece.buffers()
+        offsets = np.frombuffer(offset_buffer, OFFSETS[piece.type])
         offsets = offsets[piece.offset : piece.offset + len(piece) + 1]
         width = width or int(offsets[1] - offsets[0])
         if not 0 < width <= WIDEST or (np.diff(offsets) != width).any():
             return None
-        data = np.frombuffer(held, np.uint8)[offsets[0] : offsets[-1]]
-        letters = np.zeros((len(piece), WIDEST), np.uint8)
-        letters[:, -width:] = data.reshape(-1, width)
+        data = np.frombuffer(data_buffer, np.uint8)[offsets[0] : offsets[-1]]
+        raw = np.zeros((len(piece), WIDEST), np.uint8)
+        raw[:, -width:] = data.reshape(-1, width)
         own = slice(end, end := end + len(piece))
-        high[own], low[own] = letters.view(">u8").T
+        high[own], low[own] = raw.view(">u8").T
     return Fixed(high, low, width) if width else None
 
 
-def encoded_fixed(texts: Fixed, kind: pa.DataType) -> Coded:
-    """As `Encoder` encodes them; the values are of the Arrow type `kind`."""
-    codes, low = _numbered(texts.low)
+def encoded_fixed(texts: Fixed, kind: pa.DataType) -> DictionaryColumn:
+    """The column of texts of one width; its values are of the Arrow type `kind`."""
+    codes, low = _factorize(texts.low)
     high = np.full(len(low), texts.high[0])
     if (texts.high != texts.high[0]).any():
-        of_high, highs = _numbered(texts.high)
+        of_high, highs = _factorize(texts.high)
         both = of_high.astype(np.int64) * len(low) + codes
-        codes, both = _numbered(both.view(np.uint64))
+        codes, both = _factorize(both.view(np.uint64))
         of_high, of_low = np.divmod(both.view(np.int64), len(low))
         high, low = highs[of_high], low[of_low]
-    letters = np.stack([high, low], axis=1).astype(">u8").view(np.uint8)[:, -texts.width :]
+    raw = np.stack([high, low], axis=1).astype(">u8").view(np.uint8)[:, -texts.width :]
     offsets = texts.width * np.arange(len(low) + 1, dtype=OFFSETS[kind])
-    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(letters.tobytes())]
-    return Coded(codes, pa.Array.from_buffers(kind, len(low), buffers))
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(raw.tobytes())]
+    return DictionaryColumn(codes, pa.Array.from_buffers(kind, len(low), buffers))
 
 
-def _numbered(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """[n] uint64 -> [n] int32 codes, and the distinct values in the order in which they come first."""
+def _factorize(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """[n] uint64 -> [n] int32 codes, and the distinct values in the order of their first rows."""
     array = pa.Array.from_buffers(pa.uint64(), len(values), [None, pa.py_buffer(values)])
-    found = array.dictionary_encode()
-    distinct = np.frombuffer(found.dictionary.buffers()[1], np.uint64)[: len(found.dictionary)]
-    return int32_of(found.indices), distinct
+    encoded = array.dictionary_encode()
+    distinct = np.frombuffer(encoded.dictionary.buffers()[1], np.uint64)[: len(encoded.dictionary)]
+    return int32_of(encoded.indices), distinct
 
 
 @contextlib.contextmanager
@@ -153,7 +155,7 @@ def lean_memory() -> Iterator[None]:
         pa.set_memory_pool(usual)
 
 
-def coded(values: pa.ChunkedArray) -> Coded:
+def dictionary_column(values: pa.ChunkedArray) -> DictionaryColumn:
     """A column of texts or categories of them, without nulls."""
     if pa.types.is_dictionary(values.type):  # which may hold values that no row has
         values = values.cast(values.type.value_type)

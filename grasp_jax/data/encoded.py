@@ -7,8 +7,8 @@ import dataclasses
 import numpy as np
 
 MANY = 1 << 20  # codes from which it pays to import SciPy for a counting sort
-BLOCK = 1 << 16  # places that are made together
-SPREAD = 4  # whole numbers that are so many times as many as the rows are numbered by a table, not by a sort
+BLOCK = 1 << 16  # positions that are computed together
+MAX_RANGE = 4  # a range of whole numbers up to so many times the rows is encoded by a lookup table, a larger one by a sort
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Encoded:
     """The ids of I rows.
 
     Attributes:
-      ids: [n] distinct ids that occur, ascending, int64 or str. Of texts every one takes the room of the longest, but once alone.
+      ids: [n] distinct ids that occur, ascending, int64 or str. NumPy gives every text the size of the longest, but here each is held once.
       codes: [I] int32 place of each row's id in `ids`.
     """
 
@@ -26,13 +26,13 @@ class Encoded:
     def __len__(self) -> int:
         return len(self.codes)
 
-    def at(self, rows: np.ndarray | slice) -> np.ndarray:
-        """Ids of some rows."""
+    def decode(self, rows: np.ndarray | slice) -> np.ndarray:
+        """The ids of some rows as plain values."""
         found: np.ndarray = self.ids[self.codes[rows]]
         return found
 
-    def only(self, rows: np.ndarray) -> Encoded:
-        """Of some rows alone; ids that only others have are not among its own."""
+    def select(self, rows: np.ndarray) -> Encoded:
+        """The ids of some rows; ids that only other rows have are dropped."""
         codes = self.codes[rows]
         present = np.bincount(codes, minlength=len(self.ids)) > 0
         return Encoded(self.ids[present], _places(present)[codes])
@@ -44,7 +44,7 @@ def encoded(values: np.ndarray | Encoded) -> Encoded:
         return values
     if values.dtype.kind in "iu" and len(values):
         low, high = int(values.min()), int(values.max())
-        if high - low < SPREAD * len(values):
+        if high - low < MAX_RANGE * len(values):
             present = np.zeros(high - low + 1, bool)
             present[values - low] = True
             ids = (np.flatnonzero(present) + low).astype(values.dtype)

@@ -1,6 +1,6 @@
 """Ids are text: `007` and `7` are two users.
 
-A column of whole numbers, each in its usual spelling, is held as int64, which sorts as numbers do.
+A column of whole numbers, each in its usual spelling, becomes int64 and sorts as numbers do.
 """
 
 import re
@@ -10,14 +10,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from grasp_jax.data.bad_rows import BadRows
-from grasp_jax.data.dictionary import Coded, coded, int64_array, int64_of
+from grasp_jax.data.dictionary import DictionaryColumn, dictionary_column, int64_array, int64_of
 from grasp_jax.data.encoded import Encoded, encoded
-from grasp_jax.data.letters import are_plain, letters_of, order_of, strings_of
-from grasp_jax.data.tables import Table, beyond, cut, filled_text, is_text, text_of
+from grasp_jax.data.tables import Table, beyond_int64, filled_text, is_text, shortened, text_of
+from grasp_jax.data.text_bytes import are_plain_ascii, ascii_strings, bytes_of_texts, lexical_order
 from grasp_jax.errors import UserError
 
-LONGEST = 512  # characters; NumPy gives every distinct id the room of the longest
-MISSING = {
+LONGEST = 512  # characters; NumPy gives every distinct id the size of the longest
+MISSING_SPELLINGS = {
     "",
     "na",
     "n/a",
@@ -30,7 +30,7 @@ MISSING = {
     "nat",
     "-",
     "?",
-}  # how programs spell a value they lack
+}  # how programs spell a missing value
 _WANTED = "ids are whole numbers or strings"
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 _WHOLE = re.compile(r"0|-?[1-9][0-9]*")  # in the usual spelling
@@ -38,7 +38,7 @@ _WHOLE = re.compile(r"0|-?[1-9][0-9]*")  # in the usual spelling
 
 def id_column(table: Table, name: str, notes: list[str] | None = None) -> np.ndarray:
     """[rows] ids of a table with an id in each row; arguments and errors as of `encoded_ids`."""
-    return encoded_ids(table, name, notes).at(slice(None))
+    return encoded_ids(table, name, notes).decode(slice(None))
 
 
 def encoded_ids(table: Table, name: str, notes: list[str] | None = None) -> Encoded:
@@ -47,58 +47,58 @@ def encoded_ids(table: Table, name: str, notes: list[str] | None = None) -> Enco
     Args:
       table: where from; blanks around the fields of CSV and TSV are no part of ids.
       name: the column.
-      notes: takes what was decided, in words for the user.
+      notes: what was decided is appended to it, in words for the user.
 
     Raises:
       BadRows: a row has no id, or an id that has line breaks, is too long, or spells "missing" (`nan`, `NA`, `-1`) among whole numbers.
       UserError: the ids are fractions, not text, or numbers beyond int64: faults of the column, which are named before those of rows.
     """
     array = table.array(name)
-    said = notes if notes is not None else []
-    if isinstance(array, Coded):
-        return _of_text(table, name, array, said)
+    notes = [] if notes is None else notes
+    if isinstance(array, DictionaryColumn):
+        return _of_text(table, name, array, notes)
     kind = array.type
     if pa.types.is_integer(kind):
         if kind == pa.uint64():
             high = pc.fill_null(pc.greater(array, pa.scalar(2**63 - 1, pa.uint64())), False)
             if pc.any(high).as_py():
                 row = high.to_numpy(zero_copy_only=False).argmax()
-                raise beyond(table, name, int(row), array[int(row)])
+                raise beyond_int64(table, name, int(row), array[int(row)])
         table.check_filled(name, array)
         values: np.ndarray = array.to_numpy()
         found = encoded(values.astype(np.int64, copy=False))
         _refuse_minus_one(table, name, found)
         return found
     if is_text(kind):
-        return _of_text(table, name, coded(filled_text(array)), said)
+        return _of_text(table, name, dictionary_column(filled_text(array)), notes)
     known = array.is_valid().to_numpy(zero_copy_only=False)
     if not known.any():
         table.check_filled(name, array)
     row = int(known.argmax()) if len(known) else 0
-    first = f" (row {table.row(row)} is {cut(array[row].as_py())})" if len(array) else ""
+    first = f" (row {table.row(row)} is {shortened(array[row].as_py())})" if len(array) else ""
     raise UserError(
         f"{table.path}: column {name!r} has type {kind}{first}; {_WANTED}: write it as int64, without rows that lack one, or as strings"
     )
 
 
 def holds_text(table: Table, name: str) -> bool:
-    """Whether the source says that the ids of a column are texts: of CSV and TSV nothing does."""
+    """Whether the source says that the ids of a column are texts; CSV and TSV have no types."""
     values = table.columns[name]
     if table.is_delimited:
         return False
     if isinstance(values, list):
         return any(isinstance(value, str) for value in values)
-    if isinstance(values, Coded):
+    if isinstance(values, DictionaryColumn):
         return True
     return is_text(values.type.value_type if pa.types.is_dictionary(values.type) else values.type)
 
 
-def _of_text(table: Table, name: str, column: Coded, notes: list[str]) -> Encoded:
-    """By way of the distinct values, which are fewer than the rows."""
+def _of_text(table: Table, name: str, column: DictionaryColumn, notes: list[str]) -> Encoded:
+    """The ids of a column of texts; it works on the distinct values, which are fewer than the rows."""
     if not len(column.values):
         return encoded(np.empty(0, np.int64))
     codes, found = column.codes, pc.cast(column.values, pa.large_binary())
-    plain = are_plain(letters_of(found))
+    plain = are_plain_ascii(bytes_of_texts(found))
 
     def rows_of(bad: pa.Array) -> np.ndarray | None:
         """[rows] bool, the rows whose distinct value is marked; None if there is none."""
@@ -144,7 +144,7 @@ def _of_text(table: Table, name: str, column: Coded, notes: list[str]) -> Encode
         and (bad := rows_of(pc.match_substring_regex(text, "[\\x00-\\x1f\\x7f]"))) is not None
     ):
         row = int(bad.argmax())
-        shown = cut(text[int(codes[row])].as_py())
+        shown = shortened(text[int(codes[row])].as_py())
         raise BadRows(
             f"{table.path}: row {table.row(row)} has {shown} in column {name!r}, with a line break or control character in it; "
             "expected an id in one line",
@@ -163,11 +163,11 @@ def _of_text(table: Table, name: str, column: Coded, notes: list[str]) -> Encode
 
 
 def _in_order(text: pa.Array, codes: np.ndarray) -> Encoded:
-    """Ids whose distinct values are texts, in the order of their letters; some may be alike once blanks were dropped."""
-    texts = letters_of(text)
-    order = order_of(texts)
-    if are_plain(texts):
-        ids = strings_of(texts, order)
+    """Ids whose distinct values are texts, in lexical order; some may be equal since blanks were dropped."""
+    texts = bytes_of_texts(text)
+    order = lexical_order(texts)
+    if are_plain_ascii(texts):
+        ids = ascii_strings(texts, order)
     else:
         ids = np.asarray(text.take(int64_array(order)).to_pylist(), dtype=str)
     rank = np.empty(len(order), np.int32)
@@ -182,7 +182,7 @@ def _in_order(text: pa.Array, codes: np.ndarray) -> Encoded:
 
 
 def _whole_numbers(text: pa.Array) -> np.ndarray | None:
-    """The numbers that the texts spell, or None if one of them spells none or spells it in another way than we would."""
+    """The numbers that the texts spell, or None if one is no number or is not in its usual spelling."""
     if _WHOLE.fullmatch(text[0].as_py()) is None:  # Arrow would name every text that is no number
         return None
     try:
@@ -195,9 +195,9 @@ def _whole_numbers(text: pa.Array) -> np.ndarray | None:
 
 
 def _refuse_fractions(table: Table, name: str, text: pa.Array, codes: np.ndarray) -> None:
-    """A column of whole numbers that a program has written as `7.0`, because a value was missing; `text` by `codes`, also without one."""
-    if not _is_spoilt(text[0].as_py()):
-        return  # one other value is enough
+    """Refuses whole numbers that a program has written as `7.0` because a value was missing; the rows are `text[codes]`."""
+    if not _is_number_or_missing(text[0].as_py()):
+        return  # one other value proves that the ids are texts
     whole, missing = _are_whole(text), _are_missing(text)
     fraction = pc.match_substring_regex(text, r"^-?[0-9]+\.[0-9]+$").to_numpy(zero_copy_only=False)
     if fraction.any() and (fraction | whole | missing).all():
@@ -210,8 +210,8 @@ def _refuse_fractions(table: Table, name: str, text: pa.Array, codes: np.ndarray
 
 
 def _refuse_missing(table: Table, name: str, text: pa.Array, codes: np.ndarray) -> None:
-    """`nan` and the like among whole numbers, as programs write a value they lack; `text` by `codes`."""
-    if not _is_spoilt(text[0].as_py()):
+    """Refuses `nan` and other spellings of a missing value among whole numbers; the rows are `text[codes]`."""
+    if not _is_number_or_missing(text[0].as_py()):
         return
     whole, missing = _are_whole(text), _are_missing(text)
     if missing.any() and whole.any() and (whole | missing).all():
@@ -235,14 +235,14 @@ def _are_whole(text: pa.Array) -> np.ndarray:
 
 def _are_missing(text: pa.Array) -> np.ndarray:
     """[n] bool, which texts spell a missing value."""
-    spellings = pa.array(sorted(MISSING), pa.large_string())
+    spellings = pa.array(sorted(MISSING_SPELLINGS), pa.large_string())
     found: np.ndarray = pc.is_in(pc.utf8_lower(text), spellings).to_numpy(zero_copy_only=False)
     return found
 
 
-def _is_spoilt(value: str) -> bool:
-    """Whether a value may stand in a column of whole numbers that a program has spoilt."""
-    return _NUMBER.fullmatch(value) is not None or value.lower() in MISSING
+def _is_number_or_missing(value: str) -> bool:
+    """Whether a value is a number or the spelling of a missing one."""
+    return _NUMBER.fullmatch(value) is not None or value.lower() in MISSING_SPELLINGS
 
 
 def _refuse_minus_one(table: Table, name: str, found: Encoded) -> None:

@@ -11,7 +11,7 @@ from grasp_jax.config.data import REFUSE, SKIP
 from grasp_jax.data.bad_rows import BadRows, LeftOut, NoValue, check_share, refuse_all, refused
 from grasp_jax.data.columns import Where, needed, rating_name, renamed, time_name
 from grasp_jax.data.delimited import refuse_data_as_header
-from grasp_jax.data.dictionary import Coded
+from grasp_jax.data.dictionary import DictionaryColumn
 from grasp_jax.data.encoded import Encoded
 from grasp_jax.data.identifiers import encoded_ids, holds_text
 from grasp_jax.data.log import InteractionLog, Origin, build_log
@@ -65,7 +65,7 @@ def log_of_table(
     users, items, times = rows.users, rows.items, rows.times
     values = None if times is None else times.values
     kept, low_rated, num_low = None, None, 0
-    first = users.at(slice(SAMPLED_ROWS)), items.at(slice(SAMPLED_ROWS))
+    first = users.decode(slice(SAMPLED_ROWS)), items.decode(slice(SAMPLED_ROWS))
     if rows.ratings is not None:
         liked = rows.ratings >= min_rating
         if not liked.any():
@@ -75,14 +75,14 @@ def log_of_table(
             )
         if not liked.all():
             kept, low = np.flatnonzero(liked), np.flatnonzero(~liked)
-            low_rated, num_low = (users.only(low), items.only(low)), len(low)
-            users, items = users.only(kept), items.only(kept)
+            low_rated, num_low = (users.select(low), items.select(low)), len(low)
+            users, items = users.select(kept), items.select(kept)
             values = None if values is None else values[kept]
     origin = Origin(str(table.path), kept, left_out.rows)
     log = build_log(name, users, items, values, catalogue, low_rated, max_missing, origin)
     if times is not None:
         log = dataclasses.replace(log, time_unit=times.unit)
-    rated = used["rating"] if min_rating == 0 else None  # a column that is there and has no effect
+    rated = used["rating"] if min_rating == 0 else None  # a column that exists without effect
     return log, ReadReport(
         files=(f"{table.path} ({table.form})",),
         rows=table.num_rows,
@@ -109,7 +109,7 @@ def readable_rows(
 ) -> tuple[Rows, LeftOut]:
     """The rows of a table that can be used.
 
-    After rows were left out, the others are read again: the outcome is that of a table without them, whatever their ids and times are.
+    After rows are left out, the others are read again, so the result is that of a table that never had them.
 
     Args:
       table: with at least one row.
@@ -128,13 +128,13 @@ def readable_rows(
         try:
             return _read_needed(table, used, min_rating), LeftOut(table.left_out, reasons)
         except BadRows as error:
-            if table.is_delimited and _hold_line_breaks(table.only(error.rows, names), names):
+            if table.is_delimited and _hold_line_breaks(table.select(error.rows, names), names):
                 raise UserError(f"{error}; look for a quotation mark that is not closed") from error
             if bad_rows == REFUSE:
                 raise _refusal(error, table, used, min_rating) from error
             place = table.place(int(error.rows.argmax()))
             reasons = (*reasons, (error.reason, int(error.rows.sum()), place))
-            table = table.only(~error.rows, names)
+            table = table.select(~error.rows, names)
             check_share(error, len(table.left_out), num_rows)
 
 
@@ -150,17 +150,17 @@ def _refusal(
 
 
 def _hold_line_breaks(table: Table, names: Collection[str]) -> bool:
-    """Whether a value of a CSV or TSV has a line break: behind an open quotation mark many rows are one value, and must not be lost."""
+    """Whether a value of a CSV or TSV has a line break: after an open quotation mark many rows become one value, and must not be lost."""
     for name in names:
         values = table.columns[name]
-        texts = values.values if isinstance(values, Coded) else values
+        texts = values.values if isinstance(values, DictionaryColumn) else values
         if is_text(texts.type) and pc.any(pc.match_substring_regex(texts, "[\\r\\n]")).as_py():
             return True
     return False
 
 
 def _read_needed(table: Table, used: Mapping[str, str | None], min_rating: float) -> Rows:
-    """All rows. Who lacks values in several columns hears of all of them at once, but of a fault of a whole column first.
+    """All rows. One error names all columns that lack values; a fault of a whole column is raised before it.
 
     Raises:
       UserError: as in `log_of_table`.
@@ -173,7 +173,7 @@ def _read_needed(table: Table, used: Mapping[str, str | None], min_rating: float
         except NoValue as error:
             lacking.append(error)
         except BadRows:
-            refuse_all(table.path, lacking)  # the columns before this one come first
+            refuse_all(table.path, lacking)  # faults of the columns before this one come first
             raise
         return None
 
@@ -191,7 +191,7 @@ def _read_needed(table: Table, used: Mapping[str, str | None], min_rating: float
 
 
 def columns_wanted(columns: Mapping[str, str], min_rating: float) -> Wanted:
-    """Which of a table's columns `log_of_table` needs, by their names; none if it will refuse them."""
+    """A function that chooses the columns that `log_of_table` needs; it chooses none if their names will be refused."""
 
     def wanted(names: tuple[str, ...]) -> dict[str, str]:
         try:
@@ -200,8 +200,8 @@ def columns_wanted(columns: Mapping[str, str], min_rating: float) -> Wanted:
             return {}
         kinds = {"user": ID, "item": ID, "timestamp": TIME}
         kinds |= {"rating": NUMBER} if min_rating > 0 else {}
-        asked = {str(used[purpose]): kind for purpose, kind in kinds.items() if used[purpose]}
-        return asked if len(asked) == sum(used[purpose] is not None for purpose in kinds) else {}
+        found = {str(used[purpose]): kind for purpose, kind in kinds.items() if used[purpose]}
+        return found if len(found) == sum(used[purpose] is not None for purpose in kinds) else {}
 
     return wanted
 

@@ -1,4 +1,4 @@
-"""The one form in which interactions reach the rest of the program: grouped by user, in time order."""
+"""`InteractionLog`, the form of interactions that the rest of the program uses: grouped by user, in time order."""
 
 import dataclasses
 import functools
@@ -85,7 +85,7 @@ class InteractionLog:
     def fingerprint(self) -> str:
         """SHA-256 of everything a model or a knowledge bank can depend on; order within a user is part of it, times are not.
 
-        What a split by time makes of the times is in `Split.fingerprint`.
+        `Split.fingerprint` covers how a split by time uses the times.
         """
         return self._fingerprint
 
@@ -107,7 +107,7 @@ class InteractionLog:
 
 @dataclasses.dataclass(frozen=True)
 class Origin:
-    """Where the rows of a log are from, for messages.
+    """Where the rows of a log come from, for messages.
 
     Attributes:
       name: the file or frame of the interactions; empty: the name of the dataset is used.
@@ -180,7 +180,7 @@ def build_log(
 def _order(
     user_rows: np.ndarray, num_users: int, timestamps: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """[I] places user after user, each user's in the order of time, those of one time as they come; [N+1] where those of a user begin."""
+    """[I] positions sorted by user, then by time, ties in their given order; and [N+1] int64, where those of each user begin."""
     if timestamps is None or (timestamps[1:] >= timestamps[:-1]).all():
         return grouped(user_rows, num_users)
     by_time = stable_order(timestamps)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from grasp_jax.config import DataConfig
-from grasp_jax.data.parts import whole_table
+from grasp_jax.data.parts import checked_parts
 from grasp_jax.files import checksums
 
 SHOWN = 32  # hexadecimal digits of a fingerprint that a message may show
@@ -41,11 +41,11 @@ class Source:
         """The files that the reader reads, by their names below the path: the file itself, or the parts of a folder.
 
         Raises:
-          UserError: as `parts.whole_table`.
+          UserError: as `parts.checked_parts`.
         """
         if not self.path.is_dir():
             return {self.path.name: self.path}
-        return {part.relative_to(self.path).as_posix(): part for part in whole_table(self.path)}
+        return {part.relative_to(self.path).as_posix(): part for part in checked_parts(self.path)}
 
     def fingerprints(self) -> dict[str, str]:
         """Name -> SHA-256 of the content."""
@@ -77,13 +77,13 @@ def source_of(config: DataConfig, path: pathlib.Path, catalogue: np.ndarray | No
         content = catalogue.dtype.str.encode() + np.ascontiguousarray(catalogue).tobytes()
         ids = hashlib.sha256(content).hexdigest()[:SHOWN]
     own = {"path of the interactions": str(path), "fingerprint of the items table's ids": ids}
-    own |= {"fingerprint of the program that reads": _code()}
+    own |= {"fingerprint of the program that reads": _code_fingerprint()}
     return Source(path, json.loads(json.dumps({**own, **columns, **settings})), config.name)
 
 
 @functools.cache
-def _code() -> str:
-    """SHA-256 of the package's code that reads data: no version of it believes what another has read."""
+def _code_fingerprint() -> str:
+    """SHA-256 of the package's code that reads data: a log that other code has stored is not trusted."""
     digest = hashlib.sha256()
     for path in sorted(CODE.glob("*.py")):
         digest.update(path.read_bytes())

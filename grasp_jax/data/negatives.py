@@ -15,10 +15,10 @@ import numpy as np
 from grasp_jax.data.log import InteractionLog, distinct
 from grasp_jax.errors import UserError
 
-AT_ONCE = 1 << 22  # interactions whose exclusions are made together, some 70 bytes each
-USERS_AT_ONCE = 4096  # whose negatives stay in a core's cache together
-COMPARED = (
-    64  # items of a history with which every draw is compared; of longer ones the rest is searched
+INTERACTIONS_PER_BLOCK = 1 << 22  # whose exclusions are computed together, some 70 bytes each
+USERS_PER_BLOCK = 4096  # whose negatives stay together in the cache of a core
+LINEAR_SEARCH_ITEMS = (
+    64  # first items of a history, compared with every draw; the rest is searched by bisection
 )
 
 
@@ -45,11 +45,11 @@ def exclusion_index(log: InteractionLog, start: np.ndarray, end: np.ndarray) -> 
     A user who has interacted with every item has no negative: callers leave such users out.
     """
     counts, shifted = np.zeros(log.num_users, np.int64), [np.zeros(0, np.int32)]
-    for some in _shares(end - start):
-        owners, items = _distinct_items(log, start[some], end[some])
-        counts[some] = np.bincount(owners, minlength=some.stop - some.start)
-        before = np.cumsum(counts[some]) - counts[some]
-        ranks = np.arange(len(items)) - np.repeat(before, counts[some])
+    for block in _user_blocks(end - start):
+        owners, items = _distinct_items(log, start[block], end[block])
+        counts[block] = np.bincount(owners, minlength=block.stop - block.start)
+        before = np.cumsum(counts[block]) - counts[block]
+        ranks = np.arange(len(items)) - np.repeat(before, counts[block])
         shifted.append((items - ranks).astype(np.int32))
     offsets = np.zeros(log.num_users + 1, np.int64)
     np.cumsum(counts, out=offsets[1:])
@@ -61,9 +61,9 @@ def exclusion_index(log: InteractionLog, start: np.ndarray, end: np.ndarray) -> 
     )
 
 
-def _shares(lengths: np.ndarray) -> Iterator[slice]:
-    """Users, so many at a time that they have some `AT_ONCE` interactions together."""
-    cuts = np.flatnonzero(np.diff(np.cumsum(lengths) // AT_ONCE)) + 1
+def _user_blocks(lengths: np.ndarray) -> Iterator[slice]:
+    """Blocks of users that have about `INTERACTIONS_PER_BLOCK` interactions together."""
+    cuts = np.flatnonzero(np.diff(np.cumsum(lengths) // INTERACTIONS_PER_BLOCK)) + 1
     for begin, stop in itertools.pairwise([0, *cuts.tolist(), len(lengths)]):
         yield slice(begin, stop)
 
@@ -126,16 +126,16 @@ def draw_candidates(
     users: np.ndarray,
     count: int,
     seed: int,
-    asked: np.ndarray | None = None,
+    positions: np.ndarray | None = None,
 ) -> np.ndarray:
     """Evaluation negatives: `count` *distinct* items per user, none from the user's history, by Floyd's sampling.
 
     Args:
       index: exclusions over the users' whole histories, targets included.
-      users: [n] all user rows whose negatives could be needed. The negatives of each user depend on this list and the seed.
+      users: [n] all user rows that may need negatives. The negatives of each user depend on this list and the seed.
       count: negatives per user (the paper: 100).
       seed: with the data, decides the draw.
-      asked: [m] positions in `users` of the users whose negatives are needed; None: all. For the others only the random numbers are drawn.
+      positions: [m] places in `users` of the users that need negatives; None: all. For the others only the random numbers are drawn.
 
     Returns:
       [m, count] int32 item rows.
@@ -151,17 +151,19 @@ def draw_candidates(
             f"{index.num_items} items left; lower it"
         )
     rng = np.random.default_rng([seed, 0xE7A1])
-    chosen = np.arange(len(users)) if asked is None else asked
+    chosen = np.arange(len(users)) if positions is None else positions
     drawn = np.empty((count, len(chosen)), np.int32)
-    for k in range(count):  # every user's numbers, for where they stand in the stream decides them
+    for k in range(
+        count
+    ):  # for all users, because the position in the random stream decides a number
         picks = rng.integers(0, available - count + k + 1)
-        drawn[k] = picks if asked is None else picks[asked]
+        drawn[k] = picks if positions is None else picks[positions]
     first, last, tops = first[chosen], last[chosen], (available[chosen] - count).astype(np.int32)
     negatives = np.empty((len(chosen), count), np.int32)
-    for begin in range(0, len(chosen), USERS_AT_ONCE):
-        some = slice(begin, begin + USERS_AT_ONCE)
-        ranks = _without_repeats(np.ascontiguousarray(drawn[:, some]), tops[some])
-        negatives[some] = _unseen_items(index.shifted, first[some], last[some], ranks).T
+    for begin in range(0, len(chosen), USERS_PER_BLOCK):
+        block = slice(begin, begin + USERS_PER_BLOCK)
+        ranks = _without_repeats(np.ascontiguousarray(drawn[:, block]), tops[block])
+        negatives[block] = _unseen_items(index.shifted, first[block], last[block], ranks).T
     return negatives
 
 
@@ -178,15 +180,17 @@ def _without_repeats(picks: np.ndarray, tops: np.ndarray) -> np.ndarray:
 def _unseen_items(
     shifted: np.ndarray, first: np.ndarray, last: np.ndarray, ranks: np.ndarray
 ) -> np.ndarray:
-    """Items [count, n] that have so many items before them which users, with `shifted[first:last]` each, have not had."""
+    """[count, n] the items with these ranks among the unseen items of each user, whose exclusions are `shifted[first:last]`."""
     items, lengths = ranks.copy(), last - first
-    falling = np.argsort(-np.minimum(lengths, COMPARED), kind="stable")
+    falling = np.argsort(-np.minimum(lengths, LINEAR_SEARCH_ITEMS), kind="stable")
     begin, own, above = first[falling], ranks[:, falling], np.zeros_like(ranks)
-    num_longer = np.searchsorted(-np.minimum(lengths, COMPARED)[falling], -np.arange(COMPARED))
-    for k, some in enumerate(num_longer.tolist()):  # so many users have a history of more than k
-        above[:, :some] += shifted[begin[:some] + k] <= own[:, :some]
+    num_longer = np.searchsorted(
+        -np.minimum(lengths, LINEAR_SEARCH_ITEMS)[falling], -np.arange(LINEAR_SEARCH_ITEMS)
+    )
+    for k, longer in enumerate(num_longer.tolist()):  # users with a history of more than k items
+        above[:, :longer] += shifted[begin[:longer] + k] <= own[:, :longer]
     items[:, falling] += above
-    for user in np.flatnonzero(lengths > COMPARED).tolist():
-        rest = shifted[first[user] + COMPARED : last[user]]
+    for user in np.flatnonzero(lengths > LINEAR_SEARCH_ITEMS).tolist():
+        rest = shifted[first[user] + LINEAR_SEARCH_ITEMS : last[user]]
         items[:, user] += np.searchsorted(rest, ranks[:, user], side="right").astype(np.int32)
     return items

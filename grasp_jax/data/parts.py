@@ -15,26 +15,28 @@ def parts_of(folder: pathlib.Path) -> list[pathlib.Path]:
     """
     if not folder.is_dir():
         return []
-    direct = [path for path in folder.glob("*.parquet") if path.is_file() and _is_shown(path.name)]
-    partitions = (path for path in folder.glob("*=*") if path.is_dir() and _is_shown(path.name))
+    direct = [
+        path for path in folder.glob("*.parquet") if path.is_file() and _is_visible(path.name)
+    ]
+    partitions = (path for path in folder.glob("*=*") if path.is_dir() and _is_visible(path.name))
     within = [
         path for partition in partitions for path in _files(partition) if path.suffix == ".parquet"
     ]
     return sorted([*direct, *within], key=lambda path: path.as_posix())
 
 
-def whole_table(folder: pathlib.Path) -> list[pathlib.Path]:
-    """`parts_of` a folder whose every file is a part.
+def checked_parts(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The parts of a folder (`parts_of`), once it is checked that every file of it is one.
 
     Raises:
-      UserError: it has no parts, or a file that is no part: a copy must not be read as further rows, and a part must not be left out.
+      UserError: it has no parts, or a file that is none: a copy must not be read as further rows, and a part must not be left out.
     """
     parts = parts_of(folder)
-    known = set(parts)
-    if stranger := next((path for path in _files(folder) if path not in known), None):
+    part_set = set(parts)
+    if other_file := next((path for path in _files(folder) if path not in part_set), None):
         raise UserError(
-            f"{stranger}: not a part of the table {folder}; expected only .parquet files in that folder, or in partitions, which are "
-            f"folders called NAME=VALUE; {_mend(stranger, folder)}"
+            f"{other_file}: not a part of the table {folder}; expected only .parquet files in that folder, or in partitions, which are "
+            f"folders called NAME=VALUE; {_mend(other_file, folder)}"
         )
     if not parts:
         raise UserError(f"{folder}: a folder without .parquet files; remove it, or put them there")
@@ -45,11 +47,11 @@ def open_parts(folder: pathlib.Path) -> Any:
     """The `pyarrow.dataset.Dataset` of the parts; a partition's name is a column.
 
     Raises:
-      UserError: as `whole_table`.
+      UserError: as `checked_parts`.
     """
     from pyarrow import dataset  # takes a while, and only such folders need it
 
-    files = [str(path) for path in whole_table(folder)]
+    files = [str(path) for path in checked_parts(folder)]
     return dataset.dataset(
         files, format="parquet", partitioning="hive", partition_base_dir=str(folder)
     )
@@ -68,7 +70,7 @@ def check_column(folder: pathlib.Path, name: str) -> None:
         try:
             names = pyarrow.parquet.read_schema(part).names
         except (pyarrow.ArrowException, OSError):
-            continue  # whoever reads this part says what is wrong with it
+            continue  # the reader of this part says what is wrong with it
         if name not in (*names, *partitions):
             raise UserError(
                 f"{part}: no column {name!r}, which other parts of this table have; it has {', '.join(names)}; "
@@ -76,33 +78,33 @@ def check_column(folder: pathlib.Path, name: str) -> None:
             )
 
 
-def is_called_parquet(path: pathlib.Path) -> bool:
-    """Whether a folder says by its name that it is a table."""
+def is_parquet_folder(path: pathlib.Path) -> bool:
+    """Whether the name of a folder says that it is a table."""
     return path.suffix == ".parquet" and path.is_dir()
 
 
 def is_in_parts(path: pathlib.Path) -> bool:
     """Whether a folder is a table: by its name, or because it holds parts."""
-    return is_called_parquet(path) or bool(parts_of(path))
+    return is_parquet_folder(path) or bool(parts_of(path))
 
 
 def _files(folder: pathlib.Path) -> list[pathlib.Path]:
-    """The files of a folder and of those in it, but hidden ones, which jobs write for themselves; links are followed."""
+    """The files of a folder and its subfolders, without hidden ones, which jobs write for themselves; links are followed."""
     found = []
     for name, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = sorted(filter(_is_shown, folders))
-        found += [pathlib.Path(name, file) for file in sorted(files) if _is_shown(file)]
+        folders[:] = sorted(filter(_is_visible, folders))
+        found += [pathlib.Path(name, file) for file in sorted(files) if _is_visible(file)]
     return found
 
 
-def _mend(stranger: pathlib.Path, folder: pathlib.Path) -> str:
-    """What to do with a file of a table's folder that is no part. One that holds rows may be a part under a wrong name, or a copy."""
+def _mend(other_file: pathlib.Path, folder: pathlib.Path) -> str:
+    """What to do with a file that is no part of the table in its folder. If it holds rows, it is a part under a wrong name, or a copy."""
     copy = "if it is a copy of one, move it out"
-    if stranger.suffix == ".parquet" and stranger.parent != folder:
-        within = folder / stranger.relative_to(folder).parts[0]
+    if other_file.suffix == ".parquet" and other_file.parent != folder:
+        within = folder / other_file.relative_to(folder).parts[0]
         named = within.with_name(f"part={within.name}")
         return f"if it is to be a part, rename the folder {within} to {named}, for example; {copy}"
-    if _begins_as_parquet(stranger):
+    if _begins_as_parquet(other_file):
         return f"if it is to be a part, rename it so that its name ends in .parquet; {copy}"
     return "move it out"
 
@@ -116,5 +118,5 @@ def _begins_as_parquet(path: pathlib.Path) -> bool:
         return False
 
 
-def _is_shown(name: str) -> bool:
+def _is_visible(name: str) -> bool:
     return not name.startswith((".", "_"))

@@ -10,7 +10,7 @@ from grasp_jax.config.data import REFUSE
 from grasp_jax.data.bad_rows import LeftOut, check_share, refused
 from grasp_jax.data.columns import DEFAULTS
 from grasp_jax.data.log import InteractionLog, Origin, build_log
-from grasp_jax.data.parts import is_called_parquet, is_in_parts, parts_of
+from grasp_jax.data.parts import is_in_parts, is_parquet_folder, parts_of
 from grasp_jax.data.summary import ReadReport, sample_rows
 from grasp_jax.errors import UserError
 
@@ -34,7 +34,7 @@ def find_interactions(path: str, filename: str = "") -> pathlib.Path:
       UserError: there is no such folder or file, or no interaction file in the folder.
     """
     root = pathlib.Path(path)
-    if root.is_file() or is_called_parquet(root):
+    if root.is_file() or is_parquet_folder(root):
         return root
     if not root.is_dir():
         raise UserError(
@@ -54,9 +54,9 @@ def find_interactions(path: str, filename: str = "") -> pathlib.Path:
 
 
 def folder_of(path: str) -> pathlib.Path:
-    """The folder with the tables of items and users: `config.data.path`, or the one in which that file, or that Parquet folder, lies."""
+    """The folder with the tables of items and users: `config.data.path`, or its parent if that is a file or a Parquet folder."""
     root = pathlib.Path(path)
-    return root if root.is_dir() and not is_called_parquet(root) else root.parent
+    return root if root.is_dir() and not is_parquet_folder(root) else root.parent
 
 
 def known_files(root: pathlib.Path) -> list[pathlib.Path]:
@@ -64,7 +64,7 @@ def known_files(root: pathlib.Path) -> list[pathlib.Path]:
     return [
         root / name
         for name in KNOWN_NAMES
-        if (root / name).is_file() or is_called_parquet(root / name)
+        if (root / name).is_file() or is_parquet_folder(root / name)
     ]
 
 
@@ -154,7 +154,7 @@ def _report_of_pairs(
 
 
 def _read_pairs(path: pathlib.Path, bad_rows: str) -> tuple[np.ndarray, LeftOut]:
-    """[I, 2] int64 of a `user item` file; on any fault the file is read again line by line, to name or to leave out bad lines."""
+    """[I, 2] int64 of a `user item` file; after any fault the file is read again line by line, to name bad lines or leave them out."""
     try:
         if (pairs := _pairs_by_arrow(path)) is not None:
             return pairs, LeftOut()
@@ -212,7 +212,7 @@ def _read_pairs_slowly(path: pathlib.Path, bad_rows: str) -> tuple[np.ndarray, L
             try:
                 pairs.append(_pair(f"{path}:{number}", raw, may_be_header=number == 1))
             except UserError as error:
-                if _is_list(raw.split()):  # of such a file every line may be one
+                if _is_item_list(raw.split()):  # then every line of the file may be one
                     raise
                 if bad_rows == REFUSE:
                     raise refused(error) from error
@@ -248,7 +248,7 @@ def _pair(place: str, raw: bytes, may_be_header: bool) -> tuple[int, int]:
     if len(fields) != 2:
         several = (
             f"; an item each: '{fields[0]} {fields[1]}', '{fields[0]} {fields[2]}', ..."
-            if _is_list(fields)
+            if _is_item_list(fields)
             else ""
         )
         raise UserError(
@@ -266,16 +266,16 @@ def _pair(place: str, raw: bytes, may_be_header: bool) -> tuple[int, int]:
     digits = [field.lstrip("0") for field in fields]
     if "" in digits:
         raise UserError(f"{place}: id 0 in {shown}; ids of this format start at 1")
-    # Python makes no number of more than 4,300 digits
-    if any(len(held) > 19 or int(held) > np.iinfo(np.int64).max for held in digits):
+    # Python refuses to parse numbers of more than 4,300 digits
+    if any(len(number) > 19 or int(number) > np.iinfo(np.int64).max for number in digits):
         raise UserError(
             f"{place}: an id in {shown} is beyond 64 bits; string ids go in a .tsv with a header"
         )
     return int(digits[0]), int(digits[1])
 
 
-def _is_list(fields: Sequence[str | bytes]) -> bool:
-    """Whether a line may be a user with all their items."""
+def _is_item_list(fields: Sequence[str | bytes]) -> bool:
+    """Whether a line may be a user with all items of that user."""
     return len(fields) > 2 and all(field.isdigit() and len(field) < 20 for field in fields)
 
 

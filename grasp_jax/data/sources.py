@@ -44,7 +44,7 @@ def read_source(config: DataConfig, store: LogStore | None = None) -> Loaded:
 
     Args:
       config: the section.
-      store: where the log of files is kept once it was read; None: nowhere.
+      store: where a log that was read from files is stored; None: nowhere.
 
     Raises:
       UserError: naming the file or field at fault.
@@ -95,16 +95,18 @@ def read_frames(
 def _with_ties(
     config: DataConfig, log: InteractionLog, report: ReadReport
 ) -> tuple[InteractionLog, ReadReport]:
-    """Interactions of one user at one time in the order that the config wants; of the shop, whose times all differ, nothing changes."""
+    """Orders the interactions of one user at one time as the config wants; in the synthetic shop all times differ, so nothing changes."""
     log = ties_as(log, config.ties, config.ties_seed)
     if tied := num_tied(log):
-        order = (
+        tie_order = (
             "in the order of the file"
             if config.ties == FILE
             else f"in random order (seed {config.ties_seed})"
         )
-        told = f"{report.order}; interactions of a user at the same time ({tied:,}) are {order}"
-        report = dataclasses.replace(report, order=told)
+        order = (
+            f"{report.order}; interactions of a user at the same time ({tied:,}) are {tie_order}"
+        )
+        report = dataclasses.replace(report, order=order)
     return log, report
 
 
@@ -162,16 +164,16 @@ def _with_texts(
         notes += users.notes
         num_rows = len(users.ids)
         users, lacked = aligned(users, log.user_ids)
-        if strangers := num_rows - (log.num_users - lacked):
+        if unused := num_rows - (log.num_users - lacked):
             notes.append(
-                f"users table: {strangers:,} of its rows are of users without interactions, and are not used"
+                f"users table: {unused:,} of its rows are of users without interactions, and are not used"
             )
         report = dataclasses.replace(report, without_attributes=lacked)
     return Loaded(log, Texts(items, users), dataclasses.replace(report, notes=tuple(notes)))
 
 
 def _unread(config: DataConfig, path: pathlib.Path) -> list[str]:
-    """What was given and is not used: other interaction files of the folder, and a name of a file inside what is a file itself."""
+    """Notes on what was given and is not used: other interaction files of the folder, or `interactions_file` where the path is a file."""
     if pathlib.Path(config.path) == path:
         return [
             f"config.data.interactions_file={config.interactions_file} is not used, because config.data.path is a file"

@@ -1,4 +1,4 @@
-"""What of a log is training, validation and test.
+"""The split of a log into training, validation and test.
 
 Three modes (`config.data.split`): "leave_one_out" as the paper, "time" with two points in time for everybody, "none" for production.
 In each, a user's training interactions are the first ones of their history.
@@ -16,7 +16,7 @@ from grasp_jax.errors import UserError
 from grasp_jax.log import logger
 
 LEAVE_ONE_OUT, TIME, NONE = MODES = ("leave_one_out", "time", "none")
-EVERYTHING = "training part of each history: all interactions"  # `Split.cut_off` of "none"
+ALL_INTERACTIONS = "training part of each history: all interactions"  # `Split.cut_off` of "none"
 UNTIL = "training part of each history: interactions before "  # and of "time", with the moment
 MIN_EVALUATED_LENGTH = 3  # one interaction each for training, validation and test; of leave-one-out
 
@@ -49,7 +49,7 @@ class Histories:
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """A log and what of it is training, validation and test.
+    """A log and its parts for training, validation and test.
 
     Attributes:
       log: all interactions.
@@ -84,7 +84,7 @@ class Split:
         return lengths
 
     def fingerprint(self) -> str:
-        """SHA-256 of everything a model, its targets or a knowledge bank can depend on; of "leave_one_out" it is the log's own."""
+        """SHA-256 of everything that a model, its targets or a knowledge bank depend on; for "leave_one_out" it is that of the log."""
         if self.mode == LEAVE_ONE_OUT:
             return self.log.fingerprint()
         ends = (self.train.end, self.valid.end, self.test.end)
@@ -94,22 +94,22 @@ class Split:
 
     @property
     def cut_off(self) -> str:
-        """What of each history is training, as a knowledge bank's recipe says it: banks of other histories have another one."""
+        """Which part of each history is training, as the recipe of a knowledge bank says it: a bank of other histories has another text."""
         if self.mode == LEAVE_ONE_OUT:
             return "training part of each history: all but the last two interactions"
         if self.bounds is None:
-            return EVERYTHING
+            return ALL_INTERACTIONS
         moment = shown(self.bounds[0], self.log.time_unit)
         return f"{UNTIL}{moment} ({_digest(self.train.end)[:16]})"
 
 
 def ends_no_later(earlier: str, now: str) -> bool:
-    """Whether an earlier day's training part, as `Split.cut_off` says it, holds nothing that today's may not know."""
-    if now == EVERYTHING or earlier == now:
+    """Whether an earlier training part (its `Split.cut_off`) contains nothing that the training part of today may not contain."""
+    if now == ALL_INTERACTIONS or earlier == now:
         return True
     if not (earlier.startswith(UNTIL) and now.startswith(UNTIL)):
         return False
-    before, after = (cut.removeprefix(UNTIL).rpartition(" (")[0] for cut in (earlier, now))
+    before, after = (text.removeprefix(UNTIL).rpartition(" (")[0] for text in (earlier, now))
     try:
         return float(before) <= float(after)  # times that are only an order
     except ValueError:
@@ -229,15 +229,13 @@ def all_training(log: InteractionLog, max_length: int) -> Split:
 
 
 def _windows(
-    log: InteractionLog, end: np.ndarray, length: int, asked: np.ndarray | None = None
+    log: InteractionLog, end: np.ndarray, length: int, evaluated: np.ndarray | None = None
 ) -> Histories:
-    """The newest `length` interactions before `end` [N]; the interaction at `end` is the target of the users who are evaluated, `asked` [N]
-    bool.
-    """
+    """The newest `length` interactions before `end` [N]; the interaction at `end` is the target of the users in `evaluated` ([N] bool)."""
     start = np.maximum(log.offsets[:-1], end - length)
-    if asked is None:
+    if evaluated is None:
         return Histories(start, end, np.full(log.num_users, -1, np.int32))
-    target = np.where(asked, log.items[np.minimum(end, log.num_interactions - 1)], -1)
+    target = np.where(evaluated, log.items[np.minimum(end, log.num_interactions - 1)], -1)
     return Histories(start, end, target.astype(np.int32))
 
 
@@ -248,29 +246,29 @@ def _counts(log: InteractionLog, marked: np.ndarray) -> np.ndarray:
     return counts
 
 
-def without_sated(split: Split, num_negatives: int) -> tuple[Split, int]:
-    """Users who have had so many items that fewer than `num_negatives` are left are trained on and not evaluated.
+def without_users_short_of_negatives(split: Split, num_negatives: int) -> tuple[Split, int]:
+    """Users whose history leaves fewer than `num_negatives` other items are trained on and not evaluated.
 
     Returns:
-      The split without them, and how many they are. Where they are everybody, the split as it is, and 0: what evaluates refuses.
+      The split without them, and their number. If this is everybody, the split unchanged and 0: evaluation refuses it.
     """
     log = split.log
     if log.lengths.max() <= log.num_items - num_negatives:
         return split, 0  # nobody can have had so many
     evaluated = (split.valid.target >= 0) | (split.test.target >= 0)
-    sated = evaluated & (log.num_items - distinct_items(log) < num_negatives)
-    if sated.sum() in (0, evaluated.sum()):
+    short = evaluated & (log.num_items - distinct_items(log) < num_negatives)
+    if short.sum() in (0, evaluated.sum()):
         return split, 0
     logger.info(
         "%s users are not tested, because fewer than %d items are left that they never had (config.eval.num_negatives); the first is %s",
-        f"{sated.sum():,}",
+        f"{short.sum():,}",
         num_negatives,
-        log.user_ids[np.flatnonzero(sated)[0]],
+        log.user_ids[np.flatnonzero(short)[0]],
     )
 
     def without(part: Histories) -> Histories:
-        return dataclasses.replace(part, target=np.where(sated, -1, part.target))
+        return dataclasses.replace(part, target=np.where(short, -1, part.target))
 
     return dataclasses.replace(split, valid=without(split.valid), test=without(split.test)), int(
-        sated.sum()
+        short.sum()
     )

@@ -52,12 +52,12 @@ class LogStore:
 
     Attributes:
       folder: of the arrays; other files in it are left alone.
-      least: interactions of the smallest log that is stored.
-      fits: whether a log may be stored there; asked after it was read.
+      min_interactions: of the smallest log that is stored.
+      fits: whether a log may be stored there; called after the log is read.
     """
 
     folder: pathlib.Path
-    least: int = 0
+    min_interactions: int = 0
     fits: Callable[[InteractionLog], bool] = lambda log: True
 
 
@@ -82,9 +82,9 @@ def names_folder(config: DataConfig) -> bool:
 
 
 def read_through(store: LogStore, source: Source, read: Callable[[], Read]) -> Read:
-    """The stored log where it is of this source, else what `read` returns, which is stored.
+    """The stored log if it was made from this source, else the result of `read`, which is stored.
 
-    A store that cannot be written is a warning, for the log was read.
+    A store that cannot be written is only a warning, because the log is there.
 
     Raises:
       UserError: the store lies within the source, or the source is a folder that is no whole table; and what `read` raises.
@@ -93,7 +93,7 @@ def read_through(store: LogStore, source: Source, read: Callable[[], Read]) -> R
         raise UserError(
             f"{FIELD}: {store.folder} lies within {source.path}, whose files are all read as interactions; expected a folder outside"
         )
-    stamps = source.stamps()  # first, for a folder that is no whole table is no fault of the store
+    stamps = source.stamps()  # first: a folder that is no whole table is not a fault of the store
     started, before = time.perf_counter(), (store.folder / MANIFEST).exists()
     if before:
         found = _open(store.folder, source)
@@ -105,13 +105,13 @@ def read_through(store: LogStore, source: Source, read: Callable[[], Read]) -> R
             return found
         logger.info(f"{store.folder}: {found}; the source is read again")
     log, report = read()
-    if (before or log.num_interactions >= store.least) and store.fits(log):
-        _keep(store.folder, source, stamps, (log, report), replaces=before)
+    if (before or log.num_interactions >= store.min_interactions) and store.fits(log):
+        _store_log(store.folder, source, stamps, (log, report), replaces=before)
     return log, report
 
 
 def _open(folder: pathlib.Path, source: Source) -> Read | str:
-    """The stored log, its arrays mapped; or in words why it is not that of the source."""
+    """The stored log with its arrays mapped into memory; or in words why it is not the log of the source."""
     mend = "it is written again"
     try:
         manifest = read_sealed(folder / MANIFEST, mend)
@@ -119,8 +119,8 @@ def _open(folder: pathlib.Path, source: Source) -> Read | str:
             return f"the stored log has format {manifest.get('format')}, not {FORMAT_VERSION}"
         if difference := _difference(manifest, source):
             return difference
-        files = {name: held["file"] for name, held in manifest["arrays"].items()}
-        expected = {held["file"]: held["sha256"] for held in manifest["arrays"].values()}
+        files = {name: entry["file"] for name, entry in manifest["arrays"].items()}
+        expected = {entry["file"]: entry["sha256"] for entry in manifest["arrays"].values()}
         if damage := first_damaged(folder, expected):
             return f"the stored log is damaged ({damage})"
         # As plain arrays: a slice of `np.memmap` is a `np.memmap`, which is slow to make.
@@ -138,7 +138,7 @@ def _open(folder: pathlib.Path, source: Source) -> Read | str:
 
 
 def _difference(manifest: Mapping[str, Any], source: Source) -> str:
-    """In words, the first thing in which a stored log is not of the source; empty where it is."""
+    """In words, the first difference between the source and what the stored log was made from; empty if there is none."""
     made_by = manifest["settings"]
     for name in sorted(source.settings.keys() | made_by.keys()):
         then, now = made_by.get(name), source.settings.get(name)
@@ -157,14 +157,14 @@ def _difference(manifest: Mapping[str, Any], source: Source) -> str:
     return f"since the log was stored, the source file {changed[0]} changed" if changed else ""
 
 
-def _keep(
+def _store_log(
     folder: pathlib.Path,
     source: Source,
     stamps: dict[str, tuple[int, int]],
     content: Read,
     replaces: bool,
 ) -> None:
-    """Stores what was read; warns where that cannot be done.
+    """Stores a log that was read; warns where that cannot be done.
 
     Args:
       folder: of the store.
@@ -202,9 +202,9 @@ def _keep(
 
 
 def _write(folder: pathlib.Path, content: Read, made_from: Mapping[str, Any]) -> int:
-    """Writes a store, whole or not at all, and removes what it replaces; only who holds the lock may call. Returns its bytes.
+    """Writes a store atomically, and removes the one that it replaces; the caller must hold the lock. Returns the size in bytes.
 
-    The arrays have names of their own until `stored_log.json` names them, so whoever reads the earlier store finds it whole.
+    The arrays get new names, and `stored_log.json` names them last, so the earlier store stays complete for its readers until then.
 
     Raises:
       OSError: there is no room, or the folder cannot be written.
@@ -213,23 +213,23 @@ def _write(folder: pathlib.Path, content: Read, made_from: Mapping[str, Any]) ->
     arrays = {name: getattr(log, name) for name in ARRAYS if getattr(log, name) is not None}
     label = uuid.uuid4().hex
     files = {name: f"log-{label}-{name}.npy" for name in arrays}
-    kept = set[str]()
+    in_use = set[str]()
     with contextlib.suppress(UserError):
         earlier = read_sealed(folder / MANIFEST, "") if (folder / MANIFEST).exists() else {}
         if earlier.get("format") == FORMAT_VERSION:
-            kept = {held["file"] for held in earlier["arrays"].values()}
+            in_use = {entry["file"] for entry in earlier["arrays"].values()}
     try:
         for name, array in arrays.items():
             write_array(folder / files[name], array)
         written = checksums(folder, files.values())
         described = {name: {"file": file, "sha256": written[file]} for name, file in files.items()}
         of_log = {"time_unit": log.time_unit, "report": dataclasses.asdict(report)}
-        whole = {"format": FORMAT_VERSION, **made_from, "arrays": described, **of_log}
-        write_sealed(folder / MANIFEST, whole)
-        kept = set(files.values())
+        manifest = {"format": FORMAT_VERSION, **made_from, "arrays": described, **of_log}
+        write_sealed(folder / MANIFEST, manifest)
+        in_use = set(files.values())
     finally:
         for path in folder.iterdir():
-            if OWN.fullmatch(path.name) and path.name not in kept:
+            if OWN.fullmatch(path.name) and path.name not in in_use:
                 path.unlink(missing_ok=True)
     return sum(array.nbytes for array in arrays.values())
 

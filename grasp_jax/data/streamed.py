@@ -1,7 +1,7 @@
-"""The columns that are wanted of a large CSV, TSV or Parquet table, a block at a time: what no one reads is never held.
+"""Reads some columns of a large CSV, TSV or Parquet table block by block; other columns are never held in memory.
 
-Texts that are ids are encoded as they come, times and ratings that are plain numbers become such. This is the fast way of a table that is
-all right; whatever is unusual or at fault gives None, and the whole table is read by `tables.read_table`, which names faults and rows.
+Ids that are texts are dictionary-encoded on the way; times and ratings that are plain numbers become numbers. This is the fast path for
+a table without faults. Anything unusual or faulty returns None, and then `tables.read_table` reads the whole table and names the fault.
 """
 
 import gzip
@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from grasp_jax.data.delimited import Dialect, dialect_of, header_notes
-from grasp_jax.data.dictionary import Coded, Encoder, bytes_scalar
+from grasp_jax.data.dictionary import DictionaryColumn, Encoder, bytes_scalar
 from grasp_jax.data.parts import open_parts
 from grasp_jax.data.tables import Column, Table, is_text
 from grasp_jax.errors import UserError
@@ -24,15 +24,15 @@ from grasp_jax.errors import UserError
 HEAD = 1 << 20  # bytes from which the dialect is determined
 # bytes that are parsed at a time; pyarrow reads some blocks ahead, and a row must fit into a block
 BLOCK = 1 << 20
-LINES = 64  # that they hold at least, where the file has as many
+LINES = 64  # fewer in the first megabyte means rows too long for a block
 ROWS = 1 << 17  # of Parquet at a time
 ID, NUMBER, TIME = "id", "number", "time"  # what a column is wanted as
 
 Wanted = Callable[[tuple[str, ...]], Mapping[str, str]]  # names -> name: ID, NUMBER or TIME
 
 
-class _Otherwise(Exception):
-    """The table is not one for this way."""
+class _NotStreamable(Exception):
+    """The table cannot be read block by block."""
 
 
 def stream_delimited(
@@ -43,8 +43,8 @@ def stream_delimited(
     Args:
       path: the file.
       form: its format in words, and how it is compressed: ".gz", ".zst" or "".
-      delimiter: the one of its ending.
-      wanted: chooses columns; none of them: the whole table is read.
+      delimiter: that of its file ending.
+      wanted: chooses the columns; if it chooses none, the result is None.
     """
     try:
         with _opened(path, form[1]) as file:
@@ -59,7 +59,7 @@ def stream_delimited(
             if not kinds or escapes or len(set(names)) < len(names) or not all(names):
                 return None
         columns, rows = _parsed(path, form[1], dialect, {names.index(k): kinds[k] for k in kinds})
-    except (_Otherwise, UserError, pa.ArrowException, OSError, EOFError, ValueError):
+    except (_NotStreamable, UserError, pa.ArrowException, OSError, EOFError, ValueError):
         return None
     notes = header_notes(dialect, delimiter)
     found = {name: columns.get(place) for place, name in enumerate(names)}
@@ -67,9 +67,9 @@ def stream_delimited(
 
 
 def stream_parquet(
-    path: pathlib.Path, form: str, wanted: Wanted, most: int | None = None
+    path: pathlib.Path, form: str, wanted: Wanted, max_rows: int | None = None
 ) -> Table | None:
-    """Some columns of a Parquet file, or of a folder of them; the others are None. With `most` it stops once it has so many rows."""
+    """Some columns of a Parquet file or of a folder of them; the others are None. Stops after `max_rows` rows, if that is given."""
 
     from pyarrow import dataset  # takes a while, and CSV does not need it
 
@@ -79,33 +79,33 @@ def stream_parquet(
         kinds = wanted(names)
         if not kinds or len(set(names)) < len(names):
             return None
-        takers = {name: _Taker(kind) for name, kind in kinds.items()}
+        readers = {name: _ColumnReader(kind) for name, kind in kinds.items()}
         rows = 0
         for batch in source.to_batches(columns=list(kinds), batch_size=ROWS):
             rows += batch.num_rows
-            for name, taker in takers.items():
-                taker.take(batch.column(name))
-            if most is not None and rows >= most:
+            for name, reader in readers.items():
+                reader.add(batch.column(name))
+            if max_rows is not None and rows >= max_rows:
                 break
-        found = {name: takers[name].column() if name in takers else None for name in names}
-    except (_Otherwise, pa.ArrowException, OSError, ValueError):
+        found = {name: readers[name].column() if name in readers else None for name in names}
+    except (_NotStreamable, pa.ArrowException, OSError, ValueError):
         return None
     return Table(path, form, found, rows)
 
 
-class _Taker:
-    """Takes a column's batches and keeps them in little room."""
+class _ColumnReader:
+    """Collects the batches of a column, ids dictionary-encoded to save memory."""
 
     def __init__(self, kind: str) -> None:
         self._kind = kind
         self._encoder: Encoder | None = None
         self._parts: list[pa.Array] = []
 
-    def take(self, values: pa.Array) -> None:
+    def add(self, values: pa.Array) -> None:
         if pa.types.is_dictionary(values.type):
             values = values.cast(values.type.value_type)
         if self._parts and self._parts[0].type != values.type:
-            raise _Otherwise
+            raise _NotStreamable
         if self._kind == ID and is_text(values.type):
             if values.null_count:  # an empty text is no id either, and it can be encoded
                 values = values.fill_null(pa.scalar("", values.type))
@@ -118,7 +118,7 @@ class _Taker:
         if self._encoder is not None:
             return self._encoder.finish()
         if not self._parts:
-            raise _Otherwise
+            raise _NotStreamable
         parts, self._parts = self._parts, []
         return pa.chunked_array([pa.concat_arrays(parts)])  # one piece, which NumPy can share
 
@@ -138,7 +138,7 @@ def _parsed(
 
 
 class _QuotedFields(Exception):
-    """A quotation mark: fields may hold line breaks, for which blocks must be cut with care."""
+    """A quotation mark was found: fields may hold line breaks, so blocks cannot end at any line break."""
 
 
 class _NoNumber(Exception):
@@ -156,7 +156,7 @@ def _read_once(
     quoted: bool,
     texts: frozenset[int],
 ) -> tuple[dict[int, Column], int]:
-    takers = {place: _Taker(kind) for place, kind in kinds.items()}
+    readers = {place: _ColumnReader(kind) for place, kind in kinds.items()}
     rows = 0
     for batch in _batches(path, compression, dialect, kinds, quoted):
         rows += batch.num_rows
@@ -165,18 +165,18 @@ def _read_once(
             values = by_place[place]
             if kind != ID and place not in texts:
                 values = _numbers(values, kind, place)
-            takers[place].take(values)
+            readers[place].add(values)
     if not rows:
-        raise _Otherwise
-    columns = {place: taker.column() for place, taker in takers.items()}
+        raise _NotStreamable
+    columns = {place: reader.column() for place, reader in readers.items()}
     if all(_holds(columns[place], dialect.fields[place]) for place in kinds):
-        raise _Otherwise  # the header may stand among the rows again
+        raise _NotStreamable  # the header may be repeated among the rows
     return columns, rows
 
 
 def _holds(column: Column, field: str) -> bool:
-    """Whether some value of a column that was not made numbers is this one."""
-    if not isinstance(column, Coded):
+    """Whether a column of texts may contain this value."""
+    if not isinstance(column, DictionaryColumn):
         return not pa.types.is_integer(column.type)
     return bool(pc.any(pc.equal(column.values, bytes_scalar(field.encode()))).as_py())
 
@@ -187,7 +187,7 @@ def _batches(
     names = [str(place) for place in range(len(dialect.fields))]
     chosen = [str(place) for place in kinds]
     with _opened(path, compression) as file:
-        source = _Watched(file, dialect.begin, watches=dialect.quoted and not quoted)
+        source = _QuoteDetector(file, dialect.begin, detect=dialect.quoted and not quoted)
         try:
             reader = pa.csv.open_csv(
                 pa.PythonFile(source, mode="r"),
@@ -210,11 +210,11 @@ def _batches(
             raise
 
 
-class _Watched(io.RawIOBase):
-    """A file from some byte on, which notes whether it holds a quotation mark."""
+class _QuoteDetector(io.RawIOBase):
+    """A file from some byte on, which raises `_QuotedFields` at the first quotation mark."""
 
-    def __init__(self, file: IO[bytes], begin: int, watches: bool) -> None:
-        self._file, self._watches = file, watches
+    def __init__(self, file: IO[bytes], begin: int, detect: bool) -> None:
+        self._file, self._detect = file, detect
         self.found = False
         file.read(begin)
 
@@ -224,7 +224,7 @@ class _Watched(io.RawIOBase):
     def read(self, size: int = -1) -> bytes:
         """The next bytes."""
         block = self._file.read(size)
-        if self._watches and b'"' in block:
+        if self._detect and b'"' in block:
             self.found = True
             raise _QuotedFields
         return block
@@ -243,8 +243,8 @@ def _numbers(values: pa.Array, kind: str, place: int) -> pa.Array:
         numbers = pc.cast(text, pa.int64())
     except pa.ArrowInvalid:
         raise _NoNumber(place) from None
-    letters = np.frombuffer(values.buffers()[2] or b"", np.uint8)
-    if (letters | 0x20 == ord("x")).any():  # pyarrow takes 0x10 for 16
+    characters = np.frombuffer(values.buffers()[2] or b"", np.uint8)
+    if (characters | 0x20 == ord("x")).any():  # pyarrow takes 0x10 for 16
         raise _NoNumber(place)
     return numbers
 

@@ -1,4 +1,4 @@
-"""What was read and how it was understood, in a few lines that a stranger can check against what they meant."""
+"""What was read and how it was understood, in a few lines that users can check against what they meant."""
 
 from __future__ import annotations
 
@@ -125,13 +125,13 @@ def sample_rows(users: np.ndarray, items: np.ndarray, times: np.ndarray | None) 
     )
 
 
-def _within(room: int, label: str, told: Sequence[str]) -> list[str]:
-    """A line for each thing to tell, in at most so many lines: the last one holds what is left."""
-    if room <= 0:
+def _within(max_lines: int, label: str, notes: Sequence[str]) -> list[str]:
+    """A line for each note, in at most `max_lines` lines: the last one joins the notes that remain."""
+    if max_lines <= 0:
         return []
-    if len(told) > room:
-        told = [*told[: room - 1], "; ".join(told[room - 1 :])]
-    return [f"  {label}: {line}" for line in told]
+    if len(notes) > max_lines:
+        notes = [*notes[: max_lines - 1], "; ".join(notes[max_lines - 1 :])]
+    return [f"  {label}: {line}" for line in notes]
 
 
 def _cut(line: str) -> str:

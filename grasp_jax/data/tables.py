@@ -17,8 +17,8 @@ import pyarrow.parquet
 
 from grasp_jax.data.bad_rows import BadRows, NoValue, no_value, place_of, source_rows
 from grasp_jax.data.columns import Where
-from grasp_jax.data.dictionary import Coded
-from grasp_jax.data.parts import check_column, is_in_parts, open_parts, whole_table
+from grasp_jax.data.dictionary import DictionaryColumn
+from grasp_jax.data.parts import check_column, checked_parts, is_in_parts, open_parts
 from grasp_jax.errors import UserError
 
 if TYPE_CHECKING:  # which needs this module's names
@@ -39,7 +39,7 @@ UNREADABLE = (  # what libraries raise of a file that is not what its ending say
     zlib.error,
     ValueError,
 )
-# pa.ChunkedArray, `dictionary.Coded`, or list[Any], which holds the values of JSON as Python has them.
+# pa.ChunkedArray, `dictionary.DictionaryColumn`, or list[Any], which holds the values of JSON as Python has them.
 Column = Any
 
 
@@ -51,7 +51,7 @@ class Table:
       path: the file, the folder, or a frame in words ("items frame"), for messages.
       form: its format in words, such as "CSV, gzip".
       columns: name -> values; None for a column that was not requested. For CSV and TSV the values are the unchanged bytes of the file; for
-        JSON, lists; for Parquet and frames, their own types. `streamed` turns them into numbers or `dictionary.Coded` if it can.
+        JSON, lists; for Parquet and frames, their own types. `streamed` turns them into numbers or `dictionary.DictionaryColumn` if it can.
       num_rows: rows.
       is_delimited: whether it is CSV or TSV.
       repeated: names of several columns at once, which must not be requested.
@@ -76,18 +76,18 @@ class Table:
         """`row` in words; of a Parquet folder also which part has it."""
         return place_of(self.path, self.row(index) - 1)
 
-    def only(self, kept: np.ndarray, names: Collection[str]) -> "Table":
-        """Those rows alone ([rows] bool) of some columns; the other columns are None."""
+    def select(self, mask: np.ndarray, names: Collection[str]) -> "Table":
+        """The rows of a mask ([rows] bool) of some columns; the other columns are None."""
 
         def of(values: Column) -> Column:
             if isinstance(values, list):
-                return [value for value, is_kept in zip(values, kept, strict=True) if is_kept]
-            return values.filter(kept)
+                return [value for value, selected in zip(values, mask, strict=True) if selected]
+            return values.filter(mask)
 
         columns = {name: of(self.columns[name]) if name in names else None for name in self.columns}
-        gone = source_rows(np.flatnonzero(~kept), self.left_out)
-        left_out = np.sort(np.concatenate([self.left_out, gone]))
-        num_rows = int(kept.sum())
+        removed = source_rows(np.flatnonzero(~mask), self.left_out)
+        left_out = np.sort(np.concatenate([self.left_out, removed]))
+        num_rows = int(mask.sum())
         return dataclasses.replace(self, columns=columns, num_rows=num_rows, left_out=left_out)
 
     def column(self, name: str) -> Column:
@@ -103,7 +103,7 @@ class Table:
         return self.columns[name]
 
     def array(self, name: str) -> Column:
-        """A column as an Arrow array of one type, categories as what they stand for, or `Coded`; values may be missing.
+        """A column as an Arrow array of one type, categories as what they stand for, or `DictionaryColumn`; values may be missing.
 
         Raises:
           UserError: as `column`, or values of several kinds in one column.
@@ -111,7 +111,7 @@ class Table:
         values = self.column(name)
         if isinstance(values, list):
             return _array_of_json(self, name, values)
-        if not isinstance(values, Coded) and pa.types.is_dictionary(values.type):
+        if not isinstance(values, DictionaryColumn) and pa.types.is_dictionary(values.type):
             return values.cast(values.type.value_type)
         return values
 
@@ -122,8 +122,8 @@ class Table:
           BadRows: a row has no value.
         """
         if isinstance(values, list):
-            missing = np.array([held is None for held in values], bool)
-            empty = np.array([held == "" for held in values], bool)
+            missing = np.array([value is None for value in values], bool)
+            empty = np.array([value == "" for value in values], bool)
         elif values.null_count:
             missing = pc.is_null(values).to_numpy(zero_copy_only=False)
             empty = _are_empty(values)
@@ -199,41 +199,41 @@ def number_column(table: Table, name: str) -> np.ndarray:
     values = table.column(name)
     table.check_filled(name, values)
     if isinstance(values, list):
-        held = values
+        entries = values
     elif pa.types.is_integer(values.type) or pa.types.is_floating(values.type):
-        held = values.to_numpy()
+        entries = values.to_numpy()
     else:
-        held = values.to_pylist()
-    numbers = _numbers(held)
+        entries = values.to_pylist()
+    numbers = _numbers(entries)
     if not np.isfinite(numbers).all():
-        empty = np.array([value in (b"", "") for value in held], bool)
+        empty = np.array([value in (b"", "") for value in entries], bool)
         if empty.any():
             raise table.no_value(empty, name)
         bad = ~np.isfinite(numbers)
         row = int(bad.argmax())
-        value = held[row]
+        value = entries[row]
         shown = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
         raise BadRows(
-            f"{table.path}: row {table.row(row)} has {cut(shown)} in column {name!r}; expected a finite number",
+            f"{table.path}: row {table.row(row)} has {shortened(shown)} in column {name!r}; expected a finite number",
             bad,
             f"without a number in column {name!r}",
         )
     return numbers
 
 
-def _numbers(held: np.ndarray | list[Any]) -> np.ndarray:
-    """[n] float64 of values of any kind; NaN of one that is no number."""
-    if isinstance(held, np.ndarray):
-        return held.astype(np.float64)
-    numbers = np.full(len(held), np.nan)
-    for row, value in enumerate(held):
+def _numbers(values: np.ndarray | list[Any]) -> np.ndarray:
+    """[n] float64 of values of any kind; NaN for a value that is no number."""
+    if isinstance(values, np.ndarray):
+        return values.astype(np.float64)
+    numbers = np.full(len(values), np.nan)
+    for row, value in enumerate(values):
         with contextlib.suppress(TypeError, ValueError, OverflowError):
             numbers[row] = float(value)
     return numbers
 
 
 def filled_text(array: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Texts or bytes ([rows]) with an empty one where one is missing, for that is no value either."""
+    """Texts or bytes ([rows]) with an empty one for each missing one, because an empty text counts as missing too."""
     return array.cast(pa.large_binary()).fill_null(b"") if array.null_count else array
 
 
@@ -295,7 +295,7 @@ def is_text(kind: pa.DataType) -> bool:
 
 
 def _are_empty(values: pa.ChunkedArray) -> np.ndarray:
-    """[rows] bool, whether a row has an empty text, which is no value either."""
+    """[rows] bool, whether a row has an empty text, which counts as missing."""
     if not is_text(values.type):
         return np.zeros(len(values), bool)
     length = pc.fill_null(pc.binary_length(pc.cast(values, pa.large_binary())), 1)
@@ -308,7 +308,7 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
 
 
-def cut(value: Any, most: int = 60) -> str:
+def shortened(value: Any, most: int = 60) -> str:
     """A value as a message shows it: quoted, in one line, of at most so many characters."""
     text = value if isinstance(value, str) else str(value)
     return repr(text[:most]) + ("..." if len(text) > most else "")
@@ -327,10 +327,10 @@ def _content(path: pathlib.Path, compression: str) -> bytes:
 
 
 def _form_of_parquet(path: pathlib.Path) -> str:
-    """The format in words; errors as of `whole_table`."""
+    """The format in words; errors as of `checked_parts`."""
     if path.is_file():
         return "Parquet"
-    return f"Parquet, {len(whole_table(path))} parts in the order of their names"
+    return f"Parquet, {len(checked_parts(path))} parts in the order of their names"
 
 
 def _read_parquet(path: pathlib.Path, form: str) -> Table:
@@ -356,10 +356,10 @@ JSON_KINDS = {
 }
 
 
-def beyond(table: Table, name: str, row: int, value: object) -> UserError:
-    """The refusal of a column of whole numbers with one, in a row from 0, that int64 cannot hold."""
+def beyond_int64(table: Table, name: str, row: int, value: object) -> UserError:
+    """The error of a column of whole numbers that has one that int64 cannot hold; `row` counts from 0."""
     return UserError(
-        f"{table.path}: row {table.row(row)}: {name} {cut(value)} is beyond int64, whole numbers of 64 bits with a sign; write the "
+        f"{table.path}: row {table.row(row)}: {name} {shortened(value)} is beyond int64, whole numbers of 64 bits with a sign; write the "
         "column as text"
     )
 
@@ -368,11 +368,11 @@ def _array_of_json(table: Table, name: str, values: list[Any]) -> pa.ChunkedArra
     """Values of one kind, None where missing.
 
     Raises:
-      UserError: they are of several kinds, or a number is too large; both are matters of the whole column, for ids of either kind are ids.
+      UserError: they are of several kinds, or a number is too large. Both are faults of the column: either kind can be an id.
     """
     kinds = set(map(type, values)) - {NoneType}
     if len(found := {JSON_KINDS[kind] for kind in kinds}) > 1:
-        words = [None if held is None else JSON_KINDS[type(held)] for held in values]
+        words = [None if value is None else JSON_KINDS[type(value)] for value in values]
         first = next(word for word in words if word)
         row = next(row for row, word in enumerate(words) if word not in (None, first))
         raise UserError(
@@ -381,11 +381,11 @@ def _array_of_json(table: Table, name: str, values: list[Any]) -> pa.ChunkedArra
         )
     if {int, float} & kinds:
         most = sys.float_info.max if float in kinds else 2**63 - 1
-        for row, held in enumerate(values):
-            if isinstance(held, int) and not -most - 1 <= held <= most:
-                raise beyond(table, name, row, held)
+        for row, value in enumerate(values):
+            if isinstance(value, int) and not -most - 1 <= value <= most:
+                raise beyond_int64(table, name, row, value)
     if float in kinds:
-        values = [None if held is None else float(held) for held in values]
+        values = [None if value is None else float(value) for value in values]
     try:
         return pa.chunked_array([pa.array(values)])
     except (pa.ArrowException, UnicodeEncodeError) as error:

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from grasp_jax.data.bad_rows import BadRows
 from grasp_jax.data.dictionary import int64_of
 from grasp_jax.data.moments import EARLIEST, PER_SECOND, day_of, unit_of
-from grasp_jax.data.tables import Table, cut, filled_text, is_text, text_of
+from grasp_jax.data.tables import Table, filled_text, is_text, shortened, text_of
 from grasp_jax.errors import UserError
 
 EPOCH_LIKE = (
@@ -117,7 +117,7 @@ class _Column:
     def refusal(self, row: int, value: object, reason: str) -> UserError:
         """Of the value of a row, counted from 0."""
         return UserError(
-            f"{self.table.path}: row {self.table.row(row)} has {cut(value)} in column {self.name!r}, {reason}"
+            f"{self.table.path}: row {self.table.row(row)} has {shortened(value)} in column {self.name!r}, {reason}"
         )
 
     def bad_rows(self, rows: np.ndarray, first: object, reason: str, what: str) -> BadRows:
@@ -252,7 +252,9 @@ def _refuse_several_forms(
     if (usual == readable).all():
         return
     row, other = int(np.argmax(readable & ~usual)), int(np.argmax(usual))
-    reason = f"and row {column.table.row(other)} {cut(text[other].as_py())}: two forms of times"
+    reason = (
+        f"and row {column.table.row(other)} {shortened(text[other].as_py())}: two forms of times"
+    )
     raise column.refusal(row, text[row].as_py(), f"{reason}; {_MEND}")
 
 
@@ -300,7 +302,7 @@ def _of_local(column: _Column, text: pa.ChunkedArray) -> Times:
         raise column.refusal(
             b,
             text[b].as_py(),
-            f"and row {column.table.row(a)} {cut(text[a].as_py())}: the month first and the day first; {_MEND}",
+            f"and row {column.table.row(a)} {shortened(text[a].as_py())}: the month first and the day first; {_MEND}",
         )
     if not (day_first.any() or month_first.any()):
         reason = "which may be day and month or month and day, and no row tells which"
@@ -357,7 +359,7 @@ def _offsets(column: _Column, text: pa.ChunkedArray, zone: pa.ChunkedArray) -> n
             int(np.argmax(codes == known.index(""))),
             int(np.argmax(codes != known.index(""))),
         )
-        reason = f"without a time zone, and row {column.table.row(other)} {cut(text[other].as_py())} with one"
+        reason = f"without a time zone, and row {column.table.row(other)} {shortened(text[other].as_py())} with one"
         raise column.refusal(row, text[row].as_py(), f"{reason}; {_MEND}")
     ahead: np.ndarray = np.array([_seconds_ahead(zone) for zone in known], np.int64)[codes]
     return ahead

@@ -251,7 +251,7 @@ def _with_times(table: Table, name: str) -> Table:
         try:
             time_column(left, name)
         except BadRows as error:
-            left = left.only(~error.rows, [name])
+            left = left.select(~error.rows, [name])
             check_share(error, table.num_rows - left.num_rows, table.num_rows)
         else:
             return left

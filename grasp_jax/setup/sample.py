@@ -10,7 +10,7 @@ import pyarrow.parquet
 
 from grasp_jax.data.delimited import read_delimited
 from grasp_jax.data.json_lines import read_json_lines
-from grasp_jax.data.parts import parts_of, whole_table
+from grasp_jax.data.parts import checked_parts, parts_of
 from grasp_jax.data.tables import UNREADABLE, Table, ending_of, one_line
 from grasp_jax.errors import UserError
 
@@ -121,7 +121,7 @@ def _begin(path: pathlib.Path, compression: str) -> tuple[bytes, bool]:
 
 
 def _of_parquet(path: pathlib.Path) -> Sample:
-    parts = [path] if path.is_file() else whole_table(path)
+    parts = [path] if path.is_file() else checked_parts(path)
     file = pyarrow.parquet.ParquetFile(parts[0])
     batch = next(file.iter_batches(batch_size=ROWS), None)
     table = pa.Table.from_batches([] if batch is None else [batch], file.schema_arrow)

@@ -4,8 +4,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from grasp_jax.data import letters
-from grasp_jax.data.letters import are_plain, letters_of, order_of, strings_of
+from grasp_jax.data import text_bytes
+from grasp_jax.data.text_bytes import are_plain_ascii, ascii_strings, bytes_of_texts, lexical_order
 
 
 def made(rng: np.random.Generator, alphabet: str, prefix: str, most: int, rows: int) -> list[str]:
@@ -24,16 +24,16 @@ def test_sorted_as_python_does(
     alphabet: str, most: int, prefix: str, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rows of a log would be in another order than in earlier versions, whose banks and models would be refused."""
-    monkeypatch.setattr(letters, "BLOCK", block)
+    monkeypatch.setattr(text_bytes, "BLOCK", block)
     texts = made(np.random.default_rng(most), alphabet, prefix, most, 300)
     array = pa.array(["skipped", *texts], pa.large_string()).slice(1)
-    found = letters_of(array)
-    order = order_of(found)
+    found = bytes_of_texts(array)
+    order = lexical_order(found)
     assert sorted(order.tolist()) == list(range(len(texts)))
     assert [texts[row] for row in order] == sorted(texts)
-    assert are_plain(found) == alphabet.isascii()
+    assert are_plain_ascii(found) == alphabet.isascii()
     if alphabet.isascii():
-        strings = strings_of(found, order)
+        strings = ascii_strings(found, order)
         expected = np.asarray(sorted(texts), dtype=str)
         assert strings.dtype == expected.dtype and strings.tolist() == expected.tolist()
 
@@ -44,5 +44,5 @@ def test_only_visible_ascii_is_plain(odd: str) -> None:
     for place in range(3):
         texts = ["abc", "de", "f"]
         texts[place] += odd
-        assert not are_plain(letters_of(pa.array(texts, pa.large_string())))
-    assert are_plain(letters_of(pa.array(["!", "~", "A0"], pa.large_binary())))
+        assert not are_plain_ascii(bytes_of_texts(pa.array(texts, pa.large_string())))
+    assert are_plain_ascii(bytes_of_texts(pa.array(["!", "~", "A0"], pa.large_binary())))

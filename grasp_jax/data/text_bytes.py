@@ -1,4 +1,4 @@
-"""Columns of texts as the bytes of their letters: millions of ids are checked and sorted without making a Python object of each."""
+"""Columns of texts as their UTF-8 bytes: millions of ids are checked and sorted without a Python object for each."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -11,13 +11,13 @@ BLOCK = 1 << 20  # bytes at a time
 FIRST, LAST, QUOTE = ord("!"), ord("~"), ord('"')
 
 
-class Letters(NamedTuple):
+class TextBytes(NamedTuple):
     """n texts in UTF-8.
 
     Attributes:
       data: [bytes of all] uint8.
-      starts: [n] int64 where each begins.
-      lengths: [n] int64 its bytes.
+      starts: [n] int64 position in `data` where each begins.
+      lengths: [n] int64 bytes of each.
     """
 
     data: np.ndarray
@@ -30,16 +30,18 @@ class Letters(NamedTuple):
         return int(self.lengths.max())
 
 
-def letters_of(values: pa.Array) -> Letters:
-    """The letters of large strings or large binaries, without nulls; shares the array's memory."""
-    _, places, held = values.buffers()
-    offsets = np.frombuffer(places, np.int64)[values.offset : values.offset + len(values) + 1]
-    data = np.frombuffer(held or b"", np.uint8)[: offsets[-1]]
-    return Letters(data, offsets[:-1], np.diff(offsets))
+def bytes_of_texts(values: pa.Array) -> TextBytes:
+    """The bytes of large strings or large binaries without nulls; shares the array's memory."""
+    _, offset_buffer, data_buffer = values.buffers()
+    offsets = np.frombuffer(offset_buffer, np.int64)[
+        values.offset : values.offset + len(values) + 1
+    ]
+    data = np.frombuffer(data_buffer or b"", np.uint8)[: offsets[-1]]
+    return TextBytes(data, offsets[:-1], np.diff(offsets))
 
 
-def are_plain(texts: Letters) -> bool:
-    """Whether all letters are ASCII and visible, and none is a quotation mark: no blanks, no control characters."""
+def are_plain_ascii(texts: TextBytes) -> bool:
+    """Whether all characters are visible ASCII and none is a quotation mark: no blanks, no control characters."""
     blocks = (
         texts.data[start : start + BLOCK]
         for start in range(int(texts.starts[0]), len(texts.data), BLOCK)
@@ -47,32 +49,32 @@ def are_plain(texts: Letters) -> bool:
     return all(((own >= FIRST) & (own <= LAST) & (own != QUOTE)).all() for own in blocks)
 
 
-def order_of(texts: Letters) -> np.ndarray:
-    """[n] int64 places of the texts in the order of their bytes, which is that of their characters; none may hold a zero byte.
+def lexical_order(texts: TextBytes) -> np.ndarray:
+    """[n] int64 positions that sort the texts by their bytes, which is the order of code points; none may hold a zero byte.
 
-    All are sorted by their first eight bytes after what all have in common; those that are equal there by the next eight, and so on.
+    All are sorted by the first eight bytes after their common prefix; those that are equal there by the next eight, and so on.
     """
     order = np.arange(len(texts.starts))
     group = np.zeros(len(order), np.int64)  # of each place in `order`: equal texts so far
-    unsure, begin, longest = order.copy(), _common(texts), texts.longest
-    while len(unsure):
-        rows, of = order[unsure], group[unsure]
+    unresolved, begin, longest = order.copy(), _common_prefix(texts), texts.longest
+    while len(unresolved):
+        rows, of = order[unresolved], group[unresolved]
         words = _words(texts, rows, begin)
         by = np.lexsort((words, of)) if of[-1] else np.argsort(words)
-        order[unsure], words = rows[by], words[by]
-        new = np.ones(len(unsure), bool)
+        order[unresolved], words = rows[by], words[by]
+        new = np.ones(len(unresolved), bool)
         new[1:] = (words[1:] != words[:-1]) | (of[1:] != of[:-1])
-        group[unsure] = unsure[new][np.cumsum(new) - 1]
+        group[unresolved] = unresolved[new][np.cumsum(new) - 1]
         begin += WORD
         if begin >= longest:
             break
-        alone = new & np.append(new[1:], True)
-        unsure = unsure[~alone]
+        unique = new & np.append(new[1:], True)
+        unresolved = unresolved[~unique]
     return order
 
 
-def strings_of(texts: Letters, order: np.ndarray) -> np.ndarray:
-    """[n] str of ASCII texts in some order."""
+def ascii_strings(texts: TextBytes, order: np.ndarray) -> np.ndarray:
+    """[n] str of ASCII texts, in the given order."""
     width = texts.longest
     found = np.empty((len(order), width), np.uint32)
     for own in _blocks(len(order), width):
@@ -81,8 +83,8 @@ def strings_of(texts: Letters, order: np.ndarray) -> np.ndarray:
     return strings
 
 
-def _common(texts: Letters) -> int:
-    """How many first bytes all texts have in common."""
+def _common_prefix(texts: TextBytes) -> int:
+    """The length of the common prefix of all texts, in bytes."""
     data, starts, shortest = texts.data, texts.starts, int(texts.lengths.min())
     place = 0
     while place < shortest and (data[starts + place] == data[starts[0] + place]).all():
@@ -90,7 +92,7 @@ def _common(texts: Letters) -> int:
     return place
 
 
-def _words(texts: Letters, rows: np.ndarray, begin: int) -> np.ndarray:
+def _words(texts: TextBytes, rows: np.ndarray, begin: int) -> np.ndarray:
     """[n] uint64 of the eight bytes of some texts from a place on, which compare as the bytes do; zeros after the end of a text."""
     found = np.empty(len(rows), np.uint64)
     for own in _blocks(len(rows), WORD):
@@ -104,7 +106,7 @@ def _blocks(rows: int, width: int) -> Iterator[slice]:
     return (slice(start, start + size) for start in range(0, rows, size))
 
 
-def _bytes(texts: Letters, rows: np.ndarray, begin: int, width: int) -> np.ndarray:
+def _bytes(texts: TextBytes, rows: np.ndarray, begin: int, width: int) -> np.ndarray:
     """[n, width] uint8 of some texts from a place on; zeros after the end of a text."""
     places = begin + np.arange(width)
     there = places < texts.lengths[rows][:, None]
