@@ -28,7 +28,7 @@ from benchmarks.chat_process import ROOT, ChatProcess, bare_client
 from grasp_jax.config import KnowledgeConfig
 from grasp_jax.errors import UserError
 from grasp_jax.knowledge.describe import chat
-from grasp_jax.knowledge.describe.answers import kept_keys
+from grasp_jax.knowledge.describe.answers import stored_keys
 from grasp_jax.knowledge.describe.language_model import keys_of
 from grasp_jax.machine import machine
 
@@ -129,7 +129,7 @@ def describe(
                 process.wait()
             while server.seen()["in_flight"]:
                 time.sleep(0.01)
-            kept_at.append((len(server.log()), kept_keys(folder / "answers")))
+            kept_at.append((len(server.log()), stored_keys(folder / "answers")))
         done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=False)
         if done.returncode:
             raise UserError(f"describing failed: {done.stderr.strip().splitlines()[-1]}")

@@ -19,9 +19,9 @@ from benchmarks.limits import limits
 from benchmarks.peak_memory import peak_bytes
 from benchmarks.queries import sample_rows
 from grasp_jax.knowledge.neighbours import search_clusters, search_scann
-from grasp_jax.knowledge.neighbours.kept_search import KeptSearch
 from grasp_jax.knowledge.neighbours.retrieve import recall_target
 from grasp_jax.knowledge.neighbours.search_exact import search_exact
+from grasp_jax.knowledge.neighbours.search_state import SearchState
 from grasp_jax.timing import compile_seconds
 
 TARGET = recall_target(0.95)  # as for a bank that may miss one neighbour in twenty
@@ -45,8 +45,8 @@ def clusters(unit: np.ndarray, k: int, state: pathlib.Path) -> tuple[np.ndarray,
     The search saves its state in a folder, as that of a bank does, and resumes one that was killed.
     """
     labels, started = np.arange(len(unit), dtype=np.int32), time.perf_counter()
-    kept = KeptSearch(state, unit, (k, TARGET), labels)  # that of `search_clusters`
-    kept.kept("clusters", lambda: search_clusters.choose(unit, k, labels, TARGET))
+    saved = SearchState(state, unit, (k, TARGET), labels)  # that of `search_clusters`
+    saved.stage("clusters", lambda: search_clusters.choose(unit, k, labels, TARGET))
     built = time.perf_counter()
     found = search_clusters.search_clusters(unit, k, labels, TARGET, folder=state)
     return found, built - started, time.perf_counter() - built

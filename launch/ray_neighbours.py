@@ -19,7 +19,7 @@ from grasp_jax import command as command_line
 from grasp_jax import main as entry
 from grasp_jax.errors import UserError
 from grasp_jax.knowledge.bank import MANIFEST
-from grasp_jax.knowledge.neighbours.search_blocks import KeptBlocks, SearchTable, write_labels
+from grasp_jax.knowledge.neighbours.search_blocks import SearchBlocks, SearchTable, write_labels
 from grasp_jax.knowledge.prepare import prepare_bank
 from grasp_jax.modes import Options, run_mode
 from grasp_jax.parallel.ray_cluster import stop_if_failed
@@ -35,12 +35,12 @@ class Searcher:
 
     def __init__(self, table: SearchTable) -> None:
         self.table = table
-        self._blocks: KeptBlocks | None = None
+        self._blocks: SearchBlocks | None = None
 
     def __call__(self, asked: dict[str, Any]) -> dict[str, Any]:
         number = int(asked["number"])
         try:
-            self._blocks = self._blocks or KeptBlocks(self.table)
+            self._blocks = self._blocks or SearchBlocks(self.table)
             self._blocks.neighbours(number)
         except (
             UserError,
@@ -64,7 +64,7 @@ def search_on_ray(
     write_labels(folder, labels.astype(np.int32))
     path = str(pathlib.Path(str(unit.filename)).resolve())
     table = SearchTable(path, unit.dtype.name, k, str(folder.resolve()), ROWS.value or 1)
-    blocks = KeptBlocks(table)
+    blocks = SearchBlocks(table)
     missing = blocks.missing()
     progress(len(unit) - sum(len(blocks.rows(number)) for number in missing))
     tasks = [{"number": number} for number in missing]

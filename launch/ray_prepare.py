@@ -23,7 +23,7 @@ from grasp_jax import main as entry
 from grasp_jax.config import KnowledgeConfig, value_of
 from grasp_jax.config.address import resolved
 from grasp_jax.errors import UserError
-from grasp_jax.knowledge.bank import MANIFEST, making_of
+from grasp_jax.knowledge.bank import MANIFEST, bank_lock
 from grasp_jax.knowledge.describe import generate
 from grasp_jax.knowledge.describe.answers import Answer, open_answers
 from grasp_jax.knowledge.describe.describers import LANGUAGE_MODELS, to_send
@@ -87,9 +87,9 @@ class Describer:
 def asking(config: KnowledgeConfig) -> Callable[..., Any]:
     """The function that sends prompts to the config's language model; a local model is loaded once for all tasks of a worker."""
     if config.describer != "transformers":
-        return LANGUAGE_MODELS[config.describer].ask
+        return LANGUAGE_MODELS[config.describer].request_answers
     model = LocalModel(config)
-    return functools.partial(generate.ask, load=lambda _: contextlib.nullcontext(model))
+    return functools.partial(generate.request_answers, load=lambda _: contextlib.nullcontext(model))
 
 
 class Encoder:
@@ -214,7 +214,7 @@ def main(arguments: Sequence[str]) -> None:
             f"--workers: {FLAGS.workers}; expected at most the requests in flight that the config allows, {least}"
         )
     if run.needs_bank and not FLAGS["dry-run"].value and not (run.bank_folder / MANIFEST).is_file():
-        with making_of(run.bank_folder), started_cluster():
+        with bank_lock(run.bank_folder), started_cluster():
             workers_config = shared_out(config, FLAGS.workers)
             if config.describer in LANGUAGE_MODELS:
                 describe_all(run, workers_config)

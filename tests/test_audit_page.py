@@ -101,8 +101,8 @@ def test_people_are_believed_before_the_rule() -> None:
 def test_levels_begin_where_the_page_says(rule: object, value: float, level: str) -> None:
     """A bound would be on the wrong side, or low be taken for good where it is bad."""
     assert rule.level(value) == level
-    assert EMPTY.said() == "amber at 5 % or more, red at 20 % or more"
-    assert KEPT.said() == "amber at 80 % or less, red at 50 % or less"
+    assert EMPTY.in_words() == "amber at 5 % or more, red at 20 % or more"
+    assert KEPT.in_words() == "amber at 80 % or less, red at 50 % or less"
 
 
 def test_zero_tables_are_folded() -> None:

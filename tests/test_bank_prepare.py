@@ -67,16 +67,16 @@ def test_a_bank_that_another_process_made_meanwhile(
 ) -> None:
     """Who waited for the lock would be told that the finished bank is a folder with other files."""
     given = knowledge_config(), shop(), Texts(items_table()), tmp_path / "bank"
-    whole = prepare.making_of
+    whole = prepare.bank_lock
 
     @contextlib.contextmanager
     def later(folder: pathlib.Path) -> Iterator[None]:
-        monkeypatch.setattr(prepare, "making_of", whole)
+        monkeypatch.setattr(prepare, "bank_lock", whole)
         prepare.prepare_bank(*given)
         with whole(folder):
             yield
 
-    monkeypatch.setattr(prepare, "making_of", later)
+    monkeypatch.setattr(prepare, "bank_lock", later)
     call(*given)
 
 

@@ -13,7 +13,7 @@ import pytest
 from benchmarks import describe, gated_projection, lengths, record, report
 from grasp_jax.config import KnowledgeConfig
 from grasp_jax.knowledge.describe import chat
-from grasp_jax.knowledge.describe.answers import Answer, AnswerCache, kept_keys
+from grasp_jax.knowledge.describe.answers import Answer, AnswerCache, stored_keys
 from grasp_jax.knowledge.describe.language_model import keys_of
 from grasp_jax.models.encoders.holistic import HolisticEncoder
 from tests.command_line import run
@@ -135,9 +135,9 @@ def test_describing_benchmark_counts_what_was_kept(tmp_path: pathlib.Path) -> No
     keys = [key.tobytes() for key in keys_of(3, "abc".__getitem__, chat.CHAT, config)]
     with AnswerCache(tmp_path) as cache:
         cache.add(keys[0], Answer("text"))
-        assert kept_keys(tmp_path) == {keys[0]}  # of the journal
-    assert kept_keys(tmp_path) == {keys[0]}  # of a shard
-    found = describe.repeated(["a", "b", "c", "a", "b"], [(2, kept_keys(tmp_path))])
+        assert stored_keys(tmp_path) == {keys[0]}  # of the journal
+    assert stored_keys(tmp_path) == {keys[0]}  # of a shard
+    found = describe.repeated(["a", "b", "c", "a", "b"], [(2, stored_keys(tmp_path))])
     assert found == {"asked_again_though_kept": 1, "asked_again": 2, "not_kept_at_kills": 1}
 
 

@@ -50,7 +50,9 @@ def describe(
 ) -> tuple[list[tuple[str, str]], Usage]:
     with AnswerCache(folder) as cache:
         keys = keys_of(num_rows, prompt_of, chat.CHAT, config)
-        usage = chat.ask(cache.unanswered(keys), keys, prompt_of, cache, config, "items")
+        usage = chat.request_answers(
+            cache.unanswered(keys), keys, prompt_of, cache, config, "items"
+        )
         return list(described(keys, cache, lambda row: f"template {row}")), usage
 
 

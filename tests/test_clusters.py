@@ -5,10 +5,10 @@ import pathlib
 import numpy as np
 import pytest
 
-from grasp_jax.knowledge.neighbours import NONE, clusters, kept_search, search_clusters
-from grasp_jax.knowledge.neighbours.kept_search import KeptSearch
+from grasp_jax.knowledge.neighbours import NONE, clusters, search_clusters, search_state
 from grasp_jax.knowledge.neighbours.search import Approximation, recall, top_neighbours
 from grasp_jax.knowledge.neighbours.search_exact import search_exact
+from grasp_jax.knowledge.neighbours.search_state import SearchState
 from tests.test_neighbours import clustered, tied, unit_vectors
 
 ROWS, K = 333, 5
@@ -29,9 +29,9 @@ def within(
 ) -> np.ndarray:
     """[rows, k] neighbours by so many clusters of each row."""
     lists = clusters.nearest_clusters(vectors, centres, searched)
-    kept = KeptSearch(None, vectors, (), labels)
-    share = search_clusters.Share(len(vectors), None)
-    return search_clusters.search_lists(vectors, k, labels, lists, share, kept)
+    state = SearchState(None, vectors, (), labels)
+    progress = search_clusters.StageProgress(len(vectors), None)
+    return search_clusters.search_lists(vectors, k, labels, lists, progress, state)
 
 
 def hits(true: np.ndarray, found: np.ndarray) -> float:
@@ -68,7 +68,7 @@ def test_as_few_clusters_are_searched_as_find_enough(dtype: str) -> None:
     labels[::10] = 0  # a text of many rows
     chosen = search_clusters.choose(vectors, K, labels, 0.9)
     centres, searched = chosen["centres"], int(chosen["searched"])
-    sample = np.sort(np.random.default_rng(1).choice(1500, search_clusters.CHOSEN_ON, False))
+    sample = np.sort(np.random.default_rng(1).choice(1500, search_clusters.SAMPLED_ROWS, False))
     true = search_exact(vectors, K, labels, rows=sample)
     assert 1 < searched < len(centres) / 4
     enough, fewer = (
@@ -108,8 +108,8 @@ def test_few_rows_and_high_targets_are_searched_exactly(monkeypatch: pytest.Monk
 @pytest.mark.usefixtures("small")
 def test_a_killed_search_goes_on(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Hours would be searched again, a half-done state be taken for a whole one, or that of other vectors or settings be used."""
-    monkeypatch.setattr(kept_search, "SECONDS", 0.0)
-    monkeypatch.setattr(kept_search, "SHARE", 0)
+    monkeypatch.setattr(search_state, "SECONDS", 0.0)
+    monkeypatch.setattr(search_state, "WRITE_SHARE", 0)
     vectors, labels = clustered(600), np.arange(600, dtype=np.int32)
 
     def search(own: np.ndarray = vectors, k: int = K, most: int = 600) -> tuple[np.ndarray, int]:
@@ -175,11 +175,11 @@ def test_ranks_are_those_of_the_lists() -> None:
 def test_a_damaged_state_is_begun_again(tmp_path: pathlib.Path) -> None:
     """One wrong bit would end every further call in the same traceback."""
     vectors, labels = np.eye(8, dtype=np.float32), np.arange(8, dtype=np.int32)
-    kept = KeptSearch(tmp_path, vectors, (), labels)
-    kept.kept("lists", lambda: {"lists": labels})
+    state = SearchState(tmp_path, vectors, (), labels)
+    state.stage("lists", lambda: {"lists": labels})
     path = tmp_path / "lists.npz"
     whole = path.read_bytes()
     for place in range(0, len(whole), 3):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 64]) + whole[place + 1 :])
-        found = kept.kept("lists", lambda: {"lists": labels})["lists"]
+        found = state.stage("lists", lambda: {"lists": labels})["lists"]
         np.testing.assert_array_equal(found, labels)

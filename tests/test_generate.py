@@ -82,7 +82,7 @@ def prompt_of(row: int) -> str:
 def ask(config: KnowledgeConfig, model: Echo, num_rows: int = 60) -> list[Answer]:
     with AnswerCache(pathlib.Path(config.describe.cache)) as cache:
         keys = keys_of(num_rows, prompt_of, generate.GENERATE, config)
-        usage = generate.ask(
+        usage = generate.request_answers(
             cache.unanswered(keys), keys, prompt_of, cache, config, "describe items", model.load
         )
         assert usage.asked == sum(map(len, model.batches)) and model.open == 0

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from grasp_jax.knowledge.encoders.geometry import unit_rows
-from grasp_jax.knowledge.neighbours import NONE, kept_search, pooling, search_exact, search_scann
+from grasp_jax.knowledge.neighbours import NONE, pooling, search_exact, search_scann, search_state
 from grasp_jax.knowledge.neighbours import search as neighbours
 from grasp_jax.knowledge.neighbours.search import recall, top_neighbours
 from grasp_jax.knowledge.neighbours.search_scann import drop_same
@@ -251,8 +251,8 @@ def test_a_killed_search_within_groups_resumes(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Hours would be searched again, or the groups of another day, or of other vectors, be taken for finished."""
-    monkeypatch.setattr(kept_search, "SECONDS", 0.0)
-    monkeypatch.setattr(kept_search, "SHARE", 0)
+    monkeypatch.setattr(search_state, "SECONDS", 0.0)
+    monkeypatch.setattr(search_state, "WRITE_SHARE", 0)
     vectors, groups = unit_vectors(), np.arange(ROWS) % 7
     state, searched = neighbours.Approximation(state=tmp_path / "on"), list[int]()
     whole = neighbours._search_small

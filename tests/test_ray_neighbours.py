@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from grasp_jax.knowledge.neighbours.search import top_neighbours
-from grasp_jax.knowledge.neighbours.search_blocks import KeptBlocks, SearchTable, write_labels
+from grasp_jax.knowledge.neighbours.search_blocks import SearchBlocks, SearchTable, write_labels
 from tests import command_line
 from tests.command_line import ROOT, one_line_error, run, script, write_dataset
 from tests.refusal import assert_names
@@ -40,7 +40,7 @@ def test_blocks_are_the_neighbours_of_their_rows(tmp_path: pathlib.Path) -> None
     folder = tmp_path / "blocks"
     write_labels(folder, labels)
     table = SearchTable(str(tmp_path / "items.npy"), "float32", K, str(folder), 25)
-    one, other = KeptBlocks(table), KeptBlocks(table)
+    one, other = SearchBlocks(table), SearchBlocks(table)
     assert one.count == 5 and one.missing() == [0, 1, 2, 3, 4]
     other.neighbours(3)
     assert one.missing() == [0, 1, 2, 4]
@@ -49,7 +49,7 @@ def test_blocks_are_the_neighbours_of_their_rows(tmp_path: pathlib.Path) -> None
     path = folder / "block-000002.npz"
     path.write_bytes(path.read_bytes()[:-9])
     assert one.missing() == [2]
-    assert KeptBlocks(table._replace(k=K - 1)).missing() == [0, 1, 2, 3, 4]
+    assert SearchBlocks(table._replace(k=K - 1)).missing() == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.slow

@@ -153,7 +153,7 @@ def test_beyond_the_queue_there_is_503_and_no_crash(folders: pathlib.Path) -> No
     counts = {status: [own.status_code for own in answers].count(status) for status in (200, 503)}
     assert counts == {200: 4, 503: 36}
     refused = next(own for own in answers if own.status_code == 503)
-    assert refused.headers["retry-after"] == "1" and "in flight" in refused.json()["error"]
+    assert refused.headers["retry-after"] == "1" and "in progress" in refused.json()["error"]
     metrics = running.client.get("/metrics").text
     assert 'grasp_serve_overload_total{reason="requests"} 36' in metrics
     assert running.post("/recommend", histories=[[5]])["results"]

@@ -12,7 +12,7 @@ from grasp_jax.data.attributes import Texts
 from grasp_jax.errors import UserError
 from grasp_jax.files import write_arrays
 from grasp_jax.knowledge import prepare, shards, unfinished_bank
-from grasp_jax.knowledge.bank import TABLES, KnowledgeBank, making_of
+from grasp_jax.knowledge.bank import TABLES, KnowledgeBank, bank_lock
 from grasp_jax.knowledge.encoders.geometry import unit_rows
 from grasp_jax.knowledge.encoders.lsa import LsaEncoder
 from grasp_jax.knowledge.neighbours import search_scann
@@ -127,7 +127,7 @@ def test_any_wrong_byte_of_a_shard_is_one_line(tmp_path: pathlib.Path) -> None:
 
 def test_one_process_makes_a_bank(tmp_path: pathlib.Path) -> None:
     """Two runs with one knowledge.path would write into each other's tables."""
-    with making_of(tmp_path / "bank"):
+    with bank_lock(tmp_path / "bank"):
         message = refusal(bank, tmp_path / "bank")
     assert_names(
         message,

@@ -73,11 +73,11 @@ class KnowledgeBank:
 
 
 @contextlib.contextmanager
-def making_of(folder: pathlib.Path) -> Iterator[None]:
-    """While a bank is made: no other process makes the same one.
+def bank_lock(folder: pathlib.Path) -> Iterator[None]:
+    """Locks a bank while it is made, so that no other process makes it too.
 
     Raises:
-      UserError: another does.
+      UserError: another process makes it.
     """
     with only_one(
         folder.with_name(folder.name + ".lock"),
@@ -153,11 +153,11 @@ def save_bank(
         manifest["encoder"] = {name: written[name] for name in sorted(of_encoder)}
     write_sealed(partial / MANIFEST, manifest)
     os.replace(partial, folder)
-    remove_left_over(folder)
+    remove_leftover_files(folder)
 
 
-def left_over(folder: pathlib.Path) -> list[pathlib.Path]:
-    """What a bank was made of, such as shards, and a process that was killed has left in its folder; and that process's lock."""
+def leftover_files(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Intermediate files, such as shards, that a killed process has left in the folder of a bank; and its lock file."""
     lock = folder.with_name(folder.name + ".lock")
     kept = {MANIFEST, ENCODER, *INDEXES, *(f"{name}.npy" for name in (*TABLES, *EXTRA_NAMES))}
     return [path for path in folder.iterdir() if path.name not in kept] + (
@@ -165,9 +165,9 @@ def left_over(folder: pathlib.Path) -> list[pathlib.Path]:
     )
 
 
-def remove_left_over(folder: pathlib.Path) -> None:
-    """Removes what a finished bank was made of, now that nothing can be lost."""
-    for path in left_over(folder):
+def remove_leftover_files(folder: pathlib.Path) -> None:
+    """Removes the intermediate files of a finished bank."""
+    for path in leftover_files(folder):
         if path.parent == folder:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
@@ -199,10 +199,10 @@ def load_bank(
     made_by = manifest["recipe"]
     if "centre_from" in recipe and (
         noted := manifest.get("notes", {}).get("centre_from")
-    ):  # where earlier versions said it
+    ):  # where earlier versions wrote it
         made_by = {"centre_from": os.path.realpath(os.path.expanduser(noted)), **made_by}
     if "min_recall" in recipe and made_by.get("retrieval") == "scann":
-        # Earlier versions looked into as many leaves whatever the floor.
+        # Earlier versions had no such field, and searched a fixed number of leaves.
         made_by = {"min_recall": recipe["min_recall"], **made_by}
     compared = sorted((set(recipe) | set(made_by)) - set(of_other))
     for key in sorted(compared, key="min_recall".__eq__):  # it comes and goes with `retrieval`
@@ -236,7 +236,7 @@ def load_bank(
 
 
 def read_manifest(folder: pathlib.Path, mend: str) -> dict[str, Any]:
-    """What a bank says of itself: "recipe", "checksums", "notes", and the checksums of its "encoder".
+    """The manifest of a bank: "recipe", "checksums", "notes", and the checksums of its "encoder".
 
     Args:
       folder: of the bank.

@@ -48,7 +48,10 @@ def bank_tables(
             and not config.exclude_copies
         ):
             neighbours = refreshed_neighbours(
-                unit, config.num_neighbours, work.kept[kind], since.extras[f"{kind}_neighbours"]
+                unit,
+                config.num_neighbours,
+                work.earlier_rows[kind],
+                since.extras[f"{kind}_neighbours"],
             )
         else:
             labels = same_text(tables.get(f"{kind}_texts"), unit) if config.exclude_copies else None
@@ -60,7 +63,9 @@ def bank_tables(
         )
         tables |= {f"{kind}_centre": geometries[kind].centre, f"{kind}_neighbours": neighbours}
     earlier = work.old.extras.get(LENGTHS) if work.old is not None else None
-    lengths = item_lengths(work.shards, work.kept["items"], geometries["items"].centre, earlier)
+    lengths = item_lengths(
+        work.shards, work.earlier_rows["items"], geometries["items"].centre, earlier
+    )
     if lengths is not None:
         tables[LENGTHS] = lengths
     if geometries["items"].basis is not None:
@@ -69,7 +74,7 @@ def bank_tables(
 
 
 def _geometries(config: KnowledgeConfig, split: Split, work: UnfinishedBank) -> dict[str, Geometry]:
-    """What is to be done to vectors of items and of users: an earlier bank's, or found from these.
+    """The geometry of item and user vectors: that of an earlier bank, or one computed from these vectors.
 
     Raises:
       UserError: vectors of several widths, or of another than the earlier bank's.
@@ -112,16 +117,16 @@ def _geometries(config: KnowledgeConfig, split: Split, work: UnfinishedBank) -> 
 def _write_rows(
     config: KnowledgeConfig, kind: str, work: UnfinishedBank, geometry: Geometry
 ) -> np.ndarray:
-    """[rows, E] the table of a kind: the earlier bank's rows where it has them, the encoder's in order elsewhere."""
+    """[rows, E] the table of a kind: rows of the earlier bank where they are unchanged, else vectors of the encoder, in order."""
     width = len(geometry.centre) if geometry.basis is None else geometry.basis.shape[1]
-    kept, new, begin = work.kept[kind], work.wanted(kind), 0
-    unit = new_table(work.partial, kind, (len(kept), width), config.dtype)
+    earlier_rows, new, begin = work.earlier_rows[kind], work.wanted(kind), 0
+    unit = new_table(work.partial, kind, (len(earlier_rows), width), config.dtype)
     for vectors in read_shards(work.shards, kind):
         unit[new[begin : begin + len(vectors)]] = to_rows(vectors, geometry)
         begin += len(vectors)
     if work.old is not None:
-        old, again = getattr(work.old, kind), np.flatnonzero(kept >= 0)
-        for start in range(0, len(again), BLOCK):
-            rows = again[start : start + BLOCK]
-            unit[rows] = old[kept[rows]]
+        old, unchanged = getattr(work.old, kind), np.flatnonzero(earlier_rows >= 0)
+        for start in range(0, len(unchanged), BLOCK):
+            rows = unchanged[start : start + BLOCK]
+            unit[rows] = old[earlier_rows[rows]]
     return unit

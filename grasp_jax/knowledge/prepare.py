@@ -14,10 +14,10 @@ from grasp_jax.errors import UserError
 from grasp_jax.knowledge.bank import (
     MANIFEST,
     KnowledgeBank,
-    left_over,
+    bank_lock,
+    leftover_files,
     load_bank,
-    making_of,
-    remove_left_over,
+    remove_leftover_files,
     save_bank,
 )
 from grasp_jax.knowledge.bank_tables import bank_tables
@@ -52,7 +52,7 @@ def prepare_bank(
     """
     recipe = bank_recipe(config, split, texts)
     if not (folder / MANIFEST).is_file():
-        with making_of(folder):
+        with bank_lock(folder):
             if (folder / MANIFEST).is_file():  # another process has made it meanwhile
                 return load_bank(folder, recipe, config.verify)
             started = time.perf_counter()
@@ -72,23 +72,24 @@ def prepare_bank(
                 if value_of(config, name)
             }
             save_bank(folder, tables, recipe, notes)
-    elif left_over(folder):
+    elif leftover_files(folder):
         with (
             contextlib.suppress(UserError, OSError),
-            making_of(folder),
-        ):  # unless somebody works there, or may not write
-            remove_left_over(folder)
+            bank_lock(folder),
+        ):  # unless another process works there, or the folder is read-only
+            remove_leftover_files(folder)
     return load_bank(folder, recipe, config.verify)
 
 
 def encode_bank(config: KnowledgeConfig, split: Split, texts: Texts, folder: pathlib.Path) -> None:
-    """The first half of `prepare_bank`, with the same arguments and errors: describes and encodes, and stores the vectors next to the bank
-    for the second half. So another process, also on another machine, may search the neighbours.
+    """The first half of `prepare_bank`, with the same arguments and errors: describes, encodes, and stores the vectors next to the bank.
+
+    Then another process, also on another machine, can search the neighbours.
     """
     recipe = bank_recipe(config, split, texts)
     if (folder / MANIFEST).is_file():
         return
-    with making_of(folder):
+    with bank_lock(folder):
         if (folder / MANIFEST).is_file():  # another process has made it meanwhile
             return
         work = begin(config, split, texts, recipe, folder)
@@ -98,7 +99,7 @@ def encode_bank(config: KnowledgeConfig, split: Split, texts: Texts, folder: pat
 def _saved(
     config: KnowledgeConfig, split: Split, sources: Texts, tables: Tables, encoder: TextEncoder
 ) -> SavedTextEncoder:
-    """The encoder with all that is done before and after it."""
+    """The encoder with its preprocessing and postprocessing."""
     return SavedTextEncoder(
         name=config.encoder,
         encoder=encoder,

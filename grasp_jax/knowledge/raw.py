@@ -14,27 +14,31 @@ OTHERWISE = "expected model.start_components='normalised'"
 
 
 def item_lengths(
-    shards: pathlib.Path, kept: np.ndarray, centre: np.ndarray, earlier: np.ndarray | None
+    shards: pathlib.Path, earlier_rows: np.ndarray, centre: np.ndarray, earlier: np.ndarray | None
 ) -> np.ndarray | None:
     """What was divided out of each item's vector; None where an earlier bank gives rows and does not say.
 
     Args:
       shards: folder of the encoder's vectors, of the items that have no row in the earlier bank.
-      kept: [V] row in the earlier bank, -1 for those items.
+      earlier_rows: [V] row in the earlier bank, -1 for those items.
       centre: [E] taken out of unit rows.
       earlier: [rows, 2] lengths of the earlier bank, or None.
 
     Returns:
       [V, 2] float32 lengths of the vector, and of the vector made one long and less the centre.
     """
-    if earlier is None and (kept >= 0).any():
+    if earlier is None and (earlier_rows >= 0).any():
         return None
-    lengths, new, begin = np.empty((len(kept), 2), np.float32), np.flatnonzero(kept < 0), 0
+    lengths, new, begin = (
+        np.empty((len(earlier_rows), 2), np.float32),
+        np.flatnonzero(earlier_rows < 0),
+        0,
+    )
     for vectors in read_shards(shards, "items"):
         lengths[new[begin : begin + len(vectors)]] = lengths_of(vectors, centre)
         begin += len(vectors)
     if earlier is not None:
-        lengths[kept >= 0] = earlier[kept[kept >= 0]]
+        lengths[earlier_rows >= 0] = earlier[earlier_rows[earlier_rows >= 0]]
     return lengths
 
 

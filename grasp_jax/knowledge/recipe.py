@@ -12,7 +12,7 @@ from grasp_jax.knowledge.describe.describers import LANGUAGE_MODELS
 from grasp_jax.knowledge.encoders import make_encoder
 from grasp_jax.knowledge.text import columns, prompts
 
-OF_THE_DAY = (  # what differs between banks of one and the same recipe on two days
+DAILY_KEYS = (  # what differs between banks of one and the same recipe on two days
     "source",
     "item_texts",
     "user_texts",

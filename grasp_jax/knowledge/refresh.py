@@ -1,6 +1,6 @@
-"""A bank of today from a bank of yesterday: only what is new or changed is encoded, and only neighbours that it touches are searched.
+"""Updates a bank incrementally: only new or changed rows are encoded, and only the neighbours that they affect are searched.
 
-The result equals a new bank with yesterday's centre (`config.knowledge.centre_from`), except for ties; unchanged rows are kept.
+The result equals a new bank with the centre of the earlier one (`config.knowledge.centre_from`), except for ties.
 """
 
 import hashlib
@@ -27,16 +27,16 @@ def text_hashes(texts: Sequence[str]) -> np.ndarray:
 def unchanged_rows(
     old: KnowledgeBank, kind: str, ids: np.ndarray, hashes: np.ndarray
 ) -> np.ndarray:
-    """[rows] yesterday's row of each of today's ids whose text is the same, -1 for the others.
+    """[rows] the row in the earlier bank of each id whose text is the same, -1 for the others.
 
     Args:
-      old: yesterday's bank.
+      old: the earlier bank.
       kind: "items" or "users".
-      ids: [rows] today's ids.
-      hashes: [rows, 2] of today's texts.
+      ids: [rows] the ids now.
+      hashes: [rows, 2] of the texts now.
 
     Raises:
-      UserError: yesterday's bank does not say what it was made from.
+      UserError: the earlier bank has no ids or text hashes.
     """
     if f"{kind}_ids" not in old.extras or f"{kind}_texts" not in old.extras:
         raise UserError(
@@ -50,28 +50,28 @@ def unchanged_rows(
 
 
 def refreshed_neighbours(
-    unit_vectors: np.ndarray, k: int, kept: np.ndarray, old_neighbours: np.ndarray
+    unit_vectors: np.ndarray, k: int, earlier_rows: np.ndarray, old_neighbours: np.ndarray
 ) -> np.ndarray:
-    """Exact [rows, K] neighbours of today, from those of yesterday.
+    """Exact [rows, K] neighbours, from those of the earlier bank.
 
     Args:
-      unit_vectors: [rows, E] of today.
-      k: K, that of yesterday.
-      kept: [rows] yesterday's row of an unchanged vector, -1 for a new one.
-      old_neighbours: [yesterday's rows, K].
+      unit_vectors: [rows, E] now.
+      k: K, that of the earlier bank.
+      earlier_rows: [rows] the row in the earlier bank of an unchanged vector, -1 for a new one.
+      old_neighbours: [rows of the earlier bank, K].
     """
-    today = np.full(len(old_neighbours), -1, np.int32)
-    today[kept[kept >= 0]] = np.flatnonzero(kept >= 0)
-    found = np.where(kept[:, None] >= 0, today[np.asarray(old_neighbours)[kept]], -1).astype(
-        np.int32
-    )
-    searched_again = (found < 0).any(axis=1)  # new rows, and those who lost a neighbour
+    new_row_of = np.full(len(old_neighbours), -1, np.int32)
+    new_row_of[earlier_rows[earlier_rows >= 0]] = np.flatnonzero(earlier_rows >= 0)
+    found = np.where(
+        earlier_rows[:, None] >= 0, new_row_of[np.asarray(old_neighbours)[earlier_rows]], -1
+    ).astype(np.int32)
+    searched_again = (found < 0).any(axis=1)  # new rows, and rows that lost a neighbour
     if searched_again.any():
         labels = np.arange(len(unit_vectors), dtype=np.int32)
         found[searched_again] = search_exact(
             unit_vectors, k, labels, rows=np.flatnonzero(searched_again)
         )
-    new, rest = np.flatnonzero(kept < 0), np.flatnonzero(~searched_again)
+    new, rest = np.flatnonzero(earlier_rows < 0), np.flatnonzero(~searched_again)
     for start in (
         range(0, len(rest), BLOCK) if len(new) else ()
     ):  # whoever a new row is nearer to than the farthest neighbour
@@ -79,11 +79,11 @@ def refreshed_neighbours(
         queries, ids = unit_vectors[rows].astype(np.float32), found[rows]
         scores = np.einsum("re,rke->rk", queries, unit_vectors[ids].astype(np.float32))
         for first in range(0, len(new), BLOCK):
-            some = new[first : first + BLOCK]
+            block = new[first : first + BLOCK]
             scores = np.concatenate(
-                [scores, queries @ unit_vectors[some].astype(np.float32).T], axis=1
+                [scores, queries @ unit_vectors[block].astype(np.float32).T], axis=1
             )
-            ids = np.concatenate([ids, np.broadcast_to(some, (len(rows), len(some)))], axis=1)
+            ids = np.concatenate([ids, np.broadcast_to(block, (len(rows), len(block)))], axis=1)
             order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
             scores, ids = (
                 np.take_along_axis(scores, order, axis=1),

@@ -53,10 +53,10 @@ def dry_run(config: KnowledgeConfig, split: Split, sources: Texts) -> Iterator[s
         yield "describe: vectors come from files; nothing leaves this machine"
         return
     item_prompt, user_prompt = prompts_of(config, split, sources)
-    asked = [("items", split.log.num_items, item_prompt)]
+    kinds = [("items", split.log.num_items, item_prompt)]
     if sources.of_users is None:
-        asked.append(("users", split.log.num_users, user_prompt))
-    for kind, count, prompt in asked:
+        kinds.append(("users", split.log.num_users, user_prompt))
+    for kind, count, prompt in kinds:
         yield what_is_missing(kind, count, prompt, config)
     encoder = make_encoder(config)
     if not (destination := encoder.destination()):
@@ -118,7 +118,7 @@ def text_writer(config: KnowledgeConfig, split: Split, sources: Texts) -> TextWr
     """What writes the texts of items and users that this data does not have; errors as of `prompts_of`."""
     assert sources.items is not None  # `prompts_of` has refused that
     of_items, of_users = (template_of(config, kind)[0] for kind in ("item", "user"))
-    cut = split.train.lengths[split.train.start > split.log.offsets[:-1]]
+    truncated = split.train.lengths[split.train.start > split.log.offsets[:-1]]
     people = {} if sources.users is None else sources.users.columns
     return TextWriter(
         item_template=of_items,
@@ -127,7 +127,7 @@ def text_writer(config: KnowledgeConfig, split: Split, sources: Texts) -> TextWr
         item_columns=tuple(columns.columns_read(sources.items, config.text_columns, of_items)),
         history_columns=history_columns(of_users, sources.items),
         user_columns=tuple(name for name in people if name not in held_back(config)),
-        longest_history=int(cut.max()) if len(cut) else None,
+        longest_history=int(truncated.max()) if len(truncated) else None,
     )
 
 

@@ -1,4 +1,4 @@
-"""A bank in the making: the texts that are described, and what an interrupted run or an earlier bank has for it already."""
+"""A bank that is being made: its texts, and what it can reuse of an interrupted run or an earlier bank."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ from grasp_jax.knowledge.bank import (
 from grasp_jax.knowledge.encoders import encoder_class, is_fitted, make_encoder, per_text_encoders
 from grasp_jax.knowledge.neighbours.retrieve import row_groups
 from grasp_jax.knowledge.neighbours.search import check_search
-from grasp_jax.knowledge.recipe import OF_THE_DAY
+from grasp_jax.knowledge.recipe import DAILY_KEYS
 from grasp_jax.knowledge.refresh import text_hashes, unchanged_rows
 from grasp_jax.knowledge.texts import describe, prompts_of
 from grasp_jax.log import logger
@@ -34,19 +34,19 @@ Tables = dict[str, np.ndarray]
 
 
 class UnfinishedBank(NamedTuple):
-    """A bank in the making, described and not yet encoded.
+    """A bank that is described and not yet encoded.
 
     Attributes:
       texts: of "items" and "users"; none with the encoder `file`.
-      tables: the extras that are known by now.
-      kept: [rows] each row's place in the earlier bank of `config.since`, -1 for what is to be encoded.
+      tables: the extras that are known so far.
+      earlier_rows: "items" and "users" -> [rows] the row in the earlier bank of `config.since`, -1 for a row to encode.
       old: the bank that `config.since` or `config.centre_from` names.
       partial: the folder in which the bank is made.
     """
 
     texts: Mapping[str, Sequence[str]]
     tables: Tables
-    kept: dict[str, np.ndarray]
+    earlier_rows: dict[str, np.ndarray]
     old: KnowledgeBank | None
     partial: pathlib.Path
 
@@ -62,7 +62,7 @@ class UnfinishedBank(NamedTuple):
 
     def wanted(self, kind: str) -> np.ndarray:
         """Rows to encode."""
-        return np.flatnonzero(self.kept[kind] < 0)
+        return np.flatnonzero(self.earlier_rows[kind] < 0)
 
 
 def begin(
@@ -72,29 +72,35 @@ def begin(
     recipe: dict[str, Any],
     folder: pathlib.Path,
 ) -> UnfinishedBank:
-    """Describes, and finds what an interrupted run has left; the arguments are those of `prepare_bank`."""
+    """Describes, and finds the files of an interrupted run; the arguments are those of `prepare_bank`."""
     log, old = split.log, _earlier(config, recipe)
     _check(config, split, sources, folder)
     texts, tables = describe(config, split, sources)
     tables |= {"items_ids": log.item_ids.astype(str), "users_ids": log.user_ids.astype(str)}
     tables |= {f"{kind}_texts": text_hashes(own) for kind, own in texts.items()}
-    kept = {
+    earlier_rows = {
         kind: np.full(count, -1)
         for kind, count in zip(KINDS, (log.num_items, log.num_users), strict=True)
     }
     if config.since and old is not None:
         for kind in KINDS:
-            kept[kind] = unchanged_rows(old, kind, tables[f"{kind}_ids"], tables[f"{kind}_texts"])
+            earlier_rows[kind] = unchanged_rows(
+                old, kind, tables[f"{kind}_ids"], tables[f"{kind}_texts"]
+            )
             logger.info(
-                f"{kind}: {(kept[kind] < 0).sum():,} of {len(kept[kind]):,} are new or changed since {config.since}"
+                f"{kind}: {(earlier_rows[kind] < 0).sum():,} of {len(earlier_rows[kind]):,} are new or changed since {config.since}"
             )
     return UnfinishedBank(
-        texts, tables, kept, old, begin_bank(folder, _identity(config, tables, kept, old))
+        texts,
+        tables,
+        earlier_rows,
+        old,
+        begin_bank(folder, _identity(config, tables, earlier_rows, old)),
     )
 
 
 def _check(config: KnowledgeConfig, split: Split, sources: Texts, folder: pathlib.Path) -> None:
-    """Raises UserError for what would be found out only after all texts were paid for and encoded."""
+    """Raises UserError for faults that would otherwise show only after all texts were paid for and encoded."""
     if folder.is_dir() and any(folder.iterdir()):
         raise UserError(
             f"config.knowledge.path: {folder} holds other files and no knowledge bank; name an empty or a new folder"
@@ -112,7 +118,7 @@ def _earlier(config: KnowledgeConfig, recipe: dict[str, Any]) -> KnowledgeBank |
     """The bank that `config.since`, or `config.centre_from`, names.
 
     Raises:
-      UserError: it was made otherwise than this one is to be made, or has nothing to continue from.
+      UserError: it was made with another config, or lacks what is needed to continue from it.
     """
     folder = config.since or config.centre_from
     if not folder:
@@ -126,10 +132,9 @@ def _earlier(config: KnowledgeConfig, recipe: dict[str, Any]) -> KnowledgeBank |
         bank = bank / "knowledge"  # of a workdir
     made_by = read_manifest(bank, "name the folder of a whole bank")["recipe"]
     moved_on = ends_no_later(str(made_by.get("cut_off")), recipe["cut_off"])
-    cut_off = (
-        ("cut_off",) if moved_on else ()
-    )  # a later end would tell what is now in validation or test
-    old = load_bank(bank, recipe, config.verify, of_other=(*OF_THE_DAY, *cut_off))
+    # A bank with a later end may contain interactions that are now in validation or test.
+    cut_off = ("cut_off",) if moved_on else ()
+    old = load_bank(bank, recipe, config.verify, of_other=(*DAILY_KEYS, *cut_off))
     if "items_centre" not in old.extras:
         raise UserError(
             f"{folder}: an older version made this bank, and it does not store the mean that was subtracted from its "
@@ -144,9 +149,12 @@ def _earlier(config: KnowledgeConfig, recipe: dict[str, Any]) -> KnowledgeBank |
 
 
 def _identity(
-    config: KnowledgeConfig, tables: Tables, kept: dict[str, np.ndarray], old: KnowledgeBank | None
+    config: KnowledgeConfig,
+    tables: Tables,
+    earlier_rows: dict[str, np.ndarray],
+    old: KnowledgeBank | None,
 ) -> str:
-    """What the encoder's vectors depend on: those of an interrupted run are used where it is the same."""
+    """A hash of everything that the encoder's vectors depend on; vectors of an interrupted run are used if it is the same."""
     encoder = make_encoder(config)
     made_by: Any = (
         [config.encoder, encoder.recipe(), config.describer]
@@ -155,9 +163,9 @@ def _identity(
     )
     made_of = [made_by, config.corruption.to_dict() if config.corruption.kind != "none" else None]
     if old is not None and config.since and is_fitted(config.encoder):
-        made_of.append(old.manifest["encoder"])  # yesterday's encoder, which is not fitted again
-    found = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode())
+        made_of.append(old.manifest["encoder"])  # the earlier encoder, which is not fitted again
+    digest = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode())
     for kind in KINDS:
-        found.update(kept[kind].tobytes())
-        found.update(tables.get(f"{kind}_texts", tables[f"{kind}_ids"]).tobytes())
-    return found.hexdigest()
+        digest.update(earlier_rows[kind].tobytes())
+        digest.update(tables.get(f"{kind}_texts", tables[f"{kind}_ids"]).tobytes())
+    return digest.hexdigest()

@@ -8,7 +8,7 @@ import numpy as np
 from grasp_jax.config import KnowledgeConfig
 from grasp_jax.data.attributes import AttributeTable
 from grasp_jax.errors import UserError
-from grasp_jax.knowledge.audit.groups import drawn
+from grasp_jax.knowledge.audit.groups import sampled
 from grasp_jax.knowledge.neighbours import NONE
 from grasp_jax.knowledge.text.columns import as_list
 
@@ -53,7 +53,7 @@ def category_column(config: KnowledgeConfig, items: AttributeTable | None) -> st
 def agreement(
     column: str, values: Sequence[Any], neighbours: np.ndarray, sample: int, seed: int
 ) -> Agreement | None:
-    """Agreement of drawn items with their neighbours; None where no item with a category has a neighbour.
+    """Agreement of sampled items with their neighbours; None where no item with a category has a neighbour.
 
     Args:
       column: its name.
@@ -66,7 +66,7 @@ def agreement(
     rows = with_one[np.asarray(neighbours[with_one, 0]) != NONE] if len(with_one) else with_one
     if not len(rows):
         return None
-    rows = drawn(rows, sample, seed)
+    rows = sampled(rows, sample, seed)
     found = np.asarray(neighbours[rows])
     shared = np.array(
         [

@@ -13,7 +13,7 @@ LEVELS = ("red", "amber", "green")
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """When a share is a reason to worry.
+    """The thresholds of a share.
 
     Attributes:
       amber, red: the bounds of the two levels; if `amber` is above `red`, low values are the bad ones.
@@ -25,7 +25,7 @@ class Rule:
     why: str
 
     def level(self, value: float) -> str:
-        """Of a value."""
+        """The level of a value."""
         sign = 1 if self.red >= self.amber else -1
         return (
             "red"
@@ -35,7 +35,7 @@ class Rule:
             else "green"
         )
 
-    def said(self, unit: str = " %") -> str:
+    def in_words(self, unit: str = " %") -> str:
         """The bounds in words."""
         side = "or more" if self.red >= self.amber else "or less"
         amber, red = (
@@ -144,7 +144,7 @@ def _of_vectors(kind: str, own: Vectors) -> list[Finding]:
 
 
 def _finding(rule: Rule, value: float, text: str, unit: str = " %") -> Finding:
-    begins = "one is amber, 1 % or more is red" if rule is NO_VECTOR else rule.said(unit)
+    begins = "one is amber, 1 % or more is red" if rule is NO_VECTOR else rule.in_words(unit)
     return Finding(rule.level(value), text, f"{rule.why[0].upper()}{rule.why[1:]}; {begins}.")
 
 

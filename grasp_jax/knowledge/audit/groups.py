@@ -1,4 +1,4 @@
-"""Groups over the length of the training history, as the paper's Figure 1(c) has them, and draws from each."""
+"""Groups by the length of the training history, as in the paper's Figure 1(c), and samples of each."""
 
 import itertools
 import math
@@ -11,7 +11,7 @@ Z = 1.959963984540054  # of a two-sided 95 % interval
 
 
 class HistoryGroups(NamedTuple):
-    """Which group each row is in.
+    """The group of each row.
 
     Attributes:
       labels: of the groups, shortest histories first, such as "3 to 4" (a spreadsheet would make a date of 3-4).
@@ -23,11 +23,11 @@ class HistoryGroups(NamedTuple):
 
     def occupied(self) -> list[tuple[str, np.ndarray]]:
         """(label, rows ascending) of the groups that have rows."""
-        members = [
+        groups = [
             (label, np.flatnonzero(self.of_rows == group))
             for group, label in enumerate(self.labels)
         ]
-        return [(label, rows) for label, rows in members if len(rows)]
+        return [(label, rows) for label, rows in groups if len(rows)]
 
 
 def history_groups(lengths: np.ndarray, starts: Sequence[int]) -> HistoryGroups:
@@ -48,7 +48,7 @@ def history_groups(lengths: np.ndarray, starts: Sequence[int]) -> HistoryGroups:
     )
 
 
-def drawn(rows: np.ndarray, count: int, *seed: int) -> np.ndarray:
+def sampled(rows: np.ndarray, count: int, *seed: int) -> np.ndarray:
     """At most `count` of the rows, ascending; the same for the same seed."""
     if len(rows) <= count:
         return rows

@@ -31,7 +31,7 @@ WRAPPED = ("largest-clusters",)
 def page(
     audit: Audit,
     title: str,
-    said: Sequence[str],
+    about: Sequence[str],
     tables: Sequence[Table],
     figures: Mapping[str, Figure],
 ) -> str:
@@ -40,11 +40,11 @@ def page(
     Args:
       audit: the numbers, for the findings.
       title: of the page.
-      said: what was audited, in lines.
+      about: lines that say what was audited.
       tables: of `tables.all_tables`.
       figures: of `figures.all_figures`.
     """
-    parted = [
+    page_sections = [
         {
             "title": name,
             "anchor": anchor(name),
@@ -54,8 +54,12 @@ def page(
         for name, begins, shown in SECTIONS
         if any(own.name.startswith(begins) for own in tables)
     ]
-    sections = [("findings", "Findings"), *((own["anchor"], own["title"]) for own in parted)]
-    content: dict[str, Any] = {"said": said, "findings": findings(audit), "parted": parted}
+    sections = [("findings", "Findings"), *((own["anchor"], own["title"]) for own in page_sections)]
+    content: dict[str, Any] = {
+        "about": about,
+        "findings": findings(audit),
+        "page_sections": page_sections,
+    }
     return render("audit.html", title, sections=sections, **content)
 
 

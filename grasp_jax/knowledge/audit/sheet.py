@@ -1,4 +1,4 @@
-"""The sheet for human raters: descriptions drawn from every history group, in an order that does not give the group away."""
+"""The sheet for human raters: descriptions sampled from every history group, in an order that does not give the group away."""
 
 import csv
 import io
@@ -10,7 +10,7 @@ import numpy as np
 
 from grasp_jax.config import AuditConfig
 from grasp_jax.errors import UserError
-from grasp_jax.knowledge.audit.groups import drawn
+from grasp_jax.knowledge.audit.groups import sampled
 from grasp_jax.knowledge.audit.subjects import Subject
 from grasp_jax.knowledge.text.clean import STATUSES, clean
 from grasp_jax.knowledge.text.prompts import MAX_HISTORY_CHARACTERS
@@ -47,12 +47,12 @@ def _rows(subject: Subject, config: AuditConfig, number: int) -> list[tuple[str,
     described, found = subject.described, []
     if described is None:
         return []
-    for group, (label, members) in enumerate(subject.groups.occupied()):
-        usable = members[described.statuses[members] == STATUSES.index("ok")]
-        for row in drawn(usable, config.sheet_rows, config.seed, number, group):
-            known, said = described.prompt_of(int(row)), described.texts[row]
-            if said != known:
-                cells = (subject.kind, str(subject.ids[row]), label, known, said, "")
+    for group, (label, group_rows) in enumerate(subject.groups.occupied()):
+        usable = group_rows[described.statuses[group_rows] == STATUSES.index("ok")]
+        for row in sampled(usable, config.sheet_rows, config.seed, number, group):
+            prompt, text = described.prompt_of(int(row)), described.texts[row]
+            if text != prompt:
+                cells = (subject.kind, str(subject.ids[row]), label, prompt, text, "")
                 found.append(tuple(clean(cell, MAX_CELL_CHARACTERS) for cell in cells))
     return found
 

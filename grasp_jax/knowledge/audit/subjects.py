@@ -28,7 +28,7 @@ class Descriptions:
     Attributes:
       texts: [rows] as they were encoded: the template's text stands in for an answer that is of no use.
       statuses: [rows] uint8, how each came about, an index into `clean.STATUSES`.
-      prompt_of: row -> what the describer was told.
+      prompt_of: row -> the prompt that the describer got.
     """
 
     texts: Sequence[str]
@@ -100,9 +100,9 @@ def make_subjects(
 
 
 def _statuses(texts: Sequence[str], stored: np.ndarray | None) -> np.ndarray:
-    """[rows] uint8: the describer's, and where that is content or none was kept, what the text itself says."""
-    said = np.array([STATUSES.index(status_of(text)) for text in texts], np.uint8)
-    return said if stored is None else np.where(stored > 0, stored, said)
+    """[rows] uint8: the status from the describer, or that of the text itself if the first is "ok" or was not stored."""
+    of_texts = np.array([STATUSES.index(status_of(text)) for text in texts], np.uint8)
+    return of_texts if stored is None else np.where(stored > 0, stored, of_texts)
 
 
 def _known(config: KnowledgeConfig, split: Split, sources: Texts) -> dict[str, TextOf]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from grasp_jax.config import AuditConfig
 from grasp_jax.knowledge.audit.claims import Claims, count_claims, kept_share
-from grasp_jax.knowledge.audit.groups import drawn, wilson
+from grasp_jax.knowledge.audit.groups import sampled, wilson
 from grasp_jax.knowledge.audit.subjects import Descriptions, Subject
 from grasp_jax.knowledge.text.clean import STATUSES
 
@@ -22,7 +22,7 @@ class GroupTexts:
       rows: how many items or users.
       na, refused, unanswered: share of rows whose answer said nothing, refused, or was rejected or another's.
       words: 10 %, 50 % and 90 % quantile of words of the usable descriptions.
-      read: usable descriptions drawn for what follows.
+      read: usable descriptions sampled for what follows.
       kept: mean share of the known words that a description keeps.
       mostly_lost: share of them that keep less than half.
       compared: those read that are not the prompt itself, whose claims say something.
@@ -68,7 +68,7 @@ def _group(
     share = dict(zip(STATUSES, counts.tolist(), strict=True))
     usable = rows[described.statuses[rows] == STATUSES.index("ok")]
     lengths = [len(described.texts[row].split()) for row in usable]
-    read = drawn(usable, config.texts, config.seed, int(subject.groups.of_rows[rows[0]]))
+    read = sampled(usable, config.texts, config.seed, int(subject.groups.of_rows[rows[0]]))
     shares = (
         []
         if subject.known_of is None

@@ -1,10 +1,10 @@
-"""The geometry of a bank's vectors: lengths, cosines of random pairs and of neighbours. Tables are read in blocks or at drawn rows."""
+"""The geometry of a bank's vectors: lengths, cosines of random pairs and of neighbours. Tables are read in blocks or at sampled rows."""
 
 from typing import NamedTuple
 
 import numpy as np
 
-from grasp_jax.knowledge.audit.groups import drawn
+from grasp_jax.knowledge.audit.groups import sampled
 from grasp_jax.knowledge.neighbours import NONE
 
 BLOCK = 1024
@@ -25,7 +25,7 @@ class Cosines(NamedTuple):
     Attributes:
       before: of random pairs of rows, with the centre put back; None where no centre was taken out, or it cannot be put back.
       after: of the same pairs as the bank has them.
-      nearest: of drawn rows and their nearest neighbour.
+      nearest: of sampled rows and their nearest neighbour.
     """
 
     before: np.ndarray | None
@@ -82,7 +82,7 @@ def cosines(
             )
     nearest = np.empty(0, np.float32)
     if neighbours is not None:
-        rows_drawn = drawn(np.flatnonzero(neighbours[:, 0] != NONE), pairs, seed)
+        rows_drawn = sampled(np.flatnonzero(neighbours[:, 0] != NONE), pairs, seed)
         rows_drawn = rows_drawn[
             [bool(np.any(table[row])) for row in rows_drawn]
         ]  # a row without a vector is near to nothing

@@ -35,13 +35,13 @@ def write_audit(
     if sheet:
         check_unfilled(out / SHEET, sheet_text(sheet))
         texts[SHEET] = sheet_text(sheet)
-    tables, figures, said = all_tables(audit), all_figures(audit), about(audit, len(sheet))
-    told = [f"- **{own.level}**: {own.text} {own.why}" for own in findings(audit)]
+    tables, figures, lines = all_tables(audit), all_figures(audit), about(audit, len(sheet))
+    found = [f"- **{own.level}**: {own.text} {own.why}" for own in findings(audit)]
     parts = [
         f"# {TITLE}\n",
-        *(f"{line}\n" for line in said),
+        *(f"{line}\n" for line in lines),
         "## Findings\n",
-        "\n".join(told) + "\n",
+        "\n".join(found) + "\n",
     ]
     parts += map(markdown, tables)
     for table in tables:
@@ -54,7 +54,7 @@ def write_audit(
         texts[f"figures/{name}.svg"] = figure.standalone()
         parts.append(f"### {title}\n\n![{title}](figures/{name}.svg)\n")
     texts = {
-        "index.html": page(audit, TITLE, said, tables, figures),
+        "index.html": page(audit, TITLE, lines, tables, figures),
         "AUDIT.md": "\n".join(parts),
         "audit.json": as_json(audit),
         **texts,

@@ -1,4 +1,4 @@
-"""Answers that were paid for, kept: a journal that survives a killed process, folded into Parquet shards.
+"""The cache of a language model's answers: a journal that survives a killed process, and is compacted into Parquet shards.
 
 An answer is found by a hash of everything that it depends on (`answer_key`), so a changed prompt, model or parameter leads to a new
 request, and an unchanged one never does. Each answer has a CRC, so that a flipped byte on the disk does not become another answer: the
@@ -28,7 +28,7 @@ from grasp_jax.log import logger
 
 SHARD_ANSWERS = 16_384
 SHARDS_IN_MEMORY = 4
-READ_AT_ONCE = 1024  # answers for which other threads wait
+READ_BATCH = 1024  # answers that are read while other threads wait for the lock
 SCHEMA = pa.schema(
     [
         ("key", pa.binary(16)),
@@ -39,7 +39,7 @@ SCHEMA = pa.schema(
         ("crc", pa.uint32()),
     ]
 )
-OLDER = SCHEMA.names[:-1]  # columns of shards of earlier versions, which are taken as they are
+COLUMNS_WITHOUT_CRC = SCHEMA.names[:-1]  # of shards of earlier versions, which are still read
 
 
 class Answer(NamedTuple):
@@ -67,20 +67,20 @@ def answer_key(prompt: str, model: str, parameters: dict[str, Any]) -> bytes:
 
 
 def as_line(key: bytes, answer: Answer) -> tuple[bytes, int]:
-    """An answer as the journal has it, without the end of the line, and its CRC; half a surrogate pair becomes a question mark."""
+    """The journal's line of an answer, without its end, and the CRC; a lone surrogate becomes a question mark."""
     line = json.dumps([key.hex(), *answer], ensure_ascii=False).encode("utf-8", errors="replace")
     return line, zlib.crc32(line)
 
 
-class Keeps(Protocol):
-    """What takes answers as they come: a cache, or whatever brings them to one."""
+class AnswerSink(Protocol):
+    """Receives answers as they arrive: a cache, or an object that sends them to one."""
 
     def add(self, key: bytes, answer: Answer) -> None:
-        """Keeps one answer."""
+        """Stores one answer."""
 
 
 class AnswerCache:
-    """Answers in a folder, for one process at a time, of which several threads may use it.
+    """Answers in a folder; one process at a time may open it, with several threads.
 
     Raises:
       UserError: another process has the folder open, or a shard is not readable.
@@ -90,18 +90,18 @@ class AnswerCache:
         self.folder = folder
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._lock = (folder / "lock").open("w")
+            self._lock_file = (folder / "lock").open("w")
         except OSError as error:
             raise UserError(
                 f"{folder}: cannot keep answers here ({error.strerror}); name another folder"
             ) from error
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise UserError(
                 f"{folder}: another process has these answers open; wait for it, or name another folder"
             ) from error
-        self._turn = threading.RLock()  # of threads
+        self._thread_lock = threading.RLock()
         self._journal_path = folder / "journal.jsonl"
         self._pending: dict[bytes, Answer] = {}
         self._index()
@@ -119,26 +119,26 @@ class AnswerCache:
         return len(self._keys) + len(self._pending)
 
     def add(self, key: bytes, answer: Answer) -> None:
-        """Keeps an answer before it returns: one write, which outlives this process."""
+        """Stores an answer durably before it returns: one write, which outlives this process."""
         line, crc = as_line(key, answer)
         data = line[:-1] + b", %d]\n" % crc
-        with self._turn:
+        with self._thread_lock:
             with _disk_errors(self._journal_path):
                 if os.write(self._journal, data) != len(data):
                     raise OSError(28, "No space left on device")
             self._pending[key] = answer
             if len(self._pending) >= SHARD_ANSWERS:
-                self._fold()
+                self._compact()
 
     def copy(self, keys: np.ndarray, others: np.ndarray) -> None:
-        """Keeps the answers of [n, 2] keys under [n, 2] others too; a key without an answer is passed over."""
+        """Stores the answers of [n, 2] keys under [n, 2] others too; a key without an answer is skipped."""
         there = ~self.missing(keys)
         for other, answer in zip(others[there], self.read(keys[there]), strict=True):
             self.add(other.tobytes(), answer)
 
     def missing(self, keys: np.ndarray) -> np.ndarray:
         """[n, 2] keys -> [n] bool: not answered yet."""
-        with self._turn:
+        with self._thread_lock:
             found = self._places(keys) >= 0
             if self._pending:
                 pending = (key.tobytes() in self._pending for key in keys)
@@ -156,11 +156,11 @@ class AnswerCache:
 
         Raises:
           KeyError: a key has no answer.
-          UserError: an answer is not what was kept.
+          UserError: an answer differs from what was stored.
         """
-        for begin in range(0, len(keys), READ_AT_ONCE):
-            part = keys[begin : begin + READ_AT_ONCE]
-            with self._turn:
+        for begin in range(0, len(keys), READ_BATCH):
+            part = keys[begin : begin + READ_BATCH]
+            with self._thread_lock:
                 found = [
                     self._read_one(key.tobytes(), int(place))
                     for key, place in zip(part, self._places(part), strict=True)
@@ -175,20 +175,20 @@ class AnswerCache:
         columns = self._read_shard(shard)
         with _shard_errors(self._shards[shard]):
             found = [columns[name][row].as_py() for name in columns]
-            answer = Answer(*found[1 : len(OLDER)])
-            if len(found) > len(OLDER) and as_line(key, answer)[1] != found[-1]:
+            answer = Answer(*found[1 : len(COLUMNS_WITHOUT_CRC)])
+            if len(found) > len(COLUMNS_WITHOUT_CRC) and as_line(key, answer)[1] != found[-1]:
                 raise ValueError(f"row {row + 1} differs from what was kept")
         return answer
 
     def close(self) -> None:
-        """Folds what is pending into a shard and lets go of the folder."""
+        """Writes pending answers to a shard and releases the folder."""
         if self._journal >= 0:
             try:
-                self._fold()
+                self._compact()
             finally:
                 os.close(self._journal)
                 self._journal = -1
-                self._lock.close()
+                self._lock_file.close()
 
     def _places(self, keys: np.ndarray) -> np.ndarray:
         """[n] int64 shard * SHARD_ANSWERS + row, -1 where no shard has the key."""
@@ -212,7 +212,7 @@ class AnswerCache:
         self._keys, self._place = keys[order], places[order]
 
     def _recover(self) -> None:
-        """Takes over what a killed process left in the journal."""
+        """Recovers the answers that a killed process left in the journal."""
         if not self._journal_path.exists():
             return
         with _disk_errors(self._journal_path):
@@ -222,16 +222,16 @@ class AnswerCache:
             self._places(known) >= 0
         ]:  # killed between a new shard and the emptied journal
             del self._pending[key.tobytes()]
-        self._fold()
+        self._compact()
 
-    def _fold(self) -> None:
+    def _compact(self) -> None:
         """Moves pending answers into new shards, then empties the journal."""
         while self._pending:
-            taken = list(self._pending.items())[:SHARD_ANSWERS]
-            checks = [as_line(key, answer)[1] for key, answer in taken]
+            batch = list(self._pending.items())[:SHARD_ANSWERS]
+            checks = [as_line(key, answer)[1] for key, answer in batch]
             columns = [
-                [key for key, _ in taken],
-                *zip(*(answer for _, answer in taken), strict=True),
+                [key for key, _ in batch],
+                *zip(*(answer for _, answer in batch), strict=True),
                 checks,
             ]
             # After the last one's number, not their count: one that was moved away must not let another be overwritten.
@@ -248,13 +248,13 @@ class AnswerCache:
                     os.replace(partial, path)
                 finally:
                     partial.unlink(missing_ok=True)
-            places = len(self._shards) * SHARD_ANSWERS + np.arange(len(taken))
+            places = len(self._shards) * SHARD_ANSWERS + np.arange(len(batch))
             self._shards.append(path)
             self._set_index(
                 np.concatenate([self._keys, as_keys(columns[0])]),
                 np.concatenate([self._place, places]),
             )
-            for key, _ in taken:
+            for key, _ in batch:
                 del self._pending[key]
         with _disk_errors(self._journal_path), contextlib.suppress(FileNotFoundError):
             os.truncate(self._journal_path, 0)
@@ -262,7 +262,7 @@ class AnswerCache:
     def _load_shard(self, shard: int) -> dict[str, pa.ChunkedArray]:
         with _shard_errors(self._shards[shard]):
             table = pq.read_table(self._shards[shard])
-            if table.column_names not in (OLDER, SCHEMA.names):
+            if table.column_names not in (COLUMNS_WITHOUT_CRC, SCHEMA.names):
                 raise ValueError(f"columns {', '.join(table.column_names)}")
             return {name: table[name] for name in table.column_names}
 
@@ -272,35 +272,35 @@ def open_answers(folder: str) -> AnswerCache:
     return AnswerCache(pathlib.Path(os.path.expanduser(folder)))
 
 
-def to_request(
+def rows_to_request(
     cache: AnswerCache,
     keys: np.ndarray,
-    otherwise: Callable[[np.ndarray], np.ndarray],
+    other_keys: Callable[[np.ndarray], np.ndarray],
     settings: DescribeConfig | EmbedConfig,
-    keeps: bool = True,
+    copy: bool = True,
 ) -> tuple[np.ndarray, str]:
-    """Rows whose requests must be sent, and why not before the user decides: `said_of_unused`. So nobody pays twice without knowing it.
+    """Rows whose requests must be sent, and `unused_answers_message`: if it is not empty, the user must decide first, lest they pay twice.
 
-    With cache_by=model, answers that were kept under the config's address are used too.
+    With cache_by=model, answers that were stored under the config's address are used too.
 
     Args:
       cache: that of `settings`.
       keys: [n, 2] of all rows.
-      otherwise: [m] rows -> their [m, 2] keys by the other value of `cache_by`.
+      other_keys: [m] rows -> their [m, 2] keys by the other value of `cache_by`.
       settings: of the endpoint.
-      keeps: whether the answers under the config's address are kept without it from now on; False for a dry run, which changes nothing.
+      copy: whether answers under the config's address are copied to keys without it; False for a dry run, which changes nothing.
     """
     rows = cache.unanswered(keys)
-    others = otherwise(rows)
+    others = other_keys(rows)
     if settings.cache_by == "address":
-        return rows, said_of_unused(cache, others, settings)
-    if not keeps:
+        return rows, unused_answers_message(cache, others, settings)
+    if not copy:
         return rows[cache.missing(others)], ""
     cache.copy(others, keys[rows])
     return cache.unanswered(keys), ""
 
 
-def said_of_unused(
+def unused_answers_message(
     cache: AnswerCache, keys: np.ndarray, settings: DescribeConfig | EmbedConfig
 ) -> str:
     """Says how many answers are in the cache only without an address, and why they are not used; empty if there are none.
@@ -320,7 +320,7 @@ def said_of_unused(
     )
 
 
-def kept_keys(folder: pathlib.Path) -> set[bytes]:
+def stored_keys(folder: pathlib.Path) -> set[bytes]:
     """Keys of all answers in a folder that no process has open; changes nothing there."""
     shards = [_shard_keys(path) for path in folder.glob("answers-*.parquet")]
     return {key.tobytes() for keys in shards for key in keys} | _read_journal(
@@ -338,7 +338,7 @@ def _shard_keys(path: pathlib.Path) -> np.ndarray:
 
 
 def _read_journal(path: pathlib.Path) -> dict[bytes, Answer]:
-    """Answers of complete lines; a line that a killed process left unfinished, or that was damaged since, is ignored."""
+    """Answers of complete lines; lines that are incomplete (a killed process) or damaged are ignored."""
     found: dict[bytes, Answer] = {}
     damaged = []
     if path.exists():

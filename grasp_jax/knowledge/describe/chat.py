@@ -9,14 +9,14 @@ import numpy as np
 
 from grasp_jax.config import DescribeConfig, KnowledgeConfig
 from grasp_jax.config.address import Address, resolved
-from grasp_jax.knowledge.describe.answers import Answer, Keeps
+from grasp_jax.knowledge.describe.answers import Answer, AnswerSink
 from grasp_jax.knowledge.describe.endpoint import (
     CHARACTERS_PER_TOKEN,
     Endpoint,
     NoAnswer,
     Rejected,
     Usage,
-    work_off,
+    send_all,
 )
 from grasp_jax.knowledge.describe.language_model import SYSTEM, LanguageModel
 from grasp_jax.knowledge.text.clean import clean, split_reference, status_of
@@ -40,15 +40,15 @@ def described_by(config: KnowledgeConfig) -> dict[str, Any]:
     }
 
 
-def ask(
+def request_answers(
     rows: np.ndarray,
     keys: np.ndarray,
     prompt_of: PromptOf,
-    cache: Keeps,
+    cache: AnswerSink,
     config: KnowledgeConfig,
     label: str,
 ) -> Usage:
-    """As `LanguageModel.ask`, with the endpoint in `config.describe`.
+    """As `LanguageModel.request_answers`, with the endpoint in `config.describe`.
 
     Raises:
       UserError: no key or a wrong one, an unknown model, an endpoint that is down. What was answered is in the cache.
@@ -60,7 +60,7 @@ def ask(
         if name not in ("system", "max_characters")
     }
 
-    async def one(endpoint: Endpoint, row: int, retries: int) -> int:
+    async def send(endpoint: Endpoint, row: int, retries: int) -> int:
         key = keys[row].tobytes()
         answer = await _answer(
             endpoint, config.describe, prompt_of(int(row)), key.hex()[:8], options, retries
@@ -70,7 +70,7 @@ def ask(
         return 1
 
     if len(rows):
-        work_off(config.describe, rows, one, usage, len(rows), label)
+        send_all(config.describe, rows, send, usage, len(rows), label)
     return usage
 
 
@@ -122,4 +122,4 @@ def address(config: KnowledgeConfig) -> Address:
     return resolved(config.describe)
 
 
-CHAT = LanguageModel(described_by, ask, address)
+CHAT = LanguageModel(described_by, request_answers, address)

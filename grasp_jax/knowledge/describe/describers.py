@@ -9,7 +9,7 @@ import numpy as np
 
 from grasp_jax.config import DescribeConfig, KnowledgeConfig
 from grasp_jax.errors import UserError
-from grasp_jax.knowledge.describe.answers import AnswerCache, open_answers, to_request
+from grasp_jax.knowledge.describe.answers import AnswerCache, open_answers, rows_to_request
 from grasp_jax.knowledge.describe.chat import CHAT
 from grasp_jax.knowledge.describe.endpoint import Usage
 from grasp_jax.knowledge.describe.generate import GENERATE
@@ -31,14 +31,14 @@ LANGUAGE_MODELS: dict[str, LanguageModel] = {"openai": CHAT, "transformers": GEN
 def by_template(
     kind: str, num_rows: int, prompt_of: PromptOf, config: KnowledgeConfig
 ) -> Described:
-    """The filled template is the text; it is filled whenever it is read."""
+    """The filled template is the text; it is filled each time it is read."""
     return Filled(prompt_of, num_rows), np.zeros(num_rows, np.uint8)
 
 
 def by_language_model(
     kind: str, num_rows: int, prompt_of: PromptOf, config: KnowledgeConfig
 ) -> Described:
-    """What the language model `config.describer` answers; the template where it has nothing to say.
+    """The answers of the language model `config.describer`; the template's text where an answer is of no use.
 
     Args:
       kind: "items" or "users".
@@ -47,17 +47,17 @@ def by_language_model(
       config: `config.knowledge`.
 
     Raises:
-      UserError: the model's `ask` raises it, or the cache cannot be opened or written. All answers so far are in the cache. Or what
-        `to_send` raises.
+      UserError: `LanguageModel.request_answers` or `to_send` raises it, or the cache cannot be opened or written. All answers so far are
+        in the cache.
     """
     model = LANGUAGE_MODELS[config.describer]
     with open_answers(config.describe.cache) as cache:
         keys, rows = to_send(kind, num_rows, prompt_of, config, cache)
-        usage = model.ask(rows, keys, prompt_of, cache, config, f"describe {kind}")
+        usage = model.request_answers(rows, keys, prompt_of, cache, config, f"describe {kind}")
         texts, names = zip(*described(keys, cache, prompt_of), strict=True)
     statuses = np.array([STATUSES.index(name) for name in names], np.uint8)
-    if said := summary(usage, statuses, config):
-        logger.info(f"describe {kind}: {said}")
+    if text := summary(usage, statuses, config):
+        logger.info(f"describe {kind}: {text}")
     return list(texts), statuses
 
 
@@ -67,7 +67,7 @@ def to_send(
     """[n, 2] keys of all rows, and the rows whose prompts must be sent; logs which.
 
     Raises:
-      UserError: the cache has some of the answers without an address (`answers.said_of_unused`).
+      UserError: the cache has some of the answers without an address (`answers.unused_answers_message`).
     """
     keys, rows, unused = _unanswered(num_rows, prompt_of, config, cache)
     logger.info(announcement(kind, num_rows, rows, prompt_of, config, unused))
@@ -81,14 +81,14 @@ def what_is_missing(kind: str, num_rows: int, prompt_of: PromptOf, config: Knowl
     if config.describer == "template":
         return f"describe {kind}: {num_rows:,} texts from the template; nothing leaves this machine"
     with open_answers(config.describe.cache) as cache:
-        _, rows, unused = _unanswered(num_rows, prompt_of, config, cache, keeps=False)
+        _, rows, unused = _unanswered(num_rows, prompt_of, config, cache, copy=False)
     return announcement(kind, num_rows, rows, prompt_of, config, unused)
 
 
 def count_unanswered(
     num_rows: int, prompt_of: PromptOf, config: KnowledgeConfig
 ) -> tuple[int, str]:
-    """How many distinct prompts `DESCRIBERS[config.describer]` would still send, and `answers.said_of_unused`; sends no request."""
+    """How many distinct prompts `DESCRIBERS[config.describer]` would still send, and `answers.unused_answers_message`; sends no request."""
     if config.describer == "template":
         return 0, ""
     with open_answers(config.describe.cache) as cache:
@@ -101,13 +101,13 @@ def _unanswered(
     prompt_of: PromptOf,
     config: KnowledgeConfig,
     cache: AnswerCache,
-    keeps: bool = True,
+    copy: bool = True,
 ) -> tuple[np.ndarray, np.ndarray, str]:
-    """[n, 2] keys of all rows, and what `to_request` returns."""
+    """[n, 2] keys of all rows, and what `rows_to_request` returns."""
     model = LANGUAGE_MODELS[config.describer]
     keys = keys_of(num_rows, prompt_of, model, config)
-    return keys, *to_request(
-        cache, keys, lambda rows: other_keys(rows, prompt_of, model, config), config.describe, keeps
+    return keys, *rows_to_request(
+        cache, keys, lambda rows: other_keys(rows, prompt_of, model, config), config.describe, copy
     )
 
 
@@ -142,23 +142,21 @@ def announcement(
 
 
 def summary(usage: Usage, statuses: np.ndarray, config: KnowledgeConfig) -> str:
-    """Says which requests were sent and what they took, if there were any, and for how many rows the template was used
-    instead, if for any.
-    """
+    """Says how many requests were sent and their tokens and cost, and for how many rows the template was used instead; "" if neither."""
     parts = []
-    if usage.asked:
+    if usage.requests:
         parts.append(
-            f"{usage.asked:,} prompts answered, {usage.prompt_tokens:,} tokens of prompts and {usage.answer_tokens:,} of answers"
+            f"{usage.requests:,} prompts answered, {usage.prompt_tokens:,} tokens of prompts and {usage.answer_tokens:,} of answers"
         )
         if LANGUAGE_MODELS[config.describer].address(config) and _has_prices(config.describe):
             parts.append(f"cost {usage.cost(config.describe):,.2f}")
     counts = np.bincount(statuses, minlength=len(STATUSES))[1:]
     if counts.any():
-        said = ", ".join(
+        reasons = ", ".join(
             f"{count:,} {name}" for name, count in zip(STATUSES[1:], counts, strict=True) if count
         )
         parts.append(
-            f"the template's text stands in for {counts.sum():,} of {len(statuses):,} ({said})"
+            f"the template's text stands in for {counts.sum():,} of {len(statuses):,} ({reasons})"
         )
     return "; ".join(parts)
 

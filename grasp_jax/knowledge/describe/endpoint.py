@@ -1,6 +1,6 @@
-"""An OpenAI-compatible endpoint: bounded flight, rate limits, and what its errors mean to a user.
+"""An OpenAI-compatible endpoint: bounded concurrency, rate limits, and error messages for the user.
 
-The official client retries what is worth it (408, 409, 429, 5xx, dropped connections, time-outs), with back-off and jitter, and waits as
+The official client retries transient errors (408, 409, 429, 5xx, dropped connections, time-outs) with back-off and jitter, and waits as
 long as Retry-After says.
 """
 
@@ -18,19 +18,19 @@ from grasp_jax.errors import EndpointError, UserError
 from grasp_jax.progress import progress_bar
 
 CHARACTERS_PER_TOKEN = 4  # of English text, for estimates before the endpoint has counted
-FIRST_RETRIES = 2  # of the very first request, so that a wrong address is said in seconds
+FIRST_RETRIES = 2  # of the very first request, so that a wrong address is reported within seconds
 
 
 @dataclasses.dataclass
 class Usage:
-    """Counts of a run, so far."""
+    """Requests and tokens of a run so far."""
 
-    asked: int = 0
+    requests: int = 0
     prompt_tokens: int = 0
     answer_tokens: int = 0
 
-    def add(self, asked: int, prompt_tokens: int, answer_tokens: int = 0) -> None:
-        self.asked += asked
+    def add(self, requests: int, prompt_tokens: int, answer_tokens: int = 0) -> None:
+        self.requests += requests
         self.prompt_tokens += prompt_tokens
         self.answer_tokens += answer_tokens
 
@@ -45,14 +45,14 @@ class Usage:
 
 
 class Rejected(Exception):
-    """The endpoint finds fault with this one request (status 400 or 422)."""
+    """The endpoint rejects this one request (status 400 or 422)."""
 
 
 class NoAnswer(Exception):
-    """What came back is not what the protocol says; worth another attempt."""
+    """The response does not follow the protocol; worth another attempt."""
 
 
-# What reading a reply raises that is HTML, is cut off, lacks a part or is nested absurdly deep.
+# Errors of reading a response that is HTML, is truncated, lacks a field or is nested absurdly deep.
 MALFORMED = (NoAnswer, ValueError, AttributeError, TypeError, LookupError, RecursionError)
 
 
@@ -61,7 +61,7 @@ class Endpoint:
 
     Attributes:
       config: "base_url", "key_variable", "model", "timeout", "retries", "concurrency" and the two rate limits.
-      answered: whether any request has gone well.
+      answered: whether any request has succeeded.
     """
 
     def __init__(self, config: DescribeConfig | EmbedConfig) -> None:
@@ -89,8 +89,8 @@ class Endpoint:
                 self.where,
             )
         self._key = key
-        # By aiohttp, for a request costs half the processor time that it costs by the default transport. A redirect would carry the
-        # prompts to a host that nobody named.
+        # With aiohttp a request costs half the processor time of the default transport. A redirect would carry the prompts to a host
+        # that nobody named.
         http_client = openai.DefaultAioHttpClient(follow_redirects=False)
         self._client = openai.AsyncOpenAI(
             api_key=key or "none",
@@ -98,7 +98,7 @@ class Endpoint:
             timeout=config.timeout,
             http_client=http_client,
         )
-        # Once for each number, for a copy of the client takes as long as a request.
+        # Cached for each number, because a copy of the client takes as long as a request.
         self._retrying = functools.cache(
             lambda retries: self._client.with_options(max_retries=retries)
         )
@@ -127,7 +127,7 @@ class Endpoint:
         retries: int,
         read: Callable[[Any], Any],
     ) -> Any:
-        """One request until it is answered.
+        """Sends a request until it is answered.
 
         Args:
           request: client -> response.
@@ -136,10 +136,10 @@ class Endpoint:
           read: response -> the part that the caller needs; if something is missing, or on `NoAnswer`, the request is sent again.
 
         Raises:
-          Rejected: status 400 or 422, once others went well.
+          Rejected: status 400 or 422, after other requests succeeded.
           NoAnswer: no attempt was answered properly.
-          EndpointError: no request can go well: the key, the model, the address, or an endpoint that is down; or status 400 or 422 for
-            the first request.
+          EndpointError: no request can succeed: a wrong key, model or address, or an endpoint that is down; or status 400 or 422 for the
+            first request.
         """
         errors = self._errors
         for attempt in range(retries + 1):
@@ -163,14 +163,14 @@ class Endpoint:
                 ) from None
             except errors.NotFoundError as error:
                 raise EndpointError(
-                    f"{self.where}: no model {self.config.model!r} here, or no such endpoint: {self._say(error)}",
+                    f"{self.where}: no model {self.config.model!r} here, or no such endpoint: {self._message(error)}",
                     self.where,
                 ) from None
             except (errors.BadRequestError, errors.UnprocessableEntityError) as error:
                 if self.answered:
                     raise Rejected from None
                 raise EndpointError(
-                    f"{self.where}: refused the first request: {self._say(error)}", self.where
+                    f"{self.where}: refused the first request: {self._message(error)}", self.where
                 ) from None
             except (errors.APIConnectionError, errors.APIStatusError) as error:
                 if isinstance(error, errors.APIStatusError) and error.status_code // 100 == 3:
@@ -180,7 +180,7 @@ class Endpoint:
                     ) from None
                 kept = "all answers so far are kept; run the same command again to continue"
                 raise EndpointError(
-                    f"{self.where}: no answer after {retries + 1} attempts: {self._say(error)}; {kept}",
+                    f"{self.where}: no answer after {retries + 1} attempts: {self._message(error)}; {kept}",
                     self.where,
                 ) from None
             except (*MALFORMED, errors.APIResponseValidationError) as malformed:
@@ -191,16 +191,15 @@ class Endpoint:
                 )
         raise NoAnswer(f"{self.where}: {retries + 1} times no answer to one request ({reason})")
 
-    def _say(self, error: Exception) -> str:
-        """The error in one line, without the key; its cause where it has one, for the client calls every failure to connect a time-out."""
-        said = str(error.__cause__ or "") or str(error)
-        return redacted(" ".join((said.replace(self._key, "***") if self._key else said).split()))[
-            :200
-        ]
+    def _message(self, error: Exception) -> str:
+        """The error in one line, without the key; if it has a cause, that: the client calls every failure to connect a time-out."""
+        text = str(error.__cause__ or "") or str(error)
+        text = text.replace(self._key, "***") if self._key else text
+        return redacted(" ".join(text.split()))[:200]
 
 
 def _redirected(status: int, response: Any) -> str:
-    """What a redirect means to the user; of its target no more than the host, for the rest may hold a key."""
+    """An error message about a redirect; of its target only the host, because the rest may contain a key."""
     try:
         target = (
             urlsplit(response.headers.get("location", "")).hostname
@@ -211,34 +210,35 @@ def _redirected(status: int, response: Any) -> str:
     return f"redirects to {target} (status {status}), which is not followed, because prompts go where the config says alone; mend base_url"
 
 
-def work_off(
+def send_all(
     config: DescribeConfig | EmbedConfig,
-    pieces: Iterable[Any],
-    one: Callable[[Endpoint, Any, int], Awaitable[int]],
+    batches: Iterable[Any],
+    send: Callable[[Endpoint, Any, int], Awaitable[int]],
     usage: Usage,
     total: int,
     label: str,
 ) -> None:
-    """Runs `one(endpoint, piece, retries)` on all pieces, `config.concurrency` at a time, under a progress bar.
+    """Runs `send(endpoint, batch, retries)` for all batches, `config.concurrency` at a time, under a progress bar.
 
     Args:
-      pieces: any number; taken one by one.
-      one: returns how much of `total` is done by it.
-      usage: counts that `one` updates, shown next to the progress bar.
+      config: of the endpoint.
+      batches: of requests; read one by one.
+      send: returns how much of `total` it has done.
+      usage: counts that `send` updates, shown next to the progress bar.
       total, label: of the bar.
 
     Raises:
-      UserError: the first error of any piece (`EndpointError` if the endpoint is at fault); the others in flight are dropped.
+      UserError: the first error of any batch (`EndpointError` if the endpoint is at fault); other requests in progress are cancelled.
     """
 
     async def run() -> None:
-        waiting = iter(pieces)
+        pending = iter(batches)
         async with Endpoint(config) as endpoint:
             with progress_bar(total, label, "text") as bar:
 
                 async def work(retries: int, limit: int | None = None) -> None:
-                    for count, piece in enumerate(waiting, start=1):
-                        bar.update(await one(endpoint, piece, retries))
+                    for count, batch in enumerate(pending, start=1):
+                        bar.update(await send(endpoint, batch, retries))
                         tokens = usage.prompt_tokens + usage.answer_tokens
                         bar.set_postfix_str(
                             f"{tokens:,} tokens, cost {usage.cost(config):.2f}", refresh=False

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from grasp_jax.config import KnowledgeConfig
-from grasp_jax.knowledge.describe.answers import Answer, Keeps
+from grasp_jax.knowledge.describe.answers import Answer, AnswerSink
 from grasp_jax.knowledge.describe.endpoint import Usage
 from grasp_jax.knowledge.describe.language_model import SYSTEM, LanguageModel
 from grasp_jax.knowledge.describe.local_model import Generate, Generated, loaded
@@ -44,16 +44,16 @@ def described_by(config: KnowledgeConfig) -> dict[str, Any]:
     }
 
 
-def ask(
+def request_answers(
     rows: np.ndarray,
     keys: np.ndarray,
     prompt_of: PromptOf,
-    cache: Keeps,
+    cache: AnswerSink,
     config: KnowledgeConfig,
     label: str,
     load: Load = loaded,
 ) -> Usage:
-    """As `LanguageModel.ask`, with the model in `config.local`; a prompt that is too long for it is "rejected".
+    """As `LanguageModel.request_answers`, with the model in `config.local`; a prompt that is too long for it is "rejected".
 
     Args:
       load: gives the model for as long as it is needed.
@@ -103,4 +103,4 @@ def address(config: KnowledgeConfig) -> None:
     """None: prompts stay on this machine."""
 
 
-GENERATE = LanguageModel(described_by, ask, address)
+GENERATE = LanguageModel(described_by, request_answers, address)

@@ -7,7 +7,7 @@ import numpy as np
 
 from grasp_jax.config import KnowledgeConfig
 from grasp_jax.config.address import OTHER_CACHE_BY, Address, of_key
-from grasp_jax.knowledge.describe.answers import AnswerCache, Keeps, answer_key, as_keys
+from grasp_jax.knowledge.describe.answers import AnswerCache, AnswerSink, answer_key, as_keys
 from grasp_jax.knowledge.describe.endpoint import CHARACTERS_PER_TOKEN, Usage
 from grasp_jax.knowledge.text.prompts import PromptOf
 
@@ -18,17 +18,20 @@ SYSTEM = (
 
 
 class LanguageModel(NamedTuple):
-    """A way to have prompts answered; every function takes `config.knowledge`.
+    """A language model that answers prompts; every function takes `config.knowledge`.
 
     Attributes:
       described_by: config -> everything besides the prompt that an answer depends on, with the key "model".
-      ask: (rows, keys, prompt_of, cache, config, label) -> what it took. Sends the requests of `rows`, from `AnswerCache.unanswered`, and
-        writes every answer to the cache as it arrives; `keys` are [n, 2] of all rows, `label` is shown before the progress bar.
+      request_answers: (rows, keys, prompt_of, cache, config, label) -> its usage. Sends the requests of `rows`, from
+        `AnswerCache.unanswered`, and writes every answer to the cache as it arrives; `keys` are [n, 2] of all rows, `label` is shown before
+        the progress bar.
       address: config -> where prompts go to, or None where they stay on this machine.
     """
 
     described_by: Callable[[KnowledgeConfig], dict[str, Any]]
-    ask: Callable[[np.ndarray, np.ndarray, PromptOf, Keeps, KnowledgeConfig, str], Usage]
+    request_answers: Callable[
+        [np.ndarray, np.ndarray, PromptOf, AnswerSink, KnowledgeConfig, str], Usage
+    ]
     address: Callable[[KnowledgeConfig], Address | None]
 
 
@@ -51,9 +54,9 @@ def other_keys(
 
 
 def estimate(rows: np.ndarray, prompt_of: PromptOf, max_tokens: int) -> Usage:
-    """What asking for `rows` will take, if every answer is as long as it may be."""
-    letters = sum(len(prompt_of(int(row))) + len(SYSTEM) for row in rows)
-    return Usage(len(rows), letters // CHARACTERS_PER_TOKEN, len(rows) * max_tokens)
+    """The usage of requests for `rows`, at most: as if every answer had the maximum length."""
+    characters = sum(len(prompt_of(int(row))) + len(SYSTEM) for row in rows)
+    return Usage(len(rows), characters // CHARACTERS_PER_TOKEN, len(rows) * max_tokens)
 
 
 def described(

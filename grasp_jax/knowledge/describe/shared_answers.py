@@ -17,7 +17,7 @@ class _Shared:
 
     def __init__(self) -> None:
         self.cache: AnswerCache | None = None
-        self.users, self.turn = 0, threading.Lock()
+        self.users, self.lock = 0, threading.Lock()
 
 
 _shared: dict[str, _Shared] = {}  # of each folder that this process has used, by its real path
@@ -34,7 +34,7 @@ def shared_answers(folder: str) -> Iterator[AnswerCache]:
     deadline = time.monotonic() + OTHERS_SECONDS
     with _all:
         shared = _shared.setdefault(os.path.realpath(os.path.expanduser(folder)), _Shared())
-    with shared.turn:
+    with shared.lock:
         if shared.cache is None:
             shared.cache = _opened_by(deadline, folder)
         cache = shared.cache
@@ -42,7 +42,7 @@ def shared_answers(folder: str) -> Iterator[AnswerCache]:
     try:
         yield cache
     finally:
-        with shared.turn:
+        with shared.lock:
             shared.users -= 1
             if not shared.users:
                 shared.cache = None

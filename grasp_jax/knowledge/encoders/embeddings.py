@@ -16,7 +16,7 @@ from grasp_jax.knowledge.describe.answers import (
     answer_key,
     as_keys,
     open_answers,
-    to_request,
+    rows_to_request,
 )
 from grasp_jax.knowledge.describe.endpoint import (
     CHARACTERS_PER_TOKEN,
@@ -24,7 +24,7 @@ from grasp_jax.knowledge.describe.endpoint import (
     NoAnswer,
     Rejected,
     Usage,
-    work_off,
+    send_all,
 )
 
 VECTOR = np.dtype("<f4")  # as kept
@@ -43,7 +43,7 @@ def announcement(kind: str, texts: Sequence[str], rows: np.ndarray, config: Embe
 def what_is_missing(kind: str, texts: Sequence[str], config: EmbedConfig) -> str:
     """What encoding would send, as one line; sends nothing. `config` is `config.knowledge.embed`."""
     with open_answers(config.cache) as cache:
-        _, rows, unused = _unanswered(texts, cache, config, keeps=False)
+        _, rows, unused = _unanswered(texts, cache, config, copy=False)
     if not len(rows):
         return f"encode {kind}: the vectors of all {len(texts):,} are there already; nothing leaves this machine"
     return announcement(kind, texts, rows, config) + (f"; {unused}" if unused else "")
@@ -53,11 +53,11 @@ def vectors_of(texts: Sequence[str], cache: AnswerCache, config: EmbedConfig) ->
     """[n, E] float32 vectors of texts; vectors that are not in the cache are requested.
 
     Raises:
-      EndpointError: what `ask` raises, or the vectors have several widths.
+      EndpointError: what `request_vectors` raises, or the vectors have several widths.
       UserError: what `to_send` raises.
     """
     keys, rows = to_send(texts, cache, config, "encode")
-    ask(texts, keys, rows, cache, config, "encode")
+    request_vectors(texts, keys, rows, cache, config, "encode")
     vectors = [np.frombuffer(base64.b64decode(answer.text), VECTOR) for answer in cache.read(keys)]
     if len(widths := sorted({len(vector) for vector in vectors})) > 1:
         raise EndpointError(
@@ -69,7 +69,7 @@ def vectors_of(texts: Sequence[str], cache: AnswerCache, config: EmbedConfig) ->
 
 
 def as_answer(vector: np.ndarray) -> Answer:
-    """[E] numbers, as a cache keeps them."""
+    """[E] numbers, as a cache copy them."""
     return Answer(base64.b64encode(vector.astype(VECTOR).tobytes()).decode())
 
 
@@ -85,7 +85,7 @@ def to_send(
     """[n, 2] keys of texts, and the rows whose vectors must be requested.
 
     Raises:
-      UserError: the cache has some of the vectors without an address (`answers.said_of_unused`).
+      UserError: the cache has some of the vectors without an address (`answers.unused_answers_message`).
     """
     keys, rows, unused = _unanswered(texts, cache, config)
     if unused:
@@ -94,17 +94,17 @@ def to_send(
 
 
 def _unanswered(
-    texts: Sequence[str], cache: AnswerCache, config: EmbedConfig, keeps: bool = True
+    texts: Sequence[str], cache: AnswerCache, config: EmbedConfig, copy: bool = True
 ) -> tuple[np.ndarray, np.ndarray, str]:
-    """[n, 2] keys of texts, and what `to_request` returns."""
+    """[n, 2] keys of texts, and what `rows_to_request` returns."""
     keys = keys_of(texts, config)
     other = dataclasses.replace(config, cache_by=OTHER_CACHE_BY[config.cache_by])
-    return keys, *to_request(
-        cache, keys, lambda rows: keys_of([texts[row] for row in rows], other), config, keeps
+    return keys, *rows_to_request(
+        cache, keys, lambda rows: keys_of([texts[row] for row in rows], other), config, copy
     )
 
 
-def ask(
+def request_vectors(
     texts: Sequence[str],
     keys: np.ndarray,
     rows: np.ndarray,
@@ -112,20 +112,20 @@ def ask(
     config: EmbedConfig,
     label: str,
 ) -> Usage:
-    """Requests the vectors of `rows`, and writes them to the cache under their `keys`; both are of `to_send`.
+    """Requests the vectors of `rows` and writes them to the cache under their `keys`; both come from `to_send`.
 
     Raises:
       EndpointError: the server refuses, or answers with something else.
     """
     usage = Usage()
 
-    async def one(endpoint: Endpoint, batch: np.ndarray, retries: int) -> int:
+    async def send(endpoint: Endpoint, batch: np.ndarray, retries: int) -> int:
         wanted = [texts[row] or " " for row in batch]
         options: dict[str, Any] = {"dimensions": config.dimensions} if config.dimensions else {}
 
         def read(response: Any) -> np.ndarray:
             vectors: list[list[float] | None] = [None] * len(wanted)
-            for entry in response.data:  # in any order: the index says whose it is
+            for entry in response.data:  # in any order: the index says which text it belongs to
                 if not 0 <= entry.index < len(wanted):
                     raise NoAnswer(f"a vector of text {entry.index}, and {len(wanted)} were sent")
                 vectors[entry.index] = entry.embedding
@@ -165,10 +165,10 @@ def ask(
         return len(batch)
 
     if len(rows):
-        work_off(
+        send_all(
             config,
             batches(rows, texts, config.batch_texts, config.batch_tokens),
-            one,
+            send,
             usage,
             len(rows),
             label,
@@ -177,14 +177,14 @@ def ask(
 
 
 def batches(
-    rows: np.ndarray, texts: Sequence[str], most_texts: int, most_tokens: int
+    rows: np.ndarray, texts: Sequence[str], max_texts: int, max_tokens: int
 ) -> Iterator[np.ndarray]:
-    """Rows in order, so many texts and about so many tokens at a time; a longer text stands alone."""
+    """Rows in order, in batches of at most `max_texts` texts and about `max_tokens` tokens; a longer text has a batch of its own."""
     batch: list[int] = []
     tokens = 0.0
     for row in rows:
         own = len(texts[row]) / CHARACTERS_PER_TOKEN
-        if batch and (len(batch) == most_texts or tokens + own > most_tokens):
+        if batch and (len(batch) == max_texts or tokens + own > max_tokens):
             yield np.array(batch)
             batch, tokens = [], 0.0
         batch.append(int(row))

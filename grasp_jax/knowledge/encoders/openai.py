@@ -43,7 +43,7 @@ class OpenAiEncoder(TextEncoder):
           UserError: what `Endpoint` raises; a text that the endpoint rejects; or vectors of several widths.
         """
         from grasp_jax.knowledge.describe.answers import open_answers
-        from grasp_jax.knowledge.encoders.embeddings import announcement, ask, to_send
+        from grasp_jax.knowledge.encoders.embeddings import announcement, request_vectors, to_send
 
         with open_answers(self.settings.cache) as self._cache:
             try:
@@ -52,7 +52,7 @@ class OpenAiEncoder(TextEncoder):
                     keys, rows = to_send(own, self._cache, self.settings, label)
                     if len(rows):
                         logger.info(announcement(kind, own, rows, self.settings))
-                    ask(own, keys, rows, self._cache, self.settings, label)
+                    request_vectors(own, keys, rows, self._cache, self.settings, label)
                 yield
             finally:
                 self._cache = None

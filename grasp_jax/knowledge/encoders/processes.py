@@ -26,7 +26,7 @@ from grasp_jax.knowledge.encoders.base import TextEncoder
 from grasp_jax.knowledge.encoders.lsa import LsaEncoder
 from grasp_jax.knowledge.encoders.random_projection import ProjectionEncoder
 
-# Each computes on one core, and asks neither a server nor a GPU. A subclass, which may, is not among them.
+# Each computes on one core, and needs neither a server nor a GPU. A subclass may, so it is not listed.
 ONE_CORE = (LsaEncoder, ProjectionEncoder)
 MOST = 8  # this process alone fills the templates for all of them
 LEAST_BLOCKS = 16  # for each process, so that its start takes less time than it saves

@@ -29,7 +29,7 @@ class SentenceEncoder(TextEncoder):
         self.settings = settings
         self._content = content
         self._model: Any = None
-        self._cut = [0, 0]  # texts that were cut, and all
+        self._truncated = [0, 0]  # texts that were cut, and all
 
     @classmethod
     def from_config(cls, config: KnowledgeConfig) -> Self:
@@ -39,12 +39,14 @@ class SentenceEncoder(TextEncoder):
     def recipe(self) -> dict[str, object]:
         """The model and its settings; a model folder is identified by its content, not by its path."""
         settings = self.settings
-        asked = {
+        settings_of_model = {
             "prefix": settings.prefix,
             "pooling": settings.pooling,
             "max_tokens": settings.max_tokens,
         }
-        return {"sentence": {"model": _content(settings.model) or settings.model, **asked}}
+        return {
+            "sentence": {"model": _content(settings.model) or settings.model, **settings_of_model}
+        }
 
     @contextlib.contextmanager
     def session(self, texts: Mapping[str, Sequence[str]]) -> Iterator[None]:
@@ -53,10 +55,10 @@ class SentenceEncoder(TextEncoder):
         Raises:
           UserError: the package or the model is not there.
         """
-        self._cut = [0, 0]
+        self._truncated = [0, 0]
         model = self._loaded()
         yield
-        cut, count = self._cut
+        cut, count = self._truncated
         if cut:
             limit = model.max_seq_length
             logger.info(
@@ -71,7 +73,10 @@ class SentenceEncoder(TextEncoder):
         """
         model = self._loaded()
         prefixed = [self.settings.prefix + text for text in texts]
-        self._cut = [self._cut[0] + count_cut(model, prefixed), self._cut[1] + len(texts)]
+        self._truncated = [
+            self._truncated[0] + count_truncated(model, prefixed),
+            self._truncated[1] + len(texts),
+        ]
         # A copy is encoded once: faster, and equal to the last bit whatever its batch.
         different = list(dict.fromkeys(prefixed))
         options = {
@@ -109,13 +114,13 @@ class SentenceEncoder(TextEncoder):
         """Raises UserError where the folder is gone that a saved encoder names, or holds another model now."""
         found = _content(self.settings.model)
         if self._content and found != self._content:
-            said = (
+            fault = (
                 "holds another model than the knowledge bank was made with"
                 if found
                 else "is not a folder any more"
             )
             raise UserError(
-                f"{self.settings.model}: {said}; put that model back there, or prepare the bank again"
+                f"{self.settings.model}: {fault}; put that model back there, or prepare the bank again"
             )
 
 
@@ -176,7 +181,7 @@ def _pool(model: Any, mode: str) -> None:
         model._modules[name] = Pooling(model._modules[name].embedding_dimension, mode)
 
 
-def count_cut(model: Any, texts: Sequence[str], block: int = 1024) -> int:
+def count_truncated(model: Any, texts: Sequence[str], block: int = 1024) -> int:
     """How many texts have more tokens than the model reads."""
     limit, tokenizer = model.max_seq_length, model.tokenizer
     if not limit:

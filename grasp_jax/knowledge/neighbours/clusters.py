@@ -1,4 +1,4 @@
-"""Clusters of unit vectors by k-means, and the few nearest clusters of each row: which rows an approximate search compares.
+"""Clusters of unit vectors by k-means, and the nearest clusters of each row, which an approximate search probes.
 
 Vectors are read in blocks from memory or disk, so memory does not grow with the rows: a block of vectors, its cosines with all centres
 (`COSINES` of them), and the centres themselves.
@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-PER_ROOT = 4  # clusters for each unit of the square root of the rows: then finding clusters takes about as long as searching them
-SAMPLED = 32  # rows of the sample for each cluster
+PER_ROOT = 4  # clusters per square root of the rows: then finding the clusters takes about as long as searching them
+SAMPLED = 32  # rows of the sample per cluster
 ROUNDS = 5  # of k-means; more make clusters no better to search
 SMALL, LARGE = (
     0.25,
@@ -92,7 +92,7 @@ def nearest_clusters(
 
 
 def ranks(unit_vectors: np.ndarray, clusters_of: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    """How many clusters are nearer to a row than a given one.
+    """The number of clusters that are nearer to a row than a given one.
 
     Args:
       unit_vectors: [n, E], n small.
@@ -107,10 +107,10 @@ def ranks(unit_vectors: np.ndarray, clusters_of: np.ndarray, centres: np.ndarray
     for start in range(0, len(unit_vectors), size):
         own = slice(start, start + size)
         cosines = unit_vectors[own].astype(np.float32) @ centres.T
-        asked = np.take_along_axis(cosines, clusters_of[own].astype(np.int64), axis=1)
+        of_clusters = np.take_along_axis(cosines, clusters_of[own].astype(np.int64), axis=1)
         ordered = np.sort(cosines, axis=1)
-        for place, (line, wanted) in enumerate(zip(ordered, asked, strict=True), start):
-            found[place] = len(centres) - np.searchsorted(line, wanted, side="right")
+        for row, (all_cosines, values) in enumerate(zip(ordered, of_clusters, strict=True), start):
+            found[row] = len(centres) - np.searchsorted(all_cosines, values, side="right")
     return found
 
 
@@ -142,15 +142,15 @@ def _means(
 def _within_large(
     nearest: np.ndarray, sizes: np.ndarray, mean: float, most: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Places in the sample of rows that large clusters are given as further centres, the largest cluster first and `most` at most."""
+    """Positions in the sample of rows of large clusters that become further centres, at most `most`, those of the largest cluster first."""
     added = [np.empty(0, np.int64)]
     order = np.argsort(-sizes, kind="stable")
     for cluster in order[sizes[order] > LARGE * mean]:
         if most <= 0:
             break
-        members = np.flatnonzero(nearest == cluster)
+        rows = np.flatnonzero(nearest == cluster)
         wanted = min(int(sizes[cluster] / mean), most)
-        added.append(rng.choice(members, wanted, replace=False))
+        added.append(rng.choice(rows, wanted, replace=False))
         most -= wanted
     return np.concatenate(added)
 

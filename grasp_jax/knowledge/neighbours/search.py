@@ -8,23 +8,23 @@ import numpy as np
 
 from grasp_jax.errors import UserError
 from grasp_jax.knowledge.neighbours import NONE
-from grasp_jax.knowledge.neighbours.kept_search import KeptSearch
 from grasp_jax.knowledge.neighbours.search_clusters import search_clusters
 from grasp_jax.knowledge.neighbours.search_exact import search_exact
 from grasp_jax.knowledge.neighbours.search_scann import import_scann, search_scann
+from grasp_jax.knowledge.neighbours.search_state import SearchState
 
-CHECKED = 65_536  # rows at a time
+CHECK_BLOCK = 65_536  # rows that are checked at a time
 SMALL = 2048  # rows of a group that NumPy searches in one product: a compiled search has one shape per group
 METHODS = ("exact", "clusters", "scann")
 
 
 @dataclasses.dataclass(frozen=True)
 class Approximation:
-    """What an approximate search needs.
+    """Settings of an approximate search.
 
     Attributes:
-      target: share of the true neighbours that it is to find, on a sample of rows.
-      index: folder in which ScaNN's index over all rows is left.
+      target: the recall that it must reach on a sample of rows.
+      index: folder in which ScaNN's index over all rows is saved.
       state: folder in which a search by clusters, or within groups, saves its state, so that it can be resumed.
     """
 
@@ -54,7 +54,7 @@ def top_neighbours(
       progress: called with the number of rows done since the last call.
       groups: [rows] int: neighbours are of the row's own group (the paper's Sec. 3.4).
       labels: [rows] int: neighbours have another label than the row, such as another text; by default only the row itself is excluded.
-      approximation: how much an approximate search is to find, and where it leaves what.
+      approximation: the target and the folders of an approximate search.
 
     Returns:
       [rows, K] int32, nearest first, `NONE` where a group or the other labels have fewer.
@@ -65,8 +65,8 @@ def top_neighbours(
     rows = len(unit_vectors)
     check_search(rows, k, method)
     if not all(
-        np.isfinite(unit_vectors[start : start + CHECKED]).all()
-        for start in range(0, rows, CHECKED)
+        np.isfinite(unit_vectors[start : start + CHECK_BLOCK]).all()
+        for start in range(0, rows, CHECK_BLOCK)
     ):
         raise UserError("neighbours: the vectors hold a value that is not finite")
     labels = np.arange(rows, dtype=np.int32) if labels is None else labels.astype(np.int32)
@@ -84,30 +84,30 @@ def _search_groups(
     progress: Callable[[int], object] | None,
     approximation: Approximation,
 ) -> np.ndarray:
-    """Neighbours within groups, one group after the other; an interrupted search resumes with the groups that were not saved."""
+    """Neighbours within groups, group by group; an interrupted search resumes with the first group that was not saved."""
     of = np.stack([labels, groups])
-    kept = KeptSearch(
+    state = SearchState(
         approximation.state, unit_vectors, ("groups", k, method, approximation.target), of
     )
     within, rows = Approximation(approximation.target), len(unit_vectors)
     # No scores: those of a finished group are not needed again.
-    (scores, found), done = kept.best(
+    (scores, found), done = state.best(
         lambda: (np.empty(0, np.float32), np.full((rows, k), NONE, np.int32))
     )
     order = np.argsort(groups, kind="stable")
-    members_of = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
-    for number, members in enumerate(members_of):
-        most = min(k, len(members) - 1)
+    rows_of_groups = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
+    for number, group in enumerate(rows_of_groups):
+        most = min(k, len(group) - 1)
         if most and number >= done:
-            if len(members) <= SMALL:
-                own = _search_small(unit_vectors[members], most, labels[members])
+            if len(group) <= SMALL:
+                own = _search_small(unit_vectors[group], most, labels[group])
             else:
-                own = _search(unit_vectors[members], most, method, labels[members], None, within)
-            found[members, :most] = np.where(own == NONE, NONE, members[own])
-            if kept.is_due():
-                kept.save((scores, found), number + 1)
+                own = _search(unit_vectors[group], most, method, labels[group], None, within)
+            found[group, :most] = np.where(own == NONE, NONE, group[own])
+            if state.is_due():
+                state.save((scores, found), number + 1)
         if progress:
-            progress(len(members))
+            progress(len(group))
     return found
 
 
@@ -133,7 +133,7 @@ def recall(
     groups: np.ndarray | None = None,
     seed: int = 0,
 ) -> float:
-    """Share of the true neighbours of `sample` random rows that `found` [rows, K] has; 1 where no group was searched approximately."""
+    """Recall of `found` [rows, K] on `sample` random rows; 1 if every group was searched exactly."""
     rows, k = found.shape
     labels = np.arange(rows, dtype=np.int32) if labels is None else labels.astype(np.int32)
     groups = np.zeros(rows, np.int32) if groups is None else groups
@@ -141,17 +141,17 @@ def recall(
     approximate = np.isin(groups, numbers[(sizes > SMALL) | (len(numbers) == 1)])
     rng = np.random.default_rng(seed)
     sampled = np.sort(rng.permutation(np.flatnonzero(approximate))[:sample])
-    hits = asked = 0
-    for group in np.unique(groups[sampled]):
-        members, own = np.flatnonzero(groups == group), sampled[groups[sampled] == group]
-        vectors = unit_vectors if len(members) == rows else unit_vectors[members]
+    hits = num_true = 0
+    for number in np.unique(groups[sampled]):
+        group, own = np.flatnonzero(groups == number), sampled[groups[sampled] == number]
+        vectors = unit_vectors if len(group) == rows else unit_vectors[group]
         true = search_exact(
-            vectors, min(k, len(members) - 1), labels[members], rows=np.searchsorted(members, own)
+            vectors, min(k, len(group) - 1), labels[group], rows=np.searchsorted(group, own)
         )
-        there = true != NONE
-        hits += ((members[true][:, :, None] == found[own][:, None, :]).any(axis=2) & there).sum()
-        asked += there.sum()
-    return float(hits / asked) if asked else 1.0
+        exists = true != NONE
+        hits += ((group[true][:, :, None] == found[own][:, None, :]).any(axis=2) & exists).sum()
+        num_true += exists.sum()
+    return float(hits / num_true) if num_true else 1.0
 
 
 def _search(
@@ -170,7 +170,7 @@ def _search(
     else:
         found = search_scann(unit_vectors, k, labels, target, progress, approximation.index)
     short = np.flatnonzero((found == NONE).any(axis=1))
-    if len(short):  # an approximate search may look in the wrong place
+    if len(short):  # an approximate search may find fewer than K
         found[short] = search_exact(unit_vectors, k, labels, rows=short)
     return found
 

@@ -1,11 +1,11 @@
 """Approximate top-K by cosine: each row is compared exactly with the rows of its few nearest clusters, in both directions.
 
-A product of a row with a cluster's rows is read from both sides: a pair is found if either row looks into the other's cluster. On real
-texts that needs less than half the clusters that looking from one side needs. How many clusters are looked into is found on a sample of
-rows, whose true neighbours are searched exactly.
+A row probes the clusters nearest to it. Each product serves both rows: a pair is found if either row probes the other's cluster. On real
+texts this needs less than half the probes of a search from one side. The number of probes is tuned on a sample of rows, whose true
+neighbours are searched exactly.
 
-Memory: for each row K scores and ids (8 K bytes), the clusters that it looks into (2 bytes each) and its label (4 bytes); and whatever the
-number of rows, `ENTRIES` pairs of a row and a cluster, a block of `QUERIES` and one of `KEYS` vectors, and the blocks of `clusters`.
+Memory: for each row K scores and ids (8 K bytes), the clusters that it probes (2 bytes each) and its label (4 bytes). Besides, independent
+of the number of rows, `ENTRIES` pairs of a row and a cluster, a block of `QUERIES` and one of `KEYS` vectors, and the blocks of `clusters`.
 """
 
 import functools
@@ -23,24 +23,37 @@ from grasp_jax.knowledge.neighbours.clusters import (
     nearest_clusters,
     ranks,
 )
-from grasp_jax.knowledge.neighbours.kept_search import KeptSearch
 from grasp_jax.knowledge.neighbours.search_exact import (
     Best,
     best_of,
     best_of_columns,
+    empty_best,
     joined,
-    nothing,
     search_exact,
 )
+from grasp_jax.knowledge.neighbours.search_state import SearchState
 from grasp_jax.log import logger
 
 FEWEST_ROWS = 16_384  # below, exact search is as fast
-CHOSEN_ON = 1024  # rows on which it is found how many clusters are to be searched
-LISTED = 2**18  # rows whose clusters are kept in one file
-ENTRIES = 2**23  # pairs of a row and a cluster that are put in order at a time
-QUERIES = (512, 2048)  # rows of a block that look into a cluster: a program is compiled for each
-LISTING = 0.5  # of the work is to find the clusters of all rows, about
-KEYS = (32, 64, 128, 192, 256, 384, 512, 768, 1024)  # rows of a cluster, likewise
+SAMPLED_ROWS = 1024  # rows on which the number of probes is tuned
+LIST_BLOCK = 2**18  # rows whose clusters are written to one file
+ENTRIES = 2**23  # pairs of a row and a cluster that are sorted at a time
+QUERIES = (
+    512,
+    2048,
+)  # sizes of a block of rows that probe a cluster: a program is compiled for each
+LISTING_SHARE = 0.5  # of the work, roughly, is to find the clusters that the rows probe
+KEYS = (
+    32,
+    64,
+    128,
+    192,
+    256,
+    384,
+    512,
+    768,
+    1024,
+)  # sizes of a block of a cluster's rows, likewise
 
 Rows = tuple[
     jax.Array, jax.Array, jax.Array
@@ -63,8 +76,8 @@ def search_clusters(
       unit_vectors: [rows, E] of any float type, scored in float32; they may be memory-mapped.
       k: K, below the number of rows.
       labels: [rows] int32.
-      target: share of the true neighbours that is to be found.
-      progress: called with the number of rows done since the last call, with so many as the work done is worth.
+      target: the recall to reach.
+      progress: called with the number of rows done since the last call; unfinished work counts as the rows that it is worth.
       folder: folder in which the state is saved from time to time; an interrupted search of the same vectors resumes from it.
 
     Returns:
@@ -73,8 +86,8 @@ def search_clusters(
     rows = len(unit_vectors)
     if rows < FEWEST_ROWS:
         return search_exact(unit_vectors, k, labels, progress)
-    kept = KeptSearch(folder, unit_vectors, (k, target), labels)
-    chosen = kept.kept("clusters", lambda: choose(unit_vectors, k, labels, target))
+    state = SearchState(folder, unit_vectors, (k, target), labels)
+    chosen = state.stage("clusters", lambda: choose(unit_vectors, k, labels, target))
     centres, searched = chosen["centres"], int(chosen["searched"])
     if 2 * (searched + len(centres) ** 2 / rows) >= len(centres):  # exact scores a pair once
         logger.info(
@@ -82,26 +95,26 @@ def search_clusters(
         )
         return search_exact(unit_vectors, k, labels, progress)
     logger.info(f"neighbours: {searched:,} of {len(centres):,} clusters are searched for each row")
-    share = Share(rows, progress)
+    stages = StageProgress(rows, progress)
 
     def add(done: int) -> None:
-        share.add(LISTING * done / rows)
+        stages.add(LISTING_SHARE * done / rows)
 
     def listed(begin: int) -> dict[str, np.ndarray]:
-        block = unit_vectors[begin : begin + LISTED]
+        block = unit_vectors[begin : begin + LIST_BLOCK]
         return {"lists": nearest_clusters(block, centres, searched, add)}
 
     parts = [
-        kept.kept(f"lists-{begin}", functools.partial(listed, begin))["lists"]
-        for begin in range(0, rows, LISTED)
+        state.stage(f"lists-{begin}", functools.partial(listed, begin))["lists"]
+        for begin in range(0, rows, LIST_BLOCK)
     ]
-    return search_lists(unit_vectors, k, labels, np.concatenate(parts), share, kept)
+    return search_lists(unit_vectors, k, labels, np.concatenate(parts), stages, state)
 
 
 def choose(
     unit_vectors: np.ndarray, k: int, labels: np.ndarray, target: float
 ) -> dict[str, np.ndarray]:
-    """Clusters, and how many of them each row must look into.
+    """Clusters, and how many of them each row must probe.
 
     Args:
       unit_vectors: [rows, E].
@@ -110,27 +123,25 @@ def choose(
       target: share of the true neighbours of a sample that is to be found.
 
     Returns:
-      "centres" [C, E] float32; "searched", the fewest clusters of each row by which so many are found.
+      "centres" [C, E] float32; "searched", the smallest number of probes of each row that reaches the target.
     """
     rows = len(unit_vectors)
     centres = make_centres(unit_vectors, clusters_for(rows))
-    rng = np.random.default_rng(1)  # other rows than those on which the result is measured
-    sample = np.sort(rng.choice(rows, min(CHOSEN_ON, rows), replace=False))
+    rng = np.random.default_rng(1)  # not the rows on which the recall is measured
+    sample = np.sort(rng.choice(rows, min(SAMPLED_ROWS, rows), replace=False))
     true = search_exact(unit_vectors, k, labels, rows=sample)
     there = true != NONE
     if not there.any():
         return {"centres": centres, "searched": np.array(1)}
-    looked_at, places = np.unique(np.concatenate([sample, true[there]]), return_inverse=True)
-    own = nearest_clusters(unit_vectors, centres, 1, rows=looked_at)[:, 0]
+    involved, places = np.unique(np.concatenate([sample, true[there]]), return_inverse=True)
+    own = nearest_clusters(unit_vectors, centres, 1, rows=involved)[:, 0]
     of_sample, of_true = places[: len(sample)], np.zeros(true.shape, np.int64)
     of_true[there] = places[len(sample) :]
     from_row = ranks(unit_vectors[sample], own[of_true], centres)
     from_neighbour = np.empty(true.shape, np.int32)
     for place in range(k):
-        asked = looked_at[of_true[:, place]]
-        from_neighbour[:, place] = ranks(unit_vectors[asked], own[of_sample][:, None], centres)[
-            :, 0
-        ]
+        vectors = unit_vectors[involved[of_true[:, place]]]
+        from_neighbour[:, place] = ranks(vectors, own[of_sample][:, None], centres)[:, 0]
     needed = np.sort(np.minimum(from_row, from_neighbour)[there]) + 1
     least = needed[max(int(np.ceil(target * len(needed))) - 1, 0)]
     return {"centres": centres, "searched": np.array(least)}
@@ -141,38 +152,38 @@ def search_lists(
     k: int,
     labels: np.ndarray,
     lists: np.ndarray,
-    share: "Share",
-    kept: KeptSearch,
+    stages: "StageProgress",
+    state: SearchState,
 ) -> np.ndarray:
-    """The K best among the rows that look into a row's cluster, or into whose clusters it looks.
+    """The K best among the rows that probe a row's cluster or belong to a cluster that it probes.
 
     Args:
       unit_vectors: [rows, E].
       k: K.
       labels: [rows] int32.
       lists: [rows, searched] clusters, the nearest first.
-      share: the progress of the whole search; this call does the rest of it.
-      kept: where the state is kept.
+      stages: the progress of the whole search; this call completes it.
+      state: the saved state of the search.
     """
     rows = len(unit_vectors)
-    best, done = kept.best(lambda: nothing(rows, k))
-    waiting = None
-    for cluster, members, looking in _by_cluster(lists):
-        share.add((1 - LISTING) * len(looking) / lists.size)
+    best, done = state.best(lambda: empty_best(rows, k))
+    pending = None
+    for cluster, own_rows, probing in _by_cluster(lists):
+        stages.add((1 - LISTING_SHARE) * len(probing) / lists.size)
         if cluster < done:
             continue
-        for keys in _blocks(members, KEYS):
-            for queries in _blocks(looking, QUERIES):
-                # Vectors are read while the device computes the block before; scores depend on that block.
+        for keys in _blocks(own_rows, KEYS):
+            for queries in _blocks(probing, QUERIES):
+                # Vectors are read while the device computes the previous block, on whose result the next one depends.
                 vectors = [unit_vectors[np.maximum(own, 0)] for own in (queries, keys)]
-                _take(best, waiting)
-                waiting = queries, keys, _merged(best, queries, keys, vectors, labels)
-        if kept.is_due():
-            _take(best, waiting)
-            waiting = None
-            kept.save(best, cluster + 1)
-    _take(best, waiting)
-    share.end()
+                _store(best, pending)
+                pending = queries, keys, _merged(best, queries, keys, vectors, labels)
+        if state.is_due():
+            _store(best, pending)
+            pending = None
+            state.save(best, cluster + 1)
+    _store(best, pending)
+    stages.end()
     scores, ids = best
     for start in range(0, rows, ENTRIES // k + 1):  # blocks came in the order of clusters
         own = slice(start, start + ENTRIES // k + 1)
@@ -181,56 +192,56 @@ def search_lists(
     return ids
 
 
-class Share:
-    """Progress of a search of several stages, each a part of it, in rows."""
+class StageProgress:
+    """Progress of a search in several stages, reported in rows."""
 
     def __init__(self, rows: int, progress: Callable[[int], object] | None) -> None:
-        self._rows, self._progress, self._done, self._said = rows, progress, 0.0, 0
+        self._rows, self._progress, self._done, self._reported = rows, progress, 0.0, 0
 
     def add(self, part: float) -> None:
-        """So much more of the whole."""
+        """Adds a fraction of the whole search."""
         self._done += part
-        if (now := min(int(self._rows * self._done), self._rows)) > self._said:
+        if (now := min(int(self._rows * self._done), self._rows)) > self._reported:
             if self._progress:
-                self._progress(now - self._said)
-            self._said = now
+                self._progress(now - self._reported)
+            self._reported = now
 
     def end(self) -> None:
-        """All that is left."""
+        """Reports the rows that remain."""
         self.add(1.0)
 
 
 def _by_cluster(lists: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Each cluster that has rows, those rows, and the rows that look into it, both ascending."""
+    """Each cluster that has rows, its own rows, and the rows that probe it, both ascending."""
     rows, searched = lists.shape
     count = int(lists.max()) + 1
-    at_once = max(1, min(count, ENTRIES * count // (rows * searched)))
-    for begin in range(0, count, at_once):
-        looking, wanted, first = _entries(lists, begin, begin + at_once)
+    per_pass = max(1, min(count, ENTRIES * count // (rows * searched)))
+    for begin in range(0, count, per_pass):
+        probing, wanted, first = _entries(lists, begin, begin + per_pass)
         order = np.argsort(wanted, kind="stable")
-        ends = np.searchsorted(wanted[order], np.arange(begin, begin + at_once + 1))
+        ends = np.searchsorted(wanted[order], np.arange(begin, begin + per_pass + 1))
         for cluster, start, stop in zip(
-            range(begin, min(begin + at_once, count)), ends[:-1], ends[1:], strict=False
+            range(begin, min(begin + per_pass, count)), ends[:-1], ends[1:], strict=False
         ):
             own = order[start:stop]
-            if (members := looking[own[first[own]]]).size:
-                yield cluster, members, looking[own]
+            if (own_rows := probing[own[first[own]]]).size:
+                yield cluster, own_rows, probing[own]
 
 
 def _entries(lists: np.ndarray, begin: int, end: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of the clusters from `begin` to `end`: rows that look into one, which one, and whether it is their own."""
+    """For the clusters from `begin` to `end`: the rows that probe one, which one, and whether it is their own."""
     parts = []
     step = max(1, ENTRIES // lists.shape[1])
     for start in range(0, len(lists), step):
         block = lists[start : start + step]
         rows, places = np.nonzero((block >= begin) & (block < end))
         parts.append(((start + rows).astype(np.int32), block[rows, places], places == 0))
-    looking, wanted, first = (np.concatenate(own) for own in zip(*parts, strict=True))
-    return looking, wanted, first
+    probing, wanted, first = (np.concatenate(own) for own in zip(*parts, strict=True))
+    return probing, wanted, first
 
 
 def _blocks(rows: np.ndarray, sizes: tuple[int, ...]) -> Iterator[np.ndarray]:
-    """Rows in blocks of the largest size, the rest in the smallest that holds it, filled up with -1."""
+    """Rows in blocks of the largest size, the rest in the smallest block that holds it, padded with -1."""
     for start in range(0, len(rows), sizes[-1]):
         block = rows[start : start + sizes[-1]]
         size = next(own for own in sizes if own >= len(block))
@@ -244,7 +255,7 @@ def _merged(
     vectors: list[np.ndarray],
     labels: np.ndarray,
 ) -> tuple[Best, Best]:
-    """Starts `_merge` of two blocks of rows, -1 in place of padding, with the state of both."""
+    """Starts `_merge` of two blocks of rows (-1 is padding) with the best so far of both."""
     best_of_both, both = [], []
     for ids, block in zip((queries, keys), vectors, strict=True):
         own = np.maximum(ids, 0)
@@ -254,18 +265,18 @@ def _merged(
     return merged
 
 
-def _take(
+def _store(
     best: tuple[np.ndarray, np.ndarray],
-    waiting: tuple[np.ndarray, np.ndarray, tuple[Best, Best]] | None,
+    pending: tuple[np.ndarray, np.ndarray, tuple[Best, Best]] | None,
 ) -> None:
-    """Writes what a block gave into the state of all rows.
+    """Writes the result of a block into the best of all rows.
 
-    A cluster's own rows are on both sides, and what they have found as keys is written last: all that look into the cluster pass by them,
-    its own rows among these, so as queries they find nothing more.
+    A cluster's own rows are on both sides. Their result as keys is written last: it covers all rows that probe the cluster, its own rows
+    included, so as queries they find nothing more.
     """
-    if waiting is None:
+    if pending is None:
         return
-    queries, keys, (of_queries, of_keys) = waiting
+    queries, keys, (of_queries, of_keys) = pending
     for rows, found in ((queries, of_queries), (keys, of_keys)):
         there = rows >= 0
         for part, own in zip(best, found, strict=True):
@@ -274,7 +285,7 @@ def _take(
 
 @jax.jit
 def _merge(best: Best, best_of_keys: Best, queries: Rows, keys: Rows) -> tuple[Best, Best]:
-    """Puts the best keys among the best so far of each query, and the other way round.
+    """Merges the best keys into the best so far of each query, and the best queries into those of each key.
 
     Args:
       best: [Q, K] scores and ids so far.
@@ -298,6 +309,6 @@ def _merge(best: Best, best_of_keys: Best, queries: Rows, keys: Rows) -> tuple[B
 
 
 def _with(best: Best, more: Best) -> Best:
-    """`joined`, where both may name the same row."""
+    """`joined` for lists that may contain the same row."""
     again = (more[1][:, :, None] == best[1][:, None, :]).any(axis=2)
     return joined(best, (jnp.where(again, -jnp.inf, more[0]), more[1]))

@@ -105,7 +105,7 @@ def search_in_blocks(
         ]  # the last block repeats a row: one shape for all
         queries = jax.device_put(unit_vectors[own].astype(np.float32), spread)
         query_labels = jax.device_put(labels[own], spread)
-        best = jax.device_put(nothing(query_block, k), spread)
+        best = jax.device_put(empty_best(query_block, k), spread)
         for begin in range(0, count, key_block):
             keys = jax.device_put(_block(unit_vectors, begin, key_block), everywhere)
             key_labels = jax.device_put(_block(labels, begin, key_block), everywhere)
@@ -135,7 +135,7 @@ def _among_all(
     )  # blocks of one size, with next to no padding
     size = mesh.size * pieces * scored
     merge, merge_both = _merge(mesh, scored), _merge_both(mesh, scored)
-    best = [jax.device_put(nothing(size, k), everywhere) for _ in range(blocks)]
+    best = [jax.device_put(empty_best(size, k), everywhere) for _ in range(blocks)]
     found, pairs, done = np.empty((count, k), np.int32), blocks * (blocks + 1) // 2, 0
     for own in range(blocks):
         vectors, own_labels = (
@@ -173,7 +173,7 @@ def _query_block() -> int:
     return QUERY_BLOCKS.get(jax.default_backend(), QUERY_BLOCK)
 
 
-def nothing(rows: int, k: int) -> tuple[np.ndarray, np.ndarray]:
+def empty_best(rows: int, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The best of no keys."""
     return np.full((rows, k), -np.inf, np.float32), np.full((rows, k), -1, np.int32)
 
@@ -303,13 +303,13 @@ def _merge_both(mesh: Mesh, scored: int) -> Callable[..., tuple[Best, Best]]:
     def both(
         best: Best,
         best_of_keys: Best,
-        asked: Labelled,
-        keyed: Labelled,
+        labelled_queries: Labelled,
+        labelled_keys: Labelled,
         begin: jax.Array,
         key_begin: jax.Array,
         count: jax.Array,
     ) -> tuple[Best, Best]:
-        (queries, query_labels), (keys, key_labels) = asked, keyed
+        (queries, query_labels), (keys, key_labels) = labelled_queries, labelled_keys
         ids = begin + jnp.arange(len(queries), dtype=jnp.int32)
         nearest, of_keys = sharded(
             best, queries, query_labels, ids, keys, key_labels, key_begin, count

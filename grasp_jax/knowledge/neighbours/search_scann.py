@@ -18,10 +18,10 @@ QUERY_BLOCK = 1024
 SEARCHED_LEAVES = 48  # at least, by default: with fewer, a small catalogue of real texts misses a tenth of the true neighbours
 TREE_ROWS = 4096  # below, brute force
 TRAINING_ROWS = 250_000  # from which leaves and codes are learnt
-CHOSEN_ON = 1024  # rows on which it is found how many leaves are searched
+SAMPLED_ROWS = 1024  # rows on which the number of leaves to search is tuned
 # neighbours requested in addition to K, because of rows with the same label; rows that need more are searched exactly
 SPARE = 8
-PICKLE = "scann_docids.pkl"  # what ScaNN would load, and we never do
+PICKLE = "scann_docids.pkl"  # ScaNN would load this pickle; we never do
 
 
 def search_scann(
@@ -45,7 +45,7 @@ def search_scann(
     searcher = build(unit_vectors, k + 1 + SPARE)
     if index is not None:
         save_index(searcher, index)
-        searcher = open_index(index)  # what answers now is what will answer later
+        searcher = open_index(index)  # the index that later processes will use
     searched = choose_leaves(searcher, unit_vectors, k, labels, target)
     return search_built(searcher, unit_vectors, k, labels, progress, searched)
 
@@ -67,26 +67,26 @@ def choose_leaves(
     if rows < TREE_ROWS:
         return None
     rng = np.random.default_rng(1)  # other rows than those on which the result is measured
-    sample = np.sort(rng.choice(rows, min(CHOSEN_ON, rows), replace=False))
+    sample = np.sort(rng.choice(rows, min(SAMPLED_ROWS, rows), replace=False))
     true = search_exact(unit_vectors, k, labels, rows=sample)
     vectors = unit_vectors[sample].astype(np.float32)
-    asked = max((true != NONE).sum(), 1)
+    num_true = max((true != NONE).sum(), 1)
 
     def reached(leaves: int) -> bool:
         ids, distances = searcher.search_batched_parallel(vectors, leaves_to_search=leaves)
         found = drop_same(ids.astype(np.int64), distances, labels, labels[sample], k)
         hits = (true[:, :, None] == found[:, None, :]).any(axis=2) & (true != NONE)
-        return bool(hits.sum() >= target * asked)
+        return bool(hits.sum() >= target * num_true)
 
     leaves, usual = leaves_of(rows)
-    few, enough = 0, 1
+    too_few, enough = 0, 1
     while not reached(enough):
         if enough == leaves:
             return usual
-        few, enough = enough, min(2 * enough, leaves)
-    while enough - few > 1:
-        middle = (few + enough) // 2
-        few, enough = (few, middle) if reached(middle) else (middle, enough)
+        too_few, enough = enough, min(2 * enough, leaves)
+    while enough - too_few > 1:
+        middle = (too_few + enough) // 2
+        too_few, enough = (too_few, middle) if reached(middle) else (middle, enough)
     logger.info(f"neighbours: {enough:,} of {leaves:,} leaves are searched for each row")
     return enough
 

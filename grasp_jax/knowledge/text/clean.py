@@ -1,4 +1,4 @@
-"""What a language model said, made safe to keep: answers are data, whatever they say."""
+"""Cleans the answers of a language model: they are data, whatever they contain."""
 
 import re
 import unicodedata

@@ -88,12 +88,12 @@ def made_of(table: AttributeTable, text_columns: Sequence[str], template: str) -
     """
     named = field_names(template)
     # A flag gives 'brand,category' as one name.
-    asked = [
+    requested = [
         part
         for name in text_columns
         for part in ([name] if name in table.columns else [own.strip() for own in name.split(",")])
     ]
-    for name in asked:
+    for name in requested:
         if name not in table.columns:
             raise UserError(
                 f"{FIELD}: {name!r} is no column of the items table; it has {', '.join(table.columns)}"
@@ -102,11 +102,13 @@ def made_of(table: AttributeTable, text_columns: Sequence[str], template: str) -
             raise UserError(
                 f"{FIELD}: {name!r} has no place in config.knowledge.item_template; expected a template with {{{MADE}}}"
             )
-    if MADE not in named or (MADE in table.columns and asked in ([], [MADE])):
+    if MADE not in named or (MADE in table.columns and requested in ([], [MADE])):
         return []
-    others = [name for name in asked or table.columns if name == MADE or name not in named]
+    others = [name for name in requested or table.columns if name == MADE or name not in named]
     return (
-        others if asked else [name for name in others if not why_no_text(name, table.columns[name])]
+        others
+        if requested
+        else [name for name in others if not why_no_text(name, table.columns[name])]
     )
 
 
@@ -128,14 +130,14 @@ def usage(
     held_back: Collection[str] = (),
     remarks: Sequence[str] = (),
 ) -> str:
-    """One line: what texts are made of, and which columns are not in them, and why.
+    """One line: from which columns texts are made, and which are left out and why.
 
     Args:
       kind: "items" or "users".
       table: as it was read.
       used: `columns_read`, or whatever else the texts hold.
       held_back: columns that no text may hold.
-      remarks: what else is to be said.
+      remarks: further parts of the line.
     """
     shown = [name for name in used if name not in held_back]
     parts = [f"text from {', '.join(shown) or 'no column'}"]
@@ -159,7 +161,7 @@ def count_longer(table: AttributeTable, names: Iterable[str], most: int) -> int:
 
 
 def why_no_text(name: str, values: Iterable[Any]) -> str:
-    """Why a column says nothing in words; empty for one of text or of lists of text. The first `SAMPLE` known values decide."""
+    """Why a column is not used as text; empty for a column of text or of lists of text. The first `SAMPLE` known values decide."""
     found = list(itertools.islice((value for value in values if as_list(value)), SAMPLE))
     parts = [part for value in found for part in as_list(value)]
     if not found:
@@ -192,7 +194,7 @@ def clean_text(text: str) -> str:
 
 
 def as_list(value: Any) -> list[str]:
-    """The parts of an attribute's value as text, those of lists in lists among them; none where it is unknown."""
+    """The parts of an attribute's value as text, nested lists flattened; none where it is unknown."""
     return [str(part) for part in _parts(value)]
 
 
@@ -216,10 +218,10 @@ def _clean_value(value: Any) -> Any:
 
 def _joined(names: Sequence[str], values: Sequence[Any]) -> str:
     """'brand: Acme; categories: Hair, Oil' of the columns that are known."""
-    said = ((name, ", ".join(as_list(value))) for name, value in zip(names, values, strict=True))
+    parts = ((name, ", ".join(as_list(value))) for name, value in zip(names, values, strict=True))
     return "; ".join(
         ("" if name == MADE else f"{name.replace('_', ' ')}: ") + _cut(text)
-        for name, text in said
+        for name, text in parts
         if text
     )
 

@@ -66,13 +66,13 @@ def load_template(name: str, where: str = "template") -> str:
         raise UserError(f"{where}: {name[:200]!r} is neither a file nor one of {known}")
     template = read_text(path, f"it is {where}").strip()
     if not field_names(template):
-        said = (
+        fault = (
             f"{template[:40]!r} names no field, so all texts would be the same"
             if template
             else "the file is empty"
         )
         raise UserError(
-            f"{path}: {said}; expected text with fields such as {{title}}, because it is {where}"
+            f"{path}: {fault}; expected text with fields such as {{title}}, because it is {where}"
         )
     return template
 

@@ -97,21 +97,21 @@ class TextWriter:
         )
         windows = Histories(cut, ends[1:], np.full(len(bought), -1, np.int32))
         history = History(windows, flat, with_made(AttributeTable(rows, columns), ()))
-        prompt_of = user_prompt(self.user_template, history, self._people(len(bought), profiles))
+        prompt_of = user_prompt(self.user_template, history, self._profiles(len(bought), profiles))
         return [prompt_of(row) for row in range(len(bought))]
 
-    def _people(
+    def _profiles(
         self, count: int, profiles: Sequence[Mapping[str, object]] | None
     ) -> AttributeTable:
-        """What may be told of users; of columns that the template names besides, nothing."""
+        """The attributes of users that texts may contain; other columns that the template names are unknown."""
         unknown: dict[str, list[Any]] = {
             name: [None] * count for name in single_fields(self.user_template) - set(OF_HISTORY)
         }
-        told = {
+        known = {
             name: [given.get(name) for given in profiles or [{}] * count]
             for name in self.user_columns
         }
-        return with_made(AttributeTable(np.arange(count), unknown | told), ())
+        return with_made(AttributeTable(np.arange(count), unknown | known), ())
 
     def to_json(self) -> dict[str, object]:
         """Plain JSON, which `from_json` reads."""
@@ -119,12 +119,12 @@ class TextWriter:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "TextWriter":
-        """What `to_json` gave; names that a later version has added are left out."""
+        """The writer that `to_json` described; fields that a later version has added are ignored."""
         names = {field.name for field in dataclasses.fields(cls)}
-        known = {name: value for name, value in content.items() if name in names}
         values: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
-            for name, value in known.items()
+            for name, value in content.items()
+            if name in names
         }
         return cls(**values)
 
