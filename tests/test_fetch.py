@@ -301,7 +301,7 @@ def test_every_source_is_named_and_listed() -> None:
         "amazon-2023-5core:Software",
     ]
     for name in names:
-        source = sources.named(name)
+        source = sources.source_named(name)
         assert source.name == name and name.split(":")[0] in command.parser().format_help()
         for file in source.files:
             kind, _, digest = file.digest.partition(":")

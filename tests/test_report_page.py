@@ -187,7 +187,8 @@ def test_cards_show_hits_first(tmp_path: pathlib.Path) -> None:
     assert [card.user for card in shown] == ["u1", "u0"]
     assert [own.name for own in shown[0].lists] == ["plain", "grasp"]
     assert (
-        shown[0].lists[1].said == "hit at place 2" and shown[1].lists[0].said == "not among its 1"
+        shown[0].lists[1].outcome == "hit at place 2"
+        and shown[1].lists[0].outcome == "not among its 1"
     )
     assert [own.hit for own in shown[0].lists[0].tiles] == [False, True, False]
 

@@ -272,7 +272,7 @@ def test_the_table_of_users_has_most_of_them(tmp_path: pathlib.Path) -> None:
     )
     found = look(tmp_path)
     (reason,) = [line for line in found.undecided if "customers.csv" in line]
-    assert_names(reason, ("38 % of the users", "was not taken", "set config.data.users_file"))
+    assert_names(reason, ("38 % of the users", "was not chosen", "set config.data.users_file"))
     assert found.users is None and any("categories.csv" in line for line in found.undecided)
     people = "".join(f"{user},30\n" for user in range(1, 40))
     (tmp_path / "customers.csv").write_text("id,age\n" + people)

@@ -22,7 +22,7 @@ from grasp_jax.config.training import (
 from grasp_jax.errors import UserError
 
 Changes = Mapping[str, Mapping[str, Any]]  # of a method or a source: {"model": {"dropout": (0.5,)}}
-BY_CASE = ("by_source", "by_method")  # fields that hold what a source or a method has otherwise
+OVERRIDES = ("by_source", "by_method")  # fields that hold what a source or a method has otherwise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,8 +75,8 @@ class Config(Section):
         Raises:
           UserError: naming a field that does not exist, or a value that it cannot have.
         """
-        by_case = {name: changes[name] for name in BY_CASE if name in changes}
-        flat = flatten({name: value for name, value in changes.items() if name not in BY_CASE})
+        overrides = {name: changes[name] for name in OVERRIDES if name in changes}
+        flat = flatten({name: value for name, value in changes.items() if name not in OVERRIDES})
         for name in flat:
             if name not in FIELDS:
                 raise UserError(unknown_field(name, where))
@@ -84,7 +84,7 @@ class Config(Section):
             kernels = flat.pop("model.kernels")
             flat.setdefault("kernels", kernels)
         changed = super().with_fields(flat, where)
-        for name, value in by_case.items():
+        for name, value in overrides.items():
             if not isinstance(value, Mapping):
                 of, example = (
                     ("methods", "plain") if name == "by_method" else ("sources", "synthetic")
@@ -94,7 +94,7 @@ class Config(Section):
                     f"{{'{example}': {{'model': {{...}}}}}}"
                 )
         changed = dataclasses.replace(
-            changed, **{name: _copy(tree) for name, tree in by_case.items()}
+            changed, **{name: _copy(tree) for name, tree in overrides.items()}
         )
         for rule in RULES:
             rule(changed, where)
@@ -103,7 +103,7 @@ class Config(Section):
         return changed
 
     def to_dict(self) -> dict[str, Any]:
-        return super().to_dict() | {name: _copy(getattr(self, name)) for name in BY_CASE}
+        return super().to_dict() | {name: _copy(getattr(self, name)) for name in OVERRIDES}
 
     def for_method(self, method: str) -> Self:
         """The config as `method` has it: with `by_method[method]` in place of what it names.
@@ -188,7 +188,7 @@ def resolve_source(config: Config, given: Collection[str] = ()) -> Config:
 
 
 def unknown_field(name: str, where: str = "config") -> str:
-    """What is wrong with a full name that no field has; `where` is the config's own name."""
+    """The error message for the full name of a field that does not exist; `where` is the name of the config."""
     if name in SECTIONS:
         within = [
             known.removeprefix(f"{name}.") for known in FIELDS if known.startswith(f"{name}.")
@@ -198,19 +198,21 @@ def unknown_field(name: str, where: str = "config") -> str:
     if name in REPLACED:
         return f"{where}.{name}: no such field any more; {REPLACED[name]}"
     section, _, last = name.rpartition(".")
-    beside = [
+    siblings = [
         known.removeprefix(f"{section}.")
         for known in FIELDS
         if section and known.startswith(f"{section}.")
     ]
-    close = difflib.get_close_matches(last, beside, 1, 0.5)
-    close = close or [known for known in beside if set(last.split("_")) & set(known.split("_"))][:1]
+    close = difflib.get_close_matches(last, siblings, 1, 0.5)
+    close = (
+        close or [known for known in siblings if set(last.split("_")) & set(known.split("_"))][:1]
+    )
     elsewhere = [known for known in FIELDS if known.rpartition(".")[2] == last]
     elsewhere = elsewhere or difflib.get_close_matches(name, FIELDS, 1, 0.6)
     meant = close[0] if close else f"config.{elsewhere[0]}" if elsewhere else ""
     hint = f"did you mean {meant}?" if meant else "grasp_jax/config lists every field"
-    if beside and not close and len(beside) <= 8:  # before a field of another section
-        own = f"config.{section} has {', '.join(beside)}"
+    if siblings and not close and len(siblings) <= 8:  # before a field of another section
+        own = f"config.{section} has {', '.join(siblings)}"
         hint = f"{own}; {hint}" if meant else own
     return f"{where}.{name}: no such field; {hint}"
 

@@ -34,16 +34,16 @@ NOTHING, BANK, TRIAL = Affects.NOTHING, Affects.BANK, Affects.TRIAL
 
 @dataclasses.dataclass(frozen=True)
 class About:
-    """What is known of a field besides its name and type.
+    """The metadata of a field, besides its name and type.
 
     Attributes:
-      default: its value where nothing is said.
-      check: refuses what it cannot be.
-      what: a sentence, with the unit.
+      default: its default value.
+      check: refuses values that are not allowed.
+      what: its meaning in a sentence, with the unit.
       affects: what another value changes.
       shared: whether all methods of a run have the same, though it is of `model` or `train`.
-      before: how the code behaved before there was this field, which runs of that time have; None
-        where the field has always been there.
+      before: the value with which the code behaves as it did before there was this field; runs of
+        that time have it. None if the field has always been there.
     """
 
     default: Any

@@ -49,8 +49,8 @@ def reference() -> str:
     """The page, in Markdown."""
     lines = [ABOUT, *(f"* `{kind.value}`: {what}." for kind, what in AFFECTS.items()), SHARED]
     for name, section in _sections(Config()):
-        said = " ".join((type(section).__doc__ or "").split())
-        title = f"## {name}\n\n{said}\n" if name else "## Outside all sections\n"
+        text = " ".join((type(section).__doc__ or "").split())
+        title = f"## {name}\n\n{text}\n" if name else "## Outside all sections\n"
         lines += [title, "| field | default | meaning | affects |", "|---|---|---|---|"]
         lines += [_row(field) for field in FIELDS if field.rpartition(".")[0] == name]
         lines.append("")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from grasp_jax.config.checks import Folder
-from grasp_jax.config.config import BY_CASE, FIELDS, Config
+from grasp_jax.config.config import FIELDS, OVERRIDES, Config
 from grasp_jax.config.fields import NOTHING, flatten
 from grasp_jax.errors import UserError
 from grasp_jax.files import read_sealed, write_sealed
@@ -36,10 +36,10 @@ def matters(name: str) -> bool:
     if name in FIELDS:
         return FIELDS[name].affects is not NOTHING
     section = name.rpartition(".")[0]
-    beside = [
+    siblings = [
         about for known, about in FIELDS.items() if section and known.startswith(f"{section}.")
     ]
-    return not beside or any(about.affects is not NOTHING for about in beside)
+    return not siblings or any(about.affects is not NOTHING for about in siblings)
 
 
 def upgraded(tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -60,8 +60,8 @@ def upgraded(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 def as_changes(tree: Mapping[str, Any]) -> dict[str, Any]:
     """What `Config.with_fields` takes, of the JSON of a config of this or an earlier version."""
-    by_case = {name: tree[name] for name in BY_CASE if name in tree}
-    return upgraded({name: tree[name] for name in tree if name not in BY_CASE}) | by_case
+    overrides = {name: tree[name] for name in OVERRIDES if name in tree}
+    return upgraded({name: tree[name] for name in tree if name not in OVERRIDES}) | overrides
 
 
 def identity(config: Config | Mapping[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ class Tile:
       title: of the item.
       letters: one or two, of its title.
       tint: number of the colour.
-      hit: whether it is what the user took next.
+      hit: whether it is the next item of the user.
     """
 
     title: str
@@ -30,11 +30,11 @@ class Tile:
 
 @dataclasses.dataclass(frozen=True)
 class Listed:
-    """One method's list: its name, its tiles, in words where the next item stands, and the gates in words."""
+    """The list of one method: its name, its tiles, the rank of the next item in words, and the gates in words."""
 
     name: str
     tiles: tuple[Tile, ...]
-    said: str
+    outcome: str
     gates: str
 
 
@@ -113,6 +113,6 @@ def _listed(method: str, shown: dict[str, Any]) -> Listed:
         tiles=tuple(
             tile(item["title"], k == place) for k, item in enumerate(shown["top"], start=1)
         ),
-        said=f"hit at place {place}" if place else f"not among its {count}",
+        outcome=f"hit at place {place}" if place else f"not among its {count}",
         gates=", ".join(f"{name} {value:.3f}" for name, value in gates.items()),
     )

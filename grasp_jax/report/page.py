@@ -29,7 +29,7 @@ class TableView:
     Attributes:
       name: its id on the page.
       left: so many columns are aligned to the left.
-      parted: whether a line separates groups of rows with the same first cell.
+      grouped: whether a line separates groups of rows with the same first cell.
       wraps: whether its texts may wrap to a second line.
     """
 
@@ -40,17 +40,17 @@ class TableView:
     rows: Sequence[Sequence[str]]
     best: frozenset[tuple[int, int]]
     left: int = 2
-    parted: bool = False
+    grouped: bool = False
     wraps: bool = False
 
 
 def table_view(table: Table, prefix: str = "", wraps: bool = False) -> TableView:
     """How a table is shown; `prefix` keeps the ids of several runs' tables apart."""
-    parted = len({row[0] for row in table.rows}) < len(table.rows)
+    grouped = len({row[0] for row in table.rows}) < len(table.rows)
     left = 3 if table.name == SHOWN_ON_PAGE else 2
     name = anchor(f"{prefix}-{table.name}" if prefix else table.name)
     return TableView(
-        name, table.title, table.note, table.header, table.rows, table.best, left, parted, wraps
+        name, table.title, table.note, table.header, table.rows, table.best, left, grouped, wraps
     )
 
 
@@ -118,14 +118,14 @@ def verdicts(runs: Sequence[Run], labels: Mapping[str, str]) -> list[dict[str, A
         own = [run for run in runs if dataset_of(run) == dataset]
         rows, comparisons, failed = [], [], []
         for run in own:
-            told = f" ({within(dataset, labels[run.name])})" if len(own) > 1 else ""
-            rows += [row | {"method": row["method"] + told} for row in run.rows]
+            suffix = f" ({within(dataset, labels[run.name])})" if len(own) > 1 else ""
+            rows += [row | {"method": row["method"] + suffix} for row in run.rows]
             comparisons += [
-                pair | {side: pair[side] + told for side in ("first", "second")}
+                pair | {side: pair[side] + suffix for side in ("first", "second")}
                 for pair in run.results["comparisons"]
             ]
             failed += [
-                trial | {"method": trial["method"] + told} for trial in run.results["failed"]
+                trial | {"method": trial["method"] + suffix} for trial in run.results["failed"]
             ]
         sentences = verdict(rows, comparisons, protocol_of(own), failed)
         found.append({"dataset": dataset, "sentences": sentences})
@@ -186,7 +186,7 @@ def _plot(
                 "mid": place(row.interval.mean),
                 "low": place(low),
                 "high": place(high),
-                "said": f"{row.interval.mean:.2f}{interval}",
+                "value_text": f"{row.interval.mean:.2f}{interval}",
             }
         )
     return {"title": title, "rows": shown, "least": f"{least:.1f} %", "most": f"{most:.1f} %"}

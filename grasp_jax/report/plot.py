@@ -235,9 +235,9 @@ class _Axis:
         if self.labels:
             ticks = tuple((float(k), label) for k, label in enumerate(self.labels))
             across = dataclasses.replace(across, ticks=ticks)
-        said = html.escape(f"{self.title}: {self.y} by {self.x}".removeprefix(": "))
+        label = html.escape(f"{self.title}: {self.y} by {self.x}".removeprefix(": "))
         return (
-            f'<svg class="panel" width="{WIDTH}" height="{HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{said}">'
+            f'<svg class="panel" width="{WIDTH}" height="{HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">'
             f"{self._frame(across, up)}{''.join(_drawn(mark, across, up) for mark in self._marks)}</svg>"
         )
 

@@ -270,8 +270,8 @@ def _read_gates(path: pathlib.Path) -> dict[str, np.ndarray]:
             f"{path}: gates is {gates.dtype} of shape {gates.shape}; expected finite numbers of shape (n, 3); {AGAIN}"
         )
     if corrupted.shape != gates.shape[:1] or corrupted.dtype != bool:
-        said = f"corrupted is {corrupted.dtype} of shape {corrupted.shape}"
-        raise UserError(f"{path}: {said}; expected bool of shape ({len(gates)},); {AGAIN}")
+        fault = f"corrupted is {corrupted.dtype} of shape {corrupted.shape}"
+        raise UserError(f"{path}: {fault}; expected bool of shape ({len(gates)},); {AGAIN}")
     return arrays
 
 

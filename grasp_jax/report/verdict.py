@@ -156,7 +156,7 @@ def _lead(
         return f"{first.name} has {METRIC} {first.mean:.2f} %; no other model was measured."
     rival = _rival(table)
     found, numbers = significance(first, rival, comparisons, protocol)
-    said = (
+    sentence = (
         f"{first.name} is ahead of {rival.method if rival.shown == first.shown else rival.name} by "
         f"{first.mean - rival.mean:.2f} points of {METRIC} ({first.mean:.2f} against {rival.mean:.2f} %; {found}: {numbers})"
     )
@@ -164,8 +164,8 @@ def _lead(
     base = by_trial.get(baseline_trial(list(by_trial), first.method, first.backbone) or ("", ""))
     if base and base not in (first, rival):
         found, _ = significance(first, base, comparisons, protocol)
-        said += f", and of {base.method} by {first.mean - base.mean:.2f} ({found})"
-    return f"{said}."
+        sentence += f", and of {base.method} by {first.mean - base.mean:.2f} ({found})"
+    return f"{sentence}."
 
 
 def _rival(table: Sequence[Standing]) -> Standing:
@@ -174,14 +174,14 @@ def _rival(table: Sequence[Standing]) -> Standing:
 
 
 def _measured(table: Sequence[Standing], protocol: str) -> str:
-    """How the numbers came about, and what one seed cannot tell."""
+    """How the numbers were measured, and the limits of a single seed."""
     users, seeds = table[0].users, min(own.seeds for own in table)
-    said = f"Each test user's next item was ranked {AMONG.get(protocol, protocol)}"
+    sentence = f"Each test user's next item was ranked {AMONG.get(protocol, protocol)}"
     if users:
-        said += f", for {users:,} users"
+        sentence += f", for {users:,} users"
     if seeds == 1:
-        return f"{said}. There was one seed, so the variation between seeds is not known."
-    return f"{said}, with {seeds} seeds or more."
+        return f"{sentence}. There was one seed, so the variation between seeds is not known."
+    return f"{sentence}, with {seeds} seeds or more."
 
 
 def _others(
@@ -221,8 +221,8 @@ def _others(
         parts.append(("but " if agree else "the other protocols disagree: ") + _listed(differ))
     if not parts:
         return []
-    said = ", ".join(parts)
-    return [f"{said[0].upper()}{said[1:]}."]
+    sentence = ", ".join(parts)
+    return [f"{sentence[0].upper()}{sentence[1:]}."]
 
 
 def _of(trial: Mapping[str, Any]) -> str:

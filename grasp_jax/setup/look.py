@@ -187,19 +187,19 @@ def _nothing(folder: pathlib.Path, samples: Sequence[Sample]) -> str:
 def _chosen(pairs: Sequence[Sample]) -> tuple[Sample, list[str]]:
     """The interactions among tables that have users and items: by name, then those with times and ratings, then the larger."""
 
-    def sureness(table: Sample) -> tuple[bool, bool, bool, int]:
+    def priority(table: Sample) -> tuple[bool, bool, bool, int]:
         known = table.path.name in KNOWN_NAMES
         timed, rated = bool(names.times(table.names)), bool(names.found(table.names, names.RATING))
         return known, timed, rated, table.size
 
-    ordered = sorted(pairs, key=sureness, reverse=True)
+    ordered = sorted(pairs, key=priority, reverse=True)
     others = ", ".join(table.path.name for table in ordered[1:])
-    line = f"{others} could be the interactions too; {ordered[0].path.name} was taken (config.data.interactions_file)"
+    line = f"{others} could be the interactions too; {ordered[0].path.name} was chosen (config.data.interactions_file)"
     return ordered[0], [line] if others else []
 
 
 def _columns(log: Sample) -> tuple[dict[str, str], list[str]]:
-    """Columns of the interactions, and what was not sure of them."""
+    """Columns of the interactions, and notes on what is uncertain about them."""
     undecided = []
     columns = {"user": "", "item": ""}
     for purpose, wanted in (("user", names.USER), ("item", names.ITEM)):
@@ -207,7 +207,7 @@ def _columns(log: Sample) -> tuple[dict[str, str], list[str]]:
         columns[purpose] = candidates[0]
         if len(candidates) > 1:
             undecided.append(
-                f"{purpose}s may also be in {listed(candidates[1:])}; {candidates[0]!r} was taken (config.data.columns.{purpose})"
+                f"{purpose}s may also be in {listed(candidates[1:])}; {candidates[0]!r} was chosen (config.data.columns.{purpose})"
             )
     columns["timestamp"], reasons = _time(log)
     undecided += reasons
@@ -306,7 +306,7 @@ def _with_users(found: FolderContents, rest: Sequence[Sample]) -> tuple[FolderCo
         found = dataclasses.replace(found, users=best.table, user_id=best.id)
     elif best:
         undecided.append(
-            f"{best.table.path.name} has {100 * best.share:.0f} % of the users, so it was not taken; if it is their table, set "
+            f"{best.table.path.name} has {100 * best.share:.0f} % of the users, so it was not chosen; if it is their table, set "
             "config.data.users_file and users_id_column"
         )
     left = [table.path.name for table in rest if not (best and table is best.table)]

@@ -14,7 +14,7 @@ from grasp_jax.setup.sample import Sample
 
 
 class Match(NamedTuple):
-    """A table that may be that of the items or users: its column `id` holds a share of the ids in a column of the interactions."""
+    """A table that may be that of the items or users: its column `id` contains `share` of the ids in a `column` of the interactions."""
 
     share: float
     table: Sample
@@ -51,16 +51,16 @@ def is_of_users(log: Sample, user_column: str, match: Match) -> bool:
 
 
 def _share(first: Sample, name: str, second: Sample, column: str) -> float:
-    """Share of the ids of one table's column that another's has; ids as texts, for a number may be a text in the other file."""
-    ids, known = _ids(first.table, name), _ids(second.table, column)
-    return float(np.isin(ids, known).mean()) if len(ids) else 0.0
+    """Share of the ids in a column of `first` that are also in a column of `second`; compared as texts, as the type may differ."""
+    ids, other_ids = _ids(first.table, name), _ids(second.table, column)
+    return float(np.isin(ids, other_ids).mean()) if len(ids) else 0.0
 
 
 def _ids(table: Table, name: str) -> np.ndarray:
-    """[ids] str, the distinct ids of a column. Rows that a run will refuse do not hide what the other rows say."""
+    """[ids] str, the distinct ids of a column; rows that a run will refuse are ignored."""
     with contextlib.suppress(UserError):
         return np.unique(id_column(table, name, []).astype(str))
     with contextlib.suppress(UserError):
-        held = [str(value).strip() for value in values_of(table, name) if value is not None]
-        return np.unique([value for value in held if value])
+        texts = [str(value).strip() for value in values_of(table, name) if value is not None]
+        return np.unique([text for text in texts if text])
     return np.empty(0, str)

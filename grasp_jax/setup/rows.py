@@ -57,9 +57,9 @@ def check_rows(log: Sample, columns: Mapping[str, str]) -> Checked:
     )
     if not reasons:
         return Checked(line)
-    told = "; ".join(reasons_in_words(reasons, count))
+    reasons_text = "; ".join(reasons_in_words(reasons, count))
     mend = f'mend them, or set {FIELD} = "{SKIP}", which leaves them out'
-    return Checked(line, f"what to do with rows that a run refuses: {told}; {mend}")
+    return Checked(line, f"what to do with rows that a run refuses: {reasons_text}; {mend}")
 
 
 def _read(

@@ -97,7 +97,7 @@ def zip_lines(
         yield lines_of(file, encoding, what)
 
 
-def begin_of(archive: zipfile.ZipFile, member: str, size: int) -> bytes:
+def first_bytes(archive: zipfile.ZipFile, member: str, size: int) -> bytes:
     """Up to `size` bytes of a member.
 
     Raises:

@@ -18,7 +18,14 @@ from grasp_jax.paths import check_folder
 from grasp_jax.setup.fetch.amazon import amazon
 from grasp_jax.setup.fetch.download import digest_of, download, text_at
 from grasp_jax.setup.fetch.movielens import movielens
-from grasp_jax.setup.fetch.sources import CATEGORIES, EDITIONS, FIXED, RemoteFile, Source, named
+from grasp_jax.setup.fetch.sources import (
+    CATEGORIES,
+    EDITIONS,
+    FIXED,
+    RemoteFile,
+    Source,
+    source_named,
+)
 from grasp_jax.setup.fetch.tables import NAMES, Tables, write_tables
 from grasp_jax.setup.fetch.yelp import FILES, yelp
 from grasp_jax.setup.names import RECORD
@@ -81,7 +88,7 @@ def main(arguments: Sequence[str]) -> None:
       UserError: they are not understood, the download fails or differs from its checksum, or its files are not what they should be.
     """
     given = parser().parse_args(arguments)
-    source, archive = named(given.name), given.archive
+    source, archive = source_named(given.name), given.archive
     out = check_folder(given.into or f"data/{source.name.replace(':', '-')}", "--into")
     if not archive and not source.files:
         raise UserError(_by_hand(source))
@@ -119,7 +126,7 @@ def fetch(
     if known and known.get("files") == entries and _intact(out, known):
         print("interactions.csv and items.jsonl exist already and are unchanged")
     else:
-        _refuse_strangers(out, known)
+        _refuse_other_files(out, known)
         tables = _tables(source, paths)
         # A record without checksums, so that the tables of a call that is killed now are known as ours.
         lines = write_tables(tables, out, lambda: _record(out, source, entries, {}))
@@ -263,7 +270,7 @@ def _intact(out: pathlib.Path, known: dict[str, Any]) -> bool:
     return all((out / name).is_file() and sha256(out / name) == written.get(name) for name in NAMES)
 
 
-def _refuse_strangers(out: pathlib.Path, known: dict[str, Any]) -> None:
+def _refuse_other_files(out: pathlib.Path, known: dict[str, Any]) -> None:
     """Files of these names that fetch has not written, or that were changed since, are not overwritten."""
     if known and not known.get("written"):
         return  # a call was ended while it wrote them

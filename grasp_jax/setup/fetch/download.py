@@ -54,7 +54,7 @@ OPENER = urllib.request.build_opener(_NoDowngrade)
 
 @dataclasses.dataclass
 class _Partial:
-    """A file that is not complete: `path`, and next to it what the server said of the whole.
+    """An incomplete file: `path`, and next to it the server's validator (ETag or Last-Modified) of the complete file.
 
     Attributes:
       path: ends in .part.
@@ -69,35 +69,37 @@ class _Partial:
         return self.path.with_name(self.path.name + ".json")
 
     def resumable(self) -> tuple[int, str]:
-        """Number of bytes that were downloaded already, and the mark with which the server recognises whether its file is still the same;
+        """The number of bytes downloaded so far, and the validator by which the server knows whether its file has changed.
+
         (0, "") for a new download.
         """
         try:
-            said = json.loads(self.about.read_text(encoding="utf-8"))
+            stored = json.loads(self.about.read_text(encoding="utf-8"))
             have = self.path.stat().st_size
         except (OSError, ValueError):
             return 0, ""
-        mark = said.get("mark") if isinstance(said, dict) and said.get("url") == self.url else ""
-        return (have, mark) if isinstance(mark, str) and mark else (0, "")
+        same_url = isinstance(stored, dict) and stored.get("url") == self.url
+        validator = stored.get("mark") if same_url else ""
+        return (have, validator) if isinstance(validator, str) and validator else (0, "")
 
     def note(self, headers: Mapping[str, str]) -> None:
-        """Keeps the mark of the server's file; a weak one cannot tell two files apart byte by byte."""
+        """Stores the validator of the server's file; a weak ETag does not guarantee equal bytes, so it is not used."""
         tag = headers.get("ETag") or ""
-        mark = tag if tag and not tag.startswith("W/") else headers.get("Last-Modified") or ""
-        write_text(self.about, json.dumps({"url": self.url, "mark": mark}))
+        validator = tag if tag and not tag.startswith("W/") else headers.get("Last-Modified") or ""
+        write_text(self.about, json.dumps({"url": self.url, "mark": validator}))
 
     def remove(self) -> None:
-        """Both files."""
+        """Deletes both files."""
         self.path.unlink(missing_ok=True)
         self.about.unlink(missing_ok=True)
 
 
 def download(url: str, path: pathlib.Path) -> None:
-    """Downloads a file; what is there of an earlier, interrupted call is not requested again.
+    """Downloads a file; bytes of an earlier, interrupted call are not requested again.
 
     Args:
       url: http or https.
-      path: gets its name only when all bytes are there; before, it is called `path`.part.
+      path: the complete file; until then it is called `path`.part.
 
     Raises:
       UserError: the server has no such file, does not answer, breaks off again and again, or the disk has no room.
@@ -132,14 +134,14 @@ def download(url: str, path: pathlib.Path) -> None:
 
 def _once(partial: _Partial) -> bool:
     """One request; whether the file is complete after it."""
-    have, mark = partial.resumable()
+    have, validator = partial.resumable()
     request = urllib.request.Request(
         partial.url,
         headers={"User-Agent": f"grasp-jax/{__version__}", "Accept-Encoding": "identity"},
     )
     if have:
         request.add_header("Range", f"bytes={have}-")
-        request.add_header("If-Range", mark)
+        request.add_header("If-Range", validator)
     try:
         answer = OPENER.open(request, timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
@@ -159,14 +161,14 @@ def _once(partial: _Partial) -> bool:
         left = answer.length  # of Content-Length; None where the server states none
         _check_room(partial.path.parent, left or 0)
         if begin == 0:
-            # bytes of an earlier file must not be combined with the mark of this one
+            # bytes of an earlier file must not be combined with the validator of this one
             partial.remove()
             partial.note(answer.headers)
         return _receive(answer, partial.path, begin, left)
 
 
 def _begin(answer: Any, have: int) -> int:
-    """The place in the file at which the answer begins; 0 where the server sends it from the first byte."""
+    """The offset in the file at which the response begins; 0 if the server sends the whole file."""
     if answer.status != 206:
         return 0
     found = re.match(r"bytes (\d+)-", answer.headers["Content-Range"] or "")
@@ -176,9 +178,9 @@ def _begin(answer: Any, have: int) -> int:
 
 
 def _receive(answer: Any, path: pathlib.Path, begin: int, left: int | None) -> bool:
-    """Writes what comes; whether it was all."""
+    """Writes the body of a response; whether it was complete."""
     got, total, name = 0, begin + (left or 0), path.name.removesuffix(".part")
-    bar, said = progress_bar(total, name, "B", initial=begin), time.monotonic()
+    bar, reported = progress_bar(total, name, "B", initial=begin), time.monotonic()
     with path.open("r+b" if begin else "wb") as file, bar:
         file.seek(begin)
         file.truncate()
@@ -186,8 +188,8 @@ def _receive(answer: Any, path: pathlib.Path, begin: int, left: int | None) -> b
             file.write(block)
             got += len(block)
             bar.update(len(block))
-            if bar.disable and time.monotonic() - said > EVERY:  # no terminal: a line now and then
-                said = time.monotonic()
+            if bar.disable and time.monotonic() - reported > EVERY:  # no terminal: log lines
+                reported = time.monotonic()
                 logger.info("%s: %s of %s bytes", name, f"{begin + got:,}", f"{total:,}")
     return left is None or got == left
 

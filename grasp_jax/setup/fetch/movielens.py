@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from grasp_jax.errors import UserError
-from grasp_jax.setup.fetch.archives import MEND, begin_of, member_called, open_zip, zip_lines
+from grasp_jax.setup.fetch.archives import MEND, first_bytes, member_called, open_zip, zip_lines
 from grasp_jax.setup.fetch.tables import Tables, filled
 
 GENRES_100K = [
@@ -109,7 +109,7 @@ def _rows(archive: zipfile.ZipFile, member: str, between: str) -> Iterator[tuple
 
 def _is_utf8(archive: zipfile.ZipFile, member: str) -> bool:
     """MovieLens-1M is in Latin-1, and 10M in UTF-8, under the same names; of ratings a look at the beginning is enough."""
-    begin = begin_of(archive, member, 1 << 22)
+    begin = first_bytes(archive, member, 1 << 22)
     try:
         begin[: begin.rfind(b"\n") + 1].decode("utf-8")
     except UnicodeDecodeError:

@@ -173,7 +173,7 @@ CATEGORIES = {
 EDITIONS = ("amazon-2014", "amazon-2014-5core", "amazon-2023", "amazon-2023-5core")
 
 
-def named(name: str) -> Source:
+def source_named(name: str) -> Source:
     """The source that people call so: a name of `FIXED`, or an edition of Amazon, a colon and a category.
 
     Raises:
