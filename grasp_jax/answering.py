@@ -281,7 +281,7 @@ class Answering:
             raise UserError("users and histories are given; expected one of them")
         if histories is not None:
             rows = rows_of_histories(self.artifact.catalogue, histories, unknown)
-            return self._strangers(np.arange(len(rows)), rows)
+            return self._people_of_histories(np.arange(len(rows)), rows)
         self.artifact  # noqa: B018 raises first if nothing is trained
         dataset = self._fitted.dataset if self._fitted is not None else self._dataset
         if dataset is None:
@@ -296,9 +296,11 @@ class Answering:
             return People(names, found >= 0, audience, found[found >= 0])
         log = dataset.log
         rows = rows_of_users(self.artifact.catalogue, log, found)
-        return self._strangers(names, rows, low_rated_of(self.artifact.catalogue, log, found))
+        return self._people_of_histories(
+            names, rows, low_rated_of(self.artifact.catalogue, log, found)
+        )
 
-    def _strangers(
+    def _people_of_histories(
         self,
         names: np.ndarray,
         histories: list[np.ndarray],

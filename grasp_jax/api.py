@@ -69,7 +69,7 @@ class Recommender(Answering):
           UserError: a field does not exist, a value is not allowed, or several methods or backbones are given.
         """
         self._given = {resolve_field(name): value for name, value in fields.items()}
-        self.config = self._told = (config or Config()).with_fields(self._given)
+        self.config = self._given_config = (config or Config()).with_fields(self._given)
         check_config(self.config)
         for field, value in (
             ("method", self.config.model.method),
@@ -156,10 +156,10 @@ class Recommender(Answering):
         """The `data` section of the dataset, with those fields of `OF_USE` that the arguments of this recommender set."""
         usual = DataConfig()
         own = {
-            name: value_of(self._told.data, name)
+            name: value_of(self._given_config.data, name)
             for name in OF_USE
             if f"data.{name}" in self._given
-            or value_of(self._told.data, name) != value_of(usual, name)
+            or value_of(self._given_config.data, name) != value_of(usual, name)
         }
         return dataclasses.replace(dataset.data, **own)
 

@@ -1,4 +1,4 @@
-"""The model of a run that answers, and the users and histories that it answers for."""
+"""The model of a run that recommends, chosen on validation, and the users and histories for which it recommends."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from grasp_jax.trial import Trial, make_trial, preferred_replicas, trained, vali
 
 @dataclasses.dataclass(frozen=True)
 class Chosen:
-    """A trained model that answers.
+    """The trained model that recommends.
 
     Attributes:
       trial: its method and backbone.
@@ -40,7 +40,7 @@ class Chosen:
 
     @property
     def replica(self) -> int:
-        """The one that answers: the first seed of the config."""
+        """The replica that recommends: the first seed of the config."""
         return self.replicas[0]
 
     @property
@@ -49,7 +49,7 @@ class Chosen:
 
     @property
     def made_from(self) -> dict[str, Any]:
-        """What its answers are made from, as `provenance` describes it."""
+        """What its recommendations are made from, as `provenance` describes it."""
         seed = self.trial.replicas[self.replica].seed
         model = hash_of_model(self.snapshot.best_params)
         return self.trial.run.made_from(self.trial.method) | {"model": model, "seed": seed}
@@ -65,10 +65,10 @@ class Chosen:
 
 
 def choose(prepared: Prepared, among: Sequence[tuple[str, str]] | None = None) -> Chosen:
-    """The trained model that validation prefers.
+    """The trained model with the best validation score.
 
-    Method, backbone, dropout and learning rate are those with the best mean over seeds, as the evaluation chooses; of their replicas the
-    first seed of the config answers, for to pick the best seed would be to pick the luckiest.
+    Method, backbone, dropout and learning rate are those with the best mean over seeds, as in the evaluation. Among their replicas it is
+    the first seed of the config, because the best seed would only be the luckiest.
 
     Args:
       prepared: the run.
@@ -87,7 +87,7 @@ def choose(prepared: Prepared, among: Sequence[tuple[str, str]] | None = None) -
 
 
 def of_trial(trial: Trial, snapshot: Snapshot) -> Chosen:
-    """The replica of a trial that answers."""
+    """The replicas of a trial with the best validation score."""
     best = validation_scores(trial, snapshot)
     preferred = preferred_replicas(trial.replicas, best)
     return Chosen(trial, snapshot, preferred, float(np.mean(best[preferred])))
@@ -119,7 +119,7 @@ def wanted_of(config: Config) -> Wanted:
 
 
 def artifact_of(chosen: Chosen) -> Artifact:
-    """Everything of a trained model that answers need, on the host."""
+    """Everything of a trained model that recommendations need, on the host."""
     trial, run, bank = chosen.trial, chosen.trial.run, chosen.trial.prepared.bank
     ranker, method = chosen.ranker, METHODS[chosen.trial.method]
     encoder, columns, tables = None, {}, {}

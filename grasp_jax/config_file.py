@@ -69,7 +69,7 @@ def load_config(named: str) -> ConfigDict:
         raise
     except (Exception, SystemExit) as error:
         raise UserError(
-            f"--config: {_where(error, path)}: {_said(error)}; mend the file"
+            f"--config: {_where(error, path)}: {_message(error)}; mend the file"
         ) from error
     if not isinstance(config, ConfigDict):
         raise UserError(
@@ -166,7 +166,7 @@ def _executed(path: pathlib.Path) -> types.ModuleType:
         raise
     except (Exception, SystemExit) as error:
         raise UserError(
-            f"--config: {_where(error, path)}: {_said(error)}; mend the file"
+            f"--config: {_where(error, path)}: {_message(error)}; mend the file"
         ) from error
     return module
 
@@ -183,12 +183,12 @@ def _where(error: BaseException, path: pathlib.Path) -> str:
     return f"{path}:{own[-1]}" if own else str(path)
 
 
-def _said(error: BaseException) -> str:
-    said: Any = (
+def _message(error: BaseException) -> str:
+    text: Any = (
         error.msg
         if isinstance(error, SyntaxError)
         else error.args[0]
         if isinstance(error, KeyError) and error.args
         else error
     )
-    return f"{type(error).__name__}: {' '.join(str(said).split())[:300]}"
+    return f"{type(error).__name__}: {' '.join(str(text).split())[:300]}"

@@ -44,7 +44,7 @@ class EndpointError(UserError):
     """A server that computes texts or vectors for this package cannot be reached, or does not answer as it should.
 
     Attributes:
-      where: its address. Unlike the message, it contains nothing that the server said.
+      where: its address. Unlike the message, it contains no text from the server.
     """
 
     def __init__(self, message: str, where: str = "") -> None:

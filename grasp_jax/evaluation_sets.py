@@ -32,7 +32,7 @@ def evaluation_of(
       prepared: the run.
       name: "valid" or "test".
       method, backbone: of the trial.
-      users: of so many users drawn once, the same for every method; 0: of all.
+      users: number of users, sampled once, the same for every method; 0: all.
     """
     run = prepared.run
     histories = {"valid": run.split.valid, "test": run.split.test}[name]
@@ -41,14 +41,14 @@ def evaluation_of(
             f"config.data.split: {run.config.data.split!r} has no {name} part, so nothing can be measured; evaluate a run with "
             "another split"
         )
-    everyone, kept = histories.evaluated, None
+    everyone, positions = histories.evaluated, None
     if 0 < users < len(everyone):
         rng = np.random.default_rng([run.config.eval.seed, SUBSET])
-        kept = np.sort(rng.choice(len(everyone), users, replace=False))
+        positions = np.sort(rng.choice(len(everyone), users, replace=False))
         target = np.full_like(histories.target, -1)
-        target[everyone[kept]] = histories.target[everyone[kept]]
+        target[everyone[positions]] = histories.target[everyone[positions]]
         histories = dataclasses.replace(histories, target=target)
-    negatives = _negatives(run, name, everyone, kept)
+    negatives = _negatives(run, name, everyone, positions)
     gated = METHODS[method].gated(run.config.for_method(method).model)
     return evaluation_set(
         histories,
@@ -62,15 +62,15 @@ def evaluation_of(
 
 
 def _negatives(
-    run: Run, name: str, everyone: np.ndarray, kept: np.ndarray | None = None
+    run: Run, name: str, everyone: np.ndarray, positions: np.ndarray | None = None
 ) -> np.ndarray:
-    """[n, C] stored evaluation negatives; drawn once per (dataset, eval seed) and kept in the workdir.
+    """[n, C] stored evaluation negatives; drawn once per (dataset, eval seed) and stored in the workdir.
 
     Args:
       name: "valid" or "test".
-      everyone: rows of all users who are evaluated.
-      kept: positions of the users who are evaluated; None: all. Their negatives are the same as in a draw for all users. They are stored in
-        a separate file, unless there is a file for all users (which would have 4 GB for 10 million users).
+      everyone: rows of all users who can be evaluated.
+      positions: places in `everyone` of the users who are evaluated; None: all. Their negatives are those of a draw for all users, in a
+        file of their own, unless there is a file for all users (which has 4 GB for 10 million users).
     """
     folder, part = run.workdir / "candidates", run.config.eval
     config = {"seed": part.seed, "num_negatives": part.num_negatives, "users": len(everyone)}
@@ -80,14 +80,14 @@ def _negatives(
         return StoredNegatives(folder / f"{file}.npy", made_from)
 
     with main_process_first(f"negatives {name}"):
-        store, asked = store_of(name, config), None
-        if kept is not None and not (store.path.exists() or store.description.exists()):
-            described, asked = {**config, "asked": len(kept)}, kept
-            store = store_of(f"{name}-{len(kept)}", described)
+        store, drawn_for = store_of(name, config), None
+        if positions is not None and not (store.path.exists() or store.description.exists()):
+            drawn_for = positions
+            store = store_of(f"{name}-{len(positions)}", {**config, "asked": len(positions)})
         negatives = store.read()
         if negatives is None:
             log, seed = run.split.log, 2 * part.seed + {"valid": 0, "test": 1}[name]
             index = exclusion_index(log, log.offsets[:-1], log.offsets[1:])
-            negatives = draw_candidates(index, everyone, part.num_negatives, seed, asked)
+            negatives = draw_candidates(index, everyone, part.num_negatives, seed, drawn_for)
             store.write(negatives)
-        return negatives if kept is None or asked is not None else negatives[kept]
+        return negatives if positions is None or drawn_for is not None else negatives[positions]

@@ -1,7 +1,7 @@
-"""One process at a time in a folder, also where the folder is on a file system that several hosts share.
+"""A lock file: one process at a time in a folder, also on a file system that several hosts share.
 
-The lock is a file that says who holds it. Its holder touches it every half minute; it may be taken over where its process has died (on the
-same host) or has not touched it for ten minutes (on another one, whose processes cannot be looked up).
+The file names its holder, which touches it every half minute. Another process may take the lock over if the holder has died (on the same
+host) or has not touched it for ten minutes (on another host, whose processes cannot be looked up).
 """
 
 import contextlib
@@ -22,7 +22,7 @@ DEAD_AFTER = 600.0  # seconds without a touch, for holders on another host; cloc
 
 @contextlib.contextmanager
 def only_one(path: pathlib.Path, busy: str) -> Iterator[None]:
-    """Holds the lock file `path` within.
+    """Holds the lock file `path`.
 
     Args:
       path: of the lock file; its folder is made.
@@ -58,16 +58,16 @@ def only_one(path: pathlib.Path, busy: str) -> Iterator[None]:
 
 
 def _created(path: pathlib.Path, content: str) -> bool:
-    """Whether this process has the lock now. It is written elsewhere and linked into place, so no process sees half of it."""
+    """Tries to create the lock file. It is written elsewhere and linked into place, so no process sees it incomplete."""
     draft = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
     try:
         draft.write_text(content, encoding="utf-8")
         try:
-            os.link(draft, path)  # unlike a rename, it fails where the name is taken; on NFS too
+            os.link(draft, path)  # unlike a rename, it fails if the name exists; on NFS too
         except (
             FileExistsError,
             FileNotFoundError,
-        ):  # taken; or whoever took it has removed our draft
+        ):  # another process has the lock; or it has removed our draft
             return False
         except OSError:  # a file system without links
             with contextlib.suppress(FileExistsError), path.open("x", encoding="utf-8") as file:
@@ -89,7 +89,7 @@ def _take_over(path: pathlib.Path, busy: str) -> None:
         content = path.read_text(encoding="utf-8", errors="replace")
         touched = path.stat().st_mtime
     except FileNotFoundError:
-        return  # its holder has just let it go
+        return  # its holder has just released it
     except OSError as error:
         expected = f"expected the lock file of a process that works here; {busy}"
         raise UserError(f"{path}: not readable ({error.strerror}); {expected}") from error
@@ -106,10 +106,10 @@ def _take_over(path: pathlib.Path, busy: str) -> None:
         raise UserError(f"{path}: process {pid} on {host} works here; {busy}")
     aside = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
     with contextlib.suppress(OSError):
-        os.rename(path, aside)  # of several that find it dead one succeeds
+        os.rename(path, aside)  # of several processes that find it dead only one succeeds
         if (
             aside.read_text(encoding="utf-8", errors="replace") != content
-        ):  # another was faster, and this is its new lock
+        ):  # another process was faster, and this is its new lock
             with contextlib.suppress(OSError):
                 os.link(aside, path)
         aside.unlink()

@@ -120,8 +120,12 @@ def _ended(work: Callable[[], Any]) -> int:
 
 def _status(code: Any) -> int:
     """The exit status; 0 after --help, where absl has 1."""
-    asked = any(argument.lstrip("-").startswith("help") for argument in sys.argv[1:])
-    return 0 if code is None or (asked and code == 1) else code if isinstance(code, int) else 1
+    if code is None:
+        return 0
+    help_requested = any(argument.lstrip("-").startswith("help") for argument in sys.argv[1:])
+    if help_requested and code == 1:
+        return 0
+    return code if isinstance(code, int) else 1
 
 
 def explained(error: BaseException) -> str:

@@ -1,22 +1,20 @@
-"""Standard output and error that never end a run, also if their reader has ended (`| head -1`) or the terminal knows only ASCII."""
+"""Standard output and error that never end a run, even if their reader has exited (`| head -1`) or the terminal is ASCII only."""
 
 import io
 import os
 import sys
 from typing import Any
 
-NO_READER = (
-    141  # exit status where a reader had gone before the end: 128 + SIGPIPE, as shells have it
-)
+NO_READER = 141  # exit status if the reader exited before the end: 128 + SIGPIPE, as in shells
 
 
 class Outlet(io.FileIO):
-    """A descriptor whose reader may end: further output is dropped, and the work continues."""
+    """A file descriptor whose reader may exit: further output is dropped, and the work continues."""
 
     reader_gone = False
 
     def write(self, data: Any) -> int:
-        """Bytes taken; all of them once nobody reads."""
+        """The number of bytes written; all of them once there is no reader."""
         if self.reader_gone:
             return memoryview(data).nbytes
         try:
@@ -27,7 +25,7 @@ class Outlet(io.FileIO):
 
 
 def open_outlets() -> None:
-    """Puts outlets in the place of both streams; characters that they cannot spell are written as escapes."""
+    """Replaces both streams by outlets; characters that they cannot encode are written as escapes."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:  # closed before the start
@@ -39,7 +37,7 @@ def open_outlets() -> None:
         raw = Outlet(stream.fileno(), "w", closefd=False)
         binary: Any = (
             raw if stream.write_through else io.BufferedWriter(raw)
-        )  # PYTHONUNBUFFERED stays what it means
+        )  # PYTHONUNBUFFERED keeps its meaning
         lines = stream.line_buffering or name == "stderr"
         outlet = io.TextIOWrapper(
             binary,

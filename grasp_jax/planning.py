@@ -251,8 +251,8 @@ def _job_lines(method: str, job: Job) -> list[str]:
 def _longest_line(job: Job, longest: Stage, total: float) -> str:
     """The stage that takes most of a job, and how to shorten it where that is known."""
     seconds = longest.seconds or 0.0
-    said = f"the longest stage is {longest.name}: {duration(seconds)}, {seconds / max(total, 1e-9):.0%} of the whole job"
-    return f"{said}; {ways}" if (ways := shorter(job, longest)) else said
+    line = f"the longest stage is {longest.name}: {duration(seconds)}, {seconds / max(total, 1e-9):.0%} of the whole job"
+    return f"{line}; {ways}" if (ways := shorter(job, longest)) else line
 
 
 def _price_lines(job: Job) -> list[str]:
@@ -266,8 +266,9 @@ def _price_lines(job: Job) -> list[str]:
         lines.append(
             f"without prices no dollars are printed for times: set {' and '.join(missing)} (per hour)"
         )
-    asked = knowledge.describe if knowledge.describer == "openai" else None
-    if job.work.width and asked is not None and not (asked.price_prompt or asked.price_answer):
+    describe = knowledge.describe
+    priced = knowledge.describer != "openai" or describe.price_prompt or describe.price_answer
+    if job.work.width and not priced:
         lines.append(
             "without prices no dollars are printed for tokens: set config.knowledge.describe.price_prompt and price_answer "
             "(per million tokens)"

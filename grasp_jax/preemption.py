@@ -16,7 +16,7 @@ INTERRUPTED = 130  # of one that Ctrl-C has ended: 128 + SIGINT, as shells have 
 
 
 class Preemption:
-    """A signal ends the run at once; within `saving` it is a wish that the training loop grants, unless Ctrl-C comes twice."""
+    """A signal ends the run at once; within `saving` it is only a request to the training loop, unless Ctrl-C comes twice."""
 
     def __init__(self) -> None:
         self.wished = False
@@ -24,22 +24,22 @@ class Preemption:
         self._deferred = False
 
     def listen(self) -> None:
-        """From now on; only the main thread may."""
-        signal.signal(signal.SIGTERM, self._told)
+        """Installs the signal handlers; only the main thread may."""
+        signal.signal(signal.SIGTERM, self._on_signal)
         if (
             signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
-        ):  # a shell starts background jobs so, and means it
-            signal.signal(signal.SIGINT, self._told)
+        ):  # a shell ignores it in background jobs, on purpose
+            signal.signal(signal.SIGINT, self._on_signal)
 
     def finish(self) -> None:
-        """A run that has said how it ended is past stopping.
+        """Ignores signals once a run has reported how it ended.
 
-        While Python ends it takes signal handlers away, and a signal would end the process with a status that says otherwise.
+        While Python exits it removes signal handlers, and a signal would end the process with another status.
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
 
-    def _told(self, number: int, _: FrameType | None) -> None:
+    def _on_signal(self, number: int, _: FrameType | None) -> None:
         again = self.wished and number == signal.SIGINT
         self.wished = True
         if number == signal.SIGINT:
@@ -49,7 +49,7 @@ class Preemption:
 
     @contextlib.contextmanager
     def saving(self) -> Iterator[None]:
-        """While who is within looks at `wished`."""
+        """Defers signals: the code within checks `wished`."""
         self._deferred = True
         try:
             yield
@@ -59,9 +59,9 @@ class Preemption:
             self.stop("")
 
     def stop(self, saved: str) -> NoReturn:
-        """Says so and ends the process; of several that have `saved` together none goes before the others are as far."""
+        """Prints the reason and ends the process. Processes that `saved` together wait for each other first."""
         how = "interrupted" if self.status == INTERRUPTED else "preempted"
-        _say(f"{how}{saved}: run the same command again to continue")
+        _print_error(f"{how}{saved}: run the same command again to continue")
         if saved.startswith(" after") and (
             processes := sys.modules.get("grasp_jax.parallel.processes")
         ):
@@ -73,8 +73,8 @@ class Preemption:
         )  # no clean-up, in which processes wait for each other and threads find their pools closed
 
 
-def _say(line: str) -> None:
-    """The line, and what was printed before it; a signal may come in the midst of a print, when Python's own streams refuse."""
+def _print_error(line: str) -> None:
+    """Prints a line to standard error, after flushing; during a print, Python's own streams refuse a signal handler's output."""
     with contextlib.suppress(Exception):
         sys.stdout.flush()
     try:

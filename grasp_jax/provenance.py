@@ -28,7 +28,7 @@ def difference(stored: MadeFrom, wanted: MadeFrom) -> str:
         before.keys() | now.keys(), key=lambda name: (_ORDER.index(name.split(".")[0]), name)
     ):
         if before.get(name) != now.get(name):
-            return _said(name, before.get(name), now.get(name))
+            return _difference_in_words(name, before.get(name), now.get(name))
     return ""
 
 
@@ -41,7 +41,7 @@ def _by_this_version(tree: dict[str, Any]) -> dict[str, Any]:
 _ORDER = ("data", "config", "bank", "model", "negatives")
 
 
-def _said(name: str, before: Any, now: Any) -> str:
+def _difference_in_words(name: str, before: Any, now: Any) -> str:
     section, _, field = name.partition(".")
     if section == "data":
         return "the data has changed since then"

@@ -17,7 +17,7 @@ FOLDER = "refit"  # within the workdir of the validated run
 
 
 def refit_workdir(run: Run) -> pathlib.Path:
-    """Where the model that is trained on everything is kept."""
+    """The folder of the model that is trained on all interactions."""
     return run.workdir / FOLDER
 
 

@@ -86,10 +86,10 @@ class Run:
         own = self.config.knowledge
         return dataclasses.replace(
             own,
-            item_file=_beside_data(self.config, own.item_file),
-            user_file=_beside_data(self.config, own.user_file),
-            item_ids_file=_beside_data(self.config, own.item_ids_file),
-            user_ids_file=_beside_data(self.config, own.user_ids_file),
+            item_file=_next_to_data(self.config, own.item_file),
+            user_file=_next_to_data(self.config, own.user_file),
+            item_ids_file=_next_to_data(self.config, own.item_ids_file),
+            user_ids_file=_next_to_data(self.config, own.user_ids_file),
         )
 
     @property
@@ -153,7 +153,7 @@ def open_run(
 
 
 def check(run: Run) -> None:
-    """What can be told of the config and the data before anything is computed.
+    """Checks of the config and the data that need no computation.
 
     Raises:
       UserError: there are too few items to draw negatives from, or the machine cannot hold the run.
@@ -175,7 +175,7 @@ def check(run: Run) -> None:
 
 
 def claim(run: Run) -> None:
-    """Makes the workdir this config's and this data's own."""
+    """Binds the workdir to this config and this data."""
     if is_main_process():
         workdirs.claim(run.workdir, run.config, run.dataset.log)
 
@@ -246,8 +246,12 @@ def seconds(run: Run) -> dict[str, float]:
     }
 
 
-def _beside_data(config: Config, name: str) -> str:
+def _next_to_data(config: Config, name: str) -> str:
     """A file named in the config: as it is, or next to the interactions."""
     data = pathlib.Path(config.data.path)
-    beside = (data.parent if data.is_file() else data) / name
-    return str(beside) if name and not pathlib.Path(name).exists() and beside.exists() else name
+    next_to_data = (data.parent if data.is_file() else data) / name
+    return (
+        str(next_to_data)
+        if name and not pathlib.Path(name).exists() and next_to_data.exists()
+        else name
+    )

@@ -76,8 +76,8 @@ def check_sizes(config: Config, split: Split, width: int, memory: float | None =
         if largest.bytes > memory:
             field = _field_to_lower(own, largest.fields)
             raise UserError(
-                f"config.{field}: {value_of(own, field)!r} makes {largest.what} of {method} {_said(largest.bytes)}; expected at most "
-                f"{_said(memory)}, because there is no more memory: lower it"
+                f"config.{field}: {value_of(own, field)!r} makes {largest.what} of {method} {_gigabytes(largest.bytes)}; expected at most "
+                f"{_gigabytes(memory)}, because there is no more memory: lower it"
             )
 
 
@@ -223,5 +223,5 @@ def _size(field: str, config: Config) -> float:
     )
 
 
-def _said(count: float) -> str:
+def _gigabytes(count: float) -> str:
     return f"{count / 1e9:,.1f} GB"

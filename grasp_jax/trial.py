@@ -140,7 +140,7 @@ def train_trial(trial: Trial, callbacks: Sequence[Callback | OnEpoch] = ()) -> S
 
     Args:
       trial: what to train.
-      callbacks: told of every epoch (`training.callbacks`).
+      callbacks: called after every epoch (`training.callbacks`).
     """
     initial = _initial(trial)
     check_made_from(trial.folder, trial.data.made_from or {})

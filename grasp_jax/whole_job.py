@@ -1,6 +1,6 @@
 """`--mode=plan`: time and dollars of the whole job, stage by stage: from rates that were measured, from data sheets, and from assumptions.
 
-Every stage says where its seconds are from. What nobody has measured is not counted, and that is said in its place.
+Every stage says where its seconds are from. A stage that nobody has measured is not counted, and its line says so.
 """
 
 import dataclasses
@@ -134,7 +134,7 @@ def _describe(config: Config, work: Workload) -> Stage:
 
 def _encode(config: Config, work: Workload) -> Stage:
     own, plan, texts = config.knowledge, config.plan, work.items + work.users
-    said = f"{texts:,} texts"
+    work_text = f"{texts:,} texts"
     if own.encoder == "file":
         return Stage("encode", "none", 0.0, HOST, "the vectors come from your files")
     if plan.texts_per_second:
@@ -148,14 +148,14 @@ def _encode(config: Config, work: Workload) -> Stage:
         price = texts * plan.prompt_tokens * own.embed.price_prompt / 1e6 if on == ENDPOINT else 0.0
         how = f"given: plan.texts_per_second={plan.texts_per_second:g}"
         seconds, devices = texts / plan.texts_per_second, int(on == DEVICES)
-        return Stage("encode", said, seconds, on, how, price or None, devices)
+        return Stage("encode", work_text, seconds, on, how, price or None, devices)
     if own.encoder == "lsa" and work.width <= ENCODED_WIDTH:
         return _measured("encode", texts, "texts", rates.ENCODE, 1, "lsa, E=32, titles of 20 items")
     how = (
         f"{own.encoder} with E={work.width} was not measured; time 1,000 texts and give config.plan.texts_per_second "
         f"(lsa with E={ENCODED_WIDTH} encodes {1 / rates.ENCODE.seconds:,.0f} on {rates.ENCODE.on}: {rates.ENCODE.record})"
     )
-    return Stage("encode", said, None, HOST if own.encoder in HOST_ENCODERS else DEVICES, how)
+    return Stage("encode", work_text, None, HOST if own.encoder in HOST_ENCODERS else DEVICES, how)
 
 
 def _neighbours(job: Job, kind: str, rows: int) -> Stage:
@@ -247,19 +247,19 @@ def _step(job: Job) -> float:
 
 
 def measured_steps() -> str:
-    """How far steps were from such estimates."""
+    """The ratio of measured steps to such estimates, as a sentence."""
     ratios = ((rates.STEP_GRASP, "grasp"), (rates.STEP_PLAIN, "plain"))
-    said = [f"{name} took {rate.seconds / rate.planned:.1f} times" for rate, name in ratios]
-    return f"On one H200, at E=4096 and B=128, {' and '.join(said)} its estimate ({rates.STEP_GRASP.record})"
+    found = [f"{name} took {rate.seconds / rate.planned:.1f} times" for rate, name in ratios]
+    return f"On one H200, at E=4096 and B=128, {' and '.join(found)} its estimate ({rates.STEP_GRASP.record})"
 
 
 def _among_negatives(name: str, job: Job, users: int, times: int = 1) -> Stage:
     """Targets among stored negatives."""
     rate = rates.VALIDATION_GATED if job.work.gated else rates.VALIDATION
     of_all = rate.seconds * _whole_epoch(job) * _step(job)
-    said = f"{times:,} x {users:,} users" if times > 1 else f"{users:,} users"
+    work_text = f"{times:,} x {users:,} users" if times > 1 else f"{users:,} users"
     how = f"{rate.seconds:.2f} of an epoch for all users, {_source(rate, 0)}; assumed to be the same here"
-    return _on_devices(job, name, said, of_all * times * users / max(job.trained, 1), how)
+    return _on_devices(job, name, work_text, of_all * times * users / max(job.trained, 1), how)
 
 
 def _by_bounds(work: Workload) -> float:
@@ -275,15 +275,15 @@ def _exactly(job: Job) -> float:
     return 2 * 2 * work.width + 3 * 2 * work.hidden + 2 * work.hidden * work.features
 
 
-def _ranked(name: str, job: Job, asked: tuple[int, int], flops: float) -> Stage:
-    """Users, so many times, among all items, at so many operations of a pair; its score passes through the device's memory."""
-    work, device, (users, times) = job.work, job.device, asked
+def _ranked(name: str, job: Job, users_and_times: tuple[int, int], flops: float) -> Stage:
+    """Full ranking: `users_and_times` says for how many users and how often, `flops` the operations of a user-item pair."""
+    work, device, (users, times) = job.work, job.device, users_and_times
     of_pair = max(flops / device.flops, SCORE_PASSES * FLOAT / device.bandwidth)
     seconds = float(users) * times * work.items * of_pair / job.layout.devices
     often = f"{times:,} x " if times > 1 else ""
     how = "by data sheet, the longer of arithmetic and memory; not measured, expect a few times as much"
-    said = f"{often}{users:,} users x {work.items:,} items"
-    return _on_devices(job, name, said, seconds, how)
+    work_text = f"{often}{users:,} users x {work.items:,} items"
+    return _on_devices(job, name, work_text, seconds, how)
 
 
 def _on_devices(job: Job, name: str, work: str, seconds: float, how: str) -> Stage:
