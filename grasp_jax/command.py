@@ -27,7 +27,9 @@ config_flags.DEFINE_config_file(
     "Python file with get_config([variant]); --config.a.b=value sets a field.",
     lock_config=True,
 )
-FLAGS["config"].parser = ConfigFileParser()  # ml_collections' own says little of a file that fails
+FLAGS[
+    "config"
+].parser = ConfigFileParser()  # the parser of ml_collections reports little about a file that fails
 flags.DEFINE_string(
     "workdir", None, "Folder of this run: config, knowledge, checkpoints, metrics and results."
 )
@@ -90,7 +92,7 @@ MODES_OF = {  # the modes that read a flag; those that are not here all modes re
 def main(arguments: Sequence[str]) -> None:
     refuse_left_over(arguments)
     join()
-    PREEMPTION.listen()  # again after JAX, which would have SIGTERM for itself
+    PREEMPTION.listen()  # again after JAX, which installs its own SIGTERM handler
     check_flags()
     options = Options(
         dry_run=bool(FLAGS["dry-run"].value),
@@ -154,7 +156,7 @@ def run_of_flags() -> tuple[pathlib.Path, Callable[[], Run]]:
     if FLAGS.mode not in ("prepare", "audit"):
         make_mesh(
             config.mesh.data, config.mesh.table
-        )  # if devices are missing, say so before an hour of preparation
+        )  # reports missing devices before an hour of preparation
     refresh, allow_older = FLAGS.mode == "refresh", bool(FLAGS["allow-older"].value)
     return workdir, lambda: open_run(config, workdir, refresh=refresh, allow_older=allow_older)
 
@@ -183,7 +185,7 @@ def checked_config() -> Config:
 
 
 def parse_flags(arguments: Sequence[str]) -> list[str]:
-    """Parses the command line; whatever is wrong with it becomes one line."""
+    """Parses the command line; any error in it becomes one line."""
     arguments = with_config_of_workdir(arguments)
     check_overrides(arguments)
     try:
@@ -217,7 +219,7 @@ def with_config_of_workdir(arguments: Sequence[str]) -> list[str]:
 
 
 def _one_line(error: Exception) -> str:
-    """What absl and ml_collections say of a flag, whose name comes first."""
+    """The message of absl or ml_collections about a flag, with the name of the flag first."""
     message = " ".join(
         str(error.args[0] if isinstance(error, KeyError) and error.args else error).split()
     )

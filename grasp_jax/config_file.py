@@ -38,7 +38,7 @@ class ConfigFileParser(flags.ArgumentParser[ConfigDict]):
 
 
 def load_config(named: str) -> ConfigDict:
-    """What get_config of "FILE.py" or "FILE.py:VARIANT" returns, locked.
+    """The locked config that get_config of "FILE.py" or "FILE.py:VARIANT" returns.
 
     Raises:
       UserError: there is no such file, it fails, has no get_config, or returns something else than the project's config.

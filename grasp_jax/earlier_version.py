@@ -20,7 +20,7 @@ def wrote_no_checksums(workdir: pathlib.Path) -> bool:
 
 @functools.cache
 def say_unverified(path: pathlib.Path) -> None:
-    """Says of a file or folder, once in a process, that it is used as it is."""
+    """Logs, once in a process, that a file or folder is used without verification."""
     logger.warning(
         f"{path}: an earlier version wrote this without checksums, so it is used and cannot be verified; train again in another --workdir "
         "to have it verified"

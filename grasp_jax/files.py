@@ -1,4 +1,4 @@
-"""Files on disk: written completely or not at all, read with clear errors, and verified by checksums."""
+"""Files on disk: written atomically, read with clear errors, and verified by checksums."""
 
 import contextlib
 import errno
@@ -20,13 +20,13 @@ import numpy as np
 from grasp_jax.errors import UserError
 
 CHECKSUM = "checksum"  # key of a sealed JSON file: SHA-256 of everything else in it
-UNFINISHED: set[pathlib.Path] = set()  # what is being written just now
-HOST = f"{zlib.crc32(socket.gethostname().encode()):08x}"  # whose process has a number
+UNFINISHED: set[pathlib.Path] = set()  # files that are being written
+HOST = f"{zlib.crc32(socket.gethostname().encode()):08x}"  # in names of partial files, because process ids are unique only within a host
 MOST_NESTED = 100  # levels of a JSON file; none of ours has more than ten
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
-    """Replaces `path` in one step; a full disk or a killed process leaves the old file as it was."""
+    """Replaces `path` atomically; a full disk or a killed process leaves the old file as it was."""
     with replacing(path) as partial, partial.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
@@ -34,7 +34,7 @@ def write_text(path: pathlib.Path, text: str) -> None:
 
 
 def write_array(path: pathlib.Path, array: np.ndarray) -> None:
-    """Replaces an `.npy` file in one step."""
+    """Replaces an `.npy` file atomically."""
     with replacing(path) as partial, partial.open("wb") as file:
         np.save(file, array, allow_pickle=False)
         file.flush()
@@ -42,7 +42,7 @@ def write_array(path: pathlib.Path, array: np.ndarray) -> None:
 
 
 def write_arrays(path: pathlib.Path, **arrays: np.ndarray) -> None:
-    """Replaces an `.npz` file in one step; it holds a CRC of each array, which NumPy compares on reading."""
+    """Replaces an `.npz` file atomically; it holds a CRC of each array, which NumPy compares on reading."""
     with replacing(path) as partial, partial.open("wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]  # NumPy's stub takes them for its own options
         file.flush()
@@ -51,7 +51,7 @@ def write_arrays(path: pathlib.Path, **arrays: np.ndarray) -> None:
 
 @contextlib.contextmanager
 def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A new file next to `path`, which replaces it at the end; no other process has one of the same name."""
+    """A temporary file next to `path`, with a name that no other process uses, which replaces `path` at the end."""
     path.parent.mkdir(parents=True, exist_ok=True)
     own = f"{HOST}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
     partial = path.with_name(f".{path.name}.{own}.partial")
@@ -65,7 +65,7 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def remove_left_behind(path: pathlib.Path) -> None:
-    """Removes what killed processes of this host left in place of `path`; a running one's, and another host's, stays."""
+    """Removes temporary files of `path` that killed processes of this host left; those of running processes and other hosts stay."""
     left = re.compile(rf"\.{re.escape(path.name)}\.{HOST}-([0-9]{{1,9}})-[0-9a-f]{{8}}\.partial")
     for partial in tuple(path.parent.iterdir()) if path.parent.is_dir() else ():
         found = left.fullmatch(partial.name)
@@ -112,7 +112,7 @@ def checksums(folder: pathlib.Path, names: Iterable[str]) -> dict[str, str]:
 
 
 def first_damaged(folder: pathlib.Path, expected: dict[str, str]) -> str:
-    """What is wrong with the first file in a folder that is not as `expected` says; empty where all are.
+    """What is wrong with the first file in a folder whose checksum is not the `expected` one; empty if there is none.
 
     Args:
       folder: what the names are relative to.
@@ -136,13 +136,13 @@ def first_damaged(folder: pathlib.Path, expected: dict[str, str]) -> str:
 
 
 def write_sealed(path: pathlib.Path, content: dict[str, Any]) -> None:
-    """Replaces a JSON file in one step; it holds a checksum of itself."""
+    """Replaces a JSON file atomically; it holds a checksum of its other content."""
     whole = content | {CHECKSUM: _checksum(content)}
     write_text(path, json.dumps(whole, indent=1, ensure_ascii=False) + "\n")
 
 
 def read_sealed(path: pathlib.Path, mend: str, required: bool = True) -> dict[str, Any]:
-    """What `write_sealed` wrote, less the checksum.
+    """The content that `write_sealed` wrote, without the checksum.
 
     Args:
       path: the file.
@@ -161,7 +161,7 @@ def read_sealed(path: pathlib.Path, mend: str, required: bool = True) -> dict[st
 
 
 def is_sealed(path: pathlib.Path, mend: str) -> bool:
-    """Whether a JSON file says what its checksum is; errors as of `read_object`."""
+    """Whether a JSON file contains its checksum; errors as of `read_object`."""
     return CHECKSUM in read_object(path, mend)
 
 

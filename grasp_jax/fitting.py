@@ -145,7 +145,7 @@ def open_finished(
 
 
 def serving_model(chosen: Chosen) -> Chosen:
-    """The model that answers for a workdir.
+    """The model of a workdir that recommends: the chosen one, or its refit.
 
     Args:
       chosen: the model of the workdir that validation prefers.

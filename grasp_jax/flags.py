@@ -1,4 +1,4 @@
-"""Command lines, read by argparse, whose faults are one line as those of all other input."""
+"""Command lines parsed by argparse, whose errors are one line, as for all other input."""
 
 import argparse
 from typing import Any, NoReturn
@@ -16,7 +16,7 @@ class Parser(argparse.ArgumentParser):
 
 
 class Once(argparse.Action):
-    """Stores a value, as argparse does, but refuses a second one, of which argparse would keep the last without a word."""
+    """Stores a value, as argparse does, but refuses a second one, of which argparse would silently keep the last."""
 
     def __call__(
         self,

@@ -24,15 +24,15 @@ class _LineHandler(logging.Handler):
         self.stream = stream
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Prints; an error of the stream is raised, for a full disk must end a run in one line."""
+        """Prints a message; an error of the stream is raised, because a full disk must end a run in one line."""
         print(record.getMessage(), file=self.stream or sys.stdout, flush=True)
 
 
 class _ToRoot(logging.Handler):
-    """Hands messages to the root logger, as if they had been propagated."""
+    """Passes messages to the root logger, as if they had been propagated."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Hands on."""
+        """Passes a message to the root logger."""
         logging.getLogger().handle(record)
 
 

@@ -119,7 +119,7 @@ def _ended(work: Callable[[], Any]) -> int:
 
 
 def _status(code: Any) -> int:
-    """The exit status; 0 after --help, where absl has 1."""
+    """The exit status of absl's exit code; 0 after --help, where absl exits with 1."""
     if code is None:
         return 0
     help_requested = any(argument.lstrip("-").startswith("help") for argument in sys.argv[1:])
@@ -129,7 +129,7 @@ def _status(code: Any) -> int:
 
 
 def explained(error: BaseException) -> str:
-    """One line about what the user can mend; empty for a fault of this package."""
+    """A one-line message about an error that the user can fix; empty for a bug of this package."""
     from grasp_jax.files import disk_is_full
 
     of_device = type(error).__name__ in (
@@ -149,7 +149,7 @@ def explained(error: BaseException) -> str:
 
 
 def _unexpected(error: BaseException) -> int:
-    """A fault of the program: the traceback goes into a file, where it does not hide the line that matters."""
+    """Reports a bug: the traceback goes into a file, so that it does not hide the line that matters."""
     reason = " ".join(str(error).split())[:300]
     _failed(
         f"unexpected {type(error).__name__}: {reason}; this is a fault of grasp_jax, not of your input; the traceback is in {_log(error)}"
@@ -182,7 +182,7 @@ def _log(error: BaseException) -> str:
 
 
 def _workdir() -> str | None:
-    """--workdir, if the flags have been read so far."""
+    """The value of --workdir, once the flags are parsed."""
     from absl import flags
 
     return flags.FLAGS["workdir"].value if "workdir" in flags.FLAGS else None

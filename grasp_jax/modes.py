@@ -47,7 +47,7 @@ from grasp_jax.workdir import working_alone
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What flags besides the config say.
+    """The values of the flags other than the config.
 
     Attributes:
       dry_run: for prepare: say what would be sent to a language model, and send nothing.
@@ -141,7 +141,7 @@ def everything(run: Run, options: Options) -> None:
 
 
 def _train_and_evaluate(prepared: Prepared, method: str, backbone: str) -> Evaluated | None:
-    """Results of a trial, whose test is not ranked again where it was; None where everything was trained on."""
+    """Results of a trial, read if they were measured before; None for a split without a test."""
     trial = make_trial(prepared, method, backbone)
     snapshot = train_trial(trial)
     if prepared.run.config.data.split == "none":
@@ -152,13 +152,13 @@ def _train_and_evaluate(prepared: Prepared, method: str, backbone: str) -> Evalu
 
 
 def _board(run: Run) -> contextlib.AbstractContextManager[None]:
-    """The live table of all trials; of several processes the first shows it."""
+    """The live table of all trials, which only the first process shows."""
     names = [trial_label(method, backbone) for method, backbone in run.trials]
     return board(names) if is_main_process() else contextlib.nullcontext()
 
 
 def _chosen(run: Run) -> Chosen:
-    """The trained model that validation prefers, or its refit; says which it is."""
+    """The trained model with the best validation score, or its refit; prints which one it is."""
     chosen = serving_model(choose(prepare(run)))
     of = chosen.trial.run
     print(f"model: {chosen.trial.label}, {chosen.why}{'' if of is run else f' ({of.workdir})'}")
@@ -300,10 +300,10 @@ ALONE = ("all", "prepare", "train", "evaluate", "refit", "refresh")
 def run_mode(
     mode: str, open_it: Callable[[], Run], workdir: pathlib.Path, options: Options
 ) -> None:
-    """Opens a run and does what the mode says; of the modes that write into the workdir one at a time.
+    """Opens a run and runs the mode; modes that write into the workdir run one at a time.
 
     Raises:
-      UserError: another process works there; and whatever the mode raises.
+      UserError: another process uses the workdir; or the mode raises it.
     """
     alone = mode in ALONE and not options.dry_run
     with working_alone(workdir) if alone else contextlib.nullcontext():

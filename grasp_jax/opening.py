@@ -1,4 +1,4 @@
-"""What was read, in lines: all of it for `--mode=prepare` and the report page, and the first 15 at the start of a run."""
+"""A summary of the data that were read: all lines for `--mode=prepare` and the report page, and the first 15 at the start of a run."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ class Opening:
         return [*self.summary, *self.facts, *self.prompts]
 
     def first_lines(self, most: int = MOST_LINES) -> list[str]:
-        """At most so many lines: the facts, at least one prompt, and as much else as there is room for.
+        """At most so many lines: the facts, at least one prompt, and as many further lines as fit.
 
         Notes of the summary, which stand last in it, give way first to the facts, and the other prompts to the notes.
         """

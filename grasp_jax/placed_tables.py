@@ -40,7 +40,7 @@ def frozen_tables(prepared: Prepared, method: str) -> Tables:
 
 
 def facts_of(prepared: Prepared, method: str) -> Facts:
-    """What the tables of a method may depend on besides the bank; the same object in each call."""
+    """What the tables of a method may depend on besides the bank; every call returns the same object."""
     if method not in prepared.facts:
         run = prepared.run
         model, counts = run.config.for_method(method).model, run.split.item_counts
@@ -86,7 +86,7 @@ def _raw_items(bank: KnowledgeBank | None) -> np.ndarray:
 
 
 def _on_devices(prepared: Prepared, table: FrozenTable) -> PlacedRows:
-    """A frozen table where the config wants it; one of the bank once for all methods."""
+    """A frozen table, placed as the config wants it; a table of the bank is placed once for all methods."""
     if not table.bank_name:
         return _placed(prepared, table, table.rows.dtype)
     if table.bank_name not in prepared.shared:

@@ -54,7 +54,7 @@ PLANNED = (
 
 
 class Sizes:
-    """Of the data: interactions of each user [N] in all and in training, V, users who are validated and tested, and pairs within groups."""
+    """Sizes of the data: interactions of each user [N], in all and in training; V; validated and tested users; and pairs within groups."""
 
     def __init__(self, data: DataConfig, knowledge: KnowledgeConfig | None = None) -> None:
         knowledge = knowledge or KnowledgeConfig()
@@ -148,7 +148,7 @@ def is_taken(config: Config, method: str, layout: Layout) -> bool:
 
 
 def device_of(plan: PlanConfig) -> Device:
-    """That of the data sheet, with the numbers of the config instead, where it has some."""
+    """The device of the data sheet, with the numbers of the config in place of its own where they are set."""
     given: dict[str, Any] = {"memory": plan.memory_gb * 1e9, "bandwidth": plan.bandwidth_gb * 1e9}
     given |= {"flops": plan.tflops * 1e12, "link": plan.link_gb * 1e9}
     given |= {
@@ -213,7 +213,7 @@ def plan_lines(config: Config, width: int) -> list[str]:
 
 
 def _estimate_line(work: Workload) -> str:
-    """What the estimates of a step assume."""
+    """The assumptions of the estimates of a step."""
     return (
         "how a step is estimated: the longer of arithmetic and memory by the data sheet, plus communication, plus "
         f"{work.kernels:,} kernels of {1e6 * LAUNCH.seconds:.1f} microseconds; or the host's transfers if longer. The kernels are "

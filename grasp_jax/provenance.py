@@ -1,4 +1,4 @@
-"""What an artefact of a run was made from. It is stored with the artefact and compared before the artefact is used.
+"""Provenance: what an artefact of a run was made from. It is stored with the artefact and compared before the artefact is used.
 
 A description is a tree of plain JSON values:
 
@@ -22,7 +22,7 @@ MadeFrom = Mapping[str, Any]
 
 
 def difference(stored: MadeFrom, wanted: MadeFrom) -> str:
-    """The first thing that differs between what an artefact was made from and what a run has; empty where nothing does."""
+    """The first difference between what an artefact was made from and what a run has; empty if there is none."""
     before, now = (flatten(_by_this_version(tree)) for tree in (dict(stored), _plain(wanted)))
     for name in sorted(
         before.keys() | now.keys(), key=lambda name: (_ORDER.index(name.split(".")[0]), name)

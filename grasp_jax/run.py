@@ -1,4 +1,4 @@
-"""A run: one config in one workdir, from data to whatever its trials share.
+"""A run: one config in one workdir, with everything that its trials share.
 
 A run has two steps, each an explicit call: `open_run` reads and splits the data, `prepare` makes or opens the knowledge bank, which may
 take an hour. Trials (`grasp_jax.trial`) are made from what `prepare` returns. Nothing is written into the workdir before there is something
@@ -57,7 +57,7 @@ class Run:
 
     @property
     def fingerprint(self) -> str:
-        """Of the data and what of them is training."""
+        """SHA-256 of the data and of their training part."""
         return self.split.fingerprint()
 
     @property
@@ -144,7 +144,7 @@ def open_run(
                 f"{changed}; use another --workdir, or --mode=refresh, which moves the old files to WORKDIR/earlier",
                 changed,
             )
-        if changed:  # the first process alone sees it: the others come when all is set aside
+        if changed:  # only the first process sees it: the others start when the files are set aside
             logger.info(f"{changed}; what was made from them is in {workdirs.set_aside(workdir)}")
     split = make_split(config.data, dataset.log, config.eval.include_short_users)
     split, _ = without_users_short_of_negatives(split, config.eval.num_negatives)
@@ -224,7 +224,7 @@ def prepare_bank_of(run: Run) -> KnowledgeBank | None:
 
 
 def prepare(run: Run) -> Prepared:
-    """Makes or opens the knowledge bank, and takes the devices that the config names."""
+    """Makes or opens the knowledge bank, and makes the mesh of devices that the config names."""
     return Prepared(
         run, prepare_bank_of(run), make_mesh(run.config.mesh.data, run.config.mesh.table)
     )

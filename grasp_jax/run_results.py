@@ -83,7 +83,7 @@ def how_to_report(workdir: pathlib.Path) -> str:
 
 
 def how_to_serve(workdir: pathlib.Path) -> str:
-    """How the model of a workdir is served, until its data change and after that."""
+    """The commands that serve the model of a workdir, now and after its data change."""
     command, saved = save_command(workdir)
     return (
         f"grasp-serve {shlex.quote(str(workdir))} answers with it until the data change; to serve it after that, save it: {command} "
@@ -94,7 +94,7 @@ def how_to_serve(workdir: pathlib.Path) -> str:
 def _all_finished(
     run: Run, evaluated: dict[tuple[str, str], Evaluated]
 ) -> dict[tuple[str, str], Evaluated]:
-    """This call's trials and those that earlier calls left in the workdir, in the order of the tables."""
+    """The trials of this call and of earlier calls in the workdir, in the order of the tables."""
     found = {}
     for backbone in BACKBONES:
         for method in METHODS:

@@ -1,4 +1,4 @@
-"""Does a run fit this machine at all? Arithmetic on the config and the data, before hours of preparation or an allocation that fails.
+"""Whether a run fits this machine: arithmetic on the config and the data, before hours of preparation or an allocation that fails.
 
 What is counted is needed by any way of computing the run, so a refusal is certain; what passes may still be too much (`--mode=plan` says
 more). Numbers are four bytes. `parallel.plan` counts a step array by array, and was compared with what XLA says.
@@ -36,7 +36,7 @@ WITH_IDS = (
 
 
 class Need(NamedTuple):
-    """Bytes that something takes, and the fields that decide how many."""
+    """The bytes of an allocation, and the fields that decide its size."""
 
     what: str
     bytes: float
@@ -44,7 +44,7 @@ class Need(NamedTuple):
 
 
 def check_sizes(config: Config, split: Split, width: int, memory: float | None = None) -> None:
-    """Refuses what this machine cannot hold, naming the field to lower.
+    """Refuses a run that does not fit this machine, naming the field to lower.
 
     Args:
       config: of the run; each of its methods is looked at.
@@ -82,7 +82,7 @@ def check_sizes(config: Config, split: Split, width: int, memory: float | None =
 
 
 def memory_of_devices(count: int) -> float:
-    """Bytes of so many devices; those of a CPU share what the machine has."""
+    """The memory of so many devices in bytes; CPU devices share that of the machine."""
     device = jax.local_devices()[0]
     limit = (device.memory_stats() or {}).get("bytes_limit") if device.platform != "cpu" else None
     return float(
@@ -91,7 +91,7 @@ def memory_of_devices(count: int) -> float:
 
 
 def evaluation_needs(config: Config, split: Split) -> list[Need]:
-    """What ranking holds at least."""
+    """The allocations of ranking, at least."""
     users, items, part = len(split.test.evaluated), split.log.num_items, config.eval
     block = min(part.user_block, split.log.num_users)
     longest = int(split.test.lengths.max(initial=1))
@@ -113,7 +113,7 @@ def evaluation_needs(config: Config, split: Split) -> list[Need]:
 
 
 def training_needs(config: Config, split: Split, method: str, width: int) -> list[Need]:
-    """What a step of training holds at least, of all models that are trained together."""
+    """The allocations of a training step, at least, for all models that are trained together."""
     model, train, items = config.model, config.train, split.log.num_items
     replicas = len(train.seeds) * len(train.learning_rate) * len(model.dropout)
     lengths = split.train.lengths
@@ -211,7 +211,7 @@ def _mean(lengths: np.ndarray) -> float:
 
 
 def _field_to_lower(config: Config, fields: tuple[str, ...]) -> str:
-    """The one that is furthest above its default."""
+    """The field that is furthest above its default."""
     defaults = Config()
     return max(fields, key=lambda field: _size(field, config) / max(1.0, _size(field, defaults)))
 

@@ -1,4 +1,4 @@
-"""Compile time apart from run time: every compilation in the process is counted by JAX's own monitoring."""
+"""Compile time, separated from run time: JAX's own monitoring counts every compilation in the process."""
 
 import time
 from typing import Self

@@ -71,17 +71,17 @@ class Trial:
 
     @property
     def name(self) -> str:
-        """METHOD-BACKBONE, which names its files."""
+        """METHOD-BACKBONE, the name of its files."""
         return f"{self.method}-{self.backbone}"
 
     @property
     def label(self) -> str:
-        """Method and backbone, as messages and the live table have them."""
+        """Method and backbone, as in messages and the live table."""
         return trial_label(self.method, self.backbone)
 
     @property
     def job(self) -> TrainingJob:
-        """What the training loop is given."""
+        """The input of the training loop."""
         return TrainingJob(
             config=self.config.train,
             model=self.model,
@@ -95,7 +95,7 @@ class Trial:
 
     @property
     def folder(self) -> pathlib.Path:
-        """Of its checkpoints."""
+        """The folder of its checkpoints."""
         return checkpoint_folder(self.run.workdir, self.method, self.backbone)
 
     def ranker(self, snapshot: Snapshot, replica: int) -> Ranker:
@@ -136,7 +136,7 @@ def make_trial(prepared: Prepared, method: str, backbone: str) -> Trial:
 
 
 def train_trial(trial: Trial, callbacks: Sequence[Callback | OnEpoch] = ()) -> Snapshot:
-    """Trains a trial to its early stop, or finds it trained; continues where a killed run has stopped.
+    """Trains a trial until it stops early, unless it is trained already; resumes a killed run.
 
     Args:
       trial: what to train.
@@ -173,7 +173,7 @@ def _initial(trial: Trial) -> Snapshot:
 
 
 def trained(trial: Trial) -> Snapshot:
-    """A trial as its newest checkpoint has it.
+    """The newest checkpoint of a trial.
 
     Raises:
       UserError: nothing was trained in this workdir; or it was trained on something else; or the newest model is damaged.
@@ -197,7 +197,7 @@ def trained(trial: Trial) -> Snapshot:
 
 
 def validation_scores(trial: Trial, snapshot: Snapshot) -> np.ndarray:
-    """[M] validation NDCG@10 of the replicas as they answer; -1 without validation.
+    """[M] validation NDCG@10 of the replicas, with the parameters that recommend; -1 without validation.
 
     `snapshot.progress.best` compares epochs, so it is the score with all parts. A replica of which a part was left out at the end is
     validated again: its score is better, and decides between rates and between methods.
@@ -212,7 +212,7 @@ def validation_scores(trial: Trial, snapshot: Snapshot) -> np.ndarray:
 
 
 def preferred_replicas(replicas: list[Replica], best: np.ndarray) -> list[int]:
-    """Indices of the replicas with the dropout and the learning rate that validation prefers, one for each seed.
+    """Indices of the replicas with the dropout and the learning rate that have the best validation score, one for each seed.
 
     Args:
       replicas: all that were trained.

@@ -1,4 +1,4 @@
-"""Results of a trial: measured, stored with what they were made from, and found again."""
+"""Results of a trial: measured, stored with their provenance, and read again."""
 
 import dataclasses
 import functools
@@ -105,7 +105,7 @@ def row_labels(trial: Trial, snapshot: Snapshot, replica: int) -> dict[str, Any]
 
 
 def _seen(trial: Trial, ranking: EvaluationSet) -> np.ndarray:
-    """[S, J, 2] what test users have had before the target."""
+    """[S, J, 2] the items that test users have had before the target."""
     split = trial.run.split
     return seen_pairs(split.log, split.test, ranking.batches)
 
@@ -134,14 +134,14 @@ def _store_rows(trial: Trial, snapshot: Snapshot, rows: list[dict[str, Any]]) ->
 
 
 def results_made_from(run: Run, method: str, model: str | None) -> dict[str, Any]:
-    """What results of a method are made from; `model` is the hash of its best parameters, None where that is not known."""
+    """The provenance of the results of a method; `model` is the hash of its best parameters, None if unknown."""
     negatives = StoredNegatives(run.workdir / "candidates" / "test.npy", {})
     stored = {"negatives": negatives.checksum()} if negatives.path.exists() else {}
     return run.made_from(method) | ({} if model is None else {"model": model}) | stored
 
 
 def finished(run: Run, method: str, backbone: str, model: str | None = None) -> Evaluated | None:
-    """What an earlier call of the same run measured of a trial.
+    """The results of a trial that an earlier call of the same run stored.
 
     Args:
       run: the run.
@@ -238,7 +238,7 @@ def _top_of(
 
 
 def _read(run: Run, method: str, backbone: str) -> tuple[Evaluated, dict[str, Any]]:
-    """Results of a trial and what they were made from.
+    """Results of a trial, with their provenance.
 
     Raises:
       UserError: a file is damaged.

@@ -22,7 +22,7 @@ from grasp_jax.parallel.rates import Rate
 
 HOST, DEVICES, ENDPOINT = "host", "devices", "endpoint"
 ONE_EPOCH = "an epoch"
-CORES = 2  # of the host that processor seconds are shared out to
+CORES = 2  # of the host, among which processor seconds are divided
 SCORE_PASSES = 4  # of a block of scores through a device's memory: written, masked, compared twice
 MEASURED_WIDTH = 1536  # E of `rates.EXACT_GPU`
 HOST_ENCODERS = ("lsa", "tfidf_projection")
@@ -71,7 +71,7 @@ class Job:
 
 
 def stages(job: Job) -> Iterator[Stage]:
-    """Of a job, in the order in which it is done."""
+    """The stages of a job, in order."""
     config, work = job.config, job.work
     yield _measured("read", work.interactions, "interactions", rates.READ, what="string ids")
     yield _measured("split and pack", work.interactions, "interactions", rates.PACK, CORES)
@@ -106,7 +106,7 @@ def _source(rate: Rate, count: float) -> str:
 
 
 def _describe(config: Config, work: Workload) -> Stage:
-    """Requests to a language model, each as long as it may be."""
+    """Requests to a language model, each of the maximum length."""
     own, plan, texts = config.knowledge, config.plan, work.items + work.users
     if own.encoder == "file":
         return Stage("describe", "none", 0.0, HOST, "the vectors come from your files")
@@ -214,7 +214,7 @@ def shorter(job: Job, stage: Stage) -> str:
 
 
 def _training(job: Job) -> Iterator[Stage]:
-    """Epochs, and validation after each."""
+    """The stages of training: epochs, and validation after each."""
     train, work = job.config.train, job.work
     steps = epoch_steps(job)
     seconds, how = steps * _step(job), "steps as estimated above"
@@ -254,7 +254,7 @@ def measured_steps() -> str:
 
 
 def _among_negatives(name: str, job: Job, users: int, times: int = 1) -> Stage:
-    """Targets among stored negatives."""
+    """The stage that ranks targets among stored negatives."""
     rate = rates.VALIDATION_GATED if job.work.gated else rates.VALIDATION
     of_all = rate.seconds * _whole_epoch(job) * _step(job)
     work_text = f"{times:,} x {users:,} users" if times > 1 else f"{users:,} users"

@@ -1,4 +1,4 @@
-"""The folder of a run: which config and data it belongs to, and what of it can be believed.
+"""The folder of a run: which config and data it belongs to, and which of its files are valid.
 
 config.json     the config, sealed (`files.write_sealed`)
 data.json       fingerprint and sizes of the data, and checksums of item_ids.npy, sealed
@@ -41,7 +41,7 @@ DATA_FILE = "data.json"
 ITEM_IDS = "item_ids.npy"
 STORED_LOG = "stored_log"
 EARLIER = "earlier"  # folder of what --mode=refresh has set aside
-MADE = (  # what a run makes, in the order in which it is set aside: results first, so that no results remain with another run's models
+MADE = (  # files of a run, in the order in which they are set aside: results first, so that no results remain with another run's models
     "results.json",
     "read.json",
     "report",
@@ -142,7 +142,7 @@ def set_aside(workdir: pathlib.Path) -> pathlib.Path:
 
 @contextlib.contextmanager
 def working_alone(workdir: pathlib.Path) -> Iterator[None]:
-    """While a process writes into a workdir; a folder in which nothing was kept is removed again.
+    """Locks a workdir while a process writes into it; a folder in which nothing was written is removed again.
 
     Raises:
       UserError: another process works there.
@@ -165,7 +165,7 @@ LOCK = ".lock"
 
 
 def remove_leftovers(workdir: pathlib.Path) -> None:
-    """Removes what killed processes left half written; only who holds the workdir's lock may call."""
+    """Removes partly written files of killed processes; the caller must hold the lock of the workdir."""
     for path in workdir.rglob(".*.partial"):
         path.unlink(missing_ok=True)
     for path in (workdir / "checkpoints").glob(f"*/*/*{ORBAX_UNFINISHED}*"):
@@ -179,7 +179,7 @@ def read_item_ids(workdir: pathlib.Path, mend: str) -> np.ndarray:
     """[V] str ids of a workdir's items, in row order.
 
     Raises:
-      UserError: they are not there, or not as they were written.
+      UserError: they are missing or damaged.
     """
     if not (workdir / DATA_FILE).exists() and wrote_no_checksums(workdir):
         say_unverified(workdir / ITEM_IDS)

@@ -1,4 +1,4 @@
-"""Where an endpoint is and what its key is called: checked before anything is written, and what may be a key is never shown.
+"""The address of an endpoint and the name of its key, checked before anything is written; possible keys are never shown.
 
 A config is written into the workdir, and so is the command line; both are printed, too.
 """
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 from grasp_jax.errors import UserError
 
 OPENAI = "https://api.openai.com/v1"
-OF_ENVIRONMENT = "OPENAI_BASE_URL"  # what the official client goes by where no address is given
+OF_ENVIRONMENT = "OPENAI_BASE_URL"  # used by the official client if no address is given
 EXAMPLE = "http://localhost:8000/v1"
 LONGEST_NAME = 64
 OTHER_CACHE_BY = {"address": "model", "model": "address"}  # values of `cache_by`
@@ -29,7 +29,7 @@ _KEY = re.compile(
 
 
 class Endpoint(Protocol):
-    """What a section of the config says of an endpoint: `config.knowledge.describe` or `config.knowledge.embed`."""
+    """A section of the config about an endpoint: `config.knowledge.describe` or `config.knowledge.embed`."""
 
     @property
     def base_url(self) -> str: ...
@@ -55,7 +55,7 @@ class Address(NamedTuple):
 def check_endpoint(
     settings: Endpoint, where: str, environment: Mapping[str, str] = os.environ
 ) -> None:
-    """Checks what a section of the config says of an endpoint; shows nothing of it that may be a key.
+    """Checks a section of the config about an endpoint; its errors never show a possible key.
 
     Args:
       settings: where the endpoint is and what its key is called.
@@ -123,7 +123,7 @@ def resolved(settings: Endpoint, environment: Mapping[str, str] = os.environ) ->
 
 
 def of_key(address: Address | None, cache_by: str) -> dict[str, str]:
-    """What the key of a kept answer holds of the server, because two servers may have different models of one name.
+    """The server's part of the cache key of an answer, because two servers may have different models of one name.
 
     Args:
       address: of the server; None for a model on this machine.
@@ -140,7 +140,7 @@ def redacted(text: str) -> str:
 
 
 def _is_name(given: Any, environment: Mapping[str, str]) -> bool:
-    """Whether this is a variable's name and not a key: the environment has it, or it is in capitals."""
+    """Whether this is the name of a variable and not a key: the environment has it, or it is in capitals."""
     name = str(given)
     if not name:  # of a server that wants no key
         return True

@@ -1,4 +1,4 @@
-"""What a field of a config must be: each check refuses a value in one line that names the field.
+"""Checks of single fields of a config: each refuses a value in one line that names the field.
 
 The upper ends of numbers are far beyond what anybody trains, yet within what 32-bit counters and
 this program's arithmetic take; whether a run fits the machine is for `grasp_jax.sizes` to say, once
@@ -20,13 +20,13 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def shown(value: object) -> str:
-    """A value for a message, cut where it is long."""
+    """A value for a message, shortened if it is long."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:60]}... ({len(text):,} characters)"
 
 
 class Check:
-    """What a value must be."""
+    """A check of a value."""
 
     takes_several: ClassVar[bool] = False  # whether the value is a tuple of numbers
 
@@ -139,7 +139,7 @@ class Folder(Text):
 
 
 class Choice(Check):
-    """One of several names; `otherwise` says in a message what to do where none of them is right."""
+    """One of several names; `otherwise` is advice for the message if none of them fits."""
 
     def __init__(self, *names: str, otherwise: str = "") -> None:
         self.names = names

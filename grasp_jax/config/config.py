@@ -1,4 +1,4 @@
-"""The whole config, what methods and sources have otherwise, and fields by their names."""
+"""The whole config, overrides for methods and sources, and fields by their names."""
 
 import dataclasses
 import difflib
@@ -22,7 +22,7 @@ from grasp_jax.config.training import (
 from grasp_jax.errors import UserError
 
 Changes = Mapping[str, Mapping[str, Any]]  # of a method or a source: {"model": {"dropout": (0.5,)}}
-OVERRIDES = ("by_source", "by_method")  # fields that hold what a source or a method has otherwise
+OVERRIDES = ("by_source", "by_method")  # fields with the overrides for a source or a method
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,9 +55,9 @@ class Config(Section):
     eval: EvalConfig = EvalConfig()
     recommend: RecommendConfig = RecommendConfig()
     plan: PlanConfig = PlanConfig()
-    # What a source of data has otherwise, unless a flag says it: {"synthetic": {"data": {...}}}.
+    # Overrides for a source of data, below flags: {"synthetic": {"data": {...}}}.
     by_source: Mapping[str, Changes] = dataclasses.field(default_factory=dict)
-    # What a method has otherwise: {"plain": {"model": {"dropout": (0.5,)}}}; see configs/sweep.py.
+    # Overrides for a method: {"plain": {"model": {"dropout": (0.5,)}}}; see configs/sweep.py.
     by_method: Mapping[str, Changes] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -106,7 +106,7 @@ class Config(Section):
         return super().to_dict() | {name: _copy(getattr(self, name)) for name in OVERRIDES}
 
     def for_method(self, method: str) -> Self:
-        """The config as `method` has it: with `by_method[method]` in place of what it names.
+        """The config of a method: with the overrides in `by_method[method]`.
 
         Raises:
           UserError: `by_method` names a field that does not exist or that all methods share, or a
@@ -133,7 +133,7 @@ class Config(Section):
 
 
 def _copy(tree: Any) -> Any:
-    """Dictionaries and tuples, in place of whatever mappings and lists those are."""
+    """Converts mappings and lists to dictionaries and tuples."""
     if isinstance(tree, Mapping):
         return {name: _copy(value) for name, value in tree.items()}
     return tuple(tree) if isinstance(tree, list) else tree
@@ -154,7 +154,7 @@ def value_of(config: Section, name: str) -> Any:
 
 
 def resolve_source(config: Config, given: Collection[str] = ()) -> Config:
-    """The config with the source that "auto" stands for, and with what `by_source` has for it.
+    """The config with the source that "auto" stands for, and with the overrides in `by_source` for it.
 
     Args:
       config: its `by_source` is empty afterwards, so that config.json has what was used.

@@ -153,7 +153,7 @@ class DataConfig(Section):
         "Rows without a user, an item, a time (if there is a column of times) or a rating (if "
         "data.min_rating is set), or with one that cannot be read: refuse: the run stops | skip: "
         "they are left out, and the summary says how many, why, and where the first is.",
-        NOTHING,  # a workdir knows its log by the content
+        NOTHING,  # a workdir identifies its log by the content
     )
     min_rating: float = field(
         0.0,
@@ -206,7 +206,7 @@ class DataConfig(Section):
     amazon: AmazonConfig = AmazonConfig()
 
     def resolved_source(self) -> str:
-        """The source, or the one that "auto" stands for.
+        """The source; "auto" is resolved.
 
         Raises:
           UserError: a file is named that this source does not read.

@@ -16,7 +16,7 @@ def default_config() -> "ConfigDict":
 
     It is locked: a field that does not exist raises AttributeError.
     """
-    from ml_collections import ConfigDict  # a machine that only trains does without
+    from ml_collections import ConfigDict  # a machine that only trains need not have it
 
     config = ConfigDict(Config().to_dict())
     config.model.kernels = config.get_ref("kernels")

@@ -1,4 +1,4 @@
-"""How a section of the config is declared: frozen dataclasses whose fields say what they are.
+"""Declares sections of the config: frozen dataclasses whose fields have a check and a description.
 
 A field has a default, a check, a sentence, and what it affects. `Section` turns nested dictionaries
 into a dataclass and back; whatever enters through it has been checked.
@@ -15,14 +15,14 @@ from grasp_jax.config.checks import Check
 from grasp_jax.errors import UserError
 
 T = TypeVar("T")
-REPLACED = {  # fields of earlier versions, and what stands in their place
+REPLACED = {  # fields of earlier versions, and their replacements
     "eval.exclude_seen": "every test has both rankings now, protocols full and full_unseen; for "
     "validation set config.eval.select=full_unseen",
 }
 
 
 class Affects(enum.Enum):
-    """What another value of a field changes."""
+    """What depends on the value of a field."""
 
     NOTHING = "nothing"  # no training and no test: it may differ between two calls on one workdir
     BANK = "bank"  # the knowledge bank, and so all that is made from it
@@ -73,7 +73,7 @@ def field(
 class Section:
     """A part of the config; values that come by `from_dict` and `with_fields` are checked."""
 
-    SECTION: ClassVar[str] = ""  # where it stands in the whole: "model.plus"
+    SECTION: ClassVar[str] = ""  # its full name: "model.plus"
 
     @classmethod
     def from_dict(cls, tree: Mapping[str, Any], where: str = "config") -> Self:
@@ -124,7 +124,7 @@ class Section:
 
 
 def checked(about: About, value: Any, where: str) -> Any:
-    """A value as its field holds it: tuples for lists and single numbers, floats for whole ones.
+    """Converts a value to the type of its field: lists and single numbers to tuples, whole numbers to floats.
 
     Raises:
       UserError: the field, by the name `where`, cannot have the value.
@@ -146,7 +146,7 @@ def names(value: str) -> list[str]:
 
 
 def _plain(value: Any) -> Any:
-    """A scalar of NumPy as Python's own, which a grid or a list of seeds made with NumPy holds."""
+    """Converts a NumPy scalar, from a grid or a list of seeds made with NumPy, to a Python number."""
     return value.item() if isinstance(value, np.generic) else value
 
 

@@ -43,7 +43,7 @@ def matters(name: str) -> bool:
 
 
 def upgraded(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields by their full names, as this version has them, of a config that an earlier one wrote.
+    """The fields of this version by their full names, from a config that an earlier version wrote.
 
     `eval.exclude_seen` is gone: where validation chose by a full ranking without seen items,
     `eval.select` says so now; of the test both rankings are measured. `kernels=pallas` is gone: it
@@ -59,7 +59,7 @@ def upgraded(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def as_changes(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """What `Config.with_fields` takes, of the JSON of a config of this or an earlier version."""
+    """The argument of `Config.with_fields`, from the JSON of a config of this or an earlier version."""
     overrides = {name: tree[name] for name in OVERRIDES if name in tree}
     return upgraded({name: tree[name] for name in tree if name not in OVERRIDES}) | overrides
 
@@ -101,7 +101,7 @@ def check_workdir(config: Config, workdir: pathlib.Path) -> None:
 
 
 def config_difference(config: Config, workdir: pathlib.Path) -> str:
-    """The first field that WORKDIR/config.json has otherwise, with both values; empty if all are alike, or if there is no such file."""
+    """The first field that differs in WORKDIR/config.json, with both values; empty if none does, or if there is no such file."""
     path = workdir / CONFIG_FILE
     if not path.exists():
         return ""
@@ -117,18 +117,18 @@ def config_difference(config: Config, workdir: pathlib.Path) -> str:
 
 
 def _alone(value: Any) -> Any:
-    """What a field of several values held in a version where it took one: `train.learning_rate`."""
+    """The value of a field of several values, in a version where it took a single one: `train.learning_rate`."""
     return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
 def save_config(config: Config, workdir: pathlib.Path) -> None:
-    """Writes WORKDIR/config.json, sealed: the workdir is this config's. One that is there stays."""
+    """Writes WORKDIR/config.json, sealed, which binds the workdir to this config. An existing file stays."""
     if not (workdir / CONFIG_FILE).exists():
         write_sealed(workdir / CONFIG_FILE, to_json(config))
 
 
 def read_config(workdir: pathlib.Path) -> Config:
-    """The config of a workdir; later fields have the values with which that version behaved alike.
+    """The config of a workdir; fields added since then have the values with which this version behaves as that one did.
 
     Raises:
       UserError: the file is missing or damaged, or names what this version does not have.

@@ -1,4 +1,4 @@
-"""Recommendations to look at: a user's history, what came next, and the lists of two methods with hits marked."""
+"""Example recommendations: the history and the next item of a user, and the lists of two methods with hits marked."""
 
 import dataclasses
 import zlib

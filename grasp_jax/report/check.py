@@ -1,4 +1,4 @@
-"""Before a report shows a finished run: is everything in its folder as it was written?"""
+"""Checks a finished run before a report: whether every file in its folder is as it was written."""
 
 import pathlib
 
@@ -13,7 +13,7 @@ READ_FILE = "read.json"  # what was read, in lines; versions before 0.3 did not 
 
 
 def check_finished(workdir: pathlib.Path, allow_older: bool = False) -> None:
-    """Looks at everything that a finished run has left, for what a report shows must be what was measured.
+    """Checks every file of a finished run, because a report must show what was measured.
 
     Args:
       workdir: of the run; what is not there at all, as in a workdir that was tidied up, is passed over.

@@ -41,7 +41,7 @@ def all_figures(runs: Sequence[Run], labels: Mapping[str, str]) -> dict[str, Fig
 
 
 def gates_title(run: Run) -> str:
-    """Of the figure of a run's gates."""
+    """The title of the figure of a run's gates."""
     return f"Gates: {run.name}"
 
 

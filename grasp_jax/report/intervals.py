@@ -23,7 +23,7 @@ class Interval:
 
 
 def intervals(run: Run, protocol: str) -> list[Interval]:
-    """Of every trial that the protocol measured, in the run's order.
+    """The intervals of every trial that the protocol measured, in the run's order.
 
     Trials of one run have the same test users, so one set of resamples serves all of them.
     """

@@ -27,7 +27,7 @@ HEADER += ("seeds", "dropout", "learning rate", "best epoch")
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """What stands there, and the number that it is sorted by; None: sorted by its text."""
+    """The text of a cell, and the number by which it is sorted; None: sorted by its text."""
 
     text: str
     value: float | None = None

@@ -1,4 +1,4 @@
-"""What runs are called on a page: their data and what their configs differ in, not their folders."""
+"""Labels of runs on a page: their data and the fields in which their configs differ, not their folders."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -30,7 +30,7 @@ def within(dataset: str, label: str) -> str:
 
 
 def dataset_of(run: Run) -> str:
-    """What the run's data are called."""
+    """The name of the run's data."""
     return str(run.rows[0]["dataset"])
 
 

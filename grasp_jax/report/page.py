@@ -133,7 +133,7 @@ def verdicts(runs: Sequence[Run], labels: Mapping[str, str]) -> list[dict[str, A
 
 
 def protocol_of(runs: Sequence[Run]) -> str:
-    """The main protocol of runs of one dataset: by which the first of them chose its models."""
+    """The main protocol of the runs of one dataset: the one by which the first run chose its models."""
     rows = [row for run in runs for row in run.rows]
     selected_by = str(runs[0].config.get("eval", {}).get("select", ""))
     return main_protocol(rows, selected_by)
@@ -193,12 +193,12 @@ def _plot(
 
 
 def _backbones(rows: Sequence[Row]) -> set[str]:
-    """Those of the methods that have one."""
+    """The backbones of rows, without methods that have none."""
     return {row.backbone for row in rows} - {NONE}
 
 
 def _filters(runs: Sequence[Run], table: Joined) -> list[dict[str, Any]]:
-    """What the table is filtered by; at first the main protocol is chosen, where all datasets have the same one."""
+    """The filters of the table; initially the main protocol is selected if all datasets have the same one."""
     main = {PROTOCOLS[protocol_of([run])] for run in runs}
     found = []
     for name, column in (("Run", "run"), ("Backbone", "backbone"), ("Protocol", "protocol")):

@@ -66,7 +66,7 @@ MARKERS = ("circle", "square", "diamond", "triangle", "down", "cross", "plus", "
 
 @dataclasses.dataclass(frozen=True)
 class Key:
-    """A line of the legend, and how what it names is drawn."""
+    """An entry of the legend, and the style of its marks."""
 
     label: str
     colour: int
@@ -121,7 +121,7 @@ class Figure:
 
 
 class Panel:
-    """Axes by the handful, which collect what is drawn on them; `figure` draws it."""
+    """A set of axes that collect marks; `figure` draws them."""
 
     def __init__(self, count: int) -> None:
         self.axes = [_Axis() for _ in range(count)]
@@ -160,7 +160,7 @@ class Panel:
         high: Sequence[float],
         label: str,
     ) -> None:
-        """What lies between two lines."""
+        """Fills the area between two lines."""
         self._legend.setdefault(label, Key(label, 0, 3))
         self.axes[axis].add("band", Key(label, 0), [*xs, *reversed(xs)], [*low, *reversed(high)])
 
@@ -189,7 +189,7 @@ class Panel:
         self.axes[axis].log_x, self.axes[axis].log_y = x, y
 
     def include(self, axis: int, x: Sequence[float] = (), y: Sequence[float] = ()) -> None:
-        """Values that the axes must hold, such as 0."""
+        """Values that the axes must include, such as 0."""
         self.axes[axis].also_x += list(x)
         self.axes[axis].also_y += list(y)
 
@@ -204,7 +204,7 @@ class Panel:
 
 
 class _Axis:
-    """What one panel shows."""
+    """The content of a panel."""
 
     def __init__(self) -> None:
         self.title, self.x, self.y = "", "", ""

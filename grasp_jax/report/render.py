@@ -1,4 +1,4 @@
-"""Templates filled in: one HTML page that needs no network, escapes all text, and whose one script is named by its hash."""
+"""Renders templates into one HTML page that needs no network, escapes all text, and whose only script is allowed by its hash."""
 
 import base64
 import hashlib
@@ -66,7 +66,7 @@ def render(template: str, title: str, script: str = "", **content: Any) -> str:
 
 
 def drawn(svg: str) -> Any:
-    """A figure, as a template shows it: not escaped, for its own texts are.
+    """A figure for a template: not escaped again, because its texts are escaped already.
 
     Raises:
       UserError: Jinja2 is not installed.
@@ -78,7 +78,7 @@ def drawn(svg: str) -> Any:
 
 
 def _jinja2() -> Any:
-    """The module, which is an extra and brings markupsafe along."""
+    """The module jinja2, which is an extra and depends on markupsafe."""
     try:
         import jinja2
     except ImportError as error:

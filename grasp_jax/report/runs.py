@@ -1,4 +1,4 @@
-"""What finished runs left in their folders, read back."""
+"""Reads the files of finished runs."""
 
 import dataclasses
 import json
@@ -147,7 +147,7 @@ def _trial_of(path: pathlib.Path) -> tuple[str, str]:
 
 
 def _read_config(path: pathlib.Path) -> dict[str, Any]:
-    """A saved config; fields that a curve is drawn against and that its version did not have are as they were then, the defaults."""
+    """A saved config; fields on the x axis of a figure that its version did not have get their defaults."""
     config = _object(path)
     config.pop(CHECKSUM, None)  # of the file, no field
     if not all(isinstance(config.get(section), dict) for section in ("data", "knowledge", "model")):
@@ -278,7 +278,7 @@ def _read_gates(path: pathlib.Path) -> dict[str, np.ndarray]:
 def _read_gains(
     folder: pathlib.Path, rows: list[dict[str, Any]]
 ) -> dict[tuple[str, str, str], np.ndarray]:
-    """Of every trial and protocol whose ranks are there for all seeds."""
+    """The ranks of every trial and protocol that has them for all seeds."""
     found: dict[tuple[str, str, str], list[np.ndarray | None]] = {}
     for row in rows:
         if row["group"] != "all" or "seed" not in row:

@@ -1,4 +1,4 @@
-"""From values to places on an axis: where ticks stand, and how they are written."""
+"""Scales of axes: from values to pixels, and the positions and labels of ticks."""
 
 import dataclasses
 import math

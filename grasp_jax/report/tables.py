@@ -44,7 +44,7 @@ def all_tables(run: Run) -> list[Table]:
 
 
 def trials(run: Run) -> list[tuple[str, str]]:
-    """(method, backbone) of a run, in its order; one that is not trained once."""
+    """(method, backbone) of a run, in its order; an untrained method only once."""
     return without_repeats((row["method"], row["backbone"]) for row in run.rows)
 
 
@@ -214,7 +214,7 @@ def mean_gates(run: Run) -> Table:
 
 
 def significance(run: Run) -> Table:
-    """Every pair of methods of a backbone."""
+    """Comparisons of every pair of methods of a backbone."""
     note = (
         "In percentage points. * marks p below 0.05 after Holm's correction over all pairs of a backbone. The interval is a bootstrap over "
         "users and, if there are several, over seeds"

@@ -1,4 +1,4 @@
-"""Who leads, by how much, whether that is significant and by which protocol: three sentences, for the terminal and for the page."""
+"""The verdict: which method leads, by how much, whether this is significant and by which protocol; three sentences."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
@@ -169,7 +169,7 @@ def _lead(
 
 
 def _rival(table: Sequence[Standing]) -> Standing:
-    """The second of those that are compared with the first; the second of all if none is."""
+    """The best method that is compared with the first; the second of all if none is."""
     return next((own for own in table[1:] if stand_together(table[0].shown, own.shown)), table[1])
 
 

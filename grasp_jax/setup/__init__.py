@@ -1,1 +1,1 @@
-"""A first config for somebody's own files: `grasp-jax init FOLDER`."""
+"""Writes a first config for the user's own files: `grasp-jax init FOLDER`."""

@@ -23,7 +23,7 @@ example:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Does what the command line says.
+    """Runs the command.
 
     Args:
       arguments: those after `init`.
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def write_config(folder: pathlib.Path, out: str | None) -> pathlib.Path:
-    """Writes the config of a folder and says what was found, what was not decided and what to run next.
+    """Writes a config for a folder, and prints what was found, what is undecided and what to run next.
 
     Args:
       folder: the data.

@@ -1,4 +1,4 @@
-"""`grasp-jax convert KIND FOLDER NEW_FOLDER`: data of RecBole, RecTools, UniSRec and LLM-ESR as this project reads them."""
+"""`grasp-jax convert KIND FOLDER NEW_FOLDER`: converts data of RecBole, RecTools, UniSRec and LLM-ESR to the format of this project."""
 
 import itertools
 import pathlib
@@ -176,7 +176,7 @@ example:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Does what the command line says, `arguments` being those after `convert`.
+    """Runs the command; `arguments` are those after `convert`.
 
     Raises:
       UserError: they are not understood, or what the converters raise.

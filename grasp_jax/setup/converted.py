@@ -1,4 +1,4 @@
-"""Data of another project as this one reads them, and the files that they are written to."""
+"""Converted data of another project, and the files to which they are written."""
 
 import csv
 import dataclasses
@@ -16,7 +16,7 @@ INTERACTIONS = ("user", "item", "timestamp", "rating")
 
 @dataclasses.dataclass(frozen=True)
 class Converted:
-    """What a folder held.
+    """The data of a folder.
 
     Attributes:
       interactions: one of the names `INTERACTIONS`, or another, -> a value for each row; the rows of a user in the order of time.

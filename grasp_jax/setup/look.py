@@ -1,4 +1,4 @@
-"""What the files of a folder are: interactions, items, users, and which column is what; and what could not be decided."""
+"""Detects which files of a folder are interactions, items and users, the roles of their columns, and what remains undecided."""
 
 import dataclasses
 import pathlib
@@ -32,7 +32,7 @@ NO_UTF8 = "the name is not UTF-8, so no config file can hold it; expected UTF-8;
 
 @dataclasses.dataclass(frozen=True)
 class FolderContents:
-    """What a folder holds.
+    """The tables of a folder and the roles of their columns.
 
     Attributes:
       folder: where.
@@ -58,7 +58,7 @@ class FolderContents:
     undecided: tuple[str, ...] = ()
 
     def items_left(self) -> int | None:
-        """How many items the user with the most items never had; None where not all rows were looked at."""
+        """The number of items that the user with the most items never had; None if not all rows were read."""
         log = self.interactions
         if not log.whole or not (self.items is None or self.items.whole):
             return None
@@ -69,7 +69,7 @@ class FolderContents:
             if self.items is not None:
                 catalogue = id_column(self.items.table, self.item_id, [])
         except UserError:
-            return None  # a run names the row at fault
+            return None  # a run will name the faulty row
         pairs = np.unique(np.stack([rows.users.codes, rows.items.codes]), axis=1)
         return len(np.unique(catalogue)) - int(np.bincount(pairs[0]).max(initial=0))
 
@@ -150,7 +150,7 @@ def _is_interactions(table: Sample) -> bool:
 
 
 def _refuse_parts(folder: pathlib.Path, pairs: Sequence[Sample]) -> None:
-    """Files with the same columns are one table: any of them alone would be trained on as if it were all."""
+    """Refuses files with the same columns, which are parts of one table: a single one would be trained on as if it were all."""
     files = [table for table in pairs if table.path.is_file() and table.table.form == "Parquet"]
     if len(files) < 2 or any(table.names != files[0].names for table in files):
         return
@@ -293,7 +293,7 @@ def _title_of(table: Sample) -> str:
 
 
 def _with_users(found: FolderContents, rest: Sequence[Sample]) -> tuple[FolderContents, list[str]]:
-    """The users table, as the items table; one that has few of the users is not theirs, for small numbers are ids of anything."""
+    """The users table, found as the items table is; one with few of the users is not chosen, because small numbers can be any ids."""
     log = found.interactions
     matches = matches_of(log, [found.columns["user"]], rest, [*names.USER, *names.ID])
     enough = [

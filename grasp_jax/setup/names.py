@@ -1,4 +1,4 @@
-"""Names by which people call columns of users, items, times, ratings and titles, the surest first."""
+"""Common names of columns of users, items, times, ratings and titles, the most reliable first."""
 
 from collections.abc import Sequence
 
@@ -99,12 +99,12 @@ RECORD = "SOURCES.json"  # what `grasp-jax fetch` keeps of a download; no table
 
 
 def found(names: Sequence[str], wanted: Sequence[str]) -> list[str]:
-    """The columns that have one of the wanted names, but for case, blanks and RecBole's types; the surest first."""
+    """The columns with one of the wanted names, ignoring case, blanks and RecBole's types; the most reliable first."""
     by_name = {bare(name): name for name in reversed(names)}
     return [by_name[name] for name in wanted if name in by_name]
 
 
 def times(names: Sequence[str]) -> list[str]:
-    """Columns that may be times, the surest first."""
+    """Columns that may be times, the most reliable first."""
     sure = found(names, [*TIME, *sorted(TIME_NAMES - set(TIME))])
     return [*sure, *(name for name in names if is_time_name(name) and name not in sure)]

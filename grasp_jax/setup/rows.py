@@ -1,4 +1,4 @@
-"""Whether a run can read the rows of the interactions: all of them, not the sample alone, but only the columns that it needs."""
+"""Checks whether a run can read the interactions: all rows, not only the sample, but only the columns that it needs."""
 
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ MOST_BYTES = 256 << 20
 
 
 class Checked(NamedTuple):
-    """What is known of the rows.
+    """The result of the check.
 
     Attributes:
       line: how many can be read, for people.
@@ -93,7 +93,7 @@ def _table(log: Sample, columns: Mapping[str, str]) -> tuple[Table, bool]:
 
 
 def _num_rows(path: pathlib.Path) -> int | None:
-    """Rows of a Parquet file or folder; None of another format, or if a part cannot be read, which a run says."""
+    """The number of rows of a Parquet file or folder; None for another format, or if a part cannot be read, which a run reports."""
     if ending_of(path)[0] != ".parquet":
         return None
     try:

@@ -1,4 +1,4 @@
-"""The first rows of a file as a table, so that a folder of gigabytes is looked at in a moment."""
+"""The first rows of a file as a table, so that a folder of gigabytes is read quickly."""
 
 import dataclasses
 import gzip
@@ -36,7 +36,7 @@ class Sample:
 
     @property
     def names(self) -> list[str]:
-        """Of its columns."""
+        """The names of its columns."""
         return list(self.table.columns)
 
     @property
@@ -47,7 +47,7 @@ class Sample:
 
     @property
     def rows_in_words(self) -> str:
-        """How many rows were looked at; of several files it was the first that was, and a run reads them all."""
+        """How many rows were read; of several parts only the first, although a run reads them all."""
         parts = len(parts_of(self.path)) if self.path.is_dir() else 1
         if parts > 1:
             return f"{parts:,} files; columns read from the first, {self.table.num_rows:,} rows"
@@ -55,7 +55,7 @@ class Sample:
 
 
 def readable(path: pathlib.Path) -> bool:
-    """Whether a file's ending is one of a table."""
+    """Whether a file has the ending of a table."""
     ending, compression = ending_of(path)
     return (ending in FORMS and path.is_file()) or (ending == ".parquet" and not compression)
 
@@ -82,7 +82,7 @@ def sample(path: pathlib.Path) -> Sample:
 
 
 def sample_pairs(path: pathlib.Path) -> Sample:
-    """The first lines of a file `user item`, as columns of these names; lines that a run will refuse are passed over.
+    """The first lines of a file `user item`, as columns of these names; lines that a run will refuse are skipped.
 
     Raises:
       UserError: the file cannot be read.
@@ -99,12 +99,12 @@ def sample_pairs(path: pathlib.Path) -> Sample:
 
 
 def _is_id(field: str) -> bool:
-    """Whether a field is a whole number that surely fits into 64 bits."""
+    """Whether a field is a whole number that fits into 64 bits."""
     return field.isdigit() and len(field) < 19
 
 
 def _begin(path: pathlib.Path, compression: str) -> tuple[bytes, bool]:
-    """The first bytes to the end of a line, and whether that is all."""
+    """The first bytes up to the end of a line, and whether they are the whole file."""
     match compression:
         case ".gz":
             with gzip.open(path) as file:

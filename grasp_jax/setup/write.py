@@ -1,4 +1,4 @@
-"""The text of a config file for what a folder holds: commented, and without anything that was tuned on other data."""
+"""Writes the text of a config file for a folder: commented, and without settings that were tuned on other data."""
 
 import json
 import re
@@ -41,7 +41,7 @@ def config_text(found: FolderContents, name: str) -> str:
 
 
 def data_name(folder_name: str) -> str:
-    """A folder's name as the data's: letters, digits, dots, dashes."""
+    """The name of the data from that of the folder: letters, digits, dots, dashes."""
     return re.sub(r"[^\w.-]+", "-", folder_name).strip("-.") or "data"
 
 
@@ -127,7 +127,7 @@ def _of_data(found: FolderContents) -> dict[str, str]:
 
 
 def _lines_of_data(found: FolderContents) -> list[str]:
-    """`_of_data` as lines of the config, and what else may be set."""
+    """`_of_data` as lines of the config, and further settings as comments."""
     notes = {f"{COLUMNS}timestamp": "empty: the order of the rows in the file counts"}
     lines = [
         _set(f"data.{field}", value) + (f"  # {notes[field]}" if not value else "")
@@ -147,7 +147,7 @@ def _lines_of_data(found: FolderContents) -> list[str]:
 
 
 def _of_negatives(found: FolderContents) -> list[str]:
-    """Fewer negatives than the default, if some user has only so few items left."""
+    """Sets fewer negatives than the default if some user has too few items left."""
     left = found.items_left()
     if left is None or not 0 < left < EvalConfig().num_negatives:
         return []
@@ -160,7 +160,7 @@ def _set(field: str, value: str) -> str:
 
 
 def _text(value: str | dict[str, str]) -> str:
-    """Texts as Python has them."""
+    """Texts as a Python literal."""
     return json.dumps(value, ensure_ascii=False)
 
 

@@ -1,1 +1,1 @@
-"""Public data sets: where they are, how they come here, and what becomes of them."""
+"""Public data sets: their sources, their download, and their conversion to tables."""

@@ -82,7 +82,7 @@ def _examples() -> list[str]:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Does what the command line says, `arguments` being those after `fetch`.
+    """Runs the command; `arguments` are those after `fetch`.
 
     Raises:
       UserError: they are not understood, the download fails or differs from its checksum, or its files are not what they should be.
@@ -102,7 +102,7 @@ def main(arguments: Sequence[str]) -> None:
 def fetch(
     source: Source, out: pathlib.Path, archive: pathlib.Path | None = None, mirror: str = ""
 ) -> None:
-    """Downloads what is not there yet, verifies it, and writes the tables.
+    """Downloads missing files, verifies them, and writes the tables.
 
     Args:
       source: the data set.
@@ -164,7 +164,7 @@ def _no_archive(source: Source) -> str:
 
 
 def _recorded(out: pathlib.Path, source: Source) -> dict[str, Any]:
-    """What an earlier call wrote into SOURCES.json; empty where there was none.
+    """The SOURCES.json of an earlier call; empty if there is none.
 
     Raises:
       UserError: the folder holds another data set.
@@ -183,7 +183,7 @@ def _recorded(out: pathlib.Path, source: Source) -> dict[str, Any]:
 def _downloaded(
     source: Source, out: pathlib.Path, known: dict[str, Any], mirror: str
 ) -> tuple[list[pathlib.Path], list[dict[str, Any]]]:
-    """The files on disk, verified, and what SOURCES.json says of them."""
+    """The verified files on disk, and their entries for SOURCES.json."""
     before = {str(entry["name"]): entry for entry in known.get("files", ())}
     intact = bool(before) and _intact(out, known)
     paths, entries = [], []
@@ -210,7 +210,7 @@ def _downloaded(
 def _verified(
     file: RemoteFile, path: pathlib.Path, digest: str, recorded: str, md5_url: str, fresh: bool
 ) -> str:
-    """What a downloaded file was compared with.
+    """The checksum with which a downloaded file was compared, and where it is from.
 
     Raises:
       UserError: it differs. A fresh download is removed, so that the next call begins from the first byte.
@@ -241,7 +241,7 @@ def _verified(
 
 
 def _entries_of_archive(archive: pathlib.Path) -> list[dict[str, Any]]:
-    """What SOURCES.json says of a file that was downloaded by hand, or of the files of a folder."""
+    """The entries for SOURCES.json of a file that was downloaded by hand, or of the files of a folder."""
     inside = [path for name in FILES if (path := archive / name).is_file()]
     return [
         {
@@ -271,9 +271,9 @@ def _intact(out: pathlib.Path, known: dict[str, Any]) -> bool:
 
 
 def _refuse_other_files(out: pathlib.Path, known: dict[str, Any]) -> None:
-    """Files of these names that fetch has not written, or that were changed since, are not overwritten."""
+    """Refuses to overwrite files of these names that fetch has not written or that were changed since."""
     if known and not known.get("written"):
-        return  # a call was ended while it wrote them
+        return  # an earlier call was killed while it wrote them
     for name in NAMES:
         if (out / name).exists() and sha256(out / name) != known.get("written", {}).get(name):
             raise UserError(
@@ -284,7 +284,7 @@ def _refuse_other_files(out: pathlib.Path, known: dict[str, Any]) -> None:
 def _record(
     out: pathlib.Path, source: Source, entries: Sequence[dict[str, Any]], written: dict[str, str]
 ) -> None:
-    """Writes SOURCES.json; `written` has the checksum of each table, and nothing before they are whole."""
+    """Writes SOURCES.json; `written` has the checksum of each table, and is empty until they are complete."""
     day = datetime.datetime.now(datetime.UTC).date().isoformat()
     content = {
         "source": source.name,

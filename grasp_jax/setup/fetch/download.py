@@ -1,4 +1,4 @@
-"""One file over HTTP: continued where an earlier call stopped, counted, and compared with a checksum.
+"""Downloads one file over HTTP: resumes an earlier call, checks the length, and compares a checksum.
 
 urllib, since a resumed download is needed: pooch, the usual choice, starts each download from its first byte.
 """
@@ -24,7 +24,7 @@ from grasp_jax.progress import EVERY, progress_bar
 
 BLOCK = 1 << 18  # bytes
 TIMEOUT = 60.0  # seconds without a byte
-ATTEMPTS = 5  # in a row that brought nothing
+ATTEMPTS = 5  # in a row without a new byte
 WAIT = 0.2  # seconds before the second of them; each further one waits twice as long
 SPARE = 64 << 20  # bytes of the disk that a download leaves free
 AGAIN = "run the same command again"
@@ -32,7 +32,7 @@ _FAULTS = (urllib.error.URLError, http.client.HTTPException, OSError)
 
 
 class _NoDowngrade(urllib.request.HTTPRedirectHandler):
-    """Follows redirects, but not from https to anything else: what comes over plain HTTP, anybody on the way may have changed."""
+    """Follows redirects, but not from https to anything else, because plain HTTP can be tampered with on the way."""
 
     def redirect_request(
         self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
@@ -213,7 +213,7 @@ def _refused(url: str, error: urllib.error.HTTPError) -> str:
 
 
 def text_at(url: str) -> str:
-    """A small text file, such as a checksum; empty where the server has none.
+    """The content of a small text file, such as a checksum; empty if the server has none.
 
     Raises:
       UserError: the server does not answer.

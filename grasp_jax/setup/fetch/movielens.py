@@ -71,7 +71,7 @@ def _ratings(path: pathlib.Path, member: str, between: str) -> Iterator[Sequence
 
 
 def _films(path: pathlib.Path, member: str, between: str) -> Iterator[dict[str, Any]]:
-    """Films with title and genres; the years of titles stay, for they tell remakes apart."""
+    """Films with title and genres; the years in titles stay, because they distinguish remakes."""
     between = "|" if member.endswith("u.item") else between
     with open_zip(path) as archive:
         for number, row in _rows(archive, member, between):

@@ -1,4 +1,4 @@
-"""Where public data sets are, and how a download is recognised.
+"""The sources of public data sets, and how a download is verified.
 
 A checksum stands here only where one was published: those of MovieLens are in the registry of TensorFlow Datasets, or in a file that the
 publisher keeps with the archive. The publishers of the Amazon files name none.
@@ -174,7 +174,7 @@ EDITIONS = ("amazon-2014", "amazon-2014-5core", "amazon-2023", "amazon-2023-5cor
 
 
 def source_named(name: str) -> Source:
-    """The source that people call so: a name of `FIXED`, or an edition of Amazon, a colon and a category.
+    """The source with this name: one of `FIXED`, or an edition of Amazon, a colon and a category.
 
     Raises:
       UserError: there is no source of this name; the message suggests the nearest one.

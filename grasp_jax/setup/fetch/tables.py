@@ -1,4 +1,4 @@
-"""What the readers of public data sets hand on, and the two files that it is written to, a row at a time."""
+"""The rows that readers of public data sets return, and the two files to which they are written row by row."""
 
 import csv
 import dataclasses
