@@ -197,7 +197,7 @@ class Dataset:
 
 
 class _DoesNotFit(UserError):
-    """A table that nobody named has none of the users; a named one would be read."""
+    """A default table, which the config does not name, has none of the users; a named table would be read."""
 
 
 def load_dataset(config: DataConfig, store: LogStore | None = None) -> Dataset:

@@ -254,7 +254,7 @@ def without_users_short_of_negatives(split: Split, num_negatives: int) -> tuple[
     """
     log = split.log
     if log.lengths.max() <= log.num_items - num_negatives:
-        return split, 0  # nobody can have had so many
+        return split, 0  # no user can have had so many
     evaluated = (split.valid.target >= 0) | (split.test.target >= 0)
     short = evaluated & (log.num_items - distinct_items(log) < num_negatives)
     if short.sum() in (0, evaluated.sum()):

@@ -208,7 +208,7 @@ def make_shop(
     ]
     if len(chosen) > 1:
         corrupted[chosen] = True
-        # Each takes the next one's text, so nobody keeps their own.
+        # Each user gets the text of the next one, so no user keeps their own.
         swapped = [texts[user] for user in np.roll(chosen, 1)]
         for user, text in zip(chosen, swapped, strict=True):
             texts[user] = text

@@ -106,7 +106,7 @@ def begin_bank(folder: pathlib.Path, identity: str) -> pathlib.Path:
 
 
 def new_table(partial: pathlib.Path, name: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
-    """A table of a bank in the making, memory-mapped, to be filled.
+    """A memory-mapped table of a bank that is being made, to be filled.
 
     Raises:
       OSError: there is no room for it. This is checked now, because a missing page later ends the process without a message.
@@ -125,7 +125,7 @@ def save_bank(
     recipe: dict[str, Any],
     notes: dict[str, Any],
 ) -> None:
-    """Finishes a bank, whole or not at all: with one rename.
+    """Finishes a bank atomically, with one rename.
 
     Args:
       folder: the bank's place; must not exist.
@@ -205,7 +205,9 @@ def load_bank(
         # Earlier versions had no such field, and searched a fixed number of leaves.
         made_by = {"min_recall": recipe["min_recall"], **made_by}
     compared = sorted((set(recipe) | set(made_by)) - set(of_other))
-    for key in sorted(compared, key="min_recall".__eq__):  # it comes and goes with `retrieval`
+    for key in sorted(
+        compared, key="min_recall".__eq__
+    ):  # last, because whether it is there depends on `retrieval`
         if made_by.get(key) != recipe.get(key):
             raise UserError(
                 f"{folder}: this knowledge bank has {key}={made_by.get(key)!r}, but the run needs {recipe.get(key)!r}; "

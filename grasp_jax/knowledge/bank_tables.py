@@ -24,7 +24,7 @@ from grasp_jax.knowledge.refresh import refreshed_neighbours
 from grasp_jax.knowledge.shards import read_shards, shard_width
 from grasp_jax.knowledge.unfinished_bank import GROUP_FIELDS, KINDS, Tables, UnfinishedBank
 
-BLOCK = 4096  # rows taken over at a time
+BLOCK = 4096  # rows copied at a time
 
 
 def bank_tables(
@@ -34,7 +34,7 @@ def bank_tables(
     work: UnfinishedBank,
     search: Search | None = None,
 ) -> Tables:
-    """The four tables of a bank and its extras; with `config.since`, what is unchanged comes from that bank."""
+    """The four tables of a bank and its extras; with `config.since`, unchanged rows come from that bank."""
     tables, partial, since = work.tables, work.partial, work.old if config.since else None
     geometries = _geometries(config, split, work)
     for kind in KINDS:

@@ -1,4 +1,4 @@
-"""Wrong descriptions on purpose, to see how a method bears them (the paper's A.3)."""
+"""Corrupts descriptions on purpose, to measure how robust a method is (the paper's A.3)."""
 
 from collections.abc import Sequence
 
@@ -50,5 +50,5 @@ def described_by(config: CorruptionConfig, count: int, purpose: int) -> np.ndarr
 
 
 def partners(hit: np.ndarray) -> np.ndarray:
-    """Whose description each hit row gets: the hit row's before it, so that nobody keeps its own (but a lone one)."""
+    """For each hit row, the row whose description it gets: the hit row before it, so that none keeps its own (but a lone one)."""
     return np.roll(hit, 1)

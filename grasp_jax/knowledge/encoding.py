@@ -23,12 +23,12 @@ from grasp_jax.progress import progress_bar
 
 
 def fitted_encoder(config: KnowledgeConfig, work: UnfinishedBank) -> TextEncoder:
-    """The encoder, newly fitted or of an earlier day; it is stored in the bank's folder."""
+    """The encoder, fitted now or that of the earlier bank; it is stored in the bank's folder."""
     kind, folder = encoder_class(config.encoder), work.encoder / MODEL
     encoder = kind.from_config(config)
     if is_fitted(config.encoder):
         if (folder / STATE).is_file():
-            with contextlib.suppress(UserError):  # an interrupted run's may be damaged
+            with contextlib.suppress(UserError):  # the one of an interrupted run may be damaged
                 return kind.load(folder)
         if config.since and work.old is not None and work.old.encoder_folder is not None:
             encoder = kind.load(work.old.encoder_folder / MODEL)

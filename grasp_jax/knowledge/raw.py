@@ -16,7 +16,7 @@ OTHERWISE = "expected model.start_components='normalised'"
 def item_lengths(
     shards: pathlib.Path, earlier_rows: np.ndarray, centre: np.ndarray, earlier: np.ndarray | None
 ) -> np.ndarray | None:
-    """What was divided out of each item's vector; None where an earlier bank gives rows and does not say.
+    """The lengths that were divided out of each item's vector; None if rows come from an earlier bank that did not store them.
 
     Args:
       shards: folder of the encoder's vectors, of the items that have no row in the earlier bank.

@@ -1,4 +1,4 @@
-"""What a knowledge bank is made from, as plain JSON: a bank is used again where this is the same."""
+"""The recipe of a knowledge bank, as plain JSON: everything that it is made from. A bank with the same recipe is used again."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ from grasp_jax.knowledge.describe.describers import LANGUAGE_MODELS
 from grasp_jax.knowledge.encoders import make_encoder
 from grasp_jax.knowledge.text import columns, prompts
 
-DAILY_KEYS = (  # what differs between banks of one and the same recipe on two days
+UPDATABLE_KEYS = (  # keys that may differ between a bank and the earlier one that it updates
     "source",
     "item_texts",
     "user_texts",

@@ -74,7 +74,7 @@ def refreshed_neighbours(
     new, rest = np.flatnonzero(earlier_rows < 0), np.flatnonzero(~searched_again)
     for start in (
         range(0, len(rest), BLOCK) if len(new) else ()
-    ):  # whoever a new row is nearer to than the farthest neighbour
+    ):  # rows to which a new row is nearer than their farthest neighbour
         rows = rest[start : start + BLOCK]
         queries, ids = unit_vectors[rows].astype(np.float32), found[rows]
         scores = np.einsum("re,rke->rk", queries, unit_vectors[ids].astype(np.float32))

@@ -29,7 +29,7 @@ def shard_path(folder: pathlib.Path, kind: str, number: int) -> pathlib.Path:
 
 
 def missing_shards(folder: pathlib.Path, kind: str, rows: np.ndarray) -> dict[int, np.ndarray]:
-    """Number -> rows of the shards that are not there yet, or not as they were written."""
+    """Number -> rows of the shards that are missing or damaged."""
     return {
         number: own
         for number, own in enumerate(shard_rows(rows))
@@ -45,7 +45,7 @@ def fill_shards(
     progress: Callable[[int], object] = lambda _: None,
     at_once: int = 1,
 ) -> None:
-    """Writes the shards that are not there yet.
+    """Writes the missing shards.
 
     Args:
       folder: of the shards.
@@ -73,7 +73,7 @@ def fill_shards(
 
 
 def save_shard(path: pathlib.Path, rows: np.ndarray, vectors: np.ndarray) -> None:
-    """Writes one shard, [n, E] of [n] rows, in one step."""
+    """Writes one shard atomically: [n, E] vectors of [n] rows."""
     if vectors.ndim != 2 or len(vectors) != len(rows):
         raise UserError(
             f"{path.name}: the encoder gave vectors of shape {vectors.shape} for {len(rows)} texts; expected one row each"
@@ -111,7 +111,7 @@ def read_shards(folder: pathlib.Path, kind: str) -> Iterator[np.ndarray]:
 
 
 def _shape(path: pathlib.Path) -> tuple[int, ...]:
-    """Of the vectors in a shard, without reading them."""
+    """The shape of the vectors in a shard, without reading them."""
     with zipfile.ZipFile(path) as stored, stored.open("vectors.npy") as file:
         np.lib.format.read_magic(file)
         return np.lib.format.read_array_header_1_0(file)[0]

@@ -115,7 +115,7 @@ def prompts_of(config: KnowledgeConfig, split: Split, sources: Texts) -> tuple[P
 
 
 def text_writer(config: KnowledgeConfig, split: Split, sources: Texts) -> TextWriter:
-    """What writes the texts of items and users that this data does not have; errors as of `prompts_of`."""
+    """The `TextWriter` for items and users that are not in these data; errors as of `prompts_of`."""
     assert sources.items is not None  # `prompts_of` has refused that
     of_items, of_users = (template_of(config, kind)[0] for kind in ("item", "user"))
     truncated = split.train.lengths[split.train.start > split.log.offsets[:-1]]
@@ -180,7 +180,7 @@ def sample_prompts(
 
 
 def _items_usage(config: KnowledgeConfig, items: AttributeTable) -> str:
-    """Which columns of the items table are used, and what is left out of those."""
+    """A line that says which columns of the items table are used, and which of their values are left out or shortened."""
     template, _ = template_of(config, "item")
     fields, made = (
         columns.field_names(template),

@@ -23,7 +23,7 @@ from grasp_jax.knowledge.bank import (
 from grasp_jax.knowledge.encoders import encoder_class, is_fitted, make_encoder, per_text_encoders
 from grasp_jax.knowledge.neighbours.retrieve import row_groups
 from grasp_jax.knowledge.neighbours.search import check_search
-from grasp_jax.knowledge.recipe import DAILY_KEYS
+from grasp_jax.knowledge.recipe import UPDATABLE_KEYS
 from grasp_jax.knowledge.refresh import text_hashes, unchanged_rows
 from grasp_jax.knowledge.texts import describe, prompts_of
 from grasp_jax.log import logger
@@ -134,7 +134,7 @@ def _earlier(config: KnowledgeConfig, recipe: dict[str, Any]) -> KnowledgeBank |
     moved_on = ends_no_later(str(made_by.get("cut_off")), recipe["cut_off"])
     # A bank with a later end may contain interactions that are now in validation or test.
     cut_off = ("cut_off",) if moved_on else ()
-    old = load_bank(bank, recipe, config.verify, of_other=(*DAILY_KEYS, *cut_off))
+    old = load_bank(bank, recipe, config.verify, of_other=(*UPDATABLE_KEYS, *cut_off))
     if "items_centre" not in old.extras:
         raise UserError(
             f"{folder}: an older version made this bank, and it does not store the mean that was subtracted from its "

@@ -1,4 +1,4 @@
-"""Whether an item's nearest neighbours are of its category."""
+"""How often the nearest neighbours of an item are of its category."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -74,7 +74,7 @@ def agreement(
             for row, own in zip(rows, found, strict=True)
         ]
     )
-    there = np.isin(found, with_one)  # a neighbour without a category says nothing
+    there = np.isin(found, with_one)  # a neighbour without a category is not counted
     if not there[:, 0].any():
         return None
     rng = np.random.default_rng([seed, len(with_one)])

@@ -58,7 +58,7 @@ TIMES_CHANCE = Rule(
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """One sentence.
+    """A finding, in a sentence.
 
     Attributes:
       level: "red", "amber" or "green".
@@ -149,7 +149,7 @@ def _finding(rule: Rule, value: float, text: str, unit: str = " %") -> Finding:
 
 
 def _mean(shares: Sequence[tuple[float | None, int]]) -> float | None:
-    """Of shares with weights."""
+    """The weighted mean of shares."""
     known = [(share, count) for share, count in shares if share is not None and count]
     total = sum(count for _, count in known)
     return sum(share * count for share, count in known) / total if total else None

@@ -27,11 +27,11 @@ from grasp_jax.knowledge.describe.endpoint import (
     send_all,
 )
 
-VECTOR = np.dtype("<f4")  # as kept
+VECTOR = np.dtype("<f4")  # in the cache
 
 
 def announcement(kind: str, texts: Sequence[str], rows: np.ndarray, config: EmbedConfig) -> str:
-    """What is about to be sent of `texts`, where to, and what it may cost; nothing is sent."""
+    """A line that says how many of `texts` would be sent, to which server, and at what cost; sends nothing."""
     usage = Usage(len(rows), sum(len(texts[row]) for row in rows) // CHARACTERS_PER_TOKEN)
     price = f", cost about {usage.cost(config):,.2f}" if config.price_prompt else ""
     return (
@@ -69,7 +69,7 @@ def vectors_of(texts: Sequence[str], cache: AnswerCache, config: EmbedConfig) ->
 
 
 def as_answer(vector: np.ndarray) -> Answer:
-    """[E] numbers, as a cache copy them."""
+    """[E] numbers as an entry of the cache."""
     return Answer(base64.b64encode(vector.astype(VECTOR).tobytes()).decode())
 
 

@@ -1,4 +1,4 @@
-"""From an encoder's vectors to the rows of a bank: length one, less the mean direction, in the directions that are kept."""
+"""Transforms an encoder's vectors to rows of a bank: unit length, minus the mean direction, projected if the width is reduced."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
@@ -9,11 +9,11 @@ from grasp_jax.config import KnowledgeConfig
 from grasp_jax.errors import UserError
 
 Blocks = Callable[[], Iterator[np.ndarray]]  # the [n, E] blocks of a table, read again in each call
-SMALLEST = 1e-6  # of the largest variance: what whitening takes for noise, and does not blow up
+SMALLEST = 1e-6  # share of the largest variance, below which whitening treats a direction as noise and does not amplify it
 
 
 class Geometry(NamedTuple):
-    """What is done to every vector.
+    """The transformation of every vector.
 
     Attributes:
       centre: [E'] taken out of unit rows; zeros for nothing.

@@ -1,4 +1,4 @@
-"""Texts encoded by several processes of this machine, with the same vectors as by one.
+"""Encodes texts in several processes of this machine, with the same vectors as in one.
 
 A process is a new program that reads texts from its standard input and writes their vectors to its standard output. It ends when its input
 ends, so also when this process is killed. It is not forked, because the threads of JAX do not survive that; and it is no process of
@@ -109,7 +109,7 @@ class _Process:
             line = json.dumps(texts, ensure_ascii=False).encode("utf-8", "surrogatepass")
             to.write(line + b"\n")
             to.flush()
-        if not self._ready:  # what other code has printed at the start comes first
+        if not self._ready:  # skips what other code has printed at the start
             self._ready = any(line.endswith(_READY) for line in back)
         head = back.read(_SHAPE.size)
         if len(head) == _SHAPE.size:
@@ -127,7 +127,7 @@ class _Process:
         )
 
     def end(self) -> None:
-        """Ends the process, whatever it does."""
+        """Kills the process."""
         self._process.kill()
         self._process.communicate()
         self._messages.close()
@@ -136,7 +136,7 @@ class _Process:
 def answer(name: str, folder: str) -> None:
     """What each process does: for each line of input, a JSON list of texts, writes the shape and the values of their vectors."""
     with open(os.dup(1), "wb") as output:
-        os.dup2(2, 1)  # what other code prints is no answer
+        os.dup2(2, 1)  # keeps the output of other code out of the answers
         encoder = encoder_class(name).load(pathlib.Path(folder))
         output.write(_READY)
         for line in sys.stdin.buffer:

@@ -1,4 +1,4 @@
-"""The way from new texts into the space of a finished knowledge bank, saved with it.
+"""Encodes new texts into the vector space of a finished knowledge bank, with which it is saved.
 
 Templates, fitted encoder, centre and directions are in the folder `encoder` of a bank, or in the folder of a copy by `save`. So the rows of
 new items and new users mean the same as the bank's rows.
@@ -28,7 +28,7 @@ ROWS = ("items", "users")
 
 @dataclasses.dataclass(frozen=True)
 class SavedTextEncoder:
-    """Makes rows of new items and users as a bank's own rows were made.
+    """Makes rows of new items and users in the same way as the bank's own rows.
 
     Attributes:
       name: the key of the encoder in `ENCODERS`.
@@ -54,7 +54,7 @@ class SavedTextEncoder:
 
     @classmethod
     def load(cls, folder: pathlib.Path) -> "SavedTextEncoder":
-        """What `save` wrote, or the folder `encoder` of a knowledge bank.
+        """Loads what `save` wrote, or the folder `encoder` of a knowledge bank.
 
         Raises:
           UserError: there is no encoder, or a file has changed since it was written.
@@ -189,7 +189,7 @@ class SavedTextEncoder:
             )
 
     def _say(self, message: str) -> None:
-        """A warning, once."""
+        """Logs a warning, once a process."""
         if message not in self._said:
             self._said.add(message)
             logger.warning(message)

@@ -111,7 +111,7 @@ class SentenceEncoder(TextEncoder):
         return self._model
 
     def _check_content(self) -> None:
-        """Raises UserError where the folder is gone that a saved encoder names, or holds another model now."""
+        """Raises UserError if the model folder of a saved encoder is missing or contains another model now."""
         found = _content(self.settings.model)
         if self._content and found != self._content:
             fault = (
@@ -169,7 +169,7 @@ def load_model(config: SentenceConfig) -> Any:
 
 
 def _pool(model: Any, mode: str) -> None:
-    """Makes one vector of a text's tokens otherwise than the model was trained for."""
+    """Replaces the pooling with which the model was trained."""
     from sentence_transformers.models import Pooling
 
     places = [name for name, module in model.named_children() if isinstance(module, Pooling)]

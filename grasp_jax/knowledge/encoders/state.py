@@ -22,7 +22,7 @@ MEND = "copy the whole folder again, or prepare the knowledge bank again"
 
 
 class State(NamedTuple):
-    """What `write_state` wrote.
+    """A state that `write_state` wrote.
 
     Attributes:
       settings: plain JSON.
@@ -39,7 +39,7 @@ def write_state(
     settings: Mapping[str, object],
     arrays: Mapping[str, np.ndarray] | None = None,
 ) -> None:
-    """Writes a state; `STATE` comes last, so a folder that has it is whole.
+    """Writes a state; `STATE` comes last, so a folder that has it is complete.
 
     Args:
       folder: new, or of an earlier state, which is replaced.

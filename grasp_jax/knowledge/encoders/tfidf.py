@@ -56,7 +56,7 @@ class TfIdf:
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray]) -> "TfIdf":
-        """What `arrays` gave."""
+        """The TF-IDF from its `arrays`."""
         return cls(arrays["terms"].tobytes().decode().split("\n"), arrays["idf"])
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -172,7 +172,7 @@ class TfIdfEncoder(TextEncoder):
 
 
 def too_little_text(count: int) -> str:
-    """The message where so many texts cannot be told apart."""
+    """The message if too many texts are indistinguishable."""
     return (
         f"config.knowledge.encoder: the texts of {count} items share too few words to tell items apart; "
         "give config.data.items_file more attributes, or bring vectors with encoder 'file'"

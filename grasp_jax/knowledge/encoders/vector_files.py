@@ -23,7 +23,7 @@ def open_vectors(
     ordered: bool = False,
     titles: Sequence[str] | None = None,
 ) -> RowVectors:
-    """Opens a file of vectors, looks at every value once, and prints whose the first two rows and the last are.
+    """Opens a file of vectors, checks every value, and prints the ids of the first two rows and the last.
 
     Args:
       path: `.npy` [rows, E] or `.safetensors` (tensor `embeddings`, or the only one); never a pickle.
@@ -74,7 +74,7 @@ def open_vectors(
 def whose_rows(
     path: str, rows: np.ndarray, ids: np.ndarray, kind: str, titles: Sequence[str] | None = None
 ) -> str:
-    """One line that says whose vectors the first two and the last rows of a file are, for the user to compare.
+    """One line with the ids of the first two rows and the last row of a file, for the user to compare.
 
     Args:
       path, kind, titles: as of `open_vectors`.
@@ -96,7 +96,7 @@ def _title(titles: Sequence[str] | None, row: int) -> str:
 
 
 def _uncertain(ids: np.ndarray, kind: str) -> str:
-    """Why nobody can tell which row is whose."""
+    """Why the assignment of rows to ids is uncertain, in words."""
     stand = f"the {kind} ids of the data are text, which stands in alphabetical order here"
     numbers = sorted(name for name in ids[:10_000].tolist() if name.isdecimal())
     if len(numbers) < min(len(ids), 10_000):
