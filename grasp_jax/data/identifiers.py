@@ -99,14 +99,6 @@ def _of_text(table: Table, name: str, column: DictionaryColumn, notes: list[str]
         return encoded(np.empty(0, np.int64))
     codes, found = column.codes, pc.cast(column.values, pa.large_binary())
     plain = are_plain_ascii(bytes_of_texts(found))
-
-    def rows_of(bad: pa.Array) -> np.ndarray | None:
-        """[rows] bool, the rows whose distinct value is marked; None if there is none."""
-        if not pc.any(bad).as_py():
-            return None
-        marked: np.ndarray = bad.to_numpy(zero_copy_only=False)[codes]
-        return marked
-
     longest = pc.max(pc.binary_length(found)).as_py() or 0
     try:
         text = pc.cast(found, pa.large_string())
@@ -115,42 +107,15 @@ def _of_text(table: Table, name: str, column: DictionaryColumn, notes: list[str]
         text_of(table, name, pa.chunked_array([rows]))  # names the row
         raise
     if table.is_delimited and not plain:
-        trimmed = pc.utf8_trim_whitespace(text)
-        if not pc.all(pc.equal(trimmed, text)).as_py():
-            notes.append(f"blanks around the fields of column {name!r} are dropped")
-        text = trimmed
-        if pc.any(pc.match_substring_regex(text, '^".*"$')).as_py():
-            notes.append(
-                f"some fields of column {name!r} stand between quotation marks, which are kept as part of the id"
-            )
-    if (
-        longest > LONGEST
-        and (bad := rows_of(pc.greater(pc.utf8_length(text), LONGEST))) is not None
-    ):
-        row = int(bad.argmax())
-        shown = text[int(codes[row])].as_py()
-        long = f"an id of {len(shown):,} characters in column {name!r}, {shown[:40]!r}..."
-        raise BadRows(
-            f"{table.path}: row {table.row(row)} has {long}; expected at most {LONGEST}; is it the right column?",
-            bad,
-            f"with an id of more than {LONGEST} characters in column {name!r}",
-        )
+        text = _trimmed(name, text, notes)
+    if longest > LONGEST:
+        _refuse_long(table, name, text, codes)
     if pc.min(pc.binary_length(text)).as_py() == 0:
         empty = pc.equal(text, "").to_numpy(zero_copy_only=False)
         _refuse_fractions(table, name, text, codes)
         raise table.no_value(empty[codes], name)
-    if (
-        not plain
-        and (bad := rows_of(pc.match_substring_regex(text, "[\\x00-\\x1f\\x7f]"))) is not None
-    ):
-        row = int(bad.argmax())
-        shown = shortened(text[int(codes[row])].as_py())
-        raise BadRows(
-            f"{table.path}: row {table.row(row)} has {shown} in column {name!r}, with a line break or control character in it; "
-            "expected an id in one line",
-            bad,
-            f"with a line break or control character in column {name!r}",
-        )
+    if not plain:
+        _refuse_control_characters(table, name, text, codes)
     whole = _whole_numbers(text)
     if whole is not None:
         numbers = encoded(whole)
@@ -160,6 +125,56 @@ def _of_text(table: Table, name: str, column: DictionaryColumn, notes: list[str]
     _refuse_fractions(table, name, text, codes)
     _refuse_missing(table, name, text, codes)
     return _in_order(text, codes)
+
+
+def _trimmed(name: str, text: pa.Array, notes: list[str]) -> pa.Array:
+    """Texts without the blanks around them; notes that, and quotation marks around a text."""
+    trimmed = pc.utf8_trim_whitespace(text)
+    if not pc.all(pc.equal(trimmed, text)).as_py():
+        notes.append(f"blanks around the fields of column {name!r} are dropped")
+    if pc.any(pc.match_substring_regex(trimmed, '^".*"$')).as_py():
+        notes.append(
+            f"some fields of column {name!r} stand between quotation marks, which are kept as part of the id"
+        )
+    return trimmed
+
+
+def _refuse_long(table: Table, name: str, text: pa.Array, codes: np.ndarray) -> None:
+    """Refuses rows `text[codes]` of more than `LONGEST` characters."""
+    bad = _rows_where(pc.greater(pc.utf8_length(text), LONGEST), codes)
+    if bad is None:
+        return
+    row = int(bad.argmax())
+    shown = text[int(codes[row])].as_py()
+    long = f"an id of {len(shown):,} characters in column {name!r}, {shown[:40]!r}..."
+    raise BadRows(
+        f"{table.path}: row {table.row(row)} has {long}; expected at most {LONGEST}; is it the right column?",
+        bad,
+        f"with an id of more than {LONGEST} characters in column {name!r}",
+    )
+
+
+def _refuse_control_characters(table: Table, name: str, text: pa.Array, codes: np.ndarray) -> None:
+    """Refuses rows `text[codes]` with a line break or another control character."""
+    bad = _rows_where(pc.match_substring_regex(text, "[\\x00-\\x1f\\x7f]"), codes)
+    if bad is None:
+        return
+    row = int(bad.argmax())
+    shown = shortened(text[int(codes[row])].as_py())
+    raise BadRows(
+        f"{table.path}: row {table.row(row)} has {shown} in column {name!r}, with a line break or control character in it; "
+        "expected an id in one line",
+        bad,
+        f"with a line break or control character in column {name!r}",
+    )
+
+
+def _rows_where(bad: pa.Array, codes: np.ndarray) -> np.ndarray | None:
+    """[rows] bool, the rows whose distinct value is marked in `bad`; None if there is none."""
+    if not pc.any(bad).as_py():
+        return None
+    marked: np.ndarray = bad.to_numpy(zero_copy_only=False)[codes]
+    return marked
 
 
 def _in_order(text: pa.Array, codes: np.ndarray) -> Encoded:
