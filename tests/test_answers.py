@@ -68,7 +68,7 @@ def test_a_damaged_line_is_no_other_answer(
         cache.add(KEYS[k], Answer(f"text {k} é", "ok", 1, 2))
     journal = (tmp_path / "journal.jsonl").read_bytes()
     os.close(cache._journal)
-    cache._lock.close()
+    cache._lock_file.close()
     lines = journal.split(b"\n")
     lines[0] = lines[0].replace(b"text", b"tent")  # still UTF-8, still JSON
     lines[1] = lines[1].replace(b"\xc3", b"\xff")

@@ -5,7 +5,7 @@ import pytest
 
 from grasp_jax.config import AuditConfig
 from grasp_jax.knowledge.audit.claims import claims, count_claims, kept_share, words
-from grasp_jax.knowledge.audit.groups import drawn, history_groups, wilson
+from grasp_jax.knowledge.audit.groups import history_groups, sampled, wilson
 from grasp_jax.knowledge.audit.subjects import Descriptions, Subject
 from grasp_jax.knowledge.audit.texts import measure_texts
 
@@ -82,14 +82,14 @@ def test_history_groups() -> None:
 def test_draws_are_reproducible() -> None:
     """A sheet would hold other rows at each call, or one row twice."""
     rows = np.arange(100, 200)
-    once = drawn(rows, 10, 0, 3)
-    assert once.tolist() == drawn(rows, 10, 0, 3).tolist() != drawn(rows, 10, 1, 3).tolist()
+    once = sampled(rows, 10, 0, 3)
+    assert once.tolist() == sampled(rows, 10, 0, 3).tolist() != sampled(rows, 10, 1, 3).tolist()
     assert (
         len(set(once.tolist())) == 10
         and set(once.tolist()) <= set(rows.tolist())
         and (np.diff(once) > 0).all()
     )
-    assert drawn(rows[:5], 10, 0).tolist() == rows[:5].tolist()
+    assert sampled(rows[:5], 10, 0).tolist() == rows[:5].tolist()
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def test_a_server_that_misbehaves(tmp_path: pathlib.Path, settings: Any) -> None
     with running(ChatServer(FAULTS)) as server:
         settings = settings.with_fields({"describe.base_url": server.url})
         found, usage = describe(tmp_path, settings)
-        assert usage.asked == 200 and usage.prompt_tokens > 0
+        assert usage.requests == 200 and usage.prompt_tokens > 0
         assert set(server.answered.values()) == {1} and len(server.answered) == 200
         assert server.most_in_flight <= 8 and server.requests > 200
         before = server.requests
@@ -159,7 +159,7 @@ def test_estimate_counts_what_is_missing(tmp_path: pathlib.Path, settings: Any) 
             rows = cache.unanswered(keys_of(60, prompt_of, chat.CHAT, settings))
         assert rows.tolist() == list(range(40, 60, 2)) and server.requests == asked
     usage = estimate(rows, prompt_of, settings.describe.max_tokens)
-    assert usage.asked == 10 and usage.answer_tokens == 10 * settings.describe.max_tokens
+    assert usage.requests == 10 and usage.answer_tokens == 10 * settings.describe.max_tokens
     np.testing.assert_allclose(
         usage.cost(settings.describe), (usage.prompt_tokens + 2 * usage.answer_tokens) / 1e6
     )

@@ -290,9 +290,7 @@ def test_it_says_what_leaves_this_machine(config: Any, capsys: pytest.CaptureFix
 def test_batches_are_bounded() -> None:
     """The endpoint would refuse a batch for its number of texts or its tokens; or a long text be left out."""
     texts = ["x" * 40] * 10 + ["y" * 4000] + ["z" * 40] * 5
-    found = [
-        batch.tolist() for batch in batches(np.arange(16), texts, most_texts=4, most_tokens=100)
-    ]
+    found = [batch.tolist() for batch in batches(np.arange(16), texts, max_texts=4, max_tokens=100)]
     assert [row for batch in found for row in batch] == list(range(16)) and [10] in found
     assert max(map(len, found)) == 4
 

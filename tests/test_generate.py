@@ -85,7 +85,7 @@ def ask(config: KnowledgeConfig, model: Echo, num_rows: int = 60) -> list[Answer
         usage = generate.request_answers(
             cache.unanswered(keys), keys, prompt_of, cache, config, "describe items", model.load
         )
-        assert usage.asked == sum(map(len, model.batches)) and model.open == 0
+        assert usage.requests == sum(map(len, model.batches)) and model.open == 0
         return list(cache.read(keys))
 
 
