@@ -17,9 +17,7 @@ from grasp_jax.errors import UserError
 
 INTERACTIONS_PER_BLOCK = 1 << 22  # whose exclusions are computed together, some 70 bytes each
 USERS_PER_BLOCK = 4096  # whose negatives stay together in the cache of a core
-LINEAR_SEARCH_ITEMS = (
-    64  # first items of a history, compared with every draw; the rest is searched by bisection
-)
+LINEAR_SEARCH_ITEMS = 64  # of a history, compared with every draw; later ones are bisected
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,9 +151,8 @@ def draw_candidates(
     rng = np.random.default_rng([seed, 0xE7A1])
     chosen = np.arange(len(users)) if positions is None else positions
     drawn = np.empty((count, len(chosen)), np.int32)
-    for k in range(
-        count
-    ):  # for all users, because the position in the random stream decides a number
+    for k in range(count):
+        # For all users, because the position in the random stream decides a number.
         picks = rng.integers(0, available - count + k + 1)
         drawn[k] = picks if positions is None else picks[positions]
     first, last, tops = first[chosen], last[chosen], (available[chosen] - count).astype(np.int32)
