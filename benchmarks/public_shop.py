@@ -110,11 +110,14 @@ def main() -> None:
     parser.add_argument("--items", type=pathlib.Path, required=True, help="items and their texts")
     parser.add_argument("--out", type=pathlib.Path, required=True, help="folder of the shop")
     arguments = parser.parse_args()
+    first, *others = arguments.users
     if arguments.form == "histories":
-        found = from_histories(arguments.users, arguments.items)
+        purchases, items = from_histories(arguments.users, arguments.items)
+    elif others:
+        raise UserError(f"--users: {len(others) + 1} files; expected one for sequences")
     else:
-        found = from_sequences(*arguments.users, arguments.items)
-    print(write_shop(*found, arguments.out))
+        purchases, items = from_sequences(first, arguments.items)
+    print(write_shop(purchases, items, arguments.out))
 
 
 if __name__ == "__main__":
