@@ -1,1 +1,1 @@
-"""Pallas kernels, each beside the plain form that it must agree with."""
+"""Pallas kernels, each with a reference in plain JAX."""

@@ -1,8 +1,8 @@
-"""Attention over packed rows by blocks of positions, within a kernel, and which positions may see each other.
+"""Attention over packed rows by blocks of positions, within a kernel, and the attention mask.
 
-A history is contiguous, so a block of positions meets few blocks of its row, and nothing of size [L, L] is stored. The softmax is computed
-in one pass over the keys, and its backward pass recomputes the weights (FlashAttention: Dao, 2023, arXiv 2307.08691). The sigmoid form has
-no normaliser (Ramapuram et al., 2024, arXiv 2409.04431).
+A history is contiguous, so a block of positions attends to few blocks of its row, and nothing of size [L, L] is stored. The softmax is
+computed in one pass over the keys, and its backward pass recomputes the weights (FlashAttention: Dao, 2023, arXiv 2307.08691). The sigmoid
+form has no normaliser (Ramapuram et al., 2024, arXiv 2409.04431).
 """
 
 from collections.abc import Callable
@@ -17,12 +17,12 @@ _LOWEST = -1e30  # finite: the difference of two of them is zero, not NaN
 
 
 class Form(NamedTuple):
-    """What is fixed when a kernel is traced.
+    """Static settings of a kernel.
 
     Attributes:
-      normaliser: "softmax", or "sigmoid", which benchmarks alone use.
-      drops: whether weights are dropped.
-      scale: of q.k.
+      normaliser: "softmax", or "sigmoid", which only benchmarks use.
+      drops: whether attention weights have dropout.
+      scale: factor of q.k.
     """
 
     normaliser: str
@@ -30,27 +30,27 @@ class Form(NamedTuple):
     scale: float
 
 
-class Place(NamedTuple):
-    """Where a block of positions lies, and what of its row it meets.
+class BlockMask(NamedTuple):
+    """The positions of a block, and the positions of its row that it attends to (or that attend to it).
 
     Attributes:
-      places: [BLOCK] its positions.
-      begin, end: the blocks [begin, end) hold all that it meets.
-      met: number of a block -> [BLOCK, BLOCK] bool, whether each position of this block meets each of that.
-      draw: (query, key) -> factors of dropout, or None.
+      positions: [BLOCK] positions of the block.
+      begin, end: only the blocks [begin, end) have visible positions.
+      visible: function from the number of another block to [BLOCK, BLOCK] bool, the attention mask of this block and that block.
+      dropout: function of (query, key) positions that returns the factors of dropout, or None.
     """
 
-    places: jax.Array
+    positions: jax.Array
     begin: jax.Array
     end: jax.Array
-    met: Callable[[jax.Array], jax.Array]
-    draw: Callable[[jax.Array, jax.Array], jax.Array] | None
+    visible: Callable[[jax.Array], jax.Array]
+    dropout: Callable[[jax.Array, jax.Array], jax.Array] | None
 
 
 def attention_mask(segments: jax.Array, causal: bool) -> jax.Array:
-    """[R, L] segment ids -> [R, L, L] bool: may position q (axis 1) look at position k (axis 2)?
+    """[R, L] segment ids -> [R, L, L] bool: whether query position q (axis 1) attends to key position k (axis 2).
 
-    Empty positions (segment -1) look at themselves alone, so that no softmax runs over nothing.
+    Empty positions (segment -1) attend only to themselves, so that no softmax is over an empty set.
     """
     length = segments.shape[1]
     allowed = segments[:, :, None] == segments[:, None, :]
@@ -60,42 +60,42 @@ def attention_mask(segments: jax.Array, causal: bool) -> jax.Array:
 
 
 def attended_by(
-    form: Form, place: Place, own: jax.Array, keys: Any, values: Any
+    form: Form, mask: BlockMask, queries: jax.Array, keys: Any, values: Any
 ) -> tuple[jax.Array, jax.Array]:
-    """What queries [BLOCK, d] attend to: [BLOCK, d] float32, and for softmax the logarithms of the denominators [BLOCK].
+    """The attended values of queries [BLOCK, d]: [BLOCK, d] float32, and for softmax the logarithms of the denominators [BLOCK].
 
-    `keys` and `values` are [L, d] refs of the whole row; only the blocks that the queries may see are read.
+    `keys` and `values` are [L, d] refs of the whole row; only the blocks that are visible to the queries are read.
     """
 
     def step(
         block: jax.Array, carry: tuple[jax.Array, jax.Array, jax.Array]
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         total, highest, summed = carry
-        stretch, key = pl.ds(block * BLOCK, BLOCK), positions_of(block)
-        seen = place.met(block)
-        scores = _product(own, keys[stretch, :]) * form.scale
+        rows, key = pl.ds(block * BLOCK, BLOCK), positions_of(block)
+        visible = mask.visible(block)
+        scores = _product(queries, keys[rows, :]) * form.scale
         if form.normaliser == "softmax":
-            higher = jnp.maximum(highest, jnp.max(jnp.where(seen, scores, _LOWEST), axis=1))
-            weights = jnp.where(seen, jnp.exp(scores - higher[:, None]), 0.0)
-            shrunk = jnp.exp(highest - higher)
+            new_highest = jnp.maximum(highest, jnp.max(jnp.where(visible, scores, _LOWEST), axis=1))
+            weights = jnp.where(visible, jnp.exp(scores - new_highest[:, None]), 0.0)
+            rescale = jnp.exp(highest - new_highest)
             total, highest, summed = (
-                total * shrunk[:, None],
-                higher,
-                summed * shrunk + jnp.sum(weights, axis=1),
+                total * rescale[:, None],
+                new_highest,
+                summed * rescale + jnp.sum(weights, axis=1),
             )
         else:
-            weights = jnp.where(seen, jax.nn.sigmoid(scores), 0.0)
-        if place.draw is not None:
-            weights *= place.draw(place.places[:, None], key[None, :])
-        other = values[stretch, :]
+            weights = jnp.where(visible, jax.nn.sigmoid(scores), 0.0)
+        if mask.dropout is not None:
+            weights *= mask.dropout(mask.positions[:, None], key[None, :])
+        value = values[rows, :]
         return (
-            total + jnp.dot(weights.astype(other.dtype), other, preferred_element_type=jnp.float32),
+            total + jnp.dot(weights.astype(value.dtype), value, preferred_element_type=jnp.float32),
             highest,
             summed,
         )
 
-    start = (jnp.zeros(own.shape, jnp.float32), jnp.full(BLOCK, _LOWEST), jnp.zeros(BLOCK))
-    total, highest, summed = jax.lax.fori_loop(place.begin, place.end, step, start)
+    start = (jnp.zeros(queries.shape, jnp.float32), jnp.full(BLOCK, _LOWEST), jnp.zeros(BLOCK))
+    total, highest, summed = jax.lax.fori_loop(mask.begin, mask.end, step, start)
     if form.normaliser == "softmax":
         total /= summed[:, None]
     return total, highest + jnp.log(summed)
@@ -103,64 +103,69 @@ def attended_by(
 
 def gradient_of_queries(
     form: Form,
-    place: Place,
-    own: jax.Array,
-    d_own: jax.Array,
+    mask: BlockMask,
+    queries: jax.Array,
+    d_attended: jax.Array,
     keys: Any,
     values: Any,
     sums: list[jax.Array],
 ) -> jax.Array:
-    """[BLOCK, d] float32 of queries `own`, whose attended values have the gradient `d_own`; `sums` are [BLOCK, 1]."""
+    """[BLOCK, d] float32 gradient of a block of queries, from that of their attended values; `sums` are [BLOCK, 1]."""
 
     def step(block: jax.Array, total: jax.Array) -> jax.Array:
-        stretch, key = pl.ds(block * BLOCK, BLOCK), positions_of(block)
-        other = keys[stretch, :]
-        weights = _weights(form, _product(own, other) * form.scale, place.met(block), sums)
-        d_weights = _product(d_own, values[stretch, :])
-        if place.draw is not None:
-            d_weights *= place.draw(place.places[:, None], key[None, :])
+        rows, key = pl.ds(block * BLOCK, BLOCK), positions_of(block)
+        key_block = keys[rows, :]
+        scores = _product(queries, key_block) * form.scale
+        weights = _weights(form, scores, mask.visible(block), sums)
+        d_weights = _product(d_attended, values[rows, :])
+        if mask.dropout is not None:
+            d_weights *= mask.dropout(mask.positions[:, None], key[None, :])
         d_scores = _score_gradient(form, weights, d_weights, sums)
         return total + jnp.dot(
-            d_scores.astype(other.dtype), other, preferred_element_type=jnp.float32
+            d_scores.astype(key_block.dtype), key_block, preferred_element_type=jnp.float32
         )
 
-    start = jnp.zeros(own.shape, jnp.float32)
-    total: jax.Array = jax.lax.fori_loop(place.begin, place.end, step, start)
+    start = jnp.zeros(queries.shape, jnp.float32)
+    total: jax.Array = jax.lax.fori_loop(mask.begin, mask.end, step, start)
     return total * form.scale
 
 
 def gradient_of_keys(
     form: Form,
-    place: Place,
-    own_key: jax.Array,
-    own_value: jax.Array,
+    mask: BlockMask,
+    keys: jax.Array,
+    values: jax.Array,
     queries: Any,
     d_attended: Any,
     sums_of: Callable[[Any], list[jax.Array]],
 ) -> tuple[jax.Array, jax.Array]:
-    """[BLOCK, d] float32 each, of keys and values; weights are [keys, queries] here.
+    """[BLOCK, d] float32 gradients of a block of keys and of its values; weights are [keys, queries] here.
 
-    `queries` and `d_attended` are [L, d] refs of the whole row, and `sums_of` gives the log sums and products of a stretch of it.
+    `queries` and `d_attended` are [L, d] refs of the whole row, and `sums_of` returns the log sums and products of some of its positions.
     """
 
     def step(block: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         d_key, d_value = carry
-        stretch, query = pl.ds(block * BLOCK, BLOCK), positions_of(block)
-        other, d_other = queries[stretch, :], d_attended[stretch, :]
-        other_sums = [given[None, :] for given in sums_of(stretch)]
-        scores = _product(own_key, other) * form.scale
-        weights = _weights(form, scores, place.met(block), other_sums)
-        kept, d_weights = weights, _product(own_value, d_other)
-        if place.draw is not None:
-            scale = place.draw(query[None, :], place.places[:, None])
-            kept, d_weights = weights * scale, d_weights * scale
-        d_scores = _score_gradient(form, weights, d_weights, other_sums)
-        d_value += jnp.dot(kept.astype(d_other.dtype), d_other, preferred_element_type=jnp.float32)
-        d_key += jnp.dot(d_scores.astype(other.dtype), other, preferred_element_type=jnp.float32)
+        rows, query = pl.ds(block * BLOCK, BLOCK), positions_of(block)
+        query_block, d_block = queries[rows, :], d_attended[rows, :]
+        sums = [x[None, :] for x in sums_of(rows)]
+        scores = _product(keys, query_block) * form.scale
+        weights = _weights(form, scores, mask.visible(block), sums)
+        dropped, d_weights = weights, _product(values, d_block)
+        if mask.dropout is not None:
+            scale = mask.dropout(query[None, :], mask.positions[:, None])
+            dropped, d_weights = weights * scale, d_weights * scale
+        d_scores = _score_gradient(form, weights, d_weights, sums)
+        d_value += jnp.dot(
+            dropped.astype(d_block.dtype), d_block, preferred_element_type=jnp.float32
+        )
+        d_key += jnp.dot(
+            d_scores.astype(query_block.dtype), query_block, preferred_element_type=jnp.float32
+        )
         return d_key, d_value
 
-    start = (jnp.zeros(own_key.shape, jnp.float32), jnp.zeros(own_value.shape, jnp.float32))
-    d_key, d_value = jax.lax.fori_loop(place.begin, place.end, step, start)
+    start = (jnp.zeros(keys.shape, jnp.float32), jnp.zeros(values.shape, jnp.float32))
+    d_key, d_value = jax.lax.fori_loop(mask.begin, mask.end, step, start)
     return d_key * form.scale, d_value
 
 
@@ -174,11 +179,11 @@ def _product(left: jax.Array, right: jax.Array) -> jax.Array:
     return jnp.dot(left, right.T, preferred_element_type=jnp.float32)
 
 
-def _weights(form: Form, scores: jax.Array, seen: jax.Array, sums: list[jax.Array]) -> jax.Array:
-    """The weights before dropout, from saved log sums if softmax."""
+def _weights(form: Form, scores: jax.Array, visible: jax.Array, sums: list[jax.Array]) -> jax.Array:
+    """The weights before dropout; for softmax from saved log sums."""
     if form.normaliser == "softmax":
-        return jnp.where(seen, jnp.exp(scores - sums[0]), 0.0)
-    return jnp.where(seen, jax.nn.sigmoid(scores), 0.0)
+        return jnp.where(visible, jnp.exp(scores - sums[0]), 0.0)
+    return jnp.where(visible, jax.nn.sigmoid(scores), 0.0)
 
 
 def _score_gradient(

@@ -1,7 +1,7 @@
-"""Random bits without a state: a hash of a seed and of counters, the same inside a kernel and outside.
+"""Counter-based random bits: a hash of a seed and of counters, the same inside a kernel and outside.
 
-A kernel that drops weights must draw the same bits in its backward pass, and its reference must draw them too. Bits that depend on
-nothing but (seed, place) do that, and nothing of the weights' size is stored.
+A kernel with dropout needs the same bits in its backward pass, and its reference needs them too. Bits that depend only on the seed and on
+positions can be computed again, so nothing of the weights' size is stored.
 """
 
 from typing import NamedTuple
@@ -20,7 +20,7 @@ class SeededDropout(NamedTuple):
     """Dropout whose bits depend on a seed.
 
     Attributes:
-      rate: [] float32, of what drops out; the rest is divided by 1 - rate. It has no gradient.
+      rate: [] float32 dropout rate; the values that are kept are divided by 1 - rate. It has no gradient.
       seed: [] uint32; draw a new one for each step.
     """
 
@@ -29,7 +29,7 @@ class SeededDropout(NamedTuple):
 
 
 def as_words(dropout: SeededDropout | None) -> tuple[jax.Array, jax.Array]:
-    """Seed, [1] uint32, and rate, [1] float32, as kernels read them; zeros where nothing drops out."""
+    """Seed, [1] uint32, and rate, [1] float32, as kernels read them; zeros without dropout."""
     if dropout is None:
         return jnp.zeros(1, jnp.uint32), jnp.zeros(1)
     rate = jnp.asarray(dropout.rate, jnp.float32)
@@ -46,8 +46,8 @@ def mix(bits: jax.Array) -> jax.Array:
 def hash_counters(*counters: jax.Array) -> jax.Array:
     """uint32 bits of counters (int32 or uint32, shapes that broadcast), of their common shape.
 
-    Counters are taken in one after the other, each as far as its own shape: (seed, row, query [Q, 1], key [1, K]) costs one `mix` for
-    each pair and one for each query.
+    Counters are mixed in one after the other, and each step has the shape of the counters so far: (seed, row, query [Q, 1], key [1, K])
+    costs one `mix` for each pair and one for each query.
     """
     bits = jnp.asarray(_START)
     for counter in counters:
@@ -56,7 +56,7 @@ def hash_counters(*counters: jax.Array) -> jax.Array:
 
 
 def keep_scale(bits: jax.Array, rate: jax.Array) -> jax.Array:
-    """Dropout's factor for each of `bits`: 0 with probability `rate`, else 1 / (1 - rate), float32."""
+    """The factor of dropout for each of `bits`: 0 with probability `rate`, else 1 / (1 - rate), float32."""
     # 24 bits are what a float32 holds exactly; as int32, because not every backend converts uint32.
     uniform = (bits >> np.uint32(8)).astype(jnp.int32).astype(jnp.float32) * np.float32(2.0**-24)
     return jnp.where(uniform >= rate, 1.0 / (1.0 - rate), 0.0)

@@ -1,8 +1,8 @@
-"""The recurrence of a gated recurrent unit over packed rows as one kernel: the loop over positions runs inside it.
+"""The recurrence of a gated recurrent unit over packed rows as one kernel, with the loop over positions inside the kernel.
 
-As a scan, each position is a launch that reads the recurrent weights again and multiplies a few rows by them. Here a block of rows
-keeps its state, and the weights where they fit, while it walks along its positions (persistent RNNs: Diamos et al., 2016). The backward
-pass walks back along them and computes the gates again from the saved states.
+In a scan, each position is a launch that reads the recurrent weights again and multiplies a few rows by them. Here each program of the
+kernel keeps the state of a block of rows on the chip, and the weights if they fit, during its loop over positions (persistent RNNs: Diamos
+et al., 2016). The backward pass loops over the positions in reverse and computes the gates again from the saved states.
 """
 
 import math
@@ -39,21 +39,26 @@ def gru(
     """
     rows, length, _ = from_input.shape
     features = recurrent.shape[0]
-    wide, many = max(16, pl.next_power_of_2(features)) - features, -rows % BLOCK
-    # A kernel cannot slice a value, so the thirds get an axis of their own. Padded features have states of zero.
+    extra_features = max(16, pl.next_power_of_2(features)) - features
+    extra_rows = -rows % BLOCK
+    # A kernel cannot slice a value, so the thirds have a separate axis. Padded features have states of zero.
     shares = jnp.pad(
-        from_input.reshape(rows, length, 3, features), ((0, many), (0, 0), (0, 0), (0, wide))
+        from_input.reshape(rows, length, 3, features),
+        ((0, extra_rows), (0, 0), (0, 0), (0, extra_features)),
     )
-    weights = jnp.pad(recurrent.reshape(features, 3, features), ((0, wide), (0, 0), (0, wide)))
-    begins = jnp.pad(first, ((0, many), (0, 0))).at[:, 0].set(True).astype(jnp.int32)
-    states = _unroll(shares, weights.astype(from_input.dtype), begins, jnp.pad(start, (0, wide)))
+    weights = jnp.pad(
+        recurrent.reshape(features, 3, features), ((0, extra_features), (0, 0), (0, extra_features))
+    )
+    begins = jnp.pad(first, ((0, extra_rows), (0, 0))).at[:, 0].set(True).astype(jnp.int32)
+    start = jnp.pad(start, (0, extra_features))
+    states = _unroll(shares, weights.astype(from_input.dtype), begins, start)
     return states[:rows, :, :features]
 
 
 def gru_scan(
     from_input: jax.Array, recurrent: jax.Array, first: jax.Array, start: jax.Array, unroll: int = 1
 ) -> jax.Array:
-    """What `gru` computes, as a scan over positions, `unroll` of them to an iteration, with the gradients of autodiff."""
+    """The result of `gru`, computed by a scan over positions, `unroll` of them in an iteration, with gradients by autodiff."""
     rows, _, width = from_input.shape
     features = width // 3
     recurrent = recurrent.astype(from_input.dtype)
@@ -112,8 +117,8 @@ def _backward(saved: tuple[jax.Array, ...], d_states: jax.Array) -> tuple[Any, .
     shares, weights, begins, start, states = saved
     rows, length, _, features = shares.shape
     share, whole, begin, state, _ = _specs(length, features)
-    # What needs no recurrence stays out of the kernel: one product over all positions uses the whole device, and the kernel has but
-    # one form of the weights to hold.
+    # Products that need no recurrence are not in the kernel: one product over all positions uses the whole device, and the kernel needs the
+    # weights in one layout only.
     earlier = jnp.pad(states[:, :-1], ((0, 0), (1, 0), (0, 0)))
     earlier = jnp.where(begins[:, :, None] > 0, start, earlier)
     lowered = earlier.astype(weights.dtype)

@@ -1,9 +1,9 @@
 """Layers of SASRec over packed rows as two kernels each, and the gradient of a layer as two more.
 
-XLA makes some sixty kernels of a layer, forward and backward, of a microsecond or two each: their number decides the time of a step.
-Here a block of positions is normalised and projected by one kernel, attends and passes the feed-forward layer in a second; nothing of size
-[L, L] is stored. The backward pass computes both halves again from a layer's input and from what was attended to. Gradients of parameters
-leave a kernel as a term for each block, which XLA adds up.
+XLA compiles a layer to some sixty kernels, forward and backward, of a microsecond or two each, so their number determines the time of a
+step. Here one kernel normalises and projects a block of positions, and a second one computes attention and the feed-forward layer. Nothing
+of size [L, L] is stored. The backward pass computes both halves again from the layer's input and from the attended values. A kernel outputs
+the gradients of parameters as one term for each block, and XLA adds them up.
 """
 
 import functools
@@ -28,12 +28,12 @@ Layer = tuple[Project, Finish]
 
 
 class LayersForm(NamedTuple):
-    """What all layers share, fixed when they are traced.
+    """Static settings that all layers share.
 
     Attributes:
       heads: n.
-      causal: whether a position sees only itself and what is before it.
-      drops_input: whether the input of the first layer drops out too.
+      causal: whether a position attends only to itself and to earlier positions.
+      drops_input: whether the input of the first layer has dropout too.
     """
 
     heads: int
@@ -42,7 +42,7 @@ class LayersForm(NamedTuple):
 
 
 def fits(features: int, num_heads: int) -> bool:
-    """Whether the kernels take D features in so many heads."""
+    """Whether the kernels support D features in so many heads."""
     return features in WIDTHS and features % num_heads == 0
 
 
@@ -53,13 +53,13 @@ def sasrec_layers(
     form: LayersForm,
     dropout: SeededDropout | None = None,
 ) -> jax.Array:
-    """The published layers of SASRec one after the other and the norm that follows them, by kernels forward and backward.
+    """The published layers of SASRec and the norm that follows them, by kernels forward and backward.
 
     Args:
       x: [R, L, D] float32, D one of `WIDTHS`.
-      layers: parameters of each; of the norm that follows all, those in the last.
-      segments: [R, L] int32; equal values side by side are one user, -1 is empty. An empty position sees itself alone.
-      form: what all layers share.
+      layers: parameters of each layer; the parameters of the final norm are those of the last layer.
+      segments: [R, L] int32; adjacent equal values are one user, -1 is empty. An empty position attends only to itself.
+      form: static settings.
       dropout: of attention weights, hidden units and outputs, or None.
 
     Returns:
@@ -81,25 +81,30 @@ def sasrec_layers_reference(
     form: LayersForm,
     dropout: SeededDropout | None = None,
 ) -> jax.Array:
-    """What `sasrec_layers` computes, with all weights [R, n, L, L] written out, and the same bits of dropout."""
+    """The result of `sasrec_layers`, computed with all attention weights [R, n, L, L], and the same bits of dropout."""
     _check(x, form)
     rows, length, width = x.shape
     allowed = attention_mask(segments, form.causal)[:, None]
-    places, num_heads = jnp.arange(length), form.heads
+    positions, num_heads = jnp.arange(length), form.heads
     word, rate = (jax.lax.stop_gradient(own[0]) for own in as_words(dropout))
 
     def of_row(
         form: LayerForm, layer: Layer, x: jax.Array, allowed: jax.Array, row: jax.Array
     ) -> jax.Array:
-        keep = kernels.keep_of(form, word, rate, row, places, width)
+        keep = kernels.keep_factors(form, word, rate, row, positions, width)
         normalised, *projected = kernels.project(form, x, layer[0], keep)
         q, k, v = (given.reshape(length, num_heads, -1) for given in projected)
         scores = jnp.einsum("qnd,knd->nqk", q, k) * (width / num_heads) ** -0.5
         weights = jax.nn.softmax(jnp.where(allowed, scores, -jnp.inf), axis=-1)
-        draws = [kernels.draw_of(form, word, rate, row, head) for head in range(num_heads)]
-        kept = [1.0 if draw is None else draw(places[:, None], places[None, :]) for draw in draws]
+        dropouts = [
+            kernels.attention_dropout(form, word, rate, row, head) for head in range(num_heads)
+        ]
+        factors = [
+            1.0 if dropout is None else dropout(positions[:, None], positions[None, :])
+            for dropout in dropouts
+        ]
         attended = jnp.einsum(
-            "nqk,knd->qnd", weights * jnp.stack(jnp.broadcast_arrays(*kept, weights[0])[:-1]), v
+            "nqk,knd->qnd", weights * jnp.stack(jnp.broadcast_arrays(*factors, weights[0])[:-1]), v
         )
         return kernels.finish(form, normalised, attended.reshape(x.shape), layer[1], keep)
 
@@ -114,7 +119,7 @@ def _check(x: jax.Array, form: LayersForm) -> None:
 
 
 def _forms(form: LayersForm, layers: int, drops: bool) -> tuple[LayerForm, ...]:
-    """Of each of a number of layers."""
+    """The static settings of each layer."""
     return tuple(
         LayerForm(
             number,
@@ -137,7 +142,7 @@ def _layers(
     seed: jax.Array,
     rate: jax.Array,
 ) -> jax.Array:
-    """Of x [R, L, D] and `kernels.pack` of each half of each layer."""
+    """The output for x [R, L, D] and parameters from `kernels.pack`, two halves for each layer."""
     return _forward(forms, x, parameters, segments, seed, rate)[0]
 
 
@@ -226,7 +231,7 @@ _layers.defvjp(_forward, _backward)
 
 
 class _Call:
-    """How a kernel is called on [R, L, D]: which part of an array a cell (row, block of positions) is given."""
+    """Calls kernels on [R, L, D] with a program for each (row, block of positions); its attributes are the block specs of arrays."""
 
     def __init__(self, heads: int, rows: int, length: int, width: int) -> None:
         blocks, height = pl.cdiv(length, BLOCK), MATRICES * width + VECTORS
@@ -242,19 +247,19 @@ class _Call:
         self.sums_shape = jax.ShapeDtypeStruct((rows, heads, padded), jnp.float32)
 
     def given(self, x: jax.Array) -> pl.BlockSpec:
-        """Of [R, L, D] from outside, whose L may be no multiple of BLOCK: the whole row; of our own [R, L', D]: the cell's part."""
+        """For [R, L, D], whose L may be no multiple of BLOCK, the whole row; for padded [R, L', D] the block of the program."""
         if x.shape == self.each.shape:
             return self.own
         return pl.BlockSpec((None, *x.shape[1:]), lambda row, block: (row, 0, 0))
 
     def half(self, form: LayerForm, half: int) -> pl.BlockSpec:
-        """The parameters of half a layer, for every cell."""
+        """The parameters of half a layer, the same for every program."""
         return pl.BlockSpec(
             (None, *self.parameters), lambda row, block: (2 * form.layer + half, 0, 0)
         )
 
     def part(self, form: LayerForm, half: int) -> pl.BlockSpec:
-        """Where a cell adds to the gradients of half a layer's parameters."""
+        """The part of the gradients of half a layer's parameters that a program writes."""
         return pl.BlockSpec(
             (None, None, None, *self.parameters),
             lambda row, block: (2 * form.layer + half, row, block, 0, 0),
@@ -269,7 +274,7 @@ class _Call:
         shapes: Any,
         aliases: dict[int, int] | None = None,
     ) -> Callable[..., Any]:
-        """The kernel over all rows and blocks of positions; `aliases`: inputs that outputs are written into."""
+        """The kernel over all rows and blocks of positions; `aliases`: indices of inputs whose memory outputs use."""
         return pl.pallas_call(
             functools.partial(kernel, form),
             grid=self.grid,
