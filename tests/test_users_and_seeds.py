@@ -8,8 +8,8 @@ from grasp_jax.evaluation import significance
 from grasp_jax.evaluation.significance import compare
 from grasp_jax.evaluation.users_and_seeds import (
     interval_of_pair,
-    moved_by_seeds,
     p_value_of_pair,
+    seed_deviations,
 )
 
 
@@ -71,7 +71,7 @@ def test_p_value_by_hand() -> None:
 def test_seeds_move_the_mean_as_far_as_they_vary() -> None:
     """Three seeds drawn from three vary by a third too little."""
     means = np.array([0.1, 0.4, 0.25])
-    moved = moved_by_seeds(means, 200_000, np.random.default_rng(2))
+    moved = seed_deviations(means, 200_000, np.random.default_rng(2))
     assert moved.mean() == pytest.approx(0, abs=1e-3)
     assert moved.var() == pytest.approx(means.var(ddof=1) / 3, rel=0.02)
 

@@ -1,7 +1,7 @@
-"""Scores of pairs by products D wide, with a bound on their error: this is enough to rank most items if gates hardly move.
+"""Approximate scores of pairs by products of width D, with bounds of their error: enough to rank most items if gates hardly vary.
 
-A gate is a sigmoid of a logit that for the paper's scale is at most 1/sqrt(E) (Eq. 3), so a pair's first layer stays near that of an
-item whose gates rest at the logit 0. With gates g = rest + e and the projections p of an item (`models.encoders.holistic`),
+A gate is a sigmoid of a logit that is at most 1/sqrt(E) for the paper's scale (Eq. 3), so a pair's first layer is near that of an item with
+the gates at logit 0, `rest`. With gates g = rest + e and the projections p of an item (`models.encoders.holistic`),
 
     x = x0 + sum_k e_k p_k,    act(x) = act(x0) + act'(x0) (x - x0) + r,    |r| <= C/2 (x - x0)^2,    |x - x0| <= max_k |e_k| sum_k |p_k|
 
@@ -23,7 +23,7 @@ EXACT = jax.lax.Precision.HIGHEST  # TF32 would be coarser than the bound
 
 
 class Expansion(NamedTuple):
-    """What the bounds need to know about items, [...] of them.
+    """The values of items [...] from which approximate scores and bounds are computed.
 
     Attributes:
       terms: [..., 4, D] act(x0), and act'(x0) times each of the three projections, through the last layer.
@@ -49,7 +49,7 @@ def bounded_scores(
 
     Args:
       model, params: a model whose `expansion` is not None.
-      of_items: of C items that all users share, or of each user's own [B, C] items.
+      of_items: expansion of C items that all users share, or of separate items [B, C] for each user.
       states: o [B, D].
       logits: [B, C, 2] pair logits.
     """
@@ -58,12 +58,12 @@ def bounded_scores(
         apply(model, params, SequenceModel.gated_head),
     )
     assert gates is not None and head is not None
-    scores, slack = near_scores(head, of_items, states, gates - head.rest)
-    return scores + apply(model, params, SequenceModel.score_offset, states)[:, None], slack
+    scores, errors = approximate_scores(head, of_items, states, gates - head.rest)
+    return scores + apply(model, params, SequenceModel.score_offset, states)[:, None], errors
 
 
 def expand(head: GatedHead, features: jax.Array) -> Expansion:
-    """Of the projections [C, 3, H] of items."""
+    """The expansion of items with the projections [C, 3, H]."""
     x0 = jnp.einsum("k,ckh->ch", head.rest, features) + head.bias
     value, slope = jax.jvp(head.activation, (x0,), (jnp.ones_like(x0),))
     terms = jnp.concatenate([value[:, None], slope[:, None] * features], axis=1)
@@ -73,26 +73,27 @@ def expand(head: GatedHead, features: jax.Array) -> Expansion:
     return Expansion(jnp.einsum("cth,hd->ctd", terms, head.kernel, precision=EXACT), spread, size)
 
 
-def near_scores(
-    head: GatedHead, of_items: Expansion, states: jax.Array, moved: jax.Array
+def approximate_scores(
+    head: GatedHead, of_items: Expansion, states: jax.Array, gate_changes: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """Approximate scores without the last layer's bias, and bounds of their distance from the exact ones: [B, C] each.
 
     Args:
-      head: of the encoder.
-      of_items: of C items that all users share, or of each user's own [B, C] items.
+      head: `gated_head` of the encoder.
+      of_items: expansion of C items that all users share, or of separate items [B, C] for each user.
       states: o [B, D].
-      moved: [B, C, 3] gates minus their value at rest.
+      gate_changes: [B, C, 3] gates minus their values at logit 0.
     """
     items = "bc" if of_items.spread.ndim == 3 else "c"
     value, *slopes = jnp.einsum(f"bd,{items}td->tbc", states, of_items.terms, precision=EXACT)
-    score = value + sum(moved[..., k] * slopes[k] for k in range(3))
+    score = value + sum(gate_changes[..., k] * slopes[k] for k in range(3))
     weights = jnp.abs(jnp.einsum("bd,hd->bh", states, head.kernel, precision=EXACT))
-    most = jnp.abs(moved).max(axis=-1)
-    curved = most**2 * jnp.einsum(f"bh,{items}h->bc", weights, of_items.spread, precision=EXACT)
-    size = of_items.size[..., 0] + most * of_items.size[..., 1]
-    rounding = (
-        0.5 * float(np.finfo(np.float32).eps) * sum(head.kernel.shape)
-    )  # of two sums, one after the other
+    largest = jnp.abs(gate_changes).max(axis=-1)
+    remainder = largest**2 * jnp.einsum(
+        f"bh,{items}h->bc", weights, of_items.spread, precision=EXACT
+    )
+    size = of_items.size[..., 0] + largest * of_items.size[..., 1]
+    # of two sums, one after the other
+    rounding = 0.5 * float(np.finfo(np.float32).eps) * sum(head.kernel.shape)
     of_state = jnp.linalg.norm(states, axis=-1)[:, None] * jnp.linalg.norm(head.kernel)
-    return score, curved + rounding * of_state * size
+    return score, remainder + rounding * of_state * size

@@ -11,8 +11,8 @@ CUTOFFS = (1, 3, 5, 10, 20)
 
 
 def ndcg_gains(ranks: np.ndarray, cutoff: int = 10) -> np.ndarray:
-    """[n] NDCG of each user's rank (from 0): 1 / log2(rank + 2) among the first `cutoff`, for with one target the ideal gain is 1. The mean
-    is the metric.
+    """[n] NDCG of each user's rank (from 0): 1 / log2(rank + 2) among the first `cutoff`, because with one target the ideal DCG is 1. The
+    mean is the metric.
     """
     ranks = np.asarray(ranks, np.float64)
     return np.where(ranks < cutoff, 1.0 / np.log2(ranks + 2.0), 0.0)
@@ -27,7 +27,7 @@ def metrics(ranks: np.ndarray) -> dict[str, float]:
 
 
 def ndcg_at_10(ranks: np.ndarray) -> float:
-    """The early-stopping metric."""
+    """Mean NDCG@10, the metric of early stopping."""
     return float(ndcg_gains(ranks).mean())
 
 

@@ -1,4 +1,4 @@
-"""The three protocols of every result, by the names that files, tables and logs have for them."""
+"""The three evaluation protocols, by their names in files, tables and logs."""
 
 SAMPLED, FULL, UNSEEN = "sampled100", "full", "full_unseen"
 PROTOCOLS = {

@@ -1,4 +1,4 @@
-"""Further metrics of a test, by name or as a function: of ranks, and of the lists that users are shown.
+"""Further metrics of a test, by name or as a function: of ranks, and of the recommended lists.
 
 A metric takes a `Ranking` and returns a number. One of your own:
 
@@ -104,10 +104,10 @@ def measured(ranking: Ranking, metrics: Sequence[str | Metric]) -> dict[str, flo
 
 
 def _named(name: str, num_items: int) -> Metric:
-    found = re.fullmatch(r"(\w+)@(\d+)", name)
-    if found is None or found[1] not in METRICS or not 1 <= int(found[2]) <= num_items:
-        known = ", ".join(f"{metric}@10" for metric in METRICS)
+    match = re.fullmatch(r"(\w+)@(\d+)", name)
+    if match is None or match[1] not in METRICS or not 1 <= int(match[2]) <= num_items:
+        names = ", ".join(f"{metric}@10" for metric in METRICS)
         raise UserError(
-            f"metrics: {name!r}; expected a function, or one of {known}, with a number from 1 to {num_items}"
+            f"metrics: {name!r}; expected a function, or one of {names}, with a number from 1 to {num_items}"
         )
-    return lambda ranking: METRICS[found[1]](ranking, int(found[2]))
+    return lambda ranking: METRICS[match[1]](ranking, int(match[2]))

@@ -12,7 +12,7 @@ from grasp_jax.files import write_sealed
 
 COLUMNS = ("NDCG@10", "HR@10", "NDCG@20", "HR@20", "MRR")
 GROUP_COLUMNS = ("tail_item", "head_item", "tail_user", "head_user")
-DISPENSABLE = (  # columns of `table` that a narrow terminal does without, the first of them first
+OMITTED_FIRST = (  # columns of `table` that are left out on a narrow terminal, in this order
     "NDCG@10 head users",
     "HR@20",
     "NDCG@20",
@@ -50,32 +50,32 @@ def table(
     Args:
       rows: of results.json.
       failed: trials without a number, {"method", "backbone", "reason"}; each gets a line too.
-      width: characters in a line; columns of `DISPENSABLE` are left out until the tables fit, and a last line says which. 0: no limit.
+      width: characters in a line; columns of `OMITTED_FIRST` are left out until the tables fit, and a last line says which. 0: no limit.
     """
     lines: list[str] = []
-    missing: dict[str, None] = {}
+    omitted: dict[str, None] = {}
     for protocol in dict.fromkeys(row["protocol"] for row in rows):
         lines += ["", f"{protocol}: {EXPLAINED[protocol]}; test, percent", ""]
         header = ["method", "backbone", "dropout", "learning rate", *COLUMNS]
         header += [f"NDCG@10 {group.replace('_', ' ')}s" for group in GROUP_COLUMNS]
         body = []
         for method, backbone in without_repeats((row["method"], row["backbone"]) for row in rows):
-            ours = [
+            trial_rows = [
                 row
                 for row in rows
                 if (row["method"], row["backbone"], row["protocol"]) == (method, backbone, protocol)
             ]
-            overall = [row for row in ours if row["group"] == "all"]
+            overall = [row for row in trial_rows if row["group"] == "all"]
             if not overall:  # tested by a version that had fewer protocols
                 continue
             chosen = [NONE, NONE]
             if is_trained(method):
                 rate = overall[0].get("learning_rate")
                 chosen = [f"{overall[0]['dropout']:g}", NONE if rate is None else f"{rate:g}"]
-            shown = shown_backbone(method, backbone)
-            cells = [method, shown, *chosen, *(_mean(overall, column) for column in COLUMNS)]
+            backbone = shown_backbone(method, backbone)
+            cells = [method, backbone, *chosen, *(_mean(overall, column) for column in COLUMNS)]
             cells += [
-                _mean([row for row in ours if row["group"] == group], "NDCG@10")
+                _mean([row for row in trial_rows if row["group"] == group], "NDCG@10")
                 for group in GROUP_COLUMNS
             ]
             body.append(cells)
@@ -83,23 +83,23 @@ def table(
             [trial["method"], trial["backbone"], "failed", *["-"] * (len(header) - 3)]
             for trial in failed
         ]
-        left_out = _too_many(header, body, width) if width else []
-        missing |= dict.fromkeys(left_out)
-        kept = [k for k, name in enumerate(header) if name not in left_out]
-        lines += _grid([header[k] for k in kept], [[row[k] for k in kept] for row in body])
-    if missing:
+        left_out = _columns_to_omit(header, body, width) if width else []
+        omitted |= dict.fromkeys(left_out)
+        shown = [k for k, name in enumerate(header) if name not in left_out]
+        lines += _grid([header[k] for k in shown], [[row[k] for k in shown] for row in body])
+    if omitted:
         lines += [
             "",
-            f"not shown on this terminal: {', '.join(missing)}; results.json has everything",
+            f"not shown on this terminal: {', '.join(omitted)}; results.json has everything",
         ]
     return "\n".join(lines).strip()
 
 
-def _too_many(header: Sequence[str], body: Sequence[Sequence[str]], width: int) -> list[str]:
+def _columns_to_omit(header: Sequence[str], body: Sequence[Sequence[str]], width: int) -> list[str]:
     """The columns to leave out, so that a line has at most so many characters, if that is possible."""
     widths = {name: max(len(row[k]) for row in (header, *body)) for k, name in enumerate(header)}
     left_out: list[str] = []
-    for name in DISPENSABLE:
+    for name in OMITTED_FIRST:
         if sum(widths.values()) + 3 * len(widths) + 1 <= width:
             break
         if widths.pop(name, None) is not None:

@@ -1,4 +1,4 @@
-"""What users have seen already, as pairs that mask a block of scores."""
+"""The items that users have seen, as pairs that mask a block of scores."""
 
 from collections.abc import Iterator
 
@@ -23,21 +23,21 @@ def seen_pairs(log: InteractionLog, histories: Histories, batches: np.ndarray) -
     Returns:
       [S, J, 2] int32 distinct pairs (row within the block, item), padded with -1.
     """
-    found = [_seen_in(log, histories, some) for some in _shares(log, histories, batches)]
-    most = max((part.shape[1] for part in found), default=1)
-    seen = np.full((len(batches), most, 2), -1, np.int32)
+    groups = [_seen_in(log, histories, group) for group in _groups(log, histories, batches)]
+    num_pairs = max((group.shape[1] for group in groups), default=1)
+    seen = np.full((len(batches), num_pairs, 2), -1, np.int32)
     begin = 0
-    for part in found:
-        seen[begin : begin + len(part), : part.shape[1]] = part
-        begin += len(part)
+    for group in groups:
+        seen[begin : begin + len(group), : group.shape[1]] = group
+        begin += len(group)
     return seen
 
 
-def _shares(log: InteractionLog, histories: Histories, batches: np.ndarray) -> Iterator[np.ndarray]:
+def _groups(log: InteractionLog, histories: Histories, batches: np.ndarray) -> Iterator[np.ndarray]:
     """Groups of blocks whose users have about `AT_ONCE` interactions together."""
     lengths = np.where(batches >= 0, (histories.end - log.offsets[:-1])[batches], 0)
-    share = np.cumsum(lengths.sum(axis=1)) // AT_ONCE
-    yield from np.split(batches, np.flatnonzero(np.diff(share)) + 1)
+    group = np.cumsum(lengths.sum(axis=1)) // AT_ONCE
+    yield from np.split(batches, np.flatnonzero(np.diff(group)) + 1)
 
 
 def _seen_in(log: InteractionLog, histories: Histories, batches: np.ndarray) -> np.ndarray:
@@ -53,46 +53,44 @@ def pairs_of_blocks(
     """[J'] blocks in ascending order, rows within them and items -> [S, J, 2] int32 (row, item), padded with -1."""
     counts = np.bincount(blocks, minlength=num_blocks)
     padded = np.full((num_blocks, max(1, int(counts.max(initial=0))), 2), -1, np.int32)
-    places = np.arange(len(items)) - np.repeat(np.cumsum(counts) - counts, counts)
-    padded[blocks, places] = np.stack([rows, items], axis=1)
+    within_block = np.arange(len(items)) - np.repeat(np.cumsum(counts) - counts, counts)
+    padded[blocks, within_block] = np.stack([rows, items], axis=1)
     return padded
 
 
-def lists_of_pairs(pairs: np.ndarray, num_users: int, longest: int) -> np.ndarray | None:
+def lists_of_pairs(pairs: np.ndarray, num_users: int, max_items: int) -> np.ndarray | None:
     """The items that each user of a block has seen, one row for each user.
 
     Args:
       pairs: [J, 2] int32 (row within the block, item) of `seen_pairs`, -1 for none.
       num_users: B.
-      longest: largest number of items of a user.
+      max_items: largest number of items of a user.
 
     Returns:
-      [B, S] int32 items, -1 for none; S is a power of two, so that few shapes are compiled. None if a user has more than `longest`.
+      [B, n] int32 items, -1 for none; n is a power of two, so that few shapes are compiled. None if a user has more than `max_items`.
     """
     pairs = pairs[pairs[:, 1] >= 0]
     pairs = pairs[np.argsort(pairs[:, 0], kind="stable")]
-    if np.bincount(pairs[:, 0], minlength=1).max() > longest:
+    if np.bincount(pairs[:, 0], minlength=1).max() > max_items:
         return None
     lists: np.ndarray = pairs_of_blocks(num_users, *pairs[:, [0, 0, 1]].T)[:, :, 1]
-    most = lists.shape[1]
-    return np.pad(lists, ((0, 0), (0, (1 << (most - 1).bit_length()) - most)), constant_values=-1)
+    size = lists.shape[1]
+    return np.pad(lists, ((0, 0), (0, (1 << (size - 1).bit_length()) - size)), constant_values=-1)
 
 
 def _seen(
     log: InteractionLog, histories: Histories, users: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Position in `users` (ascending) and item of everything that each of them has seen or rated low; a target that was rated low is left
-    out.
-    """
+    """The items that users have seen or rated low, without targets that were rated low: position in `users` (ascending), and item."""
     owners, flat = _ranges(log.offsets[users], histories.end[users])
     keys = owners * log.num_items + log.items[flat]
     if log.low_rated is not None and len(log.low_rated):
         owners, flat = _ranges(*log.low_rated_of(users))
         low = log.low_rated_by_user[1][flat].astype(np.int64)
-        kept = low != histories.target[users[owners]]
-        keys = np.concatenate([keys, (owners * log.num_items + low)[kept]])
-    known = distinct(keys)
-    return known // log.num_items, known % log.num_items
+        is_other = low != histories.target[users[owners]]
+        keys = np.concatenate([keys, (owners * log.num_items + low)[is_other]])
+    keys = distinct(keys)
+    return keys // log.num_items, keys % log.num_items
 
 
 def _ranges(begin: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,7 +1,7 @@
 """Whether one method ranks better than another: paired tests with Holm's correction, and bootstrap intervals, over users and seeds.
 
-With one seed each, a paired t-test over users and intervals of resampled users. With several, what a difference is worth also hangs on
-the seeds, which are few: `grasp_jax.evaluation.users_and_seeds`.
+With one seed for each method: a paired t-test over users, and bootstrap intervals over users. With several seeds, the difference also
+varies with the seeds, of which there are few: see `grasp_jax.evaluation.users_and_seeds`.
 """
 
 import dataclasses
@@ -41,25 +41,25 @@ def compare(gains: Mapping[str, np.ndarray], seed: int = 0) -> list[Comparison]:
     """Every pair of methods.
 
     Args:
-      gains: for each method [n] a number for each user, or [S, n] with S seeds; all methods have the same users in the same order.
-      seed: of the bootstrap.
+      gains: for each method the metric of each user, [n], or [S, n] with S seeds; all methods have the same users in the same order.
+      seed: seed of the bootstrap.
     """
-    by_seed = {name: np.atleast_2d(np.asarray(own, np.float64)) for name, own in gains.items()}
+    by_seed = {name: np.atleast_2d(np.asarray(gain, np.float64)) for name, gain in gains.items()}
     pairs = list(itertools.combinations(by_seed, 2))
-    means = {name: own.mean(axis=0) for name, own in by_seed.items()}
+    means = {name: gain.mean(axis=0) for name, gain in by_seed.items()}
     differences = [means[b] - means[a] for a, b in pairs]
     draws = (
         bootstrap_means(np.stack(differences, axis=1), seed).T
         if pairs
         else np.empty((0, RESAMPLES))
     )
-    found = []
+    comparisons = []
     p_values = holm([p_value_of_pair(by_seed[a], by_seed[b]) for a, b in pairs])
-    for (a, b), d, own, p in zip(pairs, differences, draws, p_values, strict=True):
-        low, high = interval_of_pair(by_seed[a], by_seed[b], own, LEVEL, seed)
+    for (a, b), d, resampled, p in zip(pairs, differences, draws, p_values, strict=True):
+        low, high = interval_of_pair(by_seed[a], by_seed[b], resampled, LEVEL, seed)
         fewest = min(len(by_seed[a]), len(by_seed[b]))
-        found.append(Comparison(a, b, float(d.mean()), low, high, p, fewest))
-    return found
+        comparisons.append(Comparison(a, b, float(d.mean()), low, high, p, fewest))
+    return comparisons
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

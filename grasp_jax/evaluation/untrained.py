@@ -11,18 +11,20 @@ NONE = "-"
 
 
 def is_trained(method: str) -> bool:
-    """Whether a method is trained; one that this program does not know is taken for one that is."""
-    known = METHODS.get(method.partition(" ")[0])  # a page may tell runs apart behind the name
-    return known is None or known.trained
+    """Whether a method is trained. A method that this program does not know counts as trained."""
+    registered = METHODS.get(
+        method.partition(" ")[0]
+    )  # a page may add the run's name after the method's
+    return registered is None or registered.trained
 
 
 def shown_backbone(method: str, backbone: str) -> str:
-    """The backbone as a cell of a table."""
+    """The backbone as a table shows it."""
     return backbone if is_trained(method) else NONE
 
 
 def stand_together(first: str, second: str) -> bool:
-    """Whether methods on two shown backbones are compared: those of one backbone, and a method without one with all others."""
+    """Whether methods on two shown backbones are compared: on the same backbone, or one of the methods has none."""
     return first == second or NONE in (first, second)
 
 
@@ -33,7 +35,7 @@ def trial_label(method: str, backbone: str) -> str:
 
 def without_repeats(trials: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """Each (method, backbone) once, a method that is not trained only with its first backbone."""
-    found: dict[tuple[str, str], tuple[str, str]] = {}
+    distinct: dict[tuple[str, str], tuple[str, str]] = {}
     for method, backbone in trials:
-        found.setdefault((method, shown_backbone(method, backbone)), (method, backbone))
-    return list(found.values())
+        distinct.setdefault((method, shown_backbone(method, backbone)), (method, backbone))
+    return list(distinct.values())
