@@ -1,1 +1,1 @@
-"""Gates, item encoders, sequence backbones, the model made of them, and the methods that name one. Knows no file."""
+"""Gates, item encoders, sequence backbones, the models built from them, and the methods. Nothing in this package reads files."""

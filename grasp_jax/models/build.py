@@ -1,4 +1,4 @@
-"""From the names in a config to a model."""
+"""Builds a model from the names in a config."""
 
 import dataclasses
 
@@ -20,8 +20,8 @@ def build_backbone(
       method, backbone: in `METHODS` and `BACKBONES`.
       max_length: longest packed history; 0 if only properties of the module are needed.
     """
-    named = BACKBONES[backbone].from_config(config, max_length)
-    return METHODS[method].around_backbone(named, config, max_length)
+    plain = BACKBONES[backbone].from_config(config, max_length)
+    return METHODS[method].around_backbone(plain, config, max_length)
 
 
 def build_model(
@@ -37,11 +37,10 @@ def build_model(
     """
     if config.kernels == "auto" and sizes.shares > 1:  # kernels cannot be split over devices
         config = dataclasses.replace(config, kernels="xla")
-    chosen = METHODS[method]
     return SequenceModel(
-        encoder=chosen.encoder(config, sizes),
+        encoder=METHODS[method].encoder(config, sizes),
         backbone=build_backbone(config, method, backbone, sizes.max_length),
         projection=projection,
-        auxiliary=chosen.auxiliary(config, sizes),
+        auxiliary=METHODS[method].auxiliary(config, sizes),
         shares=sizes.shares,
     )

@@ -1,7 +1,8 @@
-"""The company that items keep: what is bought next to them in training, and the text of that.
+"""Companions of an item: the items that are bought next to it in training. The text of its company is a sum of their text vectors.
 
-It tells of an item with a poor or wrong text what kind of item it is, and of a rare one what little training knows, in the terms of the
-text: one step of the graph convolution of LightGCN (arXiv 2002.02126) over texts in place of trained vectors.
+This text shows what kind of item an item with a poor or wrong text is. For a rare item it expresses the little that training knows of it
+in the vector space of texts. It is one step of the graph convolution of LightGCN (arXiv 2002.02126) on text vectors instead of trained
+ones.
 """
 
 import numpy as np
@@ -18,10 +19,9 @@ SECOND_HOP = 2.0
 
 def companions(split: Split) -> sparse.csr_matrix:
     """[V, V] symmetric weights of items that occur near each other in training histories, each divided by the root of both items' sums."""
-    starts, ends = split.log.offsets[:-1], split.train.end
-    users = np.repeat(np.arange(len(starts)), split.log.lengths)
-    place = np.arange(split.log.num_interactions)
-    in_training = place < ends[users]
+    ends = split.train.end
+    users = np.repeat(np.arange(len(ends)), split.log.lengths)
+    in_training = np.arange(split.log.num_interactions) < ends[users]
     pairs = []
     for distance in range(1, WINDOW + 1):
         first = np.flatnonzero(in_training[distance:] & (users[distance:] == users[:-distance]))
@@ -48,11 +48,11 @@ def company_text(text: np.ndarray, near: sparse.csr_matrix, length: float) -> np
       near: [V, V] from `companions`.
       length: root mean square length of the rows that are returned; zeros do not count.
     """
-    found = near @ text
-    found = found + SECOND_HOP * (near @ found)
-    there = max(int((np.abs(found).max(axis=1) > 0).sum()), 1)
-    mean = np.sqrt((found**2).sum() / there)
-    scaled: np.ndarray = (found * (length / max(mean, 1e-12))).astype(np.float32)
+    sums = near @ text
+    sums = sums + SECOND_HOP * (near @ sums)
+    num_nonzero = max(int((np.abs(sums).max(axis=1) > 0).sum()), 1)
+    rms = np.sqrt((sums**2).sum() / num_nonzero)
+    scaled: np.ndarray = (sums * (length / max(rms, 1e-12))).astype(np.float32)
     return scaled
 
 
@@ -63,7 +63,9 @@ def company_without_own(rows: np.ndarray, near: sparse.csr_matrix) -> np.ndarray
       rows: [V, E] texts.
       near: [V, V] from `companions`.
     """
-    first = near @ rows
-    returned = np.asarray(near.multiply(near).sum(axis=1)).ravel()
-    company = first + SECOND_HOP * (near @ first - returned[:, None] * rows)
+    first_hop = near @ rows
+    back_to_itself = np.asarray(
+        near.multiply(near).sum(axis=1)
+    ).ravel()  # the diagonal of near @ near
+    company = first_hop + SECOND_HOP * (near @ first_hop - back_to_itself[:, None] * rows)
     return unit_rows(company)

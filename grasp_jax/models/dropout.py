@@ -1,4 +1,4 @@
-"""Dropout for models that are trained side by side, on rows of which some may be empty."""
+"""Dropout for models that are trained together, with different rates."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 
 class Dropout(nn.Module):
-    """Dropout whose rate is an argument, so that models of different rates share one compiled step; None switches it off."""
+    """Dropout whose rate is an argument, so that models with different rates share one compiled step; None switches it off."""
 
     @nn.compact
     def __call__(self, x: jax.Array, rate: jax.Array | None) -> jax.Array:
@@ -19,10 +19,10 @@ class Dropout(nn.Module):
 
 
 def for_each(module: nn.Module, run: Callable[..., jax.Array], *stacked: jax.Array) -> jax.Array:
-    """`run(module, *part)` for each part of arrays [n, R, ...], with the same parameters and separate dropout: [C, ...].
+    """`run(module, *part)` for each part [R, ...] of arrays [n, R, ...], with the same parameters and separate dropout: [n, ...].
 
-    If the parts were concatenated, [n * R, ...], the draws of the second would depend on the number of rows, which is rounded up for the
-    devices.
+    If the parts were concatenated to [n * R, ...], the dropout of the second part would depend on the number of rows, which is rounded up
+    to a multiple of the number of devices.
     """
     return nn.vmap(
         run, variable_axes={"params": None}, split_rngs={"params": False, "dropout": True}

@@ -1,13 +1,13 @@
-"""What the gates ask with: the user's text as published, or a repair of its leak.
+"""The query vectors of the gates: the user's text as published, or other vectors without its leak.
 
-A user's text is written from the training history, and every training target is in it. Each `QUERIES` but "user" replaces it by
-something made from vectors, so that the leak can be measured and taken away:
+A user's text is written from the training history, which contains every training target. All `QUERIES` but "user" replace it by means of
+vectors, so that the effect of the leak can be measured and removed:
 
   user        the user's text and the mean of similar users' texts, as published
   neighbours  the mean of similar users' texts for both
   history     the mean of the training items' vectors: leaks like the user's text; the control of the two below
-  two_fold    that mean over the half of the training items that the asked item is not in (nor the same item, bought twice)
-  prefix      that mean over the items before the asked one
+  two_fold    the mean over the half of the training items that does not contain the target (nor the same item, if it was bought twice)
+  prefix      the mean over the items before the target
 """
 
 from collections.abc import Mapping
@@ -54,32 +54,30 @@ def two_fold_means(items: np.ndarray, split: Split) -> np.ndarray:
     items it is the sum over all.
     """
     log, training = split.log, _in_training(split)
-    place = np.arange(log.num_interactions) - log.offsets[log.users]
-    halves = [
-        _sums(items, log.items, log.users, training & (place % 2 == half), log.num_users)
+    half_of = (np.arange(log.num_interactions) - log.offsets[log.users]) % 2
+    sums = [
+        _sums(items, log.items, log.users, training & (half_of == half), log.num_users)
         for half in (0, 1)
     ]
-    rows = np.repeat(halves[0] + halves[1], log.lengths + 1, axis=0)
-    asked = np.flatnonzero(training)
+    rows = np.repeat(sums[0] + sums[1], log.lengths + 1, axis=0)
     for half in (0, 1):
-        own, other = asked[place[asked] % 2 == half], asked[place[asked] % 2 != half]
-        again = _occurrences(
-            log, other, own
-        )  # an item that was bought twice may be in the other half too
-        rows[own + log.users[own]] = (
-            halves[1 - half][log.users[own]] - again[:, None] * items[log.items[own]]
-        )
+        targets = np.flatnonzero(training & (half_of == half))
+        others = np.flatnonzero(training & (half_of != half))
+        # an item that was bought twice may be in the other half too
+        repeats = _occurrences(log, others, targets)
+        users = log.users[targets]
+        rows[targets + users] = sums[1 - half][users] - repeats[:, None] * items[log.items[targets]]
     return rows
 
 
-def _occurrences(log: InteractionLog, among: np.ndarray, asked: np.ndarray) -> np.ndarray:
-    """How often the user of each target interaction has the same item in the interactions `among`: [len(asked)]."""
+def _occurrences(log: InteractionLog, among: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """How often the user of each target interaction has the same item in the interactions `among`: [len(targets)]."""
     keys = log.users.astype(np.int64) * log.num_items + log.items
-    found, counts = np.unique(keys[among], return_counts=True)
-    if not len(found):
-        return np.zeros(len(asked), np.float32)
-    place = np.minimum(np.searchsorted(found, keys[asked]), len(found) - 1)
-    return np.where(found[place] == keys[asked], counts[place], 0).astype(np.float32)
+    known, counts = np.unique(keys[among], return_counts=True)
+    if not len(known):
+        return np.zeros(len(targets), np.float32)
+    index = np.minimum(np.searchsorted(known, keys[targets]), len(known) - 1)
+    return np.where(known[index] == keys[targets], counts[index], 0).astype(np.float32)
 
 
 def prefix_means(items: np.ndarray, split: Split) -> np.ndarray:
@@ -104,8 +102,9 @@ def _in_training(split: Split) -> np.ndarray:
 
 
 def _sums(
-    vectors: np.ndarray, items: np.ndarray, users: np.ndarray, kept: np.ndarray, num_users: int
+    vectors: np.ndarray, items: np.ndarray, users: np.ndarray, counted: np.ndarray, num_users: int
 ) -> np.ndarray:
+    """[N, E] sum of the vectors of each user's items, over the interactions that are `counted` [I] bool."""
     sums = np.zeros((num_users, vectors.shape[1]), np.float32)
-    np.add.at(sums, users[kept], vectors[items[kept]])
+    np.add.at(sums, users[counted], vectors[items[counted]])
     return sums

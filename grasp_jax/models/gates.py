@@ -1,4 +1,4 @@
-"""The gates: sigmoid attention between a user and an item (Eq. 3), one scalar per pair, in every form that a config can name.
+"""The gates: sigmoid attention between a user and an item (Eq. 3), one scalar per pair, and the variants of `config.model.gate`.
 
 With one query and one key per pair, `A(q, v) = gate(q.v / sqrt(E)) v`. The three logits of a pair come from two dot products:
 `s1 = u.i / sqrt(E)`, `s2 = ubar.ibar / sqrt(E)`, and for the concatenated vectors of width 2E `(s1 + s2) / sqrt(2)`.
@@ -94,13 +94,13 @@ def history_normaliser(logits: jax.Array, segments: jax.Array) -> jax.Array:
       [R, L, 3] log of the sum over the history that a position belongs to, itself and earlier positions.
     """
     length = segments.shape[1]
-    together = (
+    in_sum = (
         (segments[:, :, None] == segments[:, None, :])
         & (segments >= 0)[:, None, :]
         & jnp.tril(jnp.ones((length, length), bool))
     )
-    spread = jnp.where(together[..., None], three_logits(logits)[:, None, :, :], -jnp.inf)
-    return jnp.where(segments[..., None] >= 0, jax.nn.logsumexp(spread, axis=2), 0.0)
+    terms = jnp.where(in_sum[..., None], three_logits(logits)[:, None, :, :], -jnp.inf)
+    return jnp.where(segments[..., None] >= 0, jax.nn.logsumexp(terms, axis=2), 0.0)
 
 
 def candidate_normaliser(logits: jax.Array, normaliser: jax.Array) -> jax.Array:

@@ -1,7 +1,7 @@
-"""Items that a model was not trained with: what is known of them, and what an item encoder reads of that.
+"""Items that a model was not trained with: their texts, and the arrays that an item encoder reads for them.
 
-A new item has a text and no history. What training would have given it alone, an ID vector, it does not have: that vector is zero
-(docs/deviations.md), unless the method says where an ID vector starts from.
+A new item has a text and no training interactions, so it has no trained ID vector. Its ID vector is zero (docs/deviations.md), unless the
+method computes initial ID vectors from texts.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
-"""Matrix products whose factors are rounded to a narrower number type (`config.model.dtype`), in the backward pass too.
+"""Matrix products with factors of lower precision (`config.model.dtype`), in the backward pass too.
 
-JAX's own gradient of such a product multiplies the float32 gradient of the result with a factor that was rounded. That product runs at the
-speed of float32. Here the gradient is rounded as well, so that all three products run at the speed of the narrower type. Sums are float32.
+JAX's own gradient of such a product multiplies the float32 gradient of the result with a rounded factor, at the speed of float32. Here the
+gradient is rounded as well, so all three products run at the speed of the lower precision. Sums are float32.
 """
 
 import functools
@@ -24,7 +24,7 @@ def product(rows: jax.Array, kernel: jax.Array, dtype: jnp.dtype = jnp.float32) 
 
 
 def affine(parameters: tuple[jax.Array, jax.Array], rows: jax.Array, dtype: jnp.dtype) -> jax.Array:
-    """A kernel [E, H] and a bias [H], applied to [..., E] rows; the arguments stand in the order that `parallel.rows` needs."""
+    """A kernel [E, H] and a bias [H], applied to [..., E] rows; the arguments are in the order that `parallel.rows` requires."""
     kernel, bias = parameters
     return product(rows, kernel, dtype) + bias
 
@@ -44,9 +44,9 @@ def _backward(
     dtype: jnp.dtype, factors: tuple[jax.Array, jax.Array], gradient: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     rows, kernel = factors
-    by_rows = _rounded_einsum("...h,eh->...e", dtype, gradient, kernel)
-    by_kernel = _rounded_einsum("...e,...h->eh", dtype, rows, gradient)
-    return by_rows.astype(rows.dtype), by_kernel.astype(kernel.dtype)
+    d_rows = _rounded_einsum("...h,eh->...e", dtype, gradient, kernel)
+    d_kernel = _rounded_einsum("...e,...h->eh", dtype, rows, gradient)
+    return d_rows.astype(rows.dtype), d_kernel.astype(kernel.dtype)
 
 
 def _rounded_einsum(subscripts: str, dtype: jnp.dtype, a: jax.Array, b: jax.Array) -> jax.Array:

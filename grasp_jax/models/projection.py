@@ -1,7 +1,7 @@
-"""How items of a batch meet the E-wide tables: each token by itself, or the whole catalogue once and then by lookup.
+"""How the text vectors of a batch's items are projected: for each token, or once for the whole catalogue and then by lookup.
 
-Projecting each distinct item once would save arithmetic only with a bound on their number below the number of tokens, and since
-negatives are uniform nearly all ids of a batch are distinct; so that way is not taken.
+To project each distinct item of a batch once is not offered. It would save arithmetic only if a bound on their number were below the number
+of tokens, but negatives are drawn uniformly, so nearly all ids of a batch are distinct.
 """
 
 import jax

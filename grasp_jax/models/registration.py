@@ -44,18 +44,18 @@ def register_backbone(name: str, backbone: type[Backbone]) -> None:
     _register("register_backbone", BACKBONES, name, backbone)
 
 
-def _register(call: str, known: dict[str, T], name: str, value: T) -> None:
+def _register(call: str, registry: dict[str, T], name: str, value: T) -> None:
     if not NAME.fullmatch(name):
         raise UserError(
             f"{call}: {name!r}; expected a name of lower-case letters, digits and underscores"
         )
-    taken = name in known and known[name] != value
-    if taken and (name in OF_PACKAGE or _class_of(known[name]) != _class_of(value)):
+    taken = name in registry and registry[name] != value
+    if taken and (name in OF_PACKAGE or _class_of(registry[name]) != _class_of(value)):
         raise UserError(f"{call}: {name!r} is taken; choose another name")
-    known[name] = value
+    registry[name] = value
 
 
 def _class_of(value: object) -> tuple[str, str]:
-    """Module and name of a class, or of the class of an object: the same where a cell of a notebook is run again."""
-    its_class = value if isinstance(value, type) else type(value)
-    return its_class.__module__, its_class.__qualname__
+    """Module and name of a class, or of the class of an object. They stay the same if a cell of a notebook is run again."""
+    cls = value if isinstance(value, type) else type(value)
+    return cls.__module__, cls.__qualname__

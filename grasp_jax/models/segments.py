@@ -1,4 +1,4 @@
-"""Where a history ends within a packed row."""
+"""The last position of each history within a packed row."""
 
 import jax
 import jax.numpy as jnp

@@ -1,7 +1,7 @@
-"""How much the nearness of texts counts in a score, item by item: more for items that training has hardly seen.
+"""The weight of text similarity in the score of each item: larger for items with few training interactions.
 
-Towers that are trained by cross-entropy rank rare items low, for they are seldom the answer. The cosine of an item's text with the texts
-of a history does not depend on how often the item was bought, so it gets more weight for rare items (docs/studies.md).
+Towers that are trained by cross-entropy rank rare items low, because these are seldom the target. The cosine between an item's text and the
+texts of a history does not depend on how often the item was bought, so it gets more weight for rare items (docs/studies.md).
 """
 
 import numpy as np
@@ -15,8 +15,8 @@ def match_weights(counts: np.ndarray, weight: float, rare: float) -> np.ndarray:
 
     Args:
       counts: [V] training interactions.
-      weight: of `model.plus.match_weight`.
-      rare: of `model.plus.match_rare`.
+      weight: `model.plus.match_weight`.
+      rare: `model.plus.match_rare`.
     """
     share = HALF / (counts + HALF)
     weights: np.ndarray = (weight * (1.0 + rare * share)).astype(np.float32)[:, None]

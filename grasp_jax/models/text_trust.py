@@ -1,8 +1,9 @@
-"""How far to believe an item's text, learned from what training has: whether the text agrees with those of items bought next to it.
+"""Estimates from training histories the probability that an item's text is right: it should agree with the texts of its companions.
 
-Items that are bought one after the other have texts more alike than chance. So a right text agrees with the company that its item keeps,
-and a wrong one agrees as a text drawn at random does. How items agree with their own text and with one drawn at random is known, and the
-ratio of the two densities tells the probability that a text is right (noise-contrastive estimation, Gutmann and Hyvarinen, 2010).
+Texts of items that are bought one after the other are more similar than texts of random items. So a right text agrees with the texts of the
+item's companions, and a wrong text agrees with them no more than a random text does. The agreement is computed for the items' own texts
+and for random texts, and the ratio of the two densities gives the probability that a text is right (noise-contrastive estimation, Gutmann
+and Hyvarinen, 2010).
 """
 
 from typing import NamedTuple
@@ -36,41 +37,37 @@ def text_trust(text: np.ndarray, near: sparse.csr_matrix, seed: int = 0) -> Text
     Args:
       text: [V, E] vectors whose mean is near zero, as rows of a bank and turned rows (`whitening_turn`) are; zeros where there is no text.
       near: [V, V] from `company.companions`.
-      seed: of the random texts.
+      seed: seed for the random texts.
     """
     rng = np.random.default_rng(seed)
     rows = unit_rows(text)
-    known = (np.asarray(near.sum(axis=1)).ravel() > 0) & (np.abs(rows).max(axis=1) > 0)
+    judged = (np.asarray(near.sum(axis=1)).ravel() > 0) & (np.abs(rows).max(axis=1) > 0)
     company = company_without_own(rows, near)
-    drawn = [rows[rng.permutation(len(rows))] for _ in range(DRAWS)]
-    agreement = [_agreement(x, company) for x in (rows, *drawn)]
-    log_ratio = _log_ratio(agreement, near, known)
-    share = _share_wrong(log_ratio, known)
-    trust = np.where(known, np.clip(1.0 - share * np.exp(-log_ratio[0]), 0.0, 1.0), 1.0 - share)
+    random_texts = [rows[rng.permutation(len(rows))] for _ in range(DRAWS)]
+    agreement = [np.einsum("ve,ve->v", text, company) for text in (rows, *random_texts)]
+    log_ratio = _log_ratio(agreement, near, judged)
+    share = _share_wrong(log_ratio, judged)
+    trust = np.where(judged, np.clip(1.0 - share * np.exp(-log_ratio[0]), 0.0, 1.0), 1.0 - share)
     # This is not iterated: trust in an item's companions depends on their agreement with its text, so companions weighted by this trust
     # would agree with a wrong text too.
     return TextTrust(trust.astype(np.float32), 1.0 - share)
 
 
-def _agreement(rows: np.ndarray, company: np.ndarray) -> np.ndarray:
-    """[V] cosines."""
-    agreement: np.ndarray = np.einsum("ve,ve->v", rows, company)
-    return agreement
-
-
 def _log_ratio(
-    agreement: list[np.ndarray], near: sparse.csr_matrix, known: np.ndarray
+    agreement: list[np.ndarray], near: sparse.csr_matrix, judged: np.ndarray
 ) -> list[np.ndarray]:
-    """log p(agreement | own text) / p(agreement | random text) of each [V], by logistic regression on it and on the company's size."""
+    """log p(agreement | own text) / p(agreement | random text) for each array [V] of cosines, the first of own texts and the others of
+    random texts, by logistic regression on the cosine and the number of companions.
+    """
     size = np.log1p(np.diff(near.indptr))
 
-    def features(agreed: np.ndarray) -> np.ndarray:
-        columns = [np.ones_like(agreed), size, agreed, agreed * size, agreed**2, agreed**2 * size]
+    def features_of(cosine: np.ndarray) -> np.ndarray:
+        columns = [np.ones_like(cosine), size, cosine, cosine * size, cosine**2, cosine**2 * size]
         return np.stack(columns, axis=1)
 
-    each = [features(agreed) for agreed in agreement]
-    x = np.concatenate([part[known] for part in each])
-    is_own = np.repeat([1.0, *[0.0] * DRAWS], known.sum())
+    features = [features_of(cosine) for cosine in agreement]
+    x = np.concatenate([part[judged] for part in features])
+    is_own = np.repeat([1.0, *[0.0] * DRAWS], judged.sum())
     weight = np.where(is_own > 0, 1.0, 1.0 / DRAWS)
     scale = np.maximum(np.abs(x).max(axis=0), 1e-12)
     x = x / scale
@@ -78,19 +75,19 @@ def _log_ratio(
     for _ in range(STEPS):
         p = 1.0 / (1.0 + np.exp(-np.clip(x @ theta, -30, 30)))
         gradient = x.T @ (weight * (p - is_own)) + RIDGE * theta
-        curvature = (x * (weight * p * (1 - p))[:, None]).T @ x + RIDGE * np.eye(len(theta))
-        theta -= np.linalg.solve(curvature, gradient)
-    return [np.clip((part / scale) @ theta, -30, 30) for part in each]
+        hessian = (x * (weight * p * (1 - p))[:, None]).T @ x + RIDGE * np.eye(len(theta))
+        theta -= np.linalg.solve(hessian, gradient)
+    return [np.clip((part / scale) @ theta, -30, 30) for part in features]
 
 
-def _share_wrong(log_ratio: list[np.ndarray], known: np.ndarray) -> float:
+def _share_wrong(log_ratio: list[np.ndarray], judged: np.ndarray) -> float:
     """Share of items' own texts that behave like random texts.
 
     Hardly any right text is below the first quartile of random texts. So the own texts below it are a quarter of the wrong ones, and the
     share of wrong texts is four times their share.
     """
-    if not known.any():
+    if not judged.any():
         return 0.0
-    drawn = np.concatenate([part[known] for part in log_ratio[1:]])
-    quarter = np.quantile(drawn, 0.25)
-    return float(np.clip((log_ratio[0][known] < quarter).mean() / 0.25, 0.0, 1.0))
+    of_random_texts = np.concatenate([ratio[judged] for ratio in log_ratio[1:]])
+    first_quartile = np.quantile(of_random_texts, 0.25)
+    return float(np.clip((log_ratio[0][judged] < first_quartile).mean() / 0.25, 0.0, 1.0))

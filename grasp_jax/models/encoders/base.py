@@ -1,4 +1,4 @@
-"""What a sequence model asks of an item encoder."""
+"""The interface between a sequence model and its item encoder."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -65,7 +65,7 @@ class ItemEncoder(nn.Module):
     def towers(self) -> tuple[int, ...]:
         """Widths of the first parts of vectors and states; each of them has a separate loss if `train.towers` says so.
 
-        A score is the sum of the products of all parts: of these, and of the rest after them.
+        A score is the sum of the inner products of all these parts and of the rest after them.
         """
         return ()
 
@@ -122,5 +122,5 @@ class ItemEncoder(nn.Module):
         return jnp.einsum("bd,cd->bc", states, features)
 
     def gated_head(self) -> GatedHead | None:
-        """The values from which bounds of scores are computed (`evaluation.bounds`); None if pairs do not have this form."""
+        """The values from which bounds of scores are computed (`evaluation.bounds`); None if item vectors do not have this form."""
         return None

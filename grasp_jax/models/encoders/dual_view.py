@@ -1,4 +1,4 @@
-"""LLM-ESR's two views of an item (Liu et al., 2024, arXiv 2405.20646): a trained ID vector and an adapted text vector, side by side."""
+"""LLM-ESR's two views of an item (Liu et al., 2024, arXiv 2405.20646): a trained ID vector and an adapted text vector, concatenated."""
 
 import functools
 

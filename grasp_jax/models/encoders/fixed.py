@@ -1,4 +1,4 @@
-"""Item vectors that nothing is trained of: how often an item was bought, and its text."""
+"""Item vectors without parameters: the number of training interactions of an item, and its text vector."""
 
 import jax
 import jax.numpy as jnp

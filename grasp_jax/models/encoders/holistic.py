@@ -5,7 +5,7 @@ gate is a scalar, so
 
     W [g1 i | g2 ibar | g3 i | g3 ibar] = g1 (Wa i) + g2 (Wb ibar) + g3 (Wc i + Wd ibar)
 
-and each item is projected once, to [3, H], before any user is known. E never meets the number of tokens.
+and each item is projected to [3, H] independently of the user. So no operation on user-item pairs has width E.
 """
 
 from collections.abc import Sequence
@@ -154,10 +154,10 @@ class HolisticEncoder(ItemEncoder):
         if self.gate == "paper":
             logits = self.scale * logits
         if self.gate_dropout and self.has_rng("dropout") and self.gate != "softmax":
-            kept = jax.random.bernoulli(
+            keep = jax.random.bernoulli(
                 self.make_rng("dropout"), 1.0 - self.gate_dropout, (*logits.shape[:-1], 1)
             )
-            logits = jnp.where(kept, logits, 0.0)
+            logits = jnp.where(keep, logits, 0.0)
         if self.gate == "learned":
             gates = pair_gates("learned", logits, self.temperature, self.gate_bias)
         else:
@@ -215,11 +215,10 @@ class HolisticEncoder(ItemEncoder):
                 + offset[:, None]
             )
         act = gelu if self.hidden else (lambda x: x)
-        own, similar, both = features.transpose(
-            1, 2, 0
-        )  # [H, C] each: the sum is over H, the major axis, so the loop over C is vectorised
+        # [H, C] each: the sum is over H, the major axis, so the loop over C is vectorised
+        own, similar, both = features.transpose(1, 2, 0)
 
-        @jax.checkpoint  # and do not keep it for a backward pass
+        @jax.checkpoint  # so that no terms are kept for the backward pass
         def one_user(user: tuple[jax.Array, jax.Array]) -> jax.Array:
             (g1, g2, g3), weight = user  # [C] each, [H]
             x = g1 * own + g2 * similar + g3 * both + self.first_bias[:, None]
@@ -229,7 +228,7 @@ class HolisticEncoder(ItemEncoder):
         return scores + offset[:, None]
 
     def gated_head(self) -> GatedHead | None:
-        """Only for gates with one value at rest, and at most one hidden layer."""
+        """Not None only if gates at logit 0 do not depend on the pair, and there is at most one hidden layer."""
         if not self.gated or self.normalises_gates or len(self.hidden) > 1:
             return None
         rest = self.gates(jnp.zeros(2))

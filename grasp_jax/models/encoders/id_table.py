@@ -1,4 +1,4 @@
-"""The plain backbone's item vectors: one trained row per item."""
+"""Item vectors of the plain backbone: one trained vector per item."""
 
 import flax.linen as nn
 import jax

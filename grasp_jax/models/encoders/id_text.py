@@ -60,12 +60,13 @@ class IdTextEncoder(ItemEncoder):
         self, tables: Tables, ids: jax.Array | None = None, context: StepContext = NO_CONTEXT
     ) -> jax.Array:
         """[...] item rows -> [..., D]; the whole catalogue for None."""
-        own = self.table if ids is None else id_rows(self.table, ids, context)
+        vectors = self.table if ids is None else id_rows(self.table, ids, context)
         kernel, bias, text = self.row_norm * self.kernel, self.bias, (tables["items"],)
         if self.concatenates:
-            of_id, of_text = jnp.split(self.join, 2)
-            own, kernel, bias = own @ of_id, kernel @ of_text, bias @ of_text + self.join_bias
+            id_part, text_part = jnp.split(self.join, 2)
+            vectors, kernel = vectors @ id_part, kernel @ text_part
+            bias = bias @ text_part + self.join_bias
         linear, mapped = (kernel, bias), functools.partial(affine, dtype=self.dtype)
         if ids is None:
-            return own + from_all_rows(mapped, linear, text)
-        return own + from_rows(mapped, linear, text, ids)
+            return vectors + from_all_rows(mapped, linear, text)
+        return vectors + from_rows(mapped, linear, text, ids)

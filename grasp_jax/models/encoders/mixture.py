@@ -1,8 +1,8 @@
 """UniSRec's adaptor of text vectors (Hou et al., KDD 2022, arXiv 2206.05941, Eq. 1-4): whitening by several experts, mixed by gates.
 
-Expert k is a parametric whitening, (x - b_k) W_k, and the gates are softmax(x W_g + noise), with noise of a learned width in training
-alone. With the public code (https://github.com/RUCAIBox/UniSRec) we take what the paper leaves open: the start of the parameters, the
-width softplus(x W_n) + 0.01 of the noise, and dropout on the input of the experts, though not of the gates.
+Expert k is a parametric whitening, (x - b_k) W_k, and the gates are softmax(x W_g + noise), with noise of a learned width only in
+training. What the paper leaves open is as in the public code (https://github.com/RUCAIBox/UniSRec): the initial parameters, the width
+softplus(x W_n) + 0.01 of the noise, and dropout on the input of the experts but not of the gates.
 """
 
 import functools
@@ -19,7 +19,7 @@ from grasp_jax.models.unit import unit
 from grasp_jax.parallel.rows import from_all_rows, from_rows
 
 LEAST_NOISE = 1e-2
-SPREAD = 0.02  # standard deviation of the initial matrices
+INITIAL_STD = 0.02  # standard deviation of the initial matrices
 
 
 class MixtureEncoder(ItemEncoder):
@@ -51,7 +51,7 @@ class MixtureEncoder(ItemEncoder):
         return self.features
 
     def setup(self) -> None:
-        normal, zeros = nn.initializers.normal(SPREAD), nn.initializers.zeros
+        normal, zeros = nn.initializers.normal(INITIAL_STD), nn.initializers.zeros
         shape = (self.experts, self.width, self.features)
         self.whitening = self.param("whitening", normal, shape)
         self.centre = self.param("centre", zeros, (self.experts, self.width))
@@ -66,10 +66,10 @@ class MixtureEncoder(ItemEncoder):
         """[...] item rows -> [..., D]; the whole catalogue for None."""
         whitened, gate, noise = jnp.split(self._of_rows(tables, ids), self._ends, axis=-1)
         if self.has_rng("dropout"):
-            drawn = jax.random.normal(self.make_rng("dropout"), gate.shape)
-            gate = gate + drawn * (jax.nn.softplus(noise) + LEAST_NOISE)
-        each = whitened.reshape(*gate.shape, self.features)
-        vectors = (jax.nn.softmax(gate)[..., None] * each).sum(axis=-2)
+            random = jax.random.normal(self.make_rng("dropout"), gate.shape)
+            gate = gate + random * (jax.nn.softplus(noise) + LEAST_NOISE)
+        outputs = whitened.reshape(*gate.shape, self.features)
+        vectors = (jax.nn.softmax(gate)[..., None] * outputs).sum(axis=-2)
         if self.with_ids:
             vectors += self.table if ids is None else id_rows(self.table, ids, context)
         return unit(vectors)
@@ -99,11 +99,12 @@ class MixtureEncoder(ItemEncoder):
 def _adapted(
     operands: tuple[jax.Array, ...],
     text: jax.Array,
-    kept: jax.Array | float = 1.0,
+    keep_scale: jax.Array | float = 1.0,
     *,
     dtype: jnp.dtype,
 ) -> jax.Array:
-    """Adapts text rows [..., E], whose entries are multiplied by `kept` before the experts read them."""
+    """Adapts text rows [..., E], whose entries are multiplied by dropout's factors `keep_scale` before the experts read them."""
     stacked, offset, gates, length = operands
     rows = length * text.astype(jnp.float32)
-    return jnp.concatenate([product(rows * kept, stacked, dtype) - offset, rows @ gates], axis=-1)
+    experts = product(rows * keep_scale, stacked, dtype) - offset
+    return jnp.concatenate([experts, rows @ gates], axis=-1)

@@ -1,7 +1,7 @@
-"""Holistic attention with an ID residual: text knowledge for every item, and a trained vector for what text cannot say.
+"""Holistic attention with an ID residual: a vector from text plus a trained vector for what texts do not express.
 
-The ID is trusted as far as an item has been seen: with n training interactions its vector is scaled by n / (n + c), so a cold item is
-its text alone. In training the residual is left out at random, so that the text learns to stand alone, and rare items lose nothing.
+With n training interactions the ID vector of an item is scaled by its trust n / (n + c), so the vector of a cold item is its text alone. In
+training the residual is dropped at random, so that the text part also learns to score without it and rare items lose nothing.
 """
 
 import flax.linen as nn

@@ -1,8 +1,9 @@
-"""Late fusion: ID, text and company vectors of an item, side by side, each for a state of its own.
+"""Late fusion: concatenated ID, text and company vectors of an item, each with a separate state.
 
-A score is the sum of what the towers say, `o_id . e + o_text . t + ...`, one product of vectors as wide as all towers. By default each
-tower is trained by its own loss (`config.train.towers`), so that none can lean on another. After the towers comes what nobody trains: the
-text itself, scaled to length 1 and times its weight (`models.text_match`), for the cosine of an item with a history.
+A score is the sum of the towers' scores, `o_id . e + o_text . t + ...`, which is one inner product of the concatenated vectors. By default
+each tower is trained by its own loss (`config.train.towers`), so that none depends on the others. After the towers follows a part without
+parameters, the match: the text vector, scaled to length 1 and multiplied by its weight (`models.text_match`), for the cosine between an
+item and a history.
 """
 
 import functools
@@ -21,7 +22,7 @@ from grasp_jax.models.products import product
 from grasp_jax.models.unit import unit
 from grasp_jax.parallel.rows import from_all_rows, from_rows
 
-ID = "id"  # the part of the score that reads no table
+ID = "id"  # the part of the score that reads no frozen table
 TEXT, COMPANY = "text", "company"  # frozen tables [V, E] that text and company towers read
 MATCH = "match"  # frozen table [V, 1]: weights of the match
 
@@ -93,12 +94,12 @@ class TowerEncoder(ItemEncoder):
         if self.id_towers:
             parts.append(self.table if ids is None else id_rows(self.table, ids, context))
         text_vectors = functools.partial(_text_vectors, dtype=self.dtype)
-        read: list[tuple[Callable[..., jax.Array], Any, tuple[str, ...]]] = [
+        from_tables: list[tuple[Callable[..., jax.Array], Any, tuple[str, ...]]] = [
             *((text_vectors, network, (TEXT,)) for network in self.text),
             *((text_vectors, network, (TEXT, COMPANY)) for network in self.company),
             *([(_match_vectors, (), (TEXT, MATCH))] if self.matches else []),
         ]
-        for vectors_of, network, names in read:
+        for vectors_of, network, names in from_tables:
             rows = tuple(tables[name] for name in names)
             parts.append(
                 from_all_rows(vectors_of, network, rows)

@@ -1,4 +1,4 @@
-"""Methods by the name that a config gives them; a new one is a file here, or in a program of one's own, and a line in `METHODS`."""
+"""Methods by their names in configs. A new method is a file in this package and a line in `METHODS`; or see `register_method`."""
 
 from grasp_jax.models.methods.base import Method
 from grasp_jax.models.methods.grasp import GRASP

@@ -1,4 +1,4 @@
-"""GRASP (arXiv 2511.20177) and the ablations of its Table 4: one encoder, its gate and which of the three attentions it keeps."""
+"""GRASP (arXiv 2511.20177) and the ablations of its Table 4, which differ in the gate and in the attentions that are used."""
 
 import dataclasses
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""ID and text by the plainest means: added, or concatenated and mapped to D (`encoders.id_text`); trained by cross-entropy."""
+"""The simplest combinations of ID and text vectors: sum, or concatenation mapped to D (`encoders.id_text`); trained by cross-entropy."""
 
 import dataclasses
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
-"""LLM-ESR (Liu et al., 2024, arXiv 2405.20646): two views of an item, and a user's state pulled to those of similar users.
+"""LLM-ESR (Liu et al., 2024, arXiv 2405.20646): two views of each item, and self-distillation from similar users.
 
-The ID table starts from principal components of the text, as LLMInit's. Self-distillation: 0.1 times the squared distance between a
-user's newest state and the mean newest state of the 10 users with the nearest text, which takes no gradient.
+The ID table starts from principal components of the text, like LLMInit's. The self-distillation loss is 0.1 times the squared distance
+between a user's newest state and the mean newest state of the 10 users with the most similar text, without gradient through the latter.
 """
 
 from collections.abc import Mapping, Sequence
@@ -48,13 +48,13 @@ class Distillation(AuxiliaryLoss):
         """Weighted mean squared error; 0 while no similar user has a state."""
         if context.states is None:
             return jnp.zeros(())
-        places, users, there = newest_places(batch.segments, self.num_users)
+        places, users, exist = newest_places(batch.segments, self.num_users)
         teachers = jax.lax.stop_gradient(
             context.states[tables["similar_users"][users]].mean(axis=1)
         )
         newest = batch.states.reshape(-1, batch.states.shape[-1])[places]
         error = ((newest - teachers) ** 2).mean(axis=-1)
-        return self.weight * jnp.where(there, error, 0.0).sum() / jnp.maximum(there.sum(), 1)
+        return self.weight * jnp.where(exist, error, 0.0).sum() / jnp.maximum(exist.sum(), 1)
 
 
 class LLMESR(Method):

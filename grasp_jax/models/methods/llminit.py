@@ -1,8 +1,9 @@
 """LLMInit (Harte et al., 2023; Hu et al., 2024): the ID table starts as the first D principal components of the item text vectors.
 
-Everything after the start is the plain backbone. LLM-ESR's public code (https://github.com/liuqidong07/LLM-ESR, data/pca.ipynb) takes the
-components as scikit-learn gives them, and so do we: of the bank's rows, or as that code of the vectors as the encoder gave them
-(`model.start_components`). Rows have length one before and after their mean is taken out, raw vectors are centred by scikit-learn alone.
+Apart from the initial ID table it is the plain backbone. The components are those of scikit-learn's PCA without scaling, as in LLM-ESR's
+public code (https://github.com/liuqidong07/LLM-ESR, data/pca.ipynb). `model.start_components` selects the input of the PCA: the bank's
+rows, or, like that code, the raw vectors of the encoder. The bank's rows are scaled to length one before and after their mean is
+subtracted; raw vectors are only centred, by scikit-learn.
 """
 
 from collections.abc import Mapping, Sequence
@@ -54,7 +55,7 @@ def components_to_start_from(bank: Bank, facts: Facts) -> FrozenTable:
     """
     vectors = _vectors(bank, facts)
     if facts.start is not None:
-        return FrozenTable(START, _along(vectors, **facts.start))
+        return FrozenTable(START, _project(vectors, **facts.start))
     components, facts.learned[START] = principal_components(vectors, facts.config.features)
     return FrozenTable(START, components)
 
@@ -73,13 +74,15 @@ def start_of_new(texts: NewTexts) -> np.ndarray:
     Raises:
       UserError: an earlier version saved the model.
     """
-    found = {name: texts.fitted_array(name) for name in ("start_mean", "start_directions")}
+    fitted = {name: texts.fitted_array(name) for name in ("start_mean", "start_directions")}
     raw = texts.config.start_components == "raw"
-    vectors = texts.raw[:, : len(found["start_mean"])] if raw else texts.items
-    return _along(vectors, **found)
+    vectors = texts.raw[:, : len(fitted["start_mean"])] if raw else texts.items
+    return _project(vectors, **fitted)
 
 
-def _along(vectors: np.ndarray, start_mean: np.ndarray, start_directions: np.ndarray) -> np.ndarray:
+def _project(
+    vectors: np.ndarray, start_mean: np.ndarray, start_directions: np.ndarray
+) -> np.ndarray:
     """[n, E] vectors -> [n, D] components along directions [E, D]."""
     start: np.ndarray = (np.asarray(vectors, np.float32) - start_mean) @ start_directions
     return start.astype(np.float32)
@@ -99,7 +102,7 @@ def start_from_components(params: Params, tables: Tables) -> Params:
 
 
 class LLMInit(Plain):
-    """The plain backbone, whose ID table starts from text."""
+    """The plain backbone with an ID table that starts from text."""
 
     needs_bank: ClassVar[bool] = True
 

@@ -1,4 +1,4 @@
-"""SASRec by the losses with which it is a strong baseline: the method `plain`, with another loss where `train.loss` is "auto"."""
+"""The method `plain` with losses that make SASRec a strong baseline, used if `train.loss` is "auto"."""
 
 from typing import ClassVar
 

@@ -1,13 +1,14 @@
-"""RLMRec (Ren et al., 2024, arXiv 2310.15950): ID embeddings, pulled toward the text of their users and items by an alignment loss.
+"""RLMRec (Ren et al., 2024, arXiv 2310.15950): ID vectors with a contrastive loss that aligns them with the texts of users and items.
 
-`con` maps text vectors down to D and contrasts them with the representations; `gen` maps representations up to E and contrasts them
-with the text (their Eq. 8-12; both maximise the same bound on mutual information). Losses are those of the public code
-(https://github.com/HKUDS/RLMRec, encoder/models/general_cf/lightgcn_plus.py and lightgcn_gene.py): one projection for users and items;
-`con` has a contrast of users, one of positive and one of negative items; `gen` has one, in which users and items meet each other.
+`con` maps text vectors to width D and contrasts them with the representations; `gen` maps representations to width E and contrasts them
+with the text vectors (their Eq. 8-12; both maximise the same bound on mutual information). The losses are those of the public code
+(https://github.com/HKUDS/RLMRec, encoder/models/general_cf/lightgcn_plus.py and lightgcn_gene.py), with one projection for users and items.
+`con` is the sum of three contrastive losses: over users, over positive items and over negative items. `gen` is one loss over users and
+items together.
 
-Their graph encoder is a sequence backbone here: a user's representation is the state that ranks the next item, positive items are those
-of the histories, and negative ones those that the step has drawn. Their `gen` also hides nodes of the graph, which a sequence does not
-have, and looks at the hidden ones alone; here it looks at the users and items of a batch, each once.
+Their graph encoder is replaced by a sequence backbone: a user's representation is the state that ranks the next item, positive items are
+the items of the histories, and negative items are the negatives of the step. Their `gen` masks nodes of the graph and computes the loss
+only for these. A sequence has no such nodes, so here the loss is computed for all users and items of a batch, each counted once.
 """
 
 import dataclasses
@@ -33,26 +34,26 @@ CONTRASTIVE, GENERATIVE = "con", "gen"
 
 
 def info_nce(
-    own: jax.Array, text: jax.Array, others: jax.Array, among: jax.Array, temperature: float
+    anchors: jax.Array, texts: jax.Array, keys: jax.Array, exist: jax.Array, temperature: float
 ) -> jax.Array:
-    """Contrastive loss by cosine of each row and its text, -log(exp(own . text / t) / sum_j exp(own . others_j / t)).
+    """InfoNCE by cosine, -log(exp(anchor . text / t) / sum_j exp(anchor . key_j / t)).
 
     Args:
-      own: [n, width] representations.
-      text: [n, width], the text of each row.
-      others: [m, width] the texts in the sum; the row's own text is one of them.
-      among: [m] bool, which of them exist.
+      anchors: [n, width] representations.
+      texts: [n, width], the positive of each anchor.
+      keys: [m, width] the texts in the denominator, which include the positive.
+      exist: [m] bool, which keys exist.
       temperature: t.
 
     Returns:
       [n] losses.
     """
-    own, text, others = (
+    anchors, texts, keys = (
         x / jnp.sqrt(1e-8 + (x**2).sum(axis=-1, keepdims=True))  # a text may be all zeros
-        for x in (own, text, others)
+        for x in (anchors, texts, keys)
     )
-    logits = jnp.where(among, own @ others.T / temperature, -1e9)
-    positive = (own * text).sum(axis=-1) / temperature
+    logits = jnp.where(exist, anchors @ keys.T / temperature, -1e9)
+    positive = (anchors * texts).sum(axis=-1) / temperature
     return jax.nn.logsumexp(logits, axis=1) - positive
 
 
@@ -109,16 +110,16 @@ class Alignment(AuxiliaryLoss):
         """The sum of three means: over users, over the items of their histories, and over negatives."""
         newest, users, is_user = self._users(batch)
         text = self.mlp(tables["user_text"][users])
-        everyone, among = text, is_user
+        keys, exist = text, is_user
         if self.among_all_users:
-            everyone = from_all_rows(lambda mlp, rows: mlp(rows), self.mlp, (tables["user_text"],))
-            among = jnp.ones(len(everyone), bool)
-        loss = mean_where(info_nce(newest, text, everyone, among, self.temperature), is_user)
-        there = (batch.segments >= 0).ravel()
-        of_items = [(batch.items.ravel(), batch.vectors.reshape(-1, self.features), there)]
+            keys = from_all_rows(lambda mlp, rows: mlp(rows), self.mlp, (tables["user_text"],))
+            exist = jnp.ones(len(keys), bool)
+        loss = mean_where(info_nce(newest, text, keys, exist, self.temperature), is_user)
+        is_item = (batch.segments >= 0).ravel()
+        groups = [(batch.items.ravel(), batch.vectors.reshape(-1, self.features), is_item)]
         if batch.negatives is not None:
-            of_items.append(batch.negatives)
-        for items, vectors, exist in of_items:
+            groups.append(batch.negatives)
+        for items, vectors, exist in groups:
             text = self.mlp(tables["item_text"][items])
             loss += mean_where(info_nce(vectors, text, text, exist, self.temperature), exist)
         return loss

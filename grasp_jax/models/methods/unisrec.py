@@ -1,7 +1,7 @@
-"""UniSRec (Hou et al., KDD 2022, arXiv 2206.05941): text by whitening and a mixture of experts, scores by cosine, cross-entropy.
+"""UniSRec (Hou et al., KDD 2022, arXiv 2206.05941): text vectors through a mixture of whitening experts, cosine scores, cross-entropy.
 
-As its public code (https://github.com/RUCAIBox/UniSRec) trains it on one data set: of text alone ("inductive"), or of text and ID
-vectors added ("transductive"). Its pre-training on other domains is not done, and with it go its two contrastive losses.
+It is trained as by its public code (https://github.com/RUCAIBox/UniSRec) on one data set: with texts alone ("inductive"), or with the sum
+of text and ID vectors ("transductive"). Its pre-training on other domains, which has two contrastive losses, is left out.
 """
 
 import dataclasses
@@ -34,13 +34,13 @@ class UniSRec(Method):
 
     def encoder(self, config: ModelConfig, sizes: ModelSizes) -> MixtureEncoder:
         """`MixtureEncoder` with the config's fields."""
-        own = config.unisrec
+        options = config.unisrec
         return MixtureEncoder(
             num_items=sizes.num_items,
             width=sizes.width,
             features=config.features,
-            experts=own.experts,
-            dropout=own.adaptor_dropout,
+            experts=options.experts,
+            dropout=options.adaptor_dropout,
             row_norm=config.row_norm,
             with_ids=self.with_ids,
             dtype=jnp.dtype(config.dtype),
@@ -51,8 +51,8 @@ class UniSRec(Method):
         return [of_bank(bank, "items")]
 
     def check(self, config: Config) -> None:
-        """Refuses the adaptor's dropout if text rows are split over devices: rows of other devices arrive already adapted, so nothing can
-        be dropped from them.
+        """Refuses the adaptor's dropout if text rows are split over devices: each device then receives adapted vectors instead of text
+        rows, so it has no entries of these to drop.
 
         Raises:
           UserError: the adaptor has dropout, and the mesh splits item tables.
