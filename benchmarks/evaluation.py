@@ -36,8 +36,8 @@ from grasp_jax.data.negatives import draw_candidates, exclusion_index
 from grasp_jax.data.split import Split, leave_one_out
 from grasp_jax.errors import UserError
 from grasp_jax.evaluation import ranking
-from grasp_jax.evaluation.questions import EvaluationSet, evaluation_set
-from grasp_jax.evaluation.ranker import NOBODY_SAW, Ranker, UserStates, item_features, user_states
+from grasp_jax.evaluation.evaluation_set import EvaluationSet, evaluation_set
+from grasp_jax.evaluation.ranker import NO_PAIRS, Ranker, UserStates, item_features, user_states
 from grasp_jax.evaluation.ranking import full_ranks, sampled_ranks
 from grasp_jax.models.batch import Tables
 from grasp_jax.models.encoders.holistic import holistic_attention
@@ -166,7 +166,7 @@ def ranking_bytes(ranker: Ranker, kept: Any, ranks: jax.stages.Lowered) -> int:
 def full_ranking_bytes(ranker: Ranker, asked: EvaluationSet, item_block: int) -> int:
     """`ranking_bytes` of the full catalogue."""
     expansion = ranker.expansion()
-    ranks = ranking._full_ranks.lower(ranker, expansion, *asked.block(0), NOBODY_SAW, item_block)
+    ranks = ranking._full_ranks.lower(ranker, expansion, *asked.block(0), NO_PAIRS, item_block)
     return ranking_bytes(ranker, (ranker.features, expansion), ranks)
 
 

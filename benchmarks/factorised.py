@@ -10,10 +10,10 @@ import numpy as np
 
 from benchmarks.workload import memory_beside_tables
 from grasp_jax.evaluation.ranker import Ranker
-from grasp_jax.models.batch import OwnNegatives, PackedBatch, Targets
+from grasp_jax.models.batch import PackedBatch, SeparateNegatives, Targets
 from grasp_jax.models.device_data import gather_batch
 from grasp_jax.training.epochs import TrainingData, make_epoch
-from grasp_jax.training.replicas import one_of, per_replica
+from grasp_jax.training.replicas import one_replica, per_replica
 from grasp_jax.training.snapshot import initial_snapshot
 from grasp_jax.training.step import TrainState, make_train_steps
 from grasp_jax.training.targets import draw_targets
@@ -76,7 +76,7 @@ class FactorisedStep:
     def ranker(self) -> Ranker:
         """A ranker with the present state of the first model."""
         return Ranker.of(
-            self.model, one_of(self.state.params, 0), self.data.device, self.data.tables
+            self.model, one_replica(self.state.params, 0), self.data.device, self.data.tables
         )
 
     def _arguments(self, data: TrainingData, begin: int, dropout: float | None = None) -> tuple:
@@ -119,7 +119,7 @@ class FactorisedStep:
         """[R, L'] item rows that step `step` of the epoch draws; 0 where there is no next item."""
         batch, targets = self.drawn(step)
         assert isinstance(
-            targets.negatives, OwnNegatives
+            targets.negatives, SeparateNegatives
         )  # the losses that are timed here use these
         size = batch.items.size
         drawn, asked = np.zeros(size, np.int32), np.asarray(targets.places.exist(size))

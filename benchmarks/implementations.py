@@ -29,7 +29,7 @@ from benchmarks.workload import (
 from grasp_jax.config import Config
 from grasp_jax.data.split import Split, leave_one_out
 from grasp_jax.errors import UserError
-from grasp_jax.models.batch import GatheredPlaces, OwnNegatives, Tables
+from grasp_jax.models.batch import GatheredPlaces, SeparateNegatives, Tables
 
 if TYPE_CHECKING:
     from benchmarks.packed_torch import PackedRows
@@ -187,7 +187,7 @@ def packed_rows(ours: FactorisedStep, step: int) -> "PackedRows":
     from benchmarks.packed_torch import PackedRows
 
     batch, targets = ours.drawn(step)
-    assert isinstance(targets.negatives, OwnNegatives)
+    assert isinstance(targets.negatives, SeparateNegatives)
     assert isinstance(targets.places, GatheredPlaces)  # on one device
     parts = batch.queries, batch.items, batch.segments, batch.positions, targets.places.flat
     # PyTorch needs int64 indices.

@@ -29,7 +29,7 @@ from grasp_jax.data.split import Split, leave_one_out
 from grasp_jax.machine import commit
 from grasp_jax.models.backbones import BACKBONES
 from grasp_jax.models.batch import Tables
-from grasp_jax.models.frozen import USER_TABLES, Bank, asked_with
+from grasp_jax.models.frozen import USER_TABLES, Bank, frozen_query_tables
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.methods.base import Facts
 from grasp_jax.parallel.mesh import make_mesh
@@ -84,7 +84,7 @@ class Workload:
             tables = {own.name: own.rows for own in METHODS[method].tables(self.bank, facts)}
         gated = METHODS[method].gated(config.model)
         if gated:
-            asked = asked_with(config.model.gate_query, self.bank, self.split)
+            asked = frozen_query_tables(config.model.gate_query, self.bank, self.split)
             tables |= {own.name: own.rows for own in asked}
         width = self.sizes.width if METHODS[method].needs_bank else 0
         narrow = {name: rows[:, :NARROW] for name, rows in tables.items()} if gated else {}

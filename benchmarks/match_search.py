@@ -23,8 +23,8 @@ from benchmarks.record import Contention, keep, place, run, table
 from grasp_jax.config import Config
 from grasp_jax.config.stored import identity, read_config
 from grasp_jax.errors import UserError
+from grasp_jax.evaluation.evaluation_set import EvaluationSet, in_user_order
 from grasp_jax.evaluation.metrics import group_rows, ndcg_at_10
-from grasp_jax.evaluation.questions import EvaluationSet, in_user_order
 from grasp_jax.evaluation.ranker import Ranker, UserBlock
 from grasp_jax.evaluation.ranking import FullRanks, lowest_tie
 from grasp_jax.evaluation.seen import seen_in_block, seen_pairs

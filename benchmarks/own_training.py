@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.peak_memory import peak_bytes
 from benchmarks.rivals import protocol
 from grasp_jax.config import Config
-from grasp_jax.evaluation.questions import in_user_order
+from grasp_jax.evaluation.evaluation_set import in_user_order
 from grasp_jax.evaluation.ranking import sampled_ranks
 from grasp_jax.evaluation_sets import evaluation_of
 from grasp_jax.parallel.mesh import on_host

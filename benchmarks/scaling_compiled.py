@@ -16,7 +16,7 @@ import numpy as np
 from benchmarks.communication import Collective, collectives
 from benchmarks.lengths import synthetic_log
 from grasp_jax.config import Config
-from grasp_jax.parallel.mesh import everywhere
+from grasp_jax.parallel.mesh import replicate
 from grasp_jax.parallel.plan import (
     Layout,
     sent_bytes,
@@ -72,12 +72,12 @@ def compiled_step(trial: Trial) -> Any:
     epoch = make_epoch(data, trial.replicas, 0)
     one = epoch._replace(slots=epoch.slots[:, :1], users=epoch.users[:, :1])
     chunk = next(chunks(data, one, 0, 1))
-    replicas = per_replica(trial.replicas, lambda tree: everywhere(data.mesh, tree))
+    replicas = per_replica(trial.replicas, lambda tree: replicate(data.mesh, tree))
     state = initial_snapshot(trial.model, trial.replicas, data).state
     steps = jax.jit(make_train_steps(trial.model, data.shape, data.loss), donate_argnums=0)
-    number = everywhere(data.mesh, np.int32(0))
+    number = replicate(data.mesh, np.int32(0))
     return steps.lower(
-        state, data.device, data.tables, chunk.slots, replicas, number, chunk.asked
+        state, data.device, data.tables, chunk.slots, replicas, number, chunk.query_users
     ).compile()
 
 

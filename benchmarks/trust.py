@@ -20,7 +20,7 @@ from grasp_jax.data.split import Split, make_split
 from grasp_jax.knowledge.encoders.geometry import unit_rows
 from grasp_jax.models.company import companions, company_without_own
 from grasp_jax.models.text_trust import text_trust
-from grasp_jax.models.whitening import turned, whitening_turn
+from grasp_jax.models.whitening import transformed, whitening_matrix
 
 SHARES = (0.0, 0.25, 0.5, 1.0)  # shares of items with another item's text
 BOUGHT = {"1": (1, 1), "3": (3, 3), "5": (5, 5), "5 or more": (5, 1 << 30)}
@@ -39,7 +39,7 @@ def as_read(vectors: np.ndarray) -> np.ndarray:
     """[V, E] vectors of an encoder as `grasp_plus` reads them: of length 1, centred and partly whitened."""
     config, unit = Config().model.plus, unit_rows(vectors)
     centred = unit_rows(unit - unit.mean(axis=0))
-    return turned(centred, whitening_turn(centred, config.text_whitening, config.text_norm))
+    return transformed(centred, whitening_matrix(centred, config.text_whitening, config.text_norm))
 
 
 def measure(vectors: np.ndarray, split: Split, share: float) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import numpy as np
 from grasp_jax.config import Config
 from grasp_jax.data.negatives import draw_candidates, exclusion_index
 from grasp_jax.errors import UserError
-from grasp_jax.evaluation.questions import EvaluationSet, evaluation_set
+from grasp_jax.evaluation.evaluation_set import EvaluationSet, evaluation_set
 from grasp_jax.evaluation.stored import StoredNegatives
 from grasp_jax.models.build import build_backbone
 from grasp_jax.models.methods import METHODS

@@ -179,7 +179,7 @@ def _refitted(chosen: Chosen) -> Chosen | None:
     run = open_run(config, workdir, of.dataset, allow_older=of.allow_older)
     trial = make_trial(prepare(run), *names_of_trial)
     snapshot, epochs = trained(trial), trial.config.train.max_epochs
-    if snapshot.progress.goes_on(epochs):
+    if snapshot.progress.is_unfinished(epochs):
         stopped = f"the refit stopped after epoch {int(snapshot.progress.epoch)} of {epochs}"
         logger.warning(f"{workdir}: {stopped}, and is not used; run --mode=refit to finish it")
         return None

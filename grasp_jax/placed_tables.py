@@ -10,10 +10,10 @@ import numpy as np
 
 from grasp_jax.knowledge.bank import KnowledgeBank
 from grasp_jax.models.batch import Tables
-from grasp_jax.models.frozen import Bank, FrozenTable, Placement, asked_with
+from grasp_jax.models.frozen import Bank, FrozenTable, Placement, frozen_query_tables
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.methods.base import Facts
-from grasp_jax.parallel.mesh import ALL, TABLE, everywhere
+from grasp_jax.parallel.mesh import ALL, TABLE, replicate
 from grasp_jax.parallel.rows import HostRows, PlacedRows, shard_rows
 from grasp_jax.run import Prepared
 from grasp_jax.training.inherited import (
@@ -34,7 +34,7 @@ def frozen_tables(prepared: Prepared, method: str) -> Tables:
         config, split = prepared.run.config.for_method(method).model, prepared.run.split
         declared = [*METHODS[method].tables(bank, facts_of(prepared, method))]
         if METHODS[method].gated(config):
-            declared += asked_with(config.gate_query, bank, split)
+            declared += frozen_query_tables(config.gate_query, bank, split)
         prepared.tables[method] = {table.name: _on_devices(prepared, table) for table in declared}
     return prepared.tables[method]
 
@@ -103,5 +103,5 @@ def _placed(prepared: Prepared, table: FrozenTable, dtype: np.dtype) -> PlacedRo
         return shard_rows(mesh, table.rows, dtype, ALL)
     if table.placement is Placement.USER_ROWS and config.tables.users == "host":
         return HostRows(table.rows, dtype, mesh)
-    whole: jax.Array = everywhere(mesh, np.asarray(table.rows, dtype))
+    whole: jax.Array = replicate(mesh, np.asarray(table.rows, dtype))
     return whole

@@ -19,7 +19,7 @@ from grasp_jax.data.synthetic import shop_lengths
 from grasp_jax.errors import UserError
 from grasp_jax.knowledge.neighbours.retrieve import row_groups
 from grasp_jax.models.methods import METHODS
-from grasp_jax.parallel.device_counts import compared
+from grasp_jax.parallel.device_counts import compare_device_counts
 from grasp_jax.parallel.plan import DEVICES, USABLE, Device, Layout, Workload, smallest_layout
 from grasp_jax.parallel.plan_text import (
     aligned,
@@ -183,8 +183,8 @@ def plan_lines(config: Config, width: int) -> list[str]:
             continue
         work_of = functools.partial(workload, config, sizes, width, method)
         work = work_of(own.devices)
-        takes = functools.partial(is_taken, config, method)
-        smallest = smallest_layout(work, device, takes)
+        accepts = functools.partial(is_taken, config, method)
+        smallest = smallest_layout(work, device, accepts)
         layouts = {"as configured": own} | (
             {} if smallest is None else {"smallest that fits": smallest}
         )
@@ -202,7 +202,7 @@ def plan_lines(config: Config, width: int) -> list[str]:
             tested=sizes.tested,
             group_pairs=sizes.group_pairs,
         )
-        found = compared(work_of, own, device, takes)
+        found = compare_device_counts(work_of, own, device, accepts)
         if found:
             head = f"{method} with other numbers of devices, in the fastest mesh of each that fits, B={work.batch} as configured:"
             steps, price = epoch_steps(job), config.plan.device_price

@@ -65,7 +65,7 @@ class Preemption:
         if saved.startswith(" after") and (
             processes := sys.modules.get("grasp_jax.parallel.processes")
         ):
-            processes.meet("preempted")
+            processes.barrier("preempted")
         if files := sys.modules.get("grasp_jax.files"):
             files.remove_partial_writes()
         os._exit(

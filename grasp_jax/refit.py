@@ -11,7 +11,7 @@ from grasp_jax.knowledge.encoders import is_fitted
 from grasp_jax.models.methods import METHODS
 from grasp_jax.run import Run
 from grasp_jax.training.parts import counted_parts
-from grasp_jax.training.replicas import one_of
+from grasp_jax.training.replicas import one_replica
 
 FOLDER = "refit"  # within the workdir of the validated run
 
@@ -44,7 +44,7 @@ def refit_config(run: Run, chosen: Chosen) -> Config:
         and METHODS[trial.method].needs_bank
         and is_fitted(trial.config.knowledge.encoder)
     )
-    counted = counted_parts(trial.model, one_of(chosen.snapshot.best_params, chosen.replica))
+    counted = counted_parts(trial.model, one_replica(chosen.snapshot.best_params, chosen.replica))
     return trial.config.with_fields(
         {
             **({"model.plus.parts": "+".join(counted)} if counted else {}),

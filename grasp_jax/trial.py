@@ -16,7 +16,7 @@ from grasp_jax.log import logger
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.methods.base import ModelSizes
 from grasp_jax.models.sequence_model import SequenceModel
-from grasp_jax.parallel.mesh import everywhere
+from grasp_jax.parallel.mesh import replicate
 from grasp_jax.parallel.processes import PREEMPTION, is_main_process
 from grasp_jax.placed_tables import facts_of, frozen_tables
 from grasp_jax.provenance import difference
@@ -29,7 +29,7 @@ from grasp_jax.training.inherited import keep_directions
 from grasp_jax.training.job import TrainingJob
 from grasp_jax.training.loop import train
 from grasp_jax.training.parts import leaves_parts_out
-from grasp_jax.training.replicas import Replica, one_of
+from grasp_jax.training.replicas import Replica, one_replica
 from grasp_jax.training.snapshot import Snapshot, copied, initial_snapshot, snapshot_like
 from grasp_jax.training.start_from import (
     check_basis,
@@ -100,7 +100,7 @@ class Trial:
 
     def ranker(self, snapshot: Snapshot, replica: int) -> Ranker:
         """The best model of one replica."""
-        params = one_of(snapshot.best_params, replica)
+        params = one_replica(snapshot.best_params, replica)
         return Ranker.of(self.model, params, self.data.device, self.data.tables)
 
 
@@ -164,7 +164,7 @@ def _initial(trial: Trial) -> Snapshot:
     rows = earlier_rows(trial.run.split.log.item_ids, earlier.item_ids)
     if METHODS[trial.method].needs_bank and trial.prepared.bank is not None:
         check_basis(earlier, trial.prepared.bank, earlier_banks(workdir), rows)
-    params = everywhere(data.mesh, start_from(initial.state.params, earlier, rows))
+    params = replicate(data.mesh, start_from(initial.state.params, earlier, rows))
     logger.info(
         f"{trial.name}: starts from {workdir}, which knows {(rows >= 0).sum():,} of {len(rows):,} items"
     )
@@ -206,7 +206,7 @@ def validation_scores(trial: Trial, snapshot: Snapshot) -> np.ndarray:
     if trial.data.valid is not None:
         for m in range(len(trial.replicas)):
             # a ranker encodes the whole catalogue, so only replicas that are validated again get one
-            if leaves_parts_out(trial.model, one_of(snapshot.best_params, m)):
+            if leaves_parts_out(trial.model, one_replica(snapshot.best_params, m)):
                 scores[m] = ndcg_at_10(validation_ranks(trial.ranker(snapshot, m), trial.data))
     return scores
 

@@ -11,10 +11,10 @@ import numpy as np
 
 from grasp_jax.errors import UserError
 from grasp_jax.evaluation.audience import Audience, Wanted, best_items
-from grasp_jax.evaluation.examples import Shown, example_users, examples, target_gates
+from grasp_jax.evaluation.evaluation_set import EvaluationSet
+from grasp_jax.evaluation.examples import ExampleUsers, example_users, examples, target_gates
 from grasp_jax.evaluation.metrics import group_rows, ndcg_gains
 from grasp_jax.evaluation.protocols import FULL, SAMPLED, UNSEEN
-from grasp_jax.evaluation.questions import EvaluationSet
 from grasp_jax.evaluation.ranker import Ranker
 from grasp_jax.evaluation.ranking import FullRanks, full_ranks, sampled_ranks
 from grasp_jax.evaluation.ranking_metrics import Metric, Ranking, measured
@@ -25,7 +25,7 @@ from grasp_jax.files import checksums, first_damaged, write_arrays, write_sealed
 from grasp_jax.knowledge.corruption import USERS, corrupted_rows
 from grasp_jax.log import logger
 from grasp_jax.machine import commit
-from grasp_jax.parallel.processes import is_main_process, meet
+from grasp_jax.parallel.processes import barrier, is_main_process
 from grasp_jax.progress import progress_bar
 from grasp_jax.provenance import difference
 from grasp_jax.run import Run
@@ -85,7 +85,7 @@ def evaluate_trial(trial: Trial, snapshot: Snapshot) -> Evaluated:
             _store_examples(trial, ranker, test)
     if is_main_process():
         _store_rows(trial, snapshot, rows)
-    meet(f"evaluated {trial.name}")
+    barrier(f"evaluated {trial.name}")
     return _read(run, trial.method, trial.backbone)[0]
 
 
@@ -264,7 +264,7 @@ def _store_examples(trial: Trial, ranker: Ranker, test: EvaluationSet) -> None:
     split, log = run.split, run.split.log
     gates = target_gates(ranker, test)
     queries = run.queries(trial.method, split.test.end)
-    shown = Shown(example_users(split, run.config.eval.seed), queries, run.dataset.titles)
+    shown = ExampleUsers(example_users(split, run.config.eval.seed), queries, run.dataset.titles)
     found = examples(ranker, split, shown, gates)
     if not is_main_process():
         return

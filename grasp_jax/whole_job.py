@@ -82,7 +82,7 @@ def stages(job: Job) -> Iterator[Stage]:
             yield _neighbours(job, kind, rows)
     yield from _training(job)
     if config.data.split != "none":
-        yield _measured("test, preparation", job.tested, "users", rates.ASK, CORES)
+        yield _measured("test, preparation", job.tested, "users", rates.EVALUATION_SET, CORES)
         yield _among_negatives("test among negatives", job, job.tested)
         full = min(config.eval.full_users or job.tested, job.tested)
         if config.eval.full:

@@ -19,7 +19,7 @@ import pyarrow.parquet
 from grasp_jax.chosen import audience_of, of_trial
 from grasp_jax.config import Config
 from grasp_jax.evaluation.audience import Wanted
-from grasp_jax.parallel.mesh import everywhere, shared_out
+from grasp_jax.parallel.mesh import replicate, shard
 from grasp_jax.run import Prepared, open_run, prepare
 from grasp_jax.serving.recommend import write_recommendations
 from grasp_jax.training import saving
@@ -122,9 +122,9 @@ def assert_same_order(one: Trial, many: Trial) -> None:
 
 def compiled(trial: Trial) -> Any:
     """Two steps."""
-    data, put = trial.data, lambda tree: everywhere(trial.data.mesh, tree)
+    data, put = trial.data, lambda tree: replicate(trial.data.mesh, tree)
     own = per_replica(trial.replicas, put)
-    packed = shared_out(data.mesh, make_epoch(data, trial.replicas, 0).slots[:, :2], axis=2)
+    packed = shard(data.mesh, make_epoch(data, trial.replicas, 0).slots[:, :2], axis=2)
     steps = jax.jit(make_train_steps(trial.model, data.shape, data.loss))
     state = initial_snapshot(trial.model, trial.replicas, data).state
     return steps.lower(state, data.device, data.tables, packed, own, put(np.int32(0))).compile()

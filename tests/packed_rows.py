@@ -9,7 +9,7 @@ import numpy as np
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.packing import pack, plan_packing, stratified_batches
 from grasp_jax.data.split import leave_one_out
-from grasp_jax.models.batch import GatheredPlaces, OwnNegatives, PackedBatch, Targets
+from grasp_jax.models.batch import GatheredPlaces, PackedBatch, SeparateNegatives, Targets
 from grasp_jax.models.device_data import DeviceData, gather_batch
 
 FEATURES, LENGTH, BATCH = 6, 8, 6
@@ -19,7 +19,7 @@ POSITIONS = np.array([[0, 1, 2, 0, 1, 0, 0], [0, 0, 1, 2, 3, 4, 0]])
 
 def asked_at(places: jax.Array, negatives: jax.Array, logits: jax.Array | None) -> Targets:
     """Targets at [P] places with [P, G] negatives, for a model that needs no users."""
-    return Targets(GatheredPlaces(places), places, places, OwnNegatives(negatives), logits)
+    return Targets(GatheredPlaces(places), places, places, SeparateNegatives(negatives), logits)
 
 
 def gru_by_hand(params: dict[str, Any], history: np.ndarray, num_layers: int) -> np.ndarray:

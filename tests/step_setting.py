@@ -11,7 +11,7 @@ from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.split import Split, leave_one_out
 from grasp_jax.models.batch import PackedBatch, Targets
 from grasp_jax.models.device_data import DeviceData, gather_batch
-from grasp_jax.models.frozen import asked_with
+from grasp_jax.models.frozen import frozen_query_tables
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.methods.base import Facts
 from grasp_jax.models.sequence_model import SequenceModel
@@ -63,7 +63,7 @@ def make_setting(log: InteractionLog, tables_of_bank: dict[str, jax.Array], name
     }
     config = ModelConfig().with_fields(fields)
     declared = [*METHODS[method].tables(bank, Facts(config, split.item_counts, split=split))]
-    declared += asked_with("user", bank, split) if METHODS[method].gated(config) else []
+    declared += frozen_query_tables("user", bank, split) if METHODS[method].gated(config) else []
     tables = {table.name: jnp.asarray(table.rows) for table in declared}
     train = {"loss": "bce", "batch_size": BATCH, "negatives": NEGATIVES}
     fields["projection"] = "token"

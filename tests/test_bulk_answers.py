@@ -77,9 +77,9 @@ def test_same_as_a_ranking_of_all_scores(
     right = lists_of(audience, wanted)
     used: list[bool] = []
     by_products = module.top_items_by_products
-    monkeypatch.setattr(module, "LARGE", ITEMS)
-    monkeypatch.setattr(module, "MANY", 23)
-    monkeypatch.setattr(module, "LONGEST", longest)
+    monkeypatch.setattr(module, "MIN_ITEMS", ITEMS)
+    monkeypatch.setattr(module, "MIN_PEOPLE", 23)
+    monkeypatch.setattr(module, "MAX_EXCLUDED", longest)
     monkeypatch.setattr(top_k, "BLOCK", 64)
     monkeypatch.setattr(
         module,

@@ -32,7 +32,7 @@ from grasp_jax.training.job import TrainingJob
 from grasp_jax.training.loop import train
 from grasp_jax.training.mlflow import MLflowCallback
 from grasp_jax.training.records import Records
-from grasp_jax.training.replicas import Replica, one_of
+from grasp_jax.training.replicas import Replica, one_replica
 from grasp_jax.training.snapshot import Snapshot, initial_snapshot
 from grasp_jax.training.tensorboard import TensorBoardCallback
 from grasp_jax.trial import make_trial
@@ -184,18 +184,18 @@ def test_other_processes_call_nothing_and_stop_with_the_first(
     tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A tracker would get each epoch from every process, or one process train on alone."""
-    asked = []
+    requested = []
 
-    def highest(mesh: Any, own: int) -> np.int32:
-        asked.append(own)
-        return np.int32(callbacks_module.STOP)  # the first process wishes so
+    def highest(mesh: Any, value: int) -> np.int32:
+        requested.append(value)
+        return np.int32(callbacks_module.STOP)  # requested by the first process
 
     monkeypatch.setattr(callbacks_module, "is_main_process", lambda: False)
-    monkeypatch.setattr(callbacks_module, "highest_wish", highest)
+    monkeypatch.setattr(callbacks_module, "max_over_processes", highest)
     listener = Listener()
     others = Callbacks([listener], tiny.job.data.mesh)
     with others.during(TrainingInfo("plain", "gru4rec", (), 1, 0)):
-        assert others.epoch([]) and asked == [callbacks_module.GO_ON]
+        assert others.epoch([]) and requested == [callbacks_module.CONTINUE]
     assert not listener.told and not Callbacks([], tiny.job.data.mesh).epoch([])
 
 
@@ -265,7 +265,7 @@ def test_epochs_are_compared_by_full_ranking(
     lines = job.records.read()
     assert {line["valid_protocol"] for line in lines} == {protocol}
     for m in range(len(job.replicas)):
-        params = one_of(trained.state.params, m)
+        params = one_replica(trained.state.params, m)
         ranks = full_ranks(Ranker.of(job.model, params, data.device, data.tables), valid, 16, seen)
         own, other = ranks if protocol == "full" else ranks[::-1]
         assert lines[m - 2]["valid_ndcg@10"] == ndcg_at_10(own)

@@ -11,9 +11,9 @@ import pytest
 from grasp_jax.config import ModelConfig
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.split import leave_one_out
-from grasp_jax.models.batch import OwnNegatives, WholeCatalogue
+from grasp_jax.models.batch import SeparateNegatives, WholeCatalogue
 from grasp_jax.models.device_data import all_pair_logits, gather_batch
-from grasp_jax.models.frozen import asked_with
+from grasp_jax.models.frozen import frozen_query_tables
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.methods.base import Facts
 from grasp_jax.models.sequence_model import SequenceModel, apply
@@ -60,7 +60,7 @@ def made(
     config = ModelConfig().with_fields(model)
     split = leave_one_out(log, LENGTH)
     declared = [*METHODS[method].tables(bank, Facts(config, split.item_counts, split=split))]
-    declared += asked_with("user", bank, split) if METHODS[method].gated(config) else []
+    declared += frozen_query_tables("user", bank, split) if METHODS[method].gated(config) else []
     tables = {table.name: jnp.asarray(table.rows) for table in declared}
     train = {"loss": "ce", "batch_size": 6, "label_smoothing": 0.1}
     fields = {"data.max_length": LENGTH, "model": model, "train": train}
@@ -106,7 +106,7 @@ def test_loss_and_gradient_equal_those_of_all_scores(
     logits = None
     if own.model.gated:
         logits = all_pair_logits(tables, targets.queries, jnp.arange(num_items))
-    asked = targets._replace(negatives=OwnNegatives(everyone), negative_logits=logits)
+    asked = targets._replace(negatives=SeparateNegatives(everyone), negative_logits=logits)
     wanted = targets.places.take(jnp.roll(batch.items, -own.model.ahead, axis=1))
 
     def reference(params: Any) -> jax.Array:

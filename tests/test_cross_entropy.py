@@ -65,12 +65,12 @@ def test_loss_and_gradients_by_formula(smoothing: float, rows: int) -> None:
 def test_large_scores() -> None:
     """Scores of hundreds would overflow, and a target that nobody doubts have a gradient."""
     states, items, targets, weights = drawn()
-    loss, by_states, by_items = found_by(CrossEntropy(), 300 * states, items, targets, weights)
+    loss, d_states, d_items = found_by(CrossEntropy(), 300 * states, items, targets, weights)
     scores = 300 * states @ items.T
     largest = scores.max(axis=1)
     expected = (weights * (largest - scores[np.arange(TARGETS), targets])).sum()
     np.testing.assert_allclose(loss, expected, rtol=1e-4)
-    assert np.isfinite(by_states).all() and np.isfinite(by_items).all()
+    assert np.isfinite(d_states).all() and np.isfinite(d_items).all()
 
 
 def test_bfloat16() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from grasp_jax.config import Config
-from grasp_jax.parallel.mesh import everywhere
+from grasp_jax.parallel.mesh import replicate
 from grasp_jax.run import Prepared, open_run, prepare
 from grasp_jax.training import pace as pace_module
 from grasp_jax.training import run_epoch
@@ -64,20 +64,22 @@ def assert_same_bits(one: Any, other: Any) -> None:
 def test_parts_compute_what_the_whole_does(prepared: Prepared, method: str) -> None:
     """A run would depend on how fast the machine was, or on when it was stopped."""
     trial = make_trial(prepared, method, "sasrec")
-    data, put = trial.data, functools.partial(everywhere, trial.data.mesh)
+    data, put = trial.data, functools.partial(replicate, trial.data.mesh)
     start = initial_snapshot(trial.model, trial.replicas, data)
     steps = run_epoch.compile_steps(trial.job, start.state.params)
-    chunk = next(chunks(data, make_epoch(data, trial.replicas, 0), 0, 6, alike=True))
-    number = put(np.int32(0))
-    assert steps.draw is not None
-    drawn = steps.draw(data.device, data.tables, chunk.slots, steps.inputs.keys, number)
+    chunk = next(chunks(data, make_epoch(data, trial.replicas, 0), 0, 6, equal_sizes=True))
+    chunk_step = put(np.int32(0))
+    assert steps.draw_inputs is not None
+    inputs = steps.draw_inputs(
+        data.device, data.tables, chunk.slots, steps.per_replica.keys, chunk_step
+    )
 
     def after(*cuts: int) -> tuple[Any, np.ndarray]:
         state = jax.tree.map(lambda leaf: leaf + 0, start.state)  # which is donated
         losses = np.zeros((6, 1), np.float32)
         for first, end in zip((0, *cuts), (*cuts, 6), strict=True):
-            part = Part(put(np.int32(first)), put(np.int32(end)), drawn)
-            given = data.device, data.tables, chunk.slots, steps.inputs, number, None, part
+            part = Part(put(np.int32(first)), put(np.int32(end)), inputs)
+            given = data.device, data.tables, chunk.slots, steps.per_replica, chunk_step, None, part
             state, found = steps.train_steps(state, *given)
             losses += np.asarray(found)
         return state, losses
@@ -118,7 +120,7 @@ def test_a_signal_is_answered_in_time_and_changes_nothing(
     def stop(saved: str) -> None:
         raise Told(saved)
 
-    monkeypatch.setattr(pace_module, "_working", lambda: clock[0])
+    monkeypatch.setattr(pace_module, "_clock", lambda: clock[0])
     monkeypatch.setattr(Pace, "done", done)
     monkeypatch.setattr(run_epoch.PREEMPTION, "stop", stop)
     monkeypatch.setattr(run_epoch.PREEMPTION, "wished", False)
@@ -139,18 +141,18 @@ def test_a_signal_is_answered_in_time_and_changes_nothing(
 def test_pace_follows_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Dispatches would stay short where steps are fast, grow by one lucky measurement, or stay long where a machine becomes slow."""
     clock = [0.0]
-    monkeypatch.setattr(pace_module, "_working", lambda: clock[0])
+    monkeypatch.setattr(pace_module, "_clock", lambda: clock[0])
     pace = Pace(512, SECONDS)
     pace.begin()
 
-    def wish(steps: int, seconds: float) -> int:
+    def proposed(steps: int, seconds: float) -> int:
         clock[0] += seconds
         pace.done(steps)
-        return pace.wish
+        return pace.proposed
 
     assert pace.steps == 1
-    assert wish(1, 0.01) == GROWTH and wish(4, 0.04) == GROWTH**2
-    assert wish(256, 2.56) == 250
-    assert wish(250, 0.0) == 512
-    assert wish(512, 51.2) == 25
-    assert wish(25, 100.0) == 1
+    assert proposed(1, 0.01) == GROWTH and proposed(4, 0.04) == GROWTH**2
+    assert proposed(256, 2.56) == 250
+    assert proposed(250, 0.0) == 512
+    assert proposed(512, 51.2) == 25
+    assert proposed(25, 100.0) == 1

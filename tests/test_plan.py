@@ -10,8 +10,8 @@ import pytest
 from benchmarks.communication import collectives
 from benchmarks.scaling_compiled import compiled_step, config_of, write_data
 from grasp_jax.config import Config
-from grasp_jax.parallel.device_counts import compared
-from grasp_jax.parallel.exchange import slots
+from grasp_jax.parallel.device_counts import compare_device_counts
+from grasp_jax.parallel.exchange import id_capacity
 from grasp_jax.parallel.plan import (
     DEVICES,
     Device,
@@ -72,7 +72,7 @@ def test_bytes_by_hand() -> None:
         ("item rows", "logits", "gradients", "users' rows"), 0.0
     )
     sent = sent_bytes(WORK, Layout(2, 4))
-    assert sent["item rows"] == 3 * slots(2 * 4 * 24, 8, 4) * (2 + 2 * 3 * 16) * 4
+    assert sent["item rows"] == 3 * id_capacity(2 * 4 * 24, 8, 4) * (2 + 2 * 3 * 16) * 4
     assert sent["gradients"] == 2 * 7 / 8 * WORK.parameters * 4
 
 
@@ -82,7 +82,7 @@ def test_bytes_of_users_rows_by_hand() -> None:
     sent = {users: sent_bytes(work, Layout(2, 4, users)) for users in ("device", "sharded", "host")}
     each = {users: own["users' rows"] for users, own in sent.items()}
     assert each == {"device": 0, "sharded": 3 * 8 * row, "host": 3 * 2 * row}  # 2 + 4 sqrt(2)
-    pairs = slots(4 * 24, 8, 4)
+    pairs = id_capacity(4 * 24, 8, 4)
     assert sent["device"]["logits"] == 3 * pairs * 16
     assert sent["sharded"]["logits"] == sent["host"]["logits"] == 7 * 12 * 16  # all that it has
     assert sent_bytes(work, Layout(8, 1, "sharded"))["users' rows"] == 0
@@ -156,7 +156,7 @@ def test_layouts_that_a_run_refuses_are_not_recommended() -> None:
     ):
         assert is_taken(config, "grasp", taken) and not is_taken(config, "grasp", refused)
         takes = functools.partial(is_taken, config, "grasp")
-        found = compared(lambda devices: WORK, Layout(1, 1), DEVICES["H100"], takes)
+        found = compare_device_counts(lambda devices: WORK, Layout(1, 1), DEVICES["H100"], takes)
         assert found and all(takes(each.layout) for each in found)
     work = WORK._replace(users=10**9)  # whose tables only the host holds
     assert smallest_layout(work, DEVICES["H100"]) is not None
@@ -169,7 +169,7 @@ def test_numbers_of_devices_are_compared() -> None:
     work = WORK._replace(batch=4096, rows=512, pairs=40_000, kernels=10)
     slow = Device(1e12, 1e12, 1e9, 1e9, 1e3, 1e9, 8)
     own = Layout(4, 4)
-    found = compared(lambda devices: work, own, slow)
+    found = compare_device_counts(lambda devices: work, own, slow)
     assert [each.layout.devices for each in found] == [1, 2, 4, 8, 16, 16]
     assert found[-1].limit == "communication" and found[-1].seconds > found[0].seconds
     assert found[3].seconds < found[0].seconds / 4
@@ -177,9 +177,9 @@ def test_numbers_of_devices_are_compared() -> None:
     assert "another mesh is faster" in conclusion(found, Layout(1, 1))
     assert "hardly faster" in conclusion(found, found[3].layout)
     needed = total_bytes(work, Layout(1, 1)) / 0.95
-    small = compared(lambda devices: work, own, slow._replace(memory=needed))
+    small = compare_device_counts(lambda devices: work, own, slow._replace(memory=needed))
     assert small[0].layout == Layout(1, 1, "host") or small[0].layout.devices > 1
-    none = compared(lambda devices: work, own, slow._replace(memory=1.0))
+    none = compare_device_counts(lambda devices: work, own, slow._replace(memory=1.0))
     assert none == [] and conclusion(none, own) == ""
 
 

@@ -70,10 +70,10 @@ def test_why_training_stopped() -> None:
     best = "(best validation NDCG@10 33.41 % at epoch 17)"
     patience = f"stopped after epoch 37: no better validation NDCG@10 for 20 epochs {best}"
     assert why_stopped(seen._replace(stopped=np.ones(2, bool)), 20) == patience
-    assert why_stopped(seen._replace(stopped=np.ones(2, bool)), 20, stop_wanted=True) == patience
+    assert why_stopped(seen._replace(stopped=np.ones(2, bool)), 20, stop_requested=True) == patience
     assert why_stopped(seen, 20) == f"stopped after epoch 37: reached train.max_epochs {best}"
     asked = f"stopped after epoch 37: a callback asked to stop {best}"
-    assert why_stopped(seen, 20, stop_wanted=True) == asked
+    assert why_stopped(seen, 20, stop_requested=True) == asked
     assert why_stopped(start, 20) == "stopped after epoch 0: reached train.max_epochs"
     continued = seen._replace(best_epoch=np.array([30, 0], np.int32))
     said = why_stopped(continued, 20)
@@ -89,16 +89,18 @@ def test_saves_are_cheap_and_not_far_apart(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(saving.time, "perf_counter", lambda: clock[0])
     policy = SavePolicy(interval=300.0, last_save=clock[0])
     clock[0] += 0.1
-    assert policy.wish(epoch_ends=True) == processes.SAVE, "the first epoch: its cost is not known"
-    assert policy.wish(epoch_ends=False) == processes.GO_ON
+    assert policy.action(epoch_ends=True) == processes.SAVE, (
+        "the first epoch: its cost is not known"
+    )
+    assert policy.action(epoch_ends=False) == processes.CONTINUE
     started, clock[0] = clock[0], clock[0] + 2.0
     policy.saved(started)
     clock[0] += 19.0
-    assert policy.wish(epoch_ends=True) == processes.GO_ON, "a save of 2 s every 20 s at most"
+    assert policy.action(epoch_ends=True) == processes.CONTINUE, "a save of 2 s every 20 s at most"
     clock[0] += 2.0
-    assert policy.wish(epoch_ends=True) == processes.SAVE
-    assert policy.wish(epoch_ends=False) == processes.GO_ON
+    assert policy.action(epoch_ends=True) == processes.SAVE
+    assert policy.action(epoch_ends=False) == processes.CONTINUE
     clock[0] += 300.0
-    assert policy.wish(epoch_ends=False) == processes.SAVE
+    assert policy.action(epoch_ends=False) == processes.SAVE
     monkeypatch.setattr(saving.PREEMPTION, "wished", True)
-    assert policy.wish(epoch_ends=False) == processes.STOP
+    assert policy.action(epoch_ends=False) == processes.STOP

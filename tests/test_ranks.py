@@ -17,8 +17,8 @@ from grasp_jax.data.split import Split, leave_one_out
 from grasp_jax.evaluation import examples as example_lists
 from grasp_jax.evaluation import ranking
 from grasp_jax.evaluation.bounds import expansion
+from grasp_jax.evaluation.evaluation_set import EvaluationSet, evaluation_set
 from grasp_jax.evaluation.metrics import CUTOFFS, metrics
-from grasp_jax.evaluation.questions import EvaluationSet, evaluation_set
 from grasp_jax.evaluation.ranker import Ranker, UserBlock
 from grasp_jax.evaluation.ranking import FullRanks, full_ranks, sampled_ranks
 from grasp_jax.evaluation.seen import seen_pairs
@@ -46,7 +46,7 @@ def test_examples_show_no_item_that_was_seen(monkeypatch: pytest.MonkeyPatch) ->
         model=types.SimpleNamespace(backbone=types.SimpleNamespace(mask_at="")),
         for_block=lambda block: (None, None),
     )
-    shown = example_lists.Shown(np.array([0]), np.zeros(1, np.int32), list("abcdef"))
+    shown = example_lists.ExampleUsers(np.array([0]), np.zeros(1, np.int32), list("abcdef"))
     (found,) = example_lists.examples(ranker, split, shown, None)
     assert found["top"] == [{"title": "f", "score": 0.5}]
     assert found["truth"] == "e" and found["place"] is None
@@ -216,8 +216,8 @@ def test_what_bounds_leave_open_is_scored(
     s = setting("hidden")
     sampled, full, fresh = brute_force(s, all_scores(s))
     for constant, compiled in (
-        ("MOST_UNSURE", ranking._full_ranks),
-        ("MOST_UNSURE_NEGATIVES", ranking._sampled_ranks),
+        ("MAX_UNDECIDED", ranking._full_ranks),
+        ("MAX_UNDECIDED_NEGATIVES", ranking._sampled_ranks),
     ):
         monkeypatch.setattr(ranking, constant, most)
         compiled.clear_cache()

@@ -66,7 +66,7 @@ def test_users_with_new_interactions_are_found(kind: str) -> None:
     found = groups(split, users)
     assert found.changed.tolist() == expected and 20 < len(expected) < len(users)
     assert sorted([*expected, *found.others.tolist()]) == users.tolist()
-    assert found.drawn == min(3 * len(expected), len(found.others))
+    assert found.num_drawn == min(3 * len(expected), len(found.others))
     ends = log.offsets[1:] if kind == "leave_one_out" else split.train.end
     moment = int(log.timestamps[ends[expected[0]] - 1])
     for later in (0, 1):
@@ -131,7 +131,7 @@ def test_an_epoch_of_training(tmp_path: pathlib.Path) -> None:
     data = make_trial(prepare(run), "plain", "sasrec").data
     count = len(changed) + round(1.5 * len(changed))
     assert data.steps_per_epoch == math.ceil(count / 16) < whole.steps_per_epoch
-    assert data.whole_epoch_tokens < whole.whole_epoch_tokens
+    assert data.full_epoch_tokens < whole.full_epoch_tokens
 
     replicas = [Replica(1, 0.0, 1e-3), Replica(2, 0.0, 1e-3)]
     first, again, second = (make_epoch(data, replicas, epoch) for epoch in (0, 0, 1))

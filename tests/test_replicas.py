@@ -4,7 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from grasp_jax.training.replicas import Replica, one_of, per_replica, put, take
+from grasp_jax.training.replicas import (
+    Replica,
+    one_replica,
+    per_replica,
+    put_replicas,
+    take_replicas,
+)
 
 
 def test_each_model_has_its_key_and_its_rates() -> None:
@@ -24,10 +30,10 @@ def test_models_that_stopped_stay_as_they_are() -> None:
     """A model's best would be lost when it leaves the axis, or come back as another's."""
     tree = {"a": jnp.arange(12.0).reshape(4, 3), "b": jnp.arange(4)}
     rows = jnp.array([1, 3])
-    part = take(tree, rows)
+    part = take_replicas(tree, rows)
     np.testing.assert_array_equal(part["a"], tree["a"][rows])
-    np.testing.assert_array_equal(one_of(tree, 2)["a"], tree["a"][2])
-    whole = put(tree, jax.tree.map(lambda leaf: leaf + 100, part), rows)
+    np.testing.assert_array_equal(one_replica(tree, 2)["a"], tree["a"][2])
+    whole = put_replicas(tree, jax.tree.map(lambda leaf: leaf + 100, part), rows)
     np.testing.assert_array_equal(whole["b"], [0, 101, 2, 103])
     np.testing.assert_array_equal(whole["a"][jnp.array([0, 2])], tree["a"][jnp.array([0, 2])])
-    assert take(tree, None) is tree and put(tree, part, None) is part
+    assert take_replicas(tree, None) is tree and put_replicas(tree, part, None) is part

@@ -9,12 +9,12 @@ import pytest
 
 from grasp_jax.config import ModelConfig
 from grasp_jax.data.log import InteractionLog
-from grasp_jax.models.auxiliary import BatchStates, drawn_items
+from grasp_jax.models.auxiliary import BatchStates, drawn_negatives
 from grasp_jax.models.batch import (
     NO_CONTEXT,
     EveryPlace,
     GatheredPlaces,
-    OwnNegatives,
+    SeparateNegatives,
     SharedNegatives,
     StepContext,
     Tables,
@@ -90,9 +90,9 @@ def batch_of(states: Any = STATES, vectors: Any = VECTORS, negatives: Any = NEGA
     targets = Targets(
         GatheredPlaces(jnp.where(jnp.asarray(DRAWN_EXIST), 0, SEGMENTS.size)),
         *[jnp.zeros(len(DRAWN), jnp.int32)] * 2,
-        OwnNegatives(jnp.asarray(DRAWN)[:, None]),
+        SeparateNegatives(jnp.asarray(DRAWN)[:, None]),
     )
-    items = drawn_items(targets, negatives, SEGMENTS.size)
+    items = drawn_negatives(targets, negatives, SEGMENTS.size)
     return BatchStates(jnp.asarray(SEGMENTS), states, jnp.asarray(HISTORY), vectors, items)
 
 
@@ -198,14 +198,14 @@ def test_drawn_items_are_one_for_each_place() -> None:
         EveryPlace(jnp.array([[True, False], [True, True]])),
         rows,
         rows,
-        OwnNegatives(jnp.arange(12).reshape(4, 3)),
+        SeparateNegatives(jnp.arange(12).reshape(4, 3)),
     )
-    found = drawn_items(own, vectors, 4)
+    found = drawn_negatives(own, vectors, 4)
     np.testing.assert_array_equal(found.items, [0, 3, 6, 9])
     np.testing.assert_array_equal(found.vectors, vectors[::3])
     np.testing.assert_array_equal(found.exist, [True, False, True, True])
     shared = own._replace(negatives=SharedNegatives(jnp.arange(12) + 20))
-    found = drawn_items(shared, vectors, 4)
+    found = drawn_negatives(shared, vectors, 4)
     np.testing.assert_array_equal(found.items, [20, 21, 22, 23])
     np.testing.assert_array_equal(found.vectors, vectors[:4])
     assert found.exist.all()

@@ -56,8 +56,8 @@ print("all equal")
 PAIRS = """
 import jax, jax.numpy as jnp, numpy as np
 from grasp_jax.models.gates import pair_logits
-from grasp_jax.parallel.mesh import ALL, TABLE, make_mesh, shared_out
-from grasp_jax.parallel.pairs import AskedRows, asked_of_tables, from_pairs
+from grasp_jax.parallel.mesh import ALL, TABLE, make_mesh, shard
+from grasp_jax.parallel.pairs import RequestedRows, requested_rows, from_pairs
 from grasp_jax.parallel.rows import shard_rows
 
 rng = np.random.default_rng(0)
@@ -65,48 +65,48 @@ N, V, E, B, K = 61, 41, 6, 21, 53
 users, items = rng.standard_normal((2, N, E)).astype(np.float32), rng.standard_normal((2, V, E)).astype(np.float32)
 
 
-def of_devices(everyone, tables, asked, places, ids):  # of two models
-    of_model = lambda own, place, item: from_pairs(pair_logits, asked_of_tables(everyone, own), tables, place, item)
-    return jax.vmap(of_model)(asked, places, ids)
+def of_devices(sharded_users, tables, requested, index, ids):  # of two models
+    of_model = lambda rows, user, item: from_pairs(pair_logits, requested_rows(sharded_users, rows), tables, user, item)
+    return jax.vmap(of_model)(requested, index, ids)
 
 
-def of_host(rows, tables, places, ids):
-    of_model = lambda own, place, item: from_pairs(pair_logits, AskedRows(own, None, N, mesh), tables, place, item)
-    return jax.vmap(of_model)(rows, places, ids)
+def of_host(rows, tables, index, ids):
+    of_model = lambda rows, user, item: from_pairs(pair_logits, RequestedRows(rows, None, N, mesh), tables, user, item)
+    return jax.vmap(of_model)(rows, index, ids)
 
 
 for data, shares in ((2, 4), (8, 1)):
     mesh = make_mesh(data, shares)
     tables = tuple(shard_rows(mesh, own, np.float32, (TABLE,)) if shares > 1 else jnp.asarray(own) for own in items)
-    everyone = tuple(shard_rows(mesh, own, np.float32, ALL) for own in users)
+    sharded_users = tuple(shard_rows(mesh, own, np.float32, ALL) for own in users)
     drawn, hosted = jax.jit(of_devices), jax.jit(of_host)
     for among in (np.arange(N), np.arange(0, N, 8)):  # as they fall, and all on one device: more turns and exchanges than one
-        asked = np.stack([np.sort(rng.choice(among, min(B, len(among)), replace=False)) for _ in range(2)]).astype(np.int32)
-        places = rng.integers(0, asked.shape[1], (2, K), dtype=np.int32)
-        places[1] = 0  # all pairs have one user
+        requested = np.stack([np.sort(rng.choice(among, min(B, len(among)), replace=False)) for _ in range(2)]).astype(np.int32)
+        index = rng.integers(0, requested.shape[1], (2, K), dtype=np.int32)
+        index[1] = 0  # all pairs have one user
         ids = rng.integers(0, V, (2, K), dtype=np.int32)
-        asked = np.pad(asked, ((0, 0), (0, B - asked.shape[1])), constant_values=N)
-        known = np.minimum(asked, N - 1)
-        of_pairs = np.take_along_axis(known, places, 1)
+        requested = np.pad(requested, ((0, 0), (0, B - requested.shape[1])), constant_values=N)
+        known = np.minimum(requested, N - 1)
+        of_pairs = np.take_along_axis(known, index, 1)
         expected = pair_logits(*users[:, of_pairs], *items[:, ids])
-        np.testing.assert_allclose(drawn(everyone, tables, asked, places, ids), expected, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(drawn(sharded_users, tables, requested, index, ids), expected, rtol=1e-5, atol=1e-5)
         filled = np.pad(known, ((0, 0), (0, -B % mesh.size)), mode="edge")
-        rows = tuple(shared_out(mesh, own[filled], axis=1) for own in users)
-        np.testing.assert_allclose(hosted(rows, tables, places, ids), expected, rtol=1e-5, atol=1e-5)
-        for own in (asked_of_tables(everyone, known[0]), AskedRows(tuple(x[0] for x in rows), None, N, mesh)):
-            whole = jax.jit(lambda own: own.everywhere())(own)
+        rows = tuple(shard(mesh, own[filled], axis=1) for own in users)
+        np.testing.assert_allclose(hosted(rows, tables, index, ids), expected, rtol=1e-5, atol=1e-5)
+        for own in (requested_rows(sharded_users, known[0]), RequestedRows(tuple(x[0] for x in rows), None, N, mesh)):
+            whole = jax.jit(lambda own: own.on_every_device())(own)
             np.testing.assert_array_equal(np.stack(whole)[:, :B], users[:, known[0]])
 print("all equal")
 """
 
 
 def test_what_is_computed_of_pairs() -> None:
-    """A pair would meet the row of another user, or be lost where a device has more of the users, or of the pairs, than there is room."""
+    """A pair would get the row of another user, or be lost if a device has more users or pairs than fit into an exchange."""
     _on_eight_devices(PAIRS)
 
 
 def test_what_is_computed_where_rows_lie() -> None:
-    """A row would be taken for another, an id beyond the room of an exchange be lost, or a gradient miss a device's rows."""
+    """A row would be taken for another, an id beyond the capacity of an exchange be lost, or a gradient miss a device's rows."""
     _on_eight_devices(PROGRAM)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from grasp_jax.models.backbones.sasrec import SASRec
-from grasp_jax.models.batch import OwnNegatives, PackedBatch
+from grasp_jax.models.batch import PackedBatch, SeparateNegatives
 from grasp_jax.models.encoders.holistic import HolisticEncoder
 from grasp_jax.models.encoders.id_table import IdEncoder
 from grasp_jax.models.projection import take_rows
@@ -83,7 +83,7 @@ def test_projections_of_repeated_items_agree(
             SequenceModel.training_features,
             unit_tables,
             batch,
-            OwnNegatives(negatives),
+            SeparateNegatives(negatives),
         )[0]
         return (weights * jnp.sin(found)).sum(), found
 

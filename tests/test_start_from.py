@@ -19,8 +19,8 @@ from grasp_jax.models.encoders.towers import TEXT
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.methods.base import Facts
 from grasp_jax.models.methods.llminit import fitted_components, principal_components
-from grasp_jax.models.whitening import turned
-from grasp_jax.training.checkpoint import Checkpoints, Found, record_newest
+from grasp_jax.models.whitening import transformed
+from grasp_jax.training.checkpoint import Checkpoints, StoredSnapshot, record_newest
 from grasp_jax.training.inherited import (
     check_start,
     check_turn,
@@ -162,7 +162,7 @@ def test_vectors_of_another_basis_are_refused(tmp_path: pathlib.Path, encoder: s
     """An encoder that is fitted again has new directions: yesterday's models would read every vector of today wrong, without a word."""
     rng = np.random.default_rng(0)
     items = rng.normal(size=(40, 8)).astype(np.float32)
-    turned = items @ np.linalg.qr(rng.normal(size=(8, 8)))[0].astype(np.float32)
+    transformed = items @ np.linalg.qr(rng.normal(size=(8, 8)))[0].astype(np.float32)
     monday, rows = a_bank(tmp_path / "monday", encoder, items), np.arange(40)
     earlier = Earlier(
         tmp_path, {}, np.zeros(1), np.empty(0, str), {"bank": identity(monday.manifest)}
@@ -171,7 +171,7 @@ def test_vectors_of_another_basis_are_refused(tmp_path: pathlib.Path, encoder: s
     check_basis(
         earlier, a_bank(tmp_path / "moved", encoder, items + 0.05), [tmp_path / "monday"], rows
     )
-    other = a_bank(tmp_path / "turned", encoder, turned)
+    other = a_bank(tmp_path / "transformed", encoder, transformed)
     message = refusal(check_basis, earlier, other, [tmp_path / "monday"], rows)
     assert_names(
         message,
@@ -211,7 +211,7 @@ def test_text_is_read_in_the_directions_of_the_first_day(tmp_path: pathlib.Path)
     text = next(
         table for table in method.tables({"items": items[10:]}, facts) if table.name == TEXT
     )
-    np.testing.assert_array_equal(text.rows, turned(items[10:], first))
+    np.testing.assert_array_equal(text.rows, transformed(items[10:], first))
     np.testing.assert_array_equal(method.fitted({"items": items[10:]}, facts)["turn"], first)
 
     early = Config().with_fields({"model.plus.fusion": "early"}).model
@@ -372,7 +372,8 @@ def test_directions_are_not_taken_from_another_bank(
     (monday / "checkpoints" / "grasp_plus-sasrec").mkdir(parents=True)
     manifest: dict[str, Any] = {"made_from": {}}
     monkeypatch.setattr(
-        "grasp_jax.training.start_from.find_model", lambda folder, **_: Found(folder, 0, manifest)
+        "grasp_jax.training.start_from.find_model",
+        lambda folder, **_: StoredSnapshot(folder, 0, manifest),
     )
     bank = a_bank(monday / "knowledge", "openai", items)
     manifest["made_from"] = {"bank": identity(bank.manifest)}

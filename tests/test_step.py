@@ -140,8 +140,8 @@ def test_inputs_made_at_once_are_those_of_each_step(
     )
     own = PerReplica(jax.random.key(42)[None], np.float32([0.3]), np.float32([1e-2]))
     rest = s.data, s.tables, s.slots[None], own, np.int32(7)
-    for at_once in (step_inputs.SLOTS_AT_ONCE, 0):
-        monkeypatch.setattr(step_inputs, "SLOTS_AT_ONCE", at_once)
+    for at_once in (step_inputs.NEGATIVES_AT_ONCE, 0):
+        monkeypatch.setattr(step_inputs, "NEGATIVES_AT_ONCE", at_once)
         steps = make_train_steps(s.model, shape, binary_cross_entropy, epsilon=1e-2)
         traced = jax.jit(steps).trace(state, *rest)
         (loop,) = (

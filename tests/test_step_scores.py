@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from grasp_jax.models import gates
-from grasp_jax.models.batch import Negatives, OwnNegatives, PairScores, SharedNegatives
+from grasp_jax.models.batch import Negatives, PairScores, SeparateNegatives, SharedNegatives
 from grasp_jax.models.device_data import gather_batch, logits_of
 from grasp_jax.models.sequence_model import SequenceModel, apply
 from grasp_jax.training.losses import binary_cross_entropy
@@ -217,7 +217,7 @@ def test_shared_negatives_score_as_each_targets_own(setting: Any, name: str) -> 
         asked = drawn._replace(negatives=negatives, negative_logits=logits)
         return apply(s.model, params, SequenceModel.training_scores, s.tables, s.batch, asked)
 
-    each = SharedNegatives(ids), OwnNegatives(negatives)
+    each = SharedNegatives(ids), SeparateNegatives(negatives)
     shared, own = (jax.tree.map(np.asarray, jax.jit(scores)(s.params, kind)) for kind in each)
     wanted = np.asarray(s.batch.items).ravel()[
         np.minimum(np.asarray(drawn.places.flat) + 1, s.batch.items.size - 1)

@@ -23,7 +23,7 @@ from grasp_jax.models.methods.base import Facts
 from grasp_jax.models.methods.llminit import principal_components
 from grasp_jax.models.new_items import NewTexts
 from grasp_jax.models.text_match import match_weights
-from grasp_jax.models.whitening import turned, whitening_turn
+from grasp_jax.models.whitening import transformed, whitening_matrix
 from tests.packed_rows import POSITIONS, SEGMENTS
 from tests.random_params import random_params
 from tests.trained import SMALL, small_shop, trained
@@ -142,14 +142,14 @@ def test_whitening_in_part_equals_its_definition() -> None:
     rows[7] = 0.0
     there = np.arange(200) != 7
     for exponent in (0.0, 0.5, 1.0):
-        found = turned(rows, whitening_turn(rows, exponent, 4.0)).astype(np.float64)
+        found = transformed(rows, whitening_matrix(rows, exponent, 4.0)).astype(np.float64)
         assert not found[7].any()
         np.testing.assert_allclose(np.mean((found[there] ** 2).sum(axis=1)), 16.0, rtol=1e-5)
         _, sd, turn = np.linalg.svd(rows[there].astype(np.float64), full_matrices=False)
         expected = rows @ turn.T / sd**exponent
         expected *= 4.0 / np.sqrt((expected[there] ** 2).sum(axis=1).mean())
         np.testing.assert_allclose(np.abs(found), np.abs(expected), rtol=1e-4, atol=1e-4)
-    alone = turned(rows, whitening_turn(rows, 0.0, 1.0))
+    alone = transformed(rows, whitening_matrix(rows, 0.0, 1.0))
     cosines = [
         a[3:6] @ a[9:12].T / np.outer(*(np.linalg.norm(x, axis=1) for x in (a[3:6], a[9:12])))
         for a in (alone, rows)
@@ -229,7 +229,7 @@ def test_texts_that_are_all_alike_are_left_unread(caplog: pytest.LogCaptureFixtu
     """Division by their variance, which is 0, would end training with NaN, and rounding would be blown up to a text."""
     noise = 1e-8 * np.random.default_rng(0).standard_normal((ITEMS, WIDTH)).astype(np.float32)
     for rows in (np.zeros((ITEMS, WIDTH), np.float32), noise):
-        assert not whitening_turn(rows, 0.5, 16.0).any()
+        assert not whitening_matrix(rows, 0.5, 16.0).any()
     assert "the texts of all items are alike" in caplog.text
 
 
@@ -258,7 +258,7 @@ def test_what_tables_and_a_saved_model_share_is_computed_once(
     split = leave_one_out(InteractionLog("t", np.arange(40), np.arange(30), flat, offsets), 6)
     facts = Facts(model, np.ones(30, np.int64), split=split)
     calls: list[str] = []
-    for name in ("whitening_turn", "text_trust", "companions"):
+    for name in ("whitening_matrix", "text_trust", "companions"):
         whole = getattr(grasp_plus, name)
 
         def counted(*given: Any, whole: Any = whole, name: str = name) -> Any:
@@ -268,7 +268,7 @@ def test_what_tables_and_a_saved_model_share_is_computed_once(
         monkeypatch.setattr(grasp_plus, name, counted)
     METHODS["grasp_plus"].tables(bank, facts)
     once = METHODS["grasp_plus"].fitted(bank, facts)
-    assert sorted(calls) == ["companions", "text_trust", "whitening_turn"]
+    assert sorted(calls) == ["companions", "text_trust", "whitening_matrix"]
     alone = METHODS["grasp_plus"].fitted(bank, dataclasses.replace(facts, learned={}))
     assert once.keys() == alone.keys() and "start_mean" in once and "text_trust" in once
     for name in once:

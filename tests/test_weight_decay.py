@@ -64,17 +64,17 @@ def test_every_form_is_adamw(joined: bool, largest: int, monkeypatch: pytest.Mon
     @jax.jit
     def ours(params: Any, gradients: Any) -> Any:
         optimiser = choose_optimiser(params, 1e-8, joined, False, DECAY)
-        held = optimiser.begin(params, jax.vmap(optax.scale_by_adam().init)(params))
+        state = optimiser.begin(params, jax.vmap(optax.scale_by_adam().init)(params))
 
-        def step(held: Any, gradient: Any) -> Any:
-            def of_one(held: Any, gradient: Any, rate: Any) -> Any:
-                read = optimiser.read(held, None, rate)
-                return optimiser.apply(held, read, gradient, None, rate)
+        def step(state: Any, gradient: Any) -> Any:
+            def of_one(state: Any, gradient: Any, rate: Any) -> Any:
+                read = optimiser.read(state, None, rate)
+                return optimiser.apply(state, read, gradient, None, rate)
 
-            return jax.vmap(of_one)(held, gradient, RATES), None
+            return jax.vmap(of_one)(state, gradient, RATES), None
 
-        held, _ = jax.lax.scan(step, held, gradients)
-        return optimiser.end(held, jnp.asarray(RATES))[0]
+        state, _ = jax.lax.scan(step, state, gradients)
+        return optimiser.end(state, jnp.asarray(RATES))[0]
 
     found = ours(params, jax.tree.map(lambda *leaves: np.stack(leaves), *gradients))
     for m, rate in enumerate(RATES):

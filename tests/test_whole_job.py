@@ -46,7 +46,7 @@ def measured() -> dict[str, float]:
     return {
         "READ": stages["read"]["wall_seconds"] / rehearsal["read"]["interactions"],
         "PACK": sum(packed) / rows,
-        "ASK": sum(steps[name] for name in questions) / 100_000,
+        "EVALUATION_SET": sum(steps[name] for name in questions) / 100_000,
         "ENCODE": encode / texts,
         "GROUPED": grouped / pairs,
         "EXACT_GPU": exact["search_seconds"] / (exact["queries"] * exact["rows"] * 1536),

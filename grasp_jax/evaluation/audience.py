@@ -1,4 +1,4 @@
-"""People to recommend to, and the best items of each: used by the test, the command line, Python and the service alike."""
+"""The users for whom items are recommended, and their best items; evaluation, command line, Python interface and service all use it."""
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,7 +13,7 @@ from grasp_jax.data.packing import pack_in_blocks
 from grasp_jax.data.split import Histories
 from grasp_jax.errors import UserError
 from grasp_jax.evaluation.ranker import (
-    NOBODY_SAW,
+    NO_PAIRS,
     Products,
     Ranker,
     UserBlock,
@@ -24,12 +24,12 @@ from grasp_jax.evaluation.ranker import (
 )
 from grasp_jax.evaluation.seen import lists_of_pairs, pairs_of_blocks, seen_pairs
 from grasp_jax.evaluation.top_k import BLOCK
-from grasp_jax.parallel.mesh import everywhere, on_host, shared_out
+from grasp_jax.parallel.mesh import on_host, replicate, shard
 
-# Catalogues of LARGE items or more are searched by `top_products`, if scores are inner products. It copies the vectors once for each call,
-# which pays only for MANY people or more. It reads one additional group of items for each excluded item and for each wanted item, so
-# neither number may be large.
-LARGE, MANY, LONGEST, MOST = 2 * BLOCK, 128, 256, 1000
+# Catalogues with at least MIN_ITEMS items are searched by `top_products`, if scores are inner products. It copies the vectors once for each
+# call, which pays only for at least MIN_PEOPLE people. It reads an additional group of items for each excluded item and for each item to
+# recommend, so neither number may be large.
+MIN_ITEMS, MIN_PEOPLE, MAX_EXCLUDED, MAX_TOP_N = 2 * BLOCK, 128, 256, 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,20 +94,20 @@ class Lists(NamedTuple):
 
 
 class PeopleBlocks(NamedTuple):
-    """Some people, dealt into S blocks of B that are answered one after the other.
+    """Some people, divided into S blocks of B that are ranked one after the other.
 
     Attributes:
       batches: [S, B] rows of the audience, -1 for none.
       packed: the histories of each block.
-      places: [S, B] positions in the list of people, -1 for none.
-      seen: [S, J, 2] pairs (row within the block, item) that may not be recommended.
+      positions: [S, B] positions in the list of people, -1 for none.
+      excluded: [S, J, 2] pairs (row within the block, item) that may not be recommended.
       products: the argument of `top_items_by_products`; None if that function is not used.
     """
 
     batches: np.ndarray
     packed: Sequence[UserBlock]
-    places: np.ndarray
-    seen: np.ndarray
+    positions: np.ndarray
+    excluded: np.ndarray
     products: Products | None
 
 
@@ -130,12 +130,12 @@ def best_items(
 
 
 def num_blocks(people: np.ndarray, wanted: Wanted) -> int:
-    """S of `blocks_of`, without any other work."""
+    """S of `blocks_of`, computed without packing the histories."""
     return -(-len(people) // wanted.user_block)
 
 
 def blocks_of(audience: Audience, people: np.ndarray, wanted: Wanted) -> PeopleBlocks:
-    """Deals some people into blocks; the first two arguments of `best_items`.
+    """Divides some people into blocks, for `best_of_blocks`; the arguments are those of `best_items`.
 
     Raises:
       UserError: the catalogue has fewer than `top_n` items.
@@ -146,10 +146,11 @@ def blocks_of(audience: Audience, people: np.ndarray, wanted: Wanted) -> PeopleB
             f"config.recommend.top_n: {top_n}; expected at most {num_items}, the number of items"
         )
     batches, blocks = _blocks(audience, people, wanted.user_block)
-    places = _places(audience, people, batches)
-    seen = _left_out(audience, batches, places, wanted)
-    of_products = _products(audience, len(people), wanted)
-    return PeopleBlocks(batches, blocks, places, seen, of_products)
+    positions = _positions(audience, people, batches)
+    excluded = _excluded_pairs(audience, batches, positions, wanted)
+    return PeopleBlocks(
+        batches, blocks, positions, excluded, _products(audience, len(people), wanted)
+    )
 
 
 def best_of_blocks(
@@ -166,20 +167,21 @@ def best_of_blocks(
     num_items = audience.ranker.num_items
     item_block, top_n = min(wanted.item_block, num_items), min(_rounded(wanted.top_n), num_items)
     for step in steps:
-        rows, places, seen = blocks.batches[step], blocks.places[step], blocks.seen[step]
+        rows, positions = blocks.batches[step], blocks.positions[step]
+        excluded = blocks.excluded[step]
         ranker, block = audience.ranker.for_block(blocks.packed[step])
-        block = UserBlock(*shared_out(audience.mesh, tuple(block), axis=0))
-        lists = lists_of_pairs(seen, len(rows), LONGEST) if blocks.products else None
+        block = UserBlock(*shard(audience.mesh, tuple(block), axis=0))
+        lists = lists_of_pairs(excluded, len(rows), MAX_EXCLUDED) if blocks.products else None
         if blocks.products is None or lists is None:
-            allowed = _allowed(audience.mesh, wanted.allowed, places)
-            left_out = everywhere(audience.mesh, seen)
-            found = top_items(ranker, block, left_out, item_block, top_n, allowed)
+            allowed = _allowed(audience.mesh, wanted.allowed, positions)
+            pairs = replicate(audience.mesh, excluded)
+            best = top_items(ranker, block, pairs, item_block, top_n, allowed)
         else:
-            found = top_items_by_products(ranker, blocks.products, block, lists, top_n)
-        scores, items = (best[:, : wanted.top_n] for best in on_host(found))
-        filled = rows >= 0
-        kept = scores[filled] != -np.inf  # excluded items come last
-        yield Lists(places[filled], kept.sum(axis=1), items[filled][kept], scores[filled][kept])
+            best = top_items_by_products(ranker, blocks.products, block, lists, top_n)
+        is_user = rows >= 0
+        scores, items = (array[is_user, : wanted.top_n] for array in on_host(best))
+        is_item = scores != -np.inf  # excluded items come last
+        yield Lists(positions[is_user], is_item.sum(axis=1), items[is_item], scores[is_item])
 
 
 def _products(audience: Audience, num_people: int, wanted: Wanted) -> Products | None:
@@ -187,30 +189,31 @@ def _products(audience: Audience, num_people: int, wanted: Wanted) -> Products |
     device.
     """
     ranker, allowed = audience.ranker, wanted.allowed
-    large = ranker.num_items >= LARGE and num_people >= MANY and wanted.top_n <= MOST
+    pays = ranker.num_items >= MIN_ITEMS and num_people >= MIN_PEOPLE and wanted.top_n <= MAX_TOP_N
     per_person = allowed is not None and allowed.ndim > 1
-    on_a_cpu = jax.default_backend() == "cpu" and audience.mesh.size == 1
-    if ranker.model.gated or not large or per_person or not on_a_cpu:
+    on_one_cpu = jax.default_backend() == "cpu" and audience.mesh.size == 1
+    if ranker.model.gated or not pays or per_person or not on_one_cpu:
         return None
-    found: Products = products(ranker, allowed)
-    return found
+    result: Products = products(ranker, allowed)
+    return result
 
 
 def states_of(audience: Audience, people: np.ndarray, user_block: int) -> np.ndarray:
     """[len(people), D] float32 states after the newest item of each of some people who have a history."""
     batches, blocks = _blocks(audience, people, user_block)
-    places = _places(audience, people, batches)
-    found: np.ndarray | None = None
+    positions = _positions(audience, people, batches)
+    result: np.ndarray | None = None
     for step, rows in enumerate(batches):
         ranker, block = audience.ranker.for_block(blocks[step])
         states: np.ndarray = on_host(
-            user_states(ranker, UserBlock(*shared_out(audience.mesh, tuple(block), axis=0)))
+            user_states(ranker, UserBlock(*shard(audience.mesh, tuple(block), axis=0)))
         )
-        found = np.zeros((len(people), states.shape[1]), np.float32) if found is None else found
-        filled = rows >= 0
-        found[places[step][filled]] = states[filled]
-    assert found is not None
-    return found
+        if result is None:
+            result = np.zeros((len(people), states.shape[1]), np.float32)
+        is_user = rows >= 0
+        result[positions[step][is_user]] = states[is_user]
+    assert result is not None
+    return result
 
 
 def _blocks(
@@ -221,9 +224,8 @@ def _blocks(
     batches, slots, newest = pack_in_blocks(
         audience.histories, people, user_block, mask_at, audience.mesh.size
     )
-    if (
-        len(people) <= user_block // 2
-    ):  # to compile a program for each number takes longer than to answer
+    # few sizes, because to compile a program for each number of people takes longer than to rank
+    if len(people) <= user_block // 2:
         shares = audience.mesh.size
         batches, slots = _padded(batches, -1, shares), _padded(slots, -1, shares)
         newest = _padded(newest, 0, shares)
@@ -232,7 +234,7 @@ def _blocks(
 
 
 def _padded(blocks: np.ndarray, fill: int, shares: int = 1) -> np.ndarray:
-    """[S, n, ...] -> [S, n', ...] with entries of `fill`; n', a power of two for each of the shares of n, is one of few sizes."""
+    """[S, n, ...] -> [S, n', ...], padded with `fill`; n' is a power of two times `shares`, so that few sizes are compiled."""
     size = shares * _rounded(-(-blocks.shape[1] // shares))
     widths = [(0, 0)] * blocks.ndim
     widths[1] = (0, size - blocks.shape[1])
@@ -245,40 +247,42 @@ def _rounded(count: int) -> int:
     return 1 << max(count - 1, 0).bit_length()
 
 
-def _places(audience: Audience, people: np.ndarray, batches: np.ndarray) -> np.ndarray:
+def _positions(audience: Audience, people: np.ndarray, batches: np.ndarray) -> np.ndarray:
     """[S, B] position in `people` of each row of a block, -1 for none."""
-    place_of: np.ndarray = np.full(audience.log.num_users + 1, -1, np.int64)  # the last one for -1
-    place_of[people] = np.arange(len(people))
-    places: np.ndarray = place_of[batches]
-    return places
+    position_of: np.ndarray = np.full(
+        audience.log.num_users + 1, -1, np.int64
+    )  # the last one for -1
+    position_of[people] = np.arange(len(people))
+    positions: np.ndarray = position_of[batches]
+    return positions
 
 
-def _left_out(
-    audience: Audience, batches: np.ndarray, places: np.ndarray, wanted: Wanted
+def _excluded_pairs(
+    audience: Audience, batches: np.ndarray, positions: np.ndarray, wanted: Wanted
 ) -> np.ndarray:
     """[S, J, 2] pairs (row within the block, item) that may not be recommended."""
-    found = np.repeat(NOBODY_SAW[None], len(batches), axis=0)
+    pairs = np.repeat(NO_PAIRS[None], len(batches), axis=0)
     if wanted.exclude_seen:
-        found = seen_pairs(audience.log, audience.histories, batches)
+        pairs = seen_pairs(audience.log, audience.histories, batches)
     if wanted.excluded is not None and len(wanted.excluded):
-        found = np.concatenate([found, _as_blocks(wanted.excluded, places)], axis=1)
-    return _padded(found, -1)
+        pairs = np.concatenate([pairs, _by_block(wanted.excluded, positions)], axis=1)
+    return _padded(pairs, -1)
 
 
-def _as_blocks(pairs: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """[J, 2] (place, item) and the place of each row of a block [S, B] -> [S, J, 2] (row within the block, item)."""
-    blocks, rows = np.nonzero(places >= 0)
-    where = np.zeros((places.max() + 1, 2), np.int64)
-    where[places[blocks, rows]] = np.stack([blocks, rows], axis=1)
-    block, row = where[pairs[:, 0]].T
+def _by_block(pairs: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """[J, 2] (position, item) and the position of each row of a block [S, B] -> [S, J, 2] (row within the block, item)."""
+    blocks, rows = np.nonzero(positions >= 0)
+    block_and_row = np.zeros((positions.max() + 1, 2), np.int64)
+    block_and_row[positions[blocks, rows]] = np.stack([blocks, rows], axis=1)
+    block, row = block_and_row[pairs[:, 0]].T
     order = np.argsort(block, kind="stable")
-    return pairs_of_blocks(len(places), block[order], row[order], pairs[order, 1])
+    return pairs_of_blocks(len(positions), block[order], row[order], pairs[order, 1])
 
 
-def _allowed(mesh: Mesh, allowed: np.ndarray | None, rows: np.ndarray) -> jax.Array | None:
+def _allowed(mesh: Mesh, allowed: np.ndarray | None, positions: np.ndarray) -> jax.Array | None:
+    """`Wanted.allowed` of a block of people, on every device."""
     if allowed is None:
         return None
-    whole: jax.Array = everywhere(
-        mesh, allowed if allowed.ndim == 1 else allowed[np.maximum(rows, 0)]
-    )
-    return whole
+    of_block = allowed if allowed.ndim == 1 else allowed[np.maximum(positions, 0)]
+    replicated: jax.Array = replicate(mesh, of_block)
+    return replicated

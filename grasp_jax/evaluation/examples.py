@@ -9,7 +9,7 @@ import numpy as np
 
 from grasp_jax.data.packing import pack_in_blocks
 from grasp_jax.data.split import Split
-from grasp_jax.evaluation.questions import EvaluationSet, in_user_order
+from grasp_jax.evaluation.evaluation_set import EvaluationSet, in_user_order
 from grasp_jax.evaluation.ranker import Ranker, UserBlock, top_items
 from grasp_jax.evaluation.seen import seen_pairs
 from grasp_jax.models.gates import NAMES
@@ -21,7 +21,7 @@ ITEM_BLOCK = 4096
 
 
 @dataclasses.dataclass(frozen=True)
-class Shown:
+class ExampleUsers:
     """The users whose recommendations are shown, and the titles of items.
 
     Attributes:
@@ -36,13 +36,13 @@ class Shown:
 
 
 def example_users(split: Split, seed: int) -> np.ndarray:
-    """Up to twelve test users with some history, the same for every method."""
-    known = split.test.evaluated[split.test.lengths[split.test.evaluated] >= SHORTEST]
-    return np.sort(np.random.default_rng([seed, 0xE8]).permutation(known)[:COUNT])
+    """Up to twelve random test users with at least `SHORTEST` items in their histories, the same for every method."""
+    eligible = split.test.evaluated[split.test.lengths[split.test.evaluated] >= SHORTEST]
+    return np.sort(np.random.default_rng([seed, 0xE8]).permutation(eligible)[:COUNT])
 
 
 def examples(
-    ranker: Ranker, split: Split, shown: Shown, gates: np.ndarray | None
+    ranker: Ranker, split: Split, shown: ExampleUsers, gates: np.ndarray | None
 ) -> list[dict[str, Any]]:
     """History, test item and top items of some users, as titles; `gates` [n, 3] from `target_gates`, or None."""
     if not len(shown.users):
@@ -51,36 +51,37 @@ def examples(
         split.test, shown.users, len(shown.users), ranker.model.backbone.mask_at
     )
     seen = seen_pairs(split.log, split.test, batches)
-    own, block = ranker.for_block(UserBlock(slots[0], newest[0], shown.queries[batches[0]]))
+    ranker, block = ranker.for_block(UserBlock(slots[0], newest[0], shown.queries[batches[0]]))
     num_items, titles = split.log.num_items, shown.titles
     scores, items = top_items(
-        own, block, seen[0], min(ITEM_BLOCK, num_items), min(TOP_N, num_items - 1)
+        ranker, block, seen[0], min(ITEM_BLOCK, num_items), min(TOP_N, num_items - 1)
     )
-    found = []
+    result = []
     for user, best, values in zip(batches[0], *on_host((items, scores)), strict=True):
-        there = np.isfinite(values)  # excluded items fill up the list of a user with few others
-        best, values = best[there], values[there]
-        window = split.log.items[split.test.start[user] : split.test.end[user]]
+        is_item = np.isfinite(values)  # excluded items pad the list of a user with few others
+        best, values = best[is_item], values[is_item]
+        history = split.log.items[split.test.start[user] : split.test.end[user]]
         target = split.test.target[user]
-        of_user: dict[str, float] = {}
+        user_gates: dict[str, float] = {}
         if gates is not None:
             row = np.searchsorted(split.test.evaluated, user)
-            of_user = dict(zip(NAMES, np.round(gates[row].astype(float), 4).tolist(), strict=True))
+            values_of = np.round(gates[row].astype(float), 4).tolist()
+            user_gates = dict(zip(NAMES, values_of, strict=True))
         top = [
             {"title": titles[item], "score": round(float(score), 3)}
             for item, score in zip(best, values, strict=True)
         ]
-        found.append(
+        result.append(
             {
                 "user": str(split.log.user_ids[user]),
-                "history": [titles[item] for item in window[-SHOWN_HISTORY:]],
+                "history": [titles[item] for item in history[-SHOWN_HISTORY:]],
                 "truth": titles[target],
                 "top": top,
-                "gates": of_user,
+                "gates": user_gates,
                 "place": int(np.flatnonzero(best == target)[0]) + 1 if target in best else None,
             }
         )
-    return found
+    return result
 
 
 def target_gates(ranker: Ranker, evaluation: EvaluationSet) -> np.ndarray | None:

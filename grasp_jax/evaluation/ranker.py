@@ -1,7 +1,7 @@
-"""The one scorer: a trained model with everything that scores are computed from.
+"""The scorer: a trained model with all arrays from which scores are computed.
 
-Validation, the test, recommendations, examples and similar items all rank through a `Ranker`. It is a pytree, so that it passes through
-jit as one argument.
+Validation, test, recommendations, examples and similar items all rank by a `Ranker`. It is a pytree, so it is one argument of a jitted
+function.
 """
 
 import dataclasses
@@ -90,9 +90,9 @@ class Ranker:
         )
 
     def expansion(self) -> Expansion | None:
-        """What bounds of scores need to know about the whole catalogue; None for encoders without bounds."""
-        found: Expansion | None = item_expansion(self.model, self.params, self.features)
-        return found
+        """The expansion of all items for bounds of scores; None for encoders without bounds."""
+        result: Expansion | None = item_expansion(self.model, self.params, self.features)
+        return result
 
     def states(self, block: UserBlock) -> UserStates:
         """States after the newest item of each user."""
@@ -156,7 +156,7 @@ def item_features(model: SequenceModel, params: Params, tables: Tables) -> jax.A
 
 @functools.partial(jax.jit, static_argnames="model")
 def item_expansion(model: SequenceModel, params: Params, features: jax.Array) -> Expansion | None:
-    """What bounds of scores need to know about the whole catalogue; None for encoders without bounds."""
+    """The expansion of all items for bounds of scores; None for encoders without bounds."""
     return bounds.expansion(model, params, features)
 
 
@@ -217,19 +217,23 @@ def products(ranker: Ranker, allowed: jax.Array | None = None) -> Products:
     vectors: jax.Array = apply(
         ranker.model, ranker.params, SequenceModel.item_vectors, ranker.features
     )
-    fill = -len(vectors) % GROUP
+    padding = -len(vectors) % GROUP
     factors = jnp.ones(len(vectors)) if allowed is None else jnp.where(allowed, 1.0, jnp.nan)
     return Products(
-        jnp.pad(vectors, ((0, fill), (0, 0))), jnp.pad(factors, (0, fill), constant_values=jnp.nan)
+        jnp.pad(vectors, ((0, padding), (0, 0))),
+        jnp.pad(factors, (0, padding), constant_values=jnp.nan),
     )
 
 
 @functools.partial(jax.jit, static_argnames="top_n")
 def top_items_by_products(
-    ranker: Ranker, of: Products, block: UserBlock, left_out: jax.Array, top_n: int
+    ranker: Ranker, catalogue: Products, block: UserBlock, excluded: jax.Array, top_n: int
 ) -> tuple[jax.Array, jax.Array]:
-    """As `top_items`, without an array of all scores; `left_out` is [B, S] int32 items that each user does not get, -1 for none."""
-    return top_products(ranker.states(block).states, of.vectors, of.factors, left_out, top_n)
+    """As `top_items`, without an array of all scores; `excluded` is [B, n] int32 items that are not recommended to each user, -1 for
+    none.
+    """
+    states = ranker.states(block).states
+    return top_products(states, catalogue.vectors, catalogue.factors, excluded, top_n)
 
 
-NOBODY_SAW = np.full((1, 2), -1, np.int32)  # pairs in the form of `seen_pairs` that exclude nothing
+NO_PAIRS = np.full((1, 2), -1, np.int32)  # pairs in the form of `seen_pairs` that exclude nothing

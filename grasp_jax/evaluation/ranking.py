@@ -3,9 +3,9 @@
 Ties are pessimistic: the rank is the number of other candidates that score at least as high, so a constant model scores 0. A score
 that is not a number counts as at least as high.
 
-One pass over the catalogue gives two ranks: among all items, and among those that the user has not had before the target. The second
-is the first less the seen items that score at least as high. The target itself is in neither count, so one that the user has had
-before can be ranked like any other: repeats are answers, and only what stands in their way is left out.
+One pass over the catalogue gives two ranks: among all items, and among the items that the user has not had before the target. The second
+is the first minus the number of seen items that score at least as high. The target itself is in neither number, so a target that the user
+has had before is ranked like any other target.
 """
 
 import dataclasses
@@ -18,35 +18,35 @@ import jax.numpy as jnp
 import numpy as np
 
 from grasp_jax.evaluation.bounds import Expansion, bounded_scores
-from grasp_jax.evaluation.questions import EvaluationSet, PackedQuestions, in_user_order
-from grasp_jax.evaluation.ranker import NOBODY_SAW, Ranker, UserBlock, UserStates
+from grasp_jax.evaluation.evaluation_set import EvaluationBlocks, EvaluationSet, in_user_order
+from grasp_jax.evaluation.ranker import NO_PAIRS, Ranker, UserBlock, UserStates
 from grasp_jax.evaluation.seen import seen_in_block
 from grasp_jax.parallel.mesh import on_host
 
 # Candidates' features that are scored together on a CPU. XLA divides the work of such a block among the cores; for larger blocks, a size
 # that fits into one core's cache is 2.5 times as fast as 64 users at once.
 CPU_SHARED_FLOATS, CPU_CACHE_FLOATS = 1_000_000, 320_000
-# largest number of undecided items for each user of a block; if there are more, the whole block is scored
-MOST_UNSURE = 128
-MOST_UNSURE_NEGATIVES = 16  # the same for the stored negatives
+# largest number of items of a user whose order the bounds do not decide; if a user of a block has more, the whole block is scored
+MAX_UNDECIDED = 128
+MAX_UNDECIDED_NEGATIVES = 16  # the same for the stored negatives
 # scores that differ by less are ties, because sums may have been computed in another order
 TIE_TOLERANCE = 1e-6
 
 
 def lowest_tie(target_scores: jax.Array) -> jax.Array:
-    """[B] scores of the targets -> [B, 1] the lowest score that ranks before them."""
+    """[B] scores of the targets -> [B, 1] the lowest score that counts as at least as high."""
     return (target_scores - TIE_TOLERANCE * jnp.maximum(1.0, jnp.abs(target_scores)))[:, None]
 
 
 @dataclasses.dataclass(frozen=True)
-class Contest:
-    """The items whose scores are compared with that of a user's target.
+class Candidates:
+    """The items that are ranked against each user's target.
 
     Attributes:
       users: B users.
       items: [B, C] int32 item rows.
       logits: [B, C, 2] their pair logits.
-      threshold: [B, 1] the lowest score that counts as higher than the target's.
+      threshold: [B, 1] `lowest_tie` of the targets.
       skip: [B, C] bool, items that do not count; or False.
       seen: [B, C] bool, items that are also counted separately; None: no separate count.
     """
@@ -71,8 +71,8 @@ class FullRanks(NamedTuple):
     unseen: np.ndarray
 
 
-def tally(higher: jax.Array, seen: jax.Array | None) -> jax.Array:
-    """How many of [B, C] items are marked, and how many of these are seen: [B, 2], or [B, 1] if `seen` is None."""
+def count(higher: jax.Array, seen: jax.Array | None) -> jax.Array:
+    """Number of items of each user in the mask `higher` [B, C], and number of these that are seen: [B, 2], or [B, 1] if `seen` is None."""
     counts = [higher.sum(axis=1)]
     if seen is not None:
         counts.append((higher & seen).sum(axis=1))
@@ -81,48 +81,49 @@ def tally(higher: jax.Array, seen: jax.Array | None) -> jax.Array:
 
 def count_by_bounds(
     ranker: Ranker,
-    contest: Contest,
+    candidates: Candidates,
     bounded: tuple[jax.Array, jax.Array],
-    most: int,
+    max_undecided: int,
     by_scores: Callable[[], jax.Array],
 ) -> jax.Array:
-    """How many items have a user's threshold as score or more, and how many of these are seen: the result has the form of `tally`.
+    """`count` of the items whose score is at least a user's threshold.
 
     Args:
       ranker: the model.
-      contest: users and items.
+      candidates: users and items.
       bounded: [B, C] approximate scores, and bounds of their distance from the exact scores.
-      most: largest number of a user's items that the bounds do not decide, and that are then scored; if a user has more, `by_scores` counts
-        instead.
+      max_undecided: largest number of a user's items that the bounds do not decide, and that are then scored exactly; if a user has more,
+        `by_scores` counts instead.
       by_scores: function that counts from all exact scores.
     """
-    scores, slack = bounded
-    threshold = contest.threshold
-    higher = scores - slack >= threshold
-    unsure = ~higher & ~(scores + slack < threshold) & ~contest.skip
-    most = min(most, contest.items.shape[1])
+    scores, errors = bounded
+    threshold = candidates.threshold
+    higher = scores - errors >= threshold
+    undecided = ~higher & ~(scores + errors < threshold) & ~candidates.skip
+    size = min(max_undecided, candidates.items.shape[1])
 
     def by_bounds() -> jax.Array:
-        places = jax.vmap(lambda row: jnp.nonzero(row, size=most, fill_value=0)[0])(unsure)
-        there = jnp.arange(most) < unsure.sum(axis=1, keepdims=True)
-        items = jnp.take_along_axis(contest.items, places, axis=1)
-        logits = jnp.take_along_axis(contest.logits, places[..., None], axis=1)
-        rescored = ranker.candidate_scores(contest.users._replace(normaliser=None), items, logits)
-        seen = None if contest.seen is None else jnp.take_along_axis(contest.seen, places, axis=1)
-        return tally(higher & ~contest.skip, contest.seen) + tally(
-            ~(rescored < threshold) & there, seen
-        )
+        index = jax.vmap(lambda row: jnp.nonzero(row, size=size, fill_value=0)[0])(undecided)
+        exist = jnp.arange(size) < undecided.sum(axis=1, keepdims=True)
+        items = jnp.take_along_axis(candidates.items, index, axis=1)
+        logits = jnp.take_along_axis(candidates.logits, index[..., None], axis=1)
+        users = candidates.users._replace(normaliser=None)
+        exact = ranker.candidate_scores(users, items, logits)
+        seen = candidates.seen
+        undecided_seen = None if seen is None else jnp.take_along_axis(seen, index, axis=1)
+        decided = count(higher & ~candidates.skip, seen)
+        return decided + count(~(exact < threshold) & exist, undecided_seen)
 
-    counts: jax.Array = jax.lax.cond(unsure.sum(axis=1).max() <= most, by_bounds, by_scores)
+    counts: jax.Array = jax.lax.cond(undecided.sum(axis=1).max() <= size, by_bounds, by_scores)
     return counts
 
 
 @jax.jit
-def _sampled_ranks(ranker: Ranker, evaluation: PackedQuestions) -> jax.Array:
+def _sampled_ranks(ranker: Ranker, evaluation: EvaluationBlocks) -> jax.Array:
     """[S, B] ranks of the targets among their stored negatives."""
     expansion = None if evaluation.candidate_logits is None else ranker.expansion()
 
-    def block(part: PackedQuestions) -> jax.Array:
+    def block(part: EvaluationBlocks) -> jax.Array:
         users = ranker.states(UserBlock(part.slots, part.newest, part.queries))
         target, items = part.candidates[:, :1], part.candidates[:, 1:]
         target_logits, logits = None, None
@@ -131,20 +132,21 @@ def _sampled_ranks(ranker: Ranker, evaluation: PackedQuestions) -> jax.Array:
         threshold = lowest_tie(ranker.candidate_scores(users, target, target_logits)[:, 0])
 
         def one_user(user: tuple[jax.Array, jax.Array | None, UserStates]) -> jax.Array:
-            own, own_logits, state = jax.tree.map(lambda leaf: leaf[None], user)
-            return ranker.candidate_scores(state, own, own_logits)[0]
+            items, logits, state = jax.tree.map(lambda leaf: leaf[None], user)
+            return ranker.candidate_scores(state, items, logits)[0]
 
         def by_scores() -> jax.Array:
-            together = _users_at_once(len(users.states), items.shape[1] * ranker.features[0].size)
-            scores: jax.Array = jax.lax.map(one_user, (items, logits, users), batch_size=together)
-            return tally(~(scores < threshold), None)
+            at_once = _users_at_once(len(users.states), items.shape[1] * ranker.features[0].size)
+            scores: jax.Array = jax.lax.map(one_user, (items, logits, users), batch_size=at_once)
+            return count(~(scores < threshold), None)
 
         if expansion is None or logits is None:
             return by_scores()[:, 0]
-        own = jax.tree.map(lambda leaf: leaf[items], expansion)
-        bounded = bounded_scores(ranker.model, ranker.params, own, users.states, logits)
-        contest = Contest(users, items, logits, threshold, False)
-        return count_by_bounds(ranker, contest, bounded, MOST_UNSURE_NEGATIVES, by_scores)[:, 0]
+        of_items = jax.tree.map(lambda leaf: leaf[items], expansion)
+        bounded = bounded_scores(ranker.model, ranker.params, of_items, users.states, logits)
+        candidates = Candidates(users, items, logits, threshold, False)
+        counts = count_by_bounds(ranker, candidates, bounded, MAX_UNDECIDED_NEGATIVES, by_scores)
+        return counts[:, 0]
 
     ranks: jax.Array = jax.lax.map(block, evaluation)
     return ranks
@@ -178,29 +180,31 @@ def _full_ranks(
     users = ranker.states(block)
     threshold = lowest_tie(jnp.diagonal(ranker.scores(users, targets)))
 
-    def count(total: jax.Array, step: jax.Array) -> tuple[jax.Array, None]:
+    def one_block(total: jax.Array, step: jax.Array) -> tuple[jax.Array, None]:
         # The last block overlaps the one before it, so that no row is padded; items that were counted already are masked.
         first = jnp.minimum(step * item_block, num_items - item_block)
-        ids = first + jnp.arange(item_block)
-        skip = (ids[None, :] == targets[:, None]) | (ids < step * item_block)[None, :]
-        known = seen_in_block(seen, num_users, first, item_block)
-        logits = ranker.logits(users, ids)
+        items = first + jnp.arange(item_block)
+        skip = (items[None, :] == targets[:, None]) | (items < step * item_block)[None, :]
+        seen_items = seen_in_block(seen, num_users, first, item_block)
+        logits = ranker.logits(users, items)
 
         def by_scores() -> jax.Array:
             scores = ranker.block_scores(users, first, item_block)
-            return tally(~(scores < threshold) & ~skip, known)
+            return count(~(scores < threshold) & ~skip, seen_items)
 
         if expansion is None or logits is None:
             return total + by_scores(), None
-        near = jax.tree.map(
+        of_items = jax.tree.map(
             lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, first, item_block), expansion
         )
-        bounded = bounded_scores(ranker.model, ranker.params, near, users.states, logits)
-        contest = Contest(users, jnp.broadcast_to(ids, skip.shape), logits, threshold, skip, known)
-        return total + count_by_bounds(ranker, contest, bounded, MOST_UNSURE, by_scores), None
+        bounded = bounded_scores(ranker.model, ranker.params, of_items, users.states, logits)
+        items = jnp.broadcast_to(items, skip.shape)
+        candidates = Candidates(users, items, logits, threshold, skip, seen_items)
+        counts = count_by_bounds(ranker, candidates, bounded, MAX_UNDECIDED, by_scores)
+        return total + counts, None
 
     steps = jnp.arange(-(-num_items // item_block))
-    return jax.lax.scan(count, jnp.zeros((num_users, 2), jnp.int32), steps)[0]
+    return jax.lax.scan(one_block, jnp.zeros((num_users, 2), jnp.int32), steps)[0]
 
 
 def full_ranks(
@@ -224,9 +228,9 @@ def full_ranks(
     counts = []
     for step, rows in enumerate(evaluation.batches):
         block, targets = evaluation.block(step)
-        own, block = ranker.for_block(block)
-        known = jax.device_put(NOBODY_SAW if seen is None else seen[step])
-        counts.append(_full_ranks(own, expansion, block, targets, known, item_block))
+        block_ranker, block = ranker.for_block(block)
+        pairs = jax.device_put(NO_PAIRS if seen is None else seen[step])
+        counts.append(_full_ranks(block_ranker, expansion, block, targets, pairs, item_block))
         if progress:
             counts[-1].block_until_ready()
             progress(int((rows >= 0).sum()))

@@ -1,4 +1,4 @@
-"""Losses of a method in addition to that of the next item."""
+"""Losses of a method in addition to the loss of the next item."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from grasp_jax.models.batch import (
     NO_CONTEXT,
-    OwnNegatives,
+    SeparateNegatives,
     StepContext,
     Tables,
     Targets,
@@ -16,8 +16,8 @@ from grasp_jax.models.batch import (
 )
 
 
-class DrawnItems(NamedTuple):
-    """Negatives of a training step, one for each of n places.
+class DrawnNegatives(NamedTuple):
+    """Negatives of a training step for an auxiliary loss, n of them.
 
     Attributes:
       items: [n] int32 item rows.
@@ -45,28 +45,28 @@ class BatchStates(NamedTuple):
     states: jax.Array
     items: jax.Array
     vectors: jax.Array
-    negatives: DrawnItems | None = None
+    negatives: DrawnNegatives | None = None
 
 
-def drawn_items(targets: Targets, vectors: jax.Array, places: int) -> DrawnItems:
-    """The first negative of each target or, if all targets share the negatives, at most `places` of these.
+def drawn_negatives(targets: Targets, vectors: jax.Array, num_places: int) -> DrawnNegatives:
+    """The first negative of each target or, if all targets share the negatives, at most `num_places` of these.
 
     Args:
       targets: targets of the step.
       vectors: [P * G, D] or [G, D] vectors of all its negatives, in their order.
-      places: R * L.
+      num_places: R * L.
     """
     assert not isinstance(targets.negatives, WholeCatalogue)
     items = targets.negatives.items
-    if isinstance(targets.negatives, OwnNegatives):
+    if isinstance(targets.negatives, SeparateNegatives):
         first = vectors.reshape(*items.shape, -1)[:, 0]
-        return DrawnItems(items[:, 0], first, targets.places.exist(places))
-    items = items[:places]
-    return DrawnItems(items, vectors[: len(items)], jnp.ones(len(items), bool))
+        return DrawnNegatives(items[:, 0], first, targets.places.exist(num_places))
+    items = items[:num_places]
+    return DrawnNegatives(items, vectors[: len(items)], jnp.ones(len(items), bool))
 
 
 class AuxiliaryLoss(nn.Module):
-    """A loss that a method adds to that of the next item; its parameters are trained together with the model and not used afterwards."""
+    """A loss that a method adds to the loss of the next item; its parameters are trained with the model and not used afterwards."""
 
     def __call__(
         self, tables: Tables, batch: BatchStates, context: StepContext = NO_CONTEXT

@@ -1,6 +1,6 @@
-"""What goes into a sequence model and what comes out of it: packed histories, targets, and the scores of training pairs.
+"""The inputs and outputs of a sequence model in training: packed histories, targets, and scores.
 
-Legend: R rows of L places, B users, P targets, G negatives, of each target or shared by all, V items, D width of the backbone.
+R rows of L places, B users, P targets, G negatives (of each target, or shared by all), V items, D width of the backbone.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +26,7 @@ class PackedBatch(NamedTuple):
       logits: [R, L, 2] cached pair logits of user and item, or None for encoders without gates.
       masked: [R, L] bool, whether the item is masked, or the place is an additional mask; all False for SASRec.
       queries: [R, L] int32 row of the query tables (the user's text vectors) for the item at a place.
-      replaced: for two masked copies, item rows [R / 2, L] that the first copy shows in place of its items, -1 for none; or None.
+      replaced: for two masked copies, random item rows [R / 2, L] that replace items of the first copy, -1 where none does; or None.
       replaced_logits: [R / 2, L, 2] their pair logits, like `logits`.
     """
 
@@ -44,8 +44,8 @@ class PackedBatch(NamedTuple):
 def take_places(values: jax.Array, flat: jax.Array) -> jax.Array:
     """`values[flat]` for [T, ...] values and [P] distinct places in ascending order, padded with T.
 
-    The backward pass looks up which target a place is, instead of adding to zeros: one kernel on a GPU, while a scatter takes two. Padding
-    gets the value of the last place, and has no gradient.
+    The backward pass gathers: it looks up the target of each place. That is one kernel on a GPU, while a scatter takes two. Padding gets
+    the value of the last place, and has no gradient.
     """
     return values[jnp.minimum(flat, len(values) - 1)]
 
@@ -61,15 +61,15 @@ def _take_backward(
 ) -> tuple[jax.Array, None]:
     flat, place = saved
     target = jnp.minimum(jnp.searchsorted(flat, place, method="scan_unrolled"), len(flat) - 1)
-    asked = (flat[target] == place).reshape(-1, *[1] * (gradient.ndim - 1))
-    return jnp.where(asked, gradient[target], 0), None
+    is_target = (flat[target] == place).reshape(-1, *[1] * (gradient.ndim - 1))
+    return jnp.where(is_target, gradient[target], 0), None
 
 
 take_places.defvjp(_take_forward, _take_backward)
 
 
 class GatheredPlaces(NamedTuple):
-    """Targets that are gathered from their places, one after the other.
+    """Targets that are gathered from their places into arrays [P, ...].
 
     Attributes:
       flat: [P] int32 place of each target, row * L + column, ascending, padded with R * L.
@@ -77,13 +77,13 @@ class GatheredPlaces(NamedTuple):
 
     flat: jax.Array
 
-    def places(self, batch_size: int) -> jax.Array:
-        """[P] places within a batch of R * L; that of a missing target is any place."""
-        return jnp.minimum(self.flat, batch_size - 1)
+    def places(self, num_places: int) -> jax.Array:
+        """[P] places of the targets, below `num_places` = R * L; padding gets an arbitrary place."""
+        return jnp.minimum(self.flat, num_places - 1)
 
-    def exist(self, batch_size: int) -> jax.Array:
-        """[P] bool: whether there is such a target."""
-        return self.flat < batch_size
+    def exist(self, num_places: int) -> jax.Array:
+        """[P] bool: False for padding."""
+        return self.flat < num_places
 
     def take(self, of_places: jax.Array) -> jax.Array:
         """Gathers the values at the targets: [R, L, ...] -> [P, ...]."""
@@ -94,7 +94,7 @@ class GatheredPlaces(NamedTuple):
 
 
 class EveryPlace(NamedTuple):
-    """Every place is a target, P = R * L, but only some count: rows that devices share stay on their device.
+    """Every place is a target, P = R * L, but only some count. Nothing is gathered, so each packed row stays on its device.
 
     Attributes:
       is_target: [R, L] bool.
@@ -102,11 +102,11 @@ class EveryPlace(NamedTuple):
 
     is_target: jax.Array
 
-    def places(self, batch_size: int) -> jax.Array:
-        """[P] places, all of them."""
-        return jnp.arange(batch_size)
+    def places(self, num_places: int) -> jax.Array:
+        """[P] all places."""
+        return jnp.arange(num_places)
 
-    def exist(self, batch_size: int) -> jax.Array:
+    def exist(self, num_places: int) -> jax.Array:
         """[P] bool: whether the place counts as a target."""
         return self.is_target.ravel()
 
@@ -115,29 +115,29 @@ class EveryPlace(NamedTuple):
         return of_places.reshape(-1, *of_places.shape[2:])
 
 
-class OwnNegatives(NamedTuple):
+class SeparateNegatives(NamedTuple):
     """Separate negatives for each target: [P, G] int32 item rows."""
 
     items: jax.Array
 
 
 class SharedNegatives(NamedTuple):
-    """Negatives that all targets share; one that is the target itself scores -inf.
+    """Negatives that all targets share; a negative that is the target itself gets the score -inf.
 
     Attributes:
       items: [G] int32 item rows.
-      correction: [G] subtracted from their scores, infinity for a negative that does not exist; or None.
+      correction: [G] subtracted from their scores (logQ), infinity for a negative that does not exist; or None.
     """
 
     items: jax.Array
     correction: jax.Array | None = None
 
 
-Negatives: TypeAlias = OwnNegatives | SharedNegatives
+Negatives: TypeAlias = SeparateNegatives | SharedNegatives
 
 
 class WholeCatalogue(NamedTuple):
-    """In place of negatives: every item that is not the target."""
+    """Instead of drawn negatives: every item that is not the target."""
 
 
 class Targets(NamedTuple):
@@ -147,7 +147,7 @@ class Targets(NamedTuple):
       places: the places whose states must predict the next item or, at a mask, the masked item.
       users: [P] int32 user rows.
       queries: [P] int32 rows of the query tables.
-      negatives: item rows with which the target is compared; or all items.
+      negatives: drawn negatives, or all items.
       negative_logits: [P, G, 2] pair logits of users and negatives, or None without gates.
     """
 
@@ -162,12 +162,12 @@ class PairScores(NamedTuple):
     """Scores of training pairs.
 
     Attributes:
-      positive: [P].
-      negative: [P, G]; -inf: none.
-      mask: [P] pairs that exist.
+      positive: [P] scores of the targets.
+      negative: [P, G] scores of their negatives; -inf for a negative that does not exist.
+      mask: [P] bool, targets that exist.
       auxiliary: [] the additional loss.
-      towers: the scores of each of several products whose sum these scores are (`ItemEncoder.towers`), without the additional loss; only
-        for shared negatives.
+      towers: if scores are a sum over towers (`ItemEncoder.towers`), the scores of each tower, without the additional loss; only for shared
+        negatives.
     """
 
     positive: jax.Array
@@ -184,7 +184,7 @@ class CatalogueScores(NamedTuple):
       states: [P, D].
       items: [V, D] vectors.
       targets: [P] int32 item rows.
-      mask: [P] targets that exist.
+      mask: [P] bool, targets that exist.
       auxiliary: [] the additional loss.
       towers: widths of the first parts of states and vectors, which separate losses may train (`ItemEncoder.towers`).
     """
@@ -197,19 +197,19 @@ class CatalogueScores(NamedTuple):
     towers: tuple[int, ...] = ()
 
 
-def parts_of_towers(x: jax.Array, widths: Sequence[int]) -> list[jax.Array]:
-    """[..., D] -> its first parts, [..., width] each; the rest is left out."""
+def split_towers(x: jax.Array, widths: Sequence[int]) -> list[jax.Array]:
+    """[..., D] -> its first parts, [..., width] each, without the rest after them."""
     ends = np.cumsum(widths)
     return [x[..., end - width : end] for end, width in zip(ends, widths, strict=True)]
 
 
 class BlockScores(NamedTuple):
-    """Scores of each target and each item of the catalogue for models in which an item's vector depends on the user: a function of some
-    targets.
+    """Scores of each target and each item of the catalogue for models in which an item's vector depends on the user. They are computed
+    for a block of targets at a time.
 
     Attributes:
-      score: function from some rows of `rows` to the scores [p, V] of their targets.
-      rows: a tree of arrays [P, ...].
+      score: function from a block [p, ...] of `rows` to the scores [p, V] of its targets.
+      rows: the inputs of all targets, a tree of arrays [P, ...].
       targets, mask, auxiliary: as in `CatalogueScores`.
     """
 
@@ -227,7 +227,7 @@ class StepContext(NamedTuple):
     """Values that exist only in a training step, for encoders and auxiliary losses; all None outside training.
 
     Attributes:
-      keep_ids: [T] bool, which occurrences of items, or [V] bool, which items keep their ID vector (`ItemEncoder.keep_ids`).
+      keep_ids: bool, which occurrences of items [T], or which items [V], keep their ID vector (`ItemEncoder.keep_ids`).
       id_rows: [T, D] ID vectors of the items of the step, if updates of the ID table are deferred (`training.optim.deferred_adam`).
       states: [N, D] newest states of all users at the start of the epoch, for methods with `reads_states`.
     """

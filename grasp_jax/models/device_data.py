@@ -1,4 +1,4 @@
-"""What lives on the device for a whole run: flat interactions, exclusion index, cached logits; and batches gathered from slots."""
+"""Arrays that stay on the device during a run: flat interactions, exclusion index, cached logits; and batches gathered from slots."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from grasp_jax.data.packing import MASK_SLOT
 from grasp_jax.models.batch import PackedBatch, Tables
 from grasp_jax.models.gates import pair_logits
 from grasp_jax.parallel.mesh import on_host
-from grasp_jax.parallel.pairs import AskedRows, asked_of_tables, from_pairs
+from grasp_jax.parallel.pairs import RequestedRows, from_pairs, requested_rows
 from grasp_jax.parallel.rows import HostRows, ShardedRows, from_rows
 
 LOGIT_BLOCK = 4096
@@ -42,19 +42,20 @@ class DeviceData(NamedTuple):
 
 def gather_batch(data: DeviceData, slots: jax.Array) -> PackedBatch:
     """[R, L] slots of `data.packing.pack` -> the packed batch; a slot below -1 is a mask for the next item."""
-    filled, asked = slots >= 0, slots < -1
-    place = jnp.maximum(slots, 0)
-    segments = jnp.where(filled, data.users[place], jnp.where(asked, MASK_SLOT - slots, -1))
+    is_item, is_mask = slots >= 0, slots < -1
+    interactions = jnp.maximum(slots, 0)
+    users = data.users[interactions]
+    segments = jnp.where(is_item, users, jnp.where(is_mask, MASK_SLOT - slots, -1))
     column = jnp.arange(slots.shape[1])
-    first = jnp.pad(segments[:, 1:] != segments[:, :-1], ((0, 0), (1, 0)), constant_values=True)
-    positions = column - jax.lax.cummax(jnp.where(first, column, 0), axis=1)
+    is_first = jnp.pad(segments[:, 1:] != segments[:, :-1], ((0, 0), (1, 0)), constant_values=True)
+    positions = column - jax.lax.cummax(jnp.where(is_first, column, 0), axis=1)
     return PackedBatch(
-        items=jnp.where(filled, data.items[place], 0),
+        items=jnp.where(is_item, data.items[interactions], 0),
         segments=segments,
         positions=jnp.where(segments >= 0, positions, 0),
-        logits=None if data.logits is None else data.logits[place],
-        masked=asked,
-        queries=jnp.maximum(segments, 0) if data.queries is None else data.queries[place],
+        logits=None if data.logits is None else data.logits[interactions],
+        masked=is_mask,
+        queries=jnp.maximum(segments, 0) if data.queries is None else data.queries[interactions],
     )
 
 
@@ -69,12 +70,12 @@ def interaction_logits(tables: Tables, users: Any, items: Any) -> Any:
     logits = np.empty((flat_users.size, 2), np.float32)
     for begin in range(0, flat_users.size, LOGIT_BLOCK):
         block = slice(begin, begin + LOGIT_BLOCK)
-        own = (
-            np.resize(flat_users[block], LOGIT_BLOCK),
-            np.resize(flat_items[block], LOGIT_BLOCK),
-        )  # one shape; the last block repeats
-        of_block, asked_with = with_query_rows(tables, own[0])
-        logits[block] = on_host(_logits_of(of_block, asked_with, own[1]))[: len(flat_users[block])]
+        # all blocks have the same shape: the last one is filled up with repetitions
+        block_users = np.resize(flat_users[block], LOGIT_BLOCK)
+        block_items = np.resize(flat_items[block], LOGIT_BLOCK)
+        block_tables, queries = with_query_rows(tables, block_users)
+        block_logits = on_host(_logits_of(block_tables, queries, block_items))
+        logits[block] = block_logits[: len(flat_users[block])]
     return logits.reshape(*users.shape, 2)
 
 
@@ -84,16 +85,14 @@ def with_query_rows(
     """Tables with only the needed query rows, and the [...] queries as rows of these; unchanged if the tables are on devices."""
     if not isinstance(tables.get("users"), HostRows):
         return tables, queries
-    rows, places = np.unique(on_host(queries), return_inverse=True)
-    rows = np.pad(
-        rows, (0, (1 << (len(rows) - 1).bit_length()) - len(rows)), mode="edge"
-    )  # few shapes, so that few programs are compiled
-    return {**tables, **{name: tables[name].read(rows) for name in QUERY_TABLES}}, places.reshape(
-        queries.shape
-    ).astype(np.int32)
+    rows, index = np.unique(on_host(queries), return_inverse=True)
+    # a power of two: few shapes, so that few programs are compiled
+    rows = np.pad(rows, (0, (1 << (len(rows) - 1).bit_length()) - len(rows)), mode="edge")
+    query_tables = {name: tables[name].read(rows) for name in QUERY_TABLES}
+    return {**tables, **query_tables}, index.reshape(queries.shape).astype(np.int32)
 
 
-class AskedUsers(NamedTuple):
+class QueryUsers(NamedTuple):
     """The users whose query rows a step needs, if these are not on every device.
 
     Attributes:
@@ -107,43 +106,43 @@ class AskedUsers(NamedTuple):
 
 
 def with_batch_queries(
-    tables: Tables, batch: PackedBatch, asked: AskedUsers | None, everywhere: bool
+    tables: Tables, batch: PackedBatch, query_users: QueryUsers | None, replicated: bool
 ) -> tuple[Tables, PackedBatch]:
     """`with_query_rows` for a batch, within a step: rows of its users, if query tables are not on every device.
 
     Args:
-      tables, batch: those of the step; queries are users.
-      asked: the users; None if query tables are on every device.
-      everywhere: whether every device needs the rows of all users.
+      tables, batch: the tables and the batch of the step; its queries are users.
+      query_users: the users; None if query tables are on every device.
+      replicated: whether every device needs the rows of all users.
     """
     if not isinstance(users := tables.get("users"), ShardedRows | HostRows):
         return tables, batch
-    assert asked is not None
-    if asked.rows is None:
-        found = asked_of_tables(tuple(tables[name] for name in QUERY_TABLES), asked.users)
+    assert query_users is not None
+    if query_users.rows is None:
+        requested = requested_rows(tuple(tables[name] for name in QUERY_TABLES), query_users.users)
     else:
-        rows = tuple(asked.rows[name] for name in QUERY_TABLES)
-        found = AskedRows(rows, None, users.shape[0], users.mesh)
-    known: Tables = (
-        dict(zip(QUERY_TABLES, found.everywhere(), strict=True))
-        if everywhere or users.mesh.size == 1
-        else dict.fromkeys(QUERY_TABLES, found)
+        rows = tuple(query_users.rows[name] for name in QUERY_TABLES)
+        requested = RequestedRows(rows, None, users.shape[0], users.mesh)
+    query_tables: Tables = (
+        dict(zip(QUERY_TABLES, requested.on_every_device(), strict=True))
+        if replicated or users.mesh.size == 1
+        else dict.fromkeys(QUERY_TABLES, requested)
     )
-    count = asked.users.size
-    places = jnp.minimum(jnp.searchsorted(asked.users, batch.queries), count - 1)
-    # different ones, not one for all
-    nobody = jnp.arange(batch.queries.size).reshape(batch.queries.shape) % count
-    return {**tables, **known}, batch._replace(
-        queries=jnp.where(batch.segments >= 0, places, nobody).astype(jnp.int32)
+    count = query_users.users.size
+    index = jnp.minimum(jnp.searchsorted(query_users.users, batch.queries), count - 1)
+    # padding refers to different rows, so that no device gets more requests than the others
+    fillers = jnp.arange(batch.queries.size).reshape(batch.queries.shape) % count
+    return {**tables, **query_tables}, batch._replace(
+        queries=jnp.where(batch.segments >= 0, index, fillers).astype(jnp.int32)
     )
 
 
 @jax.jit
 def _interaction_logits(tables: Tables, users: jax.Array, items: jax.Array) -> jax.Array:
     flat_users, flat_items = users.ravel(), items.ravel()
-    padded = -(-flat_users.size // LOGIT_BLOCK) * LOGIT_BLOCK - flat_users.size
+    padding = -flat_users.size % LOGIT_BLOCK
     blocks = [
-        jnp.pad(flat, (0, padded)).reshape(-1, LOGIT_BLOCK) for flat in (flat_users, flat_items)
+        jnp.pad(flat, (0, padding)).reshape(-1, LOGIT_BLOCK) for flat in (flat_users, flat_items)
     ]
     logits: jax.Array = jax.lax.map(
         lambda block: logits_of(tables, block[0], block[1]), tuple(blocks)
@@ -155,16 +154,15 @@ def all_pair_logits(tables: Tables, users: jax.Array, items: jax.Array) -> jax.A
     """Pair logits of all pairs of [B] query rows and [C] item rows: [B, C, 2]."""
     with jax.named_scope("gather"):
         queries = tables["users"][users], tables["users_similar"][users]
-    if isinstance(tables["items"], ShardedRows) and len(users) < len(
-        items
-    ):  # B numbers are sent for each item instead of 2E
+    # B numbers are sent for each item instead of 2E
+    if isinstance(tables["items"], ShardedRows) and len(users) < len(items):
 
-        def of_all(
-            queries: tuple[jax.Array, jax.Array], own: jax.Array, similar: jax.Array
+        def logits_of_items(
+            queries: tuple[jax.Array, jax.Array], items: jax.Array, items_similar: jax.Array
         ) -> jax.Array:
-            return pair_logits(*queries, own, similar, "be,ce->cb")
+            return pair_logits(*queries, items, items_similar, "be,ce->cb")
 
-        return from_rows(of_all, queries, _item_tables(tables), items).swapaxes(0, 1)
+        return from_rows(logits_of_items, queries, _item_tables(tables), items).swapaxes(0, 1)
     with jax.named_scope("gather"):
         rows = tables["items"][items], tables["items_similar"][items]
     return pair_logits(*queries, *rows, "be,ce->bc")
@@ -175,23 +173,23 @@ def logits_of(tables: Tables, users: jax.Array, items: jax.Array) -> jax.Array:
     users, items = jnp.broadcast_arrays(users, items)
     queries = tables["users"], tables["users_similar"]
     if isinstance(tables["users"], ShardedRows):
-        asked = asked_of_tables(queries, users.ravel())
-        places = jnp.arange(users.size, dtype=jnp.int32).reshape(users.shape)
-        return from_pairs(pair_logits, asked, _item_tables(tables), places, items)
-    if isinstance(tables["users"], AskedRows):
+        requested = requested_rows(queries, users.ravel())
+        index = jnp.arange(users.size, dtype=jnp.int32).reshape(users.shape)
+        return from_pairs(pair_logits, requested, _item_tables(tables), index, items)
+    if isinstance(tables["users"], RequestedRows):
         return from_pairs(pair_logits, tables["users"], _item_tables(tables), users, items)
 
-    def of_pairs(
+    def logits_of_pairs(
         queries: tuple[jax.Array, jax.Array],
-        own: jax.Array,
-        similar: jax.Array,
-        asked_with: jax.Array,
+        items: jax.Array,
+        items_similar: jax.Array,
+        users: jax.Array,
     ) -> jax.Array:
         with jax.named_scope("gather"):
-            rows = queries[0][asked_with], queries[1][asked_with]
-        return pair_logits(*rows, own, similar)
+            rows = queries[0][users], queries[1][users]
+        return pair_logits(*rows, items, items_similar)
 
-    return from_rows(of_pairs, queries, _item_tables(tables), items, users)
+    return from_rows(logits_of_pairs, queries, _item_tables(tables), items, users)
 
 
 _logits_of = jax.jit(logits_of)

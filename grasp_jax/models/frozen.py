@@ -1,4 +1,4 @@
-"""Frozen tables: what training reads and never changes, declared by a method, and placed on the devices by whoever runs it."""
+"""Frozen tables, which training reads and never changes: a method declares them, and `placed_tables` places them on the devices."""
 
 import dataclasses
 import enum
@@ -47,7 +47,7 @@ def of_bank(bank: Bank, bank_name: str, name: str = "") -> FrozenTable:
     return FrozenTable(name or bank_name, bank[bank_name], placement, bank_name)
 
 
-def asked_with(kind: str, bank: Bank, split: Split) -> list[FrozenTable]:
+def frozen_query_tables(kind: str, bank: Bank, split: Split) -> list[FrozenTable]:
     """The query tables "users" and "users_similar" of gates.
 
     Args:

@@ -1,7 +1,7 @@
 """A sequence model: an item encoder and a backbone, over packed rows.
 
-`methods.METHODS` and `backbones.BACKBONES` are the way from a config string to its code (`models.build`). Frozen knowledge tables are
-arguments, never parameters, so no optimiser state and no gradient ever has their size.
+`models.build` builds one from the names in a config, by `methods.METHODS` and `backbones.BACKBONES`. Frozen knowledge tables are arguments,
+not parameters, so no optimiser state and no gradient has their size.
 """
 
 import functools
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from grasp_jax.models.batch import Negatives, PackedBatch, Params
 from grasp_jax.models.encoders.base import GatedHead
 from grasp_jax.models.gates import candidate_normaliser
-from grasp_jax.models.step_items import in_shares, rows_of_step
+from grasp_jax.models.step_items import rows_of_step, split_over_devices
 from grasp_jax.models.training_scores import TrainingScores
 
 Arguments = ParamSpec("Arguments")
@@ -57,7 +57,7 @@ class SequenceModel(TrainingScores):
         normaliser = self._history_normaliser(batch)
         vectors = self.encoder(features[batch.items], self.encoder.gates(batch.logits, normaliser))
         states = self.backbone(
-            self._hidden(vectors, batch.masked), batch.segments, batch.positions, None, newest
+            self._with_masks(vectors, batch.masked), batch.segments, batch.positions, None, newest
         )
         last_item = newest - 1 if self.backbone.bidirectional else newest
         return states, None if normaliser is None else normaliser.reshape(-1, 3)[last_item]
@@ -117,4 +117,6 @@ def apply(
 
 def step_rows(model: SequenceModel, batch: PackedBatch, negatives: Negatives) -> jax.Array:
     """[n, K] item rows whose vectors a step computes, for each of the n devices that share the batch."""
-    return in_shares(rows_of_step(batch, negatives, model.backbone.bidirectional), model.shares)
+    return split_over_devices(
+        rows_of_step(batch, negatives, model.backbone.bidirectional), model.shares
+    )

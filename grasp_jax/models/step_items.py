@@ -1,7 +1,8 @@
-"""Which item rows a training step computes vectors of, and in which order: the negatives, then the histories.
+"""The item rows for which a training step computes vectors, and their order: the negatives, then the histories.
 
-An item's vector as input of the sequence and as a target is one and the same (same user, same item, same gate), so each place of a
-history is computed once and read twice. Empty rows come last, so that no draw that goes by an id's place changes with their number.
+An item has the same vector as input of the sequence and as a target (same user, same item, same gate), so it is computed once for each
+place of a history and used twice. Empty rows come last, so random draws that depend on the position of an id do not depend on the number
+of empty rows.
 """
 
 from typing import NamedTuple
@@ -13,39 +14,39 @@ from grasp_jax.models.batch import Negatives, PackedBatch
 
 
 class ItemParts(NamedTuple):
-    """The items of a step: their rows [T], or a value for each, [T, ...].
+    """Values of the items of a step, [T, ...] in all.
 
     Attributes:
-      negatives: the negatives, in the order of their array.
-      history: the places of the histories, once, even if there are masked copies.
-      shown: the items that are shown in place of these, or None.
+      negatives: values of the negatives, in the order of their array.
+      history: values of the places of the histories, once, even if there are masked copies.
+      replacements: values of the random items that replace some of these in the first masked copy, or None.
     """
 
     negatives: jax.Array
     history: jax.Array
-    shown: jax.Array | None
+    replacements: jax.Array | None
 
 
 def rows_of_step(batch: PackedBatch, negatives: Negatives, bidirectional: bool) -> list[jax.Array]:
-    """Flat item rows of the negatives and of the histories; an item that is shown in place of another follows it."""
+    """Flat item rows of the negatives and of the histories; with replacements, each item is followed by its replacement."""
     history = batch.items[: batch.items.shape[0] // (2 if bidirectional else 1)]
     if batch.replaced is not None:
         history = jnp.stack([history, jnp.maximum(batch.replaced, 0)], axis=-1)
     return [negatives.items.ravel(), history.ravel()]
 
 
-def in_shares(parts: list[jax.Array], shares: int) -> jax.Array:
-    """Flat lists -> [n, K]: an n-th of each, concatenated, so that each device computes the values for its rows of the batch."""
-    filled = [jnp.pad(part, (0, -part.size % shares)) for part in parts]
-    return jnp.concatenate([part.reshape(shares, -1) for part in filled], axis=1)
+def split_over_devices(parts: list[jax.Array], shares: int) -> jax.Array:
+    """Flat arrays -> [n, K]: an n-th of each, concatenated, so that each device computes the values for its rows of the batch."""
+    padded = [jnp.pad(part, (0, -part.size % shares)) for part in parts]
+    return jnp.concatenate([part.reshape(shares, -1) for part in padded], axis=1)
 
 
-def parts_of(of_rows: jax.Array, batch: PackedBatch, negatives: Negatives) -> ItemParts:
-    """Splits the values [n, K, ...] of `in_shares(rows_of_step(...))` again."""
-    shares, rest, count = of_rows.shape[0], of_rows.shape[2:], negatives.items.size
+def split_step_items(values: jax.Array, batch: PackedBatch, negatives: Negatives) -> ItemParts:
+    """Splits the values [n, K, ...] of the rows in `split_over_devices(rows_of_step(...))` into parts."""
+    shares, shape, count = values.shape[0], values.shape[2:], negatives.items.size
     first = -(-count // shares)
-    of_negatives, of_history = of_rows[:, :first].reshape(-1, *rest)[:count], of_rows[:, first:]
+    of_negatives, of_history = values[:, :first].reshape(-1, *shape)[:count], values[:, first:]
     if batch.replaced is None:
-        return ItemParts(of_negatives, of_history.reshape(-1, *rest), None)
-    pairs = of_history.reshape(-1, 2, *rest)
+        return ItemParts(of_negatives, of_history.reshape(-1, *shape), None)
+    pairs = of_history.reshape(-1, 2, *shape)
     return ItemParts(of_negatives, pairs[:, 0], pairs[:, 1])

@@ -1,4 +1,4 @@
-"""From the item vectors of a batch to the states at its places, and the method's own loss: what every way of scoring targets shares."""
+"""Computes the states of a batch from item vectors, and the method's additional loss: the part that all ways of scoring targets share."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from grasp_jax.data.packing import START
-from grasp_jax.models.auxiliary import AuxiliaryLoss, BatchStates, DrawnItems
+from grasp_jax.models.auxiliary import AuxiliaryLoss, BatchStates, DrawnNegatives
 from grasp_jax.models.backbones.base import Backbone
 from grasp_jax.models.batch import PackedBatch, StepContext, Tables, Targets
 from grasp_jax.models.dropout import for_each
@@ -20,12 +20,12 @@ class HistoryVectors(NamedTuple):
     """Item vectors of a batch.
 
     Attributes:
-      own: [R, L, D] vectors of the histories, once, even if there are masked copies.
-      shown: [R, L, D] vectors of the items that the first masked copy shows in place of some, or None.
+      history: [R, L, D] vectors of the histories, once, even if there are masked copies.
+      replacements: [R, L, D] vectors of the random items that replace some of these in the first masked copy, or None.
     """
 
-    own: jax.Array
-    shown: jax.Array | None
+    history: jax.Array
+    replacements: jax.Array | None
 
 
 class StepStates(nn.Module):
@@ -71,9 +71,8 @@ class StepStates(nn.Module):
         """States [copies * R, L, D], and the segments [copies * R, L] of the items from which they were computed."""
         segments = batch.segments
         if not self.backbone.is_causal and not self.backbone.bidirectional:
-            segments = jnp.where(
-                is_last(segments), -1, segments
-            )  # the last item is only a target, so no state may depend on it
+            # the last item is only a target, so no state may depend on it
+            segments = jnp.where(is_last(segments), -1, segments)
         if self.copies == 1:
             states = self.backbone(inputs, segments, batch.positions, dropout)
         else:
@@ -81,19 +80,21 @@ class StepStates(nn.Module):
                 x.reshape(self.copies, -1, *x.shape[1:])
                 for x in (inputs, segments, batch.positions)
             )
-            each = for_each(self.backbone, lambda backbone, *part: backbone(*part, dropout), *parts)
-            states = each.reshape(-1, *each.shape[2:])
-        return states, self._of_items(batch._replace(segments=segments))
+            stacked = for_each(
+                self.backbone, lambda backbone, *part: backbone(*part, dropout), *parts
+            )
+            states = stacked.reshape(-1, *stacked.shape[2:])
+        return states, self._item_segments(batch._replace(segments=segments))
 
-    def _hidden(self, vectors: jax.Array, masked: jax.Array) -> jax.Array:
+    def _with_masks(self, vectors: jax.Array, masked: jax.Array) -> jax.Array:
         """[R, L, D] with the mask vector in place of masked items."""
         if not self.backbone.mask_at:
             return vectors
         rest = vectors.shape[-1] - self.mask_vector.shape[-1]
         return jnp.where(masked[..., None], jnp.pad(self.mask_vector, (0, rest)), vectors)
 
-    def _of_items(self, batch: PackedBatch) -> jax.Array:
-        """Segments of real items; an additional mask is not one."""
+    def _item_segments(self, batch: PackedBatch) -> jax.Array:
+        """The segments, with -1 also at the additional masks."""
         return (
             jnp.where(batch.masked, -1, batch.segments)
             if self.backbone.mask_at == START
@@ -104,7 +105,7 @@ class StepStates(nn.Module):
         """[R, L, 3] softmax denominators of the histories up to each place; None for other gates."""
         if not self.encoder.normalises_gates or batch.logits is None:
             return None
-        return history_normaliser(batch.logits, self._of_items(batch))
+        return history_normaliser(batch.logits, self._item_segments(batch))
 
     def _states_and_auxiliary(
         self,
@@ -113,31 +114,30 @@ class StepStates(nn.Module):
         vectors: HistoryVectors,
         dropout: jax.Array | None,
         context: StepContext,
-        drawn: DrawnItems | None,
+        negatives: DrawnNegatives | None,
     ) -> tuple[jax.Array, jax.Array | float]:
         """States [copies * R, L, D], and the method's additional loss [], which may read the negatives of the step."""
-        rows = len(vectors.own)
-        states, items_at = self._training_states(self._inputs(batch, vectors), batch, dropout)
+        rows = len(vectors.history)
+        states, segments = self._training_states(self._inputs(batch, vectors), batch, dropout)
         if self.auxiliary is None:
             return states, 0.0
-        # Of masked copies, the last one has the same prediction task as ranking.
+        # If there are masked copies, the last one has the same prediction task as ranking.
         last_copy = BatchStates(
-            items_at[-rows:], states[-rows:], batch.items[:rows], vectors.own, drawn
+            segments[-rows:], states[-rows:], batch.items[:rows], vectors.history, negatives
         )
         return states, self.auxiliary(tables, last_copy, context)
 
     def _inputs(self, batch: PackedBatch, vectors: HistoryVectors) -> jax.Array:
-        """The input of the backbone for all copies, [copies * R, L, D]: item vectors, or in the first copy those of the items that are
-        shown in their place.
-        """
-        inputs = jnp.concatenate([vectors.own] * self.copies)
-        if batch.replaced is not None and vectors.shown is not None:
+        """The input of the backbone for all copies, [copies * R, L, D]: item vectors, and in the first copy those of the replacements."""
+        inputs = jnp.concatenate([vectors.history] * self.copies)
+        if batch.replaced is not None and vectors.replacements is not None:
             replaced = (batch.replaced >= 0)[..., None]
-            inputs = jnp.concatenate([jnp.where(replaced, vectors.shown, vectors.own), vectors.own])
-        return self._hidden(inputs, batch.masked)
+            first_copy = jnp.where(replaced, vectors.replacements, vectors.history)
+            inputs = jnp.concatenate([first_copy, vectors.history])
+        return self._with_masks(inputs, batch.masked)
 
-    def _wanted(self, batch: PackedBatch, targets: Targets) -> jax.Array:
-        """[P] int32 rows of the target items."""
+    def _target_items(self, batch: PackedBatch, targets: Targets) -> jax.Array:
+        """[P] int32 item rows of the targets."""
         return targets.places.take(jnp.roll(batch.items, -self.ahead, axis=1))
 
     def _normaliser_before(
@@ -146,11 +146,11 @@ class StepStates(nn.Module):
         """[P, 3] softmax denominators of the histories before the targets, from those [R, L, 3] up to each place; -inf if there is no
         history.
         """
-        place = targets.places.places(batch.items.size)
+        places = targets.places.places(batch.items.size)
         before = jnp.maximum(
-            place + self.ahead - 1, 0
-        )  # the newest item before the target, if there is one
-        follows = (batch.positions.ravel()[place] + self.ahead > 0) & (
-            self._of_items(batch).ravel()[before] >= 0
+            places + self.ahead - 1, 0
+        )  # the item before the target, if there is one
+        exists = (batch.positions.ravel()[places] + self.ahead > 0) & (
+            self._item_segments(batch).ravel()[before] >= 0
         )
-        return jnp.where(follows[:, None], normaliser.reshape(-1, 3)[before], -jnp.inf)
+        return jnp.where(exists[:, None], normaliser.reshape(-1, 3)[before], -jnp.inf)

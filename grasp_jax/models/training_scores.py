@@ -1,30 +1,30 @@
-"""The scores that a step is trained on: of each target and of its negatives, at all places of packed histories at once."""
+"""The scores of the targets of a training step and of their negatives, for all packed histories at once."""
 
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from grasp_jax.models.auxiliary import drawn_items
+from grasp_jax.models.auxiliary import drawn_negatives
 from grasp_jax.models.batch import (
     NO_CONTEXT,
     GatheredPlaces,
     Negatives,
-    OwnNegatives,
     PackedBatch,
     PairScores,
     Scores,
+    SeparateNegatives,
     SharedNegatives,
     StepContext,
     Tables,
     Targets,
     WholeCatalogue,
-    parts_of_towers,
+    split_towers,
 )
 from grasp_jax.models.catalogue_scores import CatalogueTraining
 from grasp_jax.models.gates import candidate_normaliser
 from grasp_jax.models.projection import take_rows
-from grasp_jax.models.step_items import in_shares, parts_of, rows_of_step
+from grasp_jax.models.step_items import rows_of_step, split_over_devices, split_step_items
 from grasp_jax.models.step_states import HistoryVectors
 
 
@@ -51,19 +51,18 @@ class TrainingScores(CatalogueTraining):
         negatives: Negatives,
         context: StepContext = NO_CONTEXT,
     ) -> jax.Array:
-        """`item_features` of the `rows_of_step`, [n, K, ...], computed in the cheaper of two equivalent ways."""
+        """`item_features` of the `rows_of_step`, [n, K, ...], computed for each id or once for the whole catalogue (`projection`)."""
         rows = rows_of_step(batch, negatives, self.backbone.bidirectional)
-        ids = in_shares(rows, self.shares)
+        ids = split_over_devices(rows, self.shares)
         flat = ids.ravel()  # for products over one axis, because a CPU is much slower over two
         if self.encoder.drops_ids:  # for each occurrence, not for each item
-            kept = [self.encoder.keep_ids(part.size) for part in rows]
-            context = context._replace(keep_ids=in_shares(kept, self.shares).ravel())
-            found = self.encoder.item_features(tables, flat, context)
-        elif self.projection == "token":
-            found = self.encoder.item_features(tables, flat, context)
+            keep = [self.encoder.keep_ids(part.size) for part in rows]
+            context = context._replace(keep_ids=split_over_devices(keep, self.shares).ravel())
+        if self.encoder.drops_ids or self.projection == "token":
+            features = self.encoder.item_features(tables, flat, context)
         else:
-            found = take_rows(self.item_features(tables), flat)
-        return found.reshape(*ids.shape, *found.shape[1:])
+            features = take_rows(self.item_features(tables), flat)
+        return features.reshape(*ids.shape, *features.shape[1:])
 
     def training_scores(
         self,
@@ -78,28 +77,32 @@ class TrainingScores(CatalogueTraining):
         Args:
           tables: frozen tables.
           batch: packed histories; for a bidirectional backbone, two copies with different masks, one after the other.
-          targets: places of the states that predict, and negatives; with pair logits if there are gates.
+          targets: places of the targets, and negatives; with pair logits if there are gates.
           dropout: [] the rate, or None.
           context: context of the training step.
         """
         if isinstance(targets.negatives, WholeCatalogue):
             return self.catalogue_scores(tables, batch, targets, dropout, context)
         features = self.training_features(tables, batch, targets.negatives, context)
-        parts = parts_of(features, batch, targets.negatives)
+        parts = split_step_items(features, batch, targets.negatives)
         normaliser = self._history_normaliser(batch)
 
         # The vectors of the histories, as input and as targets.
         rows = batch.items.shape[0] // self.copies
         gates = self.encoder.gates(_first(batch.logits, rows), _first(normaliser, rows))
         head = self._head_input(parts.history, (rows, batch.items.shape[1]), gates)
-        shown = self._shown(batch, parts.shown, _first(normaliser, rows))
-        vectors = HistoryVectors(self.encoder.finish(head), shown)
+        replacements = self._replacement_vectors(
+            batch, parts.replacements, _first(normaliser, rows)
+        )
+        vectors = HistoryVectors(self.encoder.finish(head), replacements)
         head = jnp.concatenate([head] * self.copies)
-        drawn = None
+        negatives = None
         if self.auxiliary is not None and not self.encoder.gated:
-            drawn = drawn_items(targets, self.encoder(parts.negatives, None), batch.items.size)
-        given = tables, batch, vectors, dropout, context
-        states, auxiliary = self._states_and_auxiliary(*given, drawn)
+            negative_vectors = self.encoder(parts.negatives, None)
+            negatives = drawn_negatives(targets, negative_vectors, batch.items.size)
+        states, auxiliary = self._states_and_auxiliary(
+            tables, batch, vectors, dropout, context, negatives
+        )
 
         # Positives and negatives are scored in the same way, through the last layer, so that rounding in bfloat16 favours neither.
         scored = ScoredStates(states, *self.encoder.last_layer(states))
@@ -109,12 +112,13 @@ class TrainingScores(CatalogueTraining):
         gates = self._negative_gates(batch, targets, normaliser)
         towers: tuple[PairScores, ...] = ()
         if isinstance(targets.negatives, SharedNegatives):
-            known = self.encoder.score_all(parts.negatives, targets.places.take(states), gates)
-            negative = self._corrected(batch, targets, known)
-            towers = self._towers(batch, targets, parts.negatives, vectors.own, states)
+            scores = self.encoder.score_all(parts.negatives, targets.places.take(states), gates)
+            negative = self._corrected(batch, targets, scores)
+            towers = self._towers(batch, targets, parts.negatives, vectors.history, states)
         else:
-            own_head = self._head_input(parts.negatives, targets.negatives.items.shape, gates)
-            negative = _own_scores(targets, own_head, scored)
+            shape = targets.negatives.items.shape
+            negative_head = self._head_input(parts.negatives, shape, gates)
+            negative = _separate_scores(targets, negative_head, scored)
         places = targets.places
         return PairScores(
             places.take(positive), negative, places.exist(batch.items.size), auxiliary, towers
@@ -126,32 +130,32 @@ class TrainingScores(CatalogueTraining):
         """`head_input` of one of `ItemParts`, reshaped to [*shape, H']."""
         return self.encoder.head_input(part.reshape(*shape, *part.shape[1:]), gates)
 
-    def _shown(
-        self, batch: PackedBatch, shown: jax.Array | None, normaliser: jax.Array | None
+    def _replacement_vectors(
+        self, batch: PackedBatch, features: jax.Array | None, normaliser: jax.Array | None
     ) -> jax.Array | None:
-        """[R, L, D] vectors of the items that the first copy shows in place of others; None if there are none."""
-        if batch.replaced is None or shown is None:
+        """[R, L, D] vectors of the random items that replace items of the first copy, from their features; None if there are none."""
+        if batch.replaced is None or features is None:
             return None
         gates = self.encoder.gates(batch.replaced_logits, normaliser)
-        return self.encoder.finish(self._head_input(shown, batch.replaced.shape, gates))
+        return self.encoder.finish(self._head_input(features, batch.replaced.shape, gates))
 
     def _negative_gates(
         self, batch: PackedBatch, targets: Targets, normaliser: jax.Array | None
     ) -> jax.Array | None:
-        """[P, G, 3] or [P, S, 3] gates of users and negatives; None without gates."""
+        """[P, G, 3] gates of users and negatives; None without gates."""
         logits = targets.negative_logits
         if normaliser is None or logits is None:
             return self.encoder.gates(logits)
-        of_history = self._normaliser_before(batch, targets, normaliser)
-        return self.encoder.gates(logits, candidate_normaliser(logits, of_history[:, None]))
+        before = self._normaliser_before(batch, targets, normaliser)
+        return self.encoder.gates(logits, candidate_normaliser(logits, before[:, None]))
 
     def _corrected(self, batch: PackedBatch, targets: Targets, scores: jax.Array) -> jax.Array:
-        """[P, S] scores of negatives that all targets share, with their correction; -inf if a negative is the target."""
+        """[P, G] scores of negatives that all targets share, with their correction; -inf if a negative is the target."""
         assert isinstance(targets.negatives, SharedNegatives)
         if targets.negatives.correction is not None:
             scores = scores - targets.negatives.correction
-        wanted = self._wanted(batch, targets)
-        return jnp.where(targets.negatives.items == wanted[:, None], -jnp.inf, scores)
+        items = self._target_items(batch, targets)
+        return jnp.where(targets.negatives.items == items[:, None], -jnp.inf, scores)
 
     def _towers(
         self,
@@ -161,19 +165,19 @@ class TrainingScores(CatalogueTraining):
         vectors: jax.Array,
         states: jax.Array,
     ) -> tuple[PairScores, ...]:
-        """Scores of each tower, from the features [S, ...] of shared negatives, the vectors [R, L, D] of the histories, and the states."""
+        """Scores of each tower, from the features [G, ...] of shared negatives, the vectors [R, L, D] of the histories, and the states."""
         widths = self.encoder.towers
         if not widths:
             return ()
-        asked = jnp.roll(jnp.concatenate([vectors] * self.copies), -self.ahead, axis=1)
+        next_vectors = jnp.roll(jnp.concatenate([vectors] * self.copies), -self.ahead, axis=1)
         places, exist = targets.places, targets.places.exist(batch.items.size)
         parts = (
-            parts_of_towers(x, widths)
-            for x in (places.take(states), places.take(asked), self.encoder(features, None))
+            split_towers(x, widths)
+            for x in (places.take(states), places.take(next_vectors), self.encoder(features, None))
         )
         return tuple(
-            PairScores((o * own).sum(axis=-1), self._corrected(batch, targets, o @ others.T), exist)
-            for o, own, others in zip(*parts, strict=True)
+            PairScores((o * target).sum(axis=-1), self._corrected(batch, targets, o @ v.T), exist)
+            for o, target, v in zip(*parts, strict=True)
         )
 
     def __call__(self, tables: Tables, batch: PackedBatch) -> Scores:
@@ -182,7 +186,7 @@ class TrainingScores(CatalogueTraining):
         logits = None if batch.logits is None else batch.logits[:1, :1]
         if self.backbone.bidirectional:
             batch = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf]), batch)
-        targets = Targets(GatheredPlaces(row), row, row, OwnNegatives(negative), logits)
+        targets = Targets(GatheredPlaces(row), row, row, SeparateNegatives(negative), logits)
         return self.training_scores(tables, batch, targets)
 
 
@@ -191,7 +195,7 @@ def _first(x: jax.Array | None, rows: int) -> jax.Array | None:
     return None if x is None else x[:rows]
 
 
-def _own_scores(targets: Targets, head: jax.Array, scored: ScoredStates) -> jax.Array:
+def _separate_scores(targets: Targets, head: jax.Array, scored: ScoredStates) -> jax.Array:
     """[P, G] scores of each target's separate negatives, from their `head_input` [P, G, H']."""
     weights, offset = targets.places.take(scored.weights), targets.places.take(scored.offset)
     return (weights[:, None] * head).sum(axis=-1) + offset[:, None]

@@ -1,27 +1,29 @@
-"""How the time of a step changes with the number of devices, for the same batch: the fastest mesh of each number."""
+"""Estimates the time of a step with the same batch on different numbers of devices, each with its fastest mesh."""
 
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from grasp_jax.parallel.plan import (
+    Accepts,
     Device,
     Layout,
-    Takes,
     Workload,
+    accept_all,
     fits,
     limiting_part,
     step_seconds,
-    take_all,
     total_seconds,
 )
 
-LEAST_COMPARED = 8  # a plan for one device also says what up to so many would gain
+MIN_COMPARED = 8  # a plan for fewer devices also estimates the time with up to so many
 
-WorkOf = Callable[[int], Workload]  # the same batch for a number of devices
+WorkOf = Callable[
+    [int], Workload
+]  # function from a number of devices to the sizes of a step with the same batch
 
 
 class Estimate(NamedTuple):
-    """A layout, and the seconds of its step: in all, and of the part that takes most."""
+    """A layout, the seconds of a step, the part that takes most of them, and the seconds of this part."""
 
     layout: Layout
     seconds: float
@@ -29,48 +31,50 @@ class Estimate(NamedTuple):
     limit_seconds: float
 
 
-def estimate(work: Workload, layout: Layout, device: Device) -> Estimate:
-    """That of a layout."""
+def estimate_layout(work: Workload, layout: Layout, device: Device) -> Estimate:
+    """The estimate for one layout."""
     parts = step_seconds(work, layout, device)
     limit = limiting_part(parts)
     return Estimate(layout, total_seconds(parts), limit, parts[limit])
 
 
-def compared(
-    work_of: WorkOf, own: Layout, device: Device, takes: Takes = take_all
+def compare_device_counts(
+    work_of: WorkOf, configured: Layout, device: Device, accepts: Accepts = accept_all
 ) -> list[Estimate]:
-    """The fastest layout of 1, 2, 4, ... devices up to those of `own` that holds the job, in rising order, and `own` if it holds it.
+    """The fastest layout that fits for 1, 2, 4, ... devices up to those of `configured`, in rising order; and `configured` if it fits.
 
-    A number without such a layout is left out.
+    A number without a layout that fits is left out.
 
     Args:
-      work_of: the step for a number of devices.
-      own: the layout of the config.
-      device: each of them.
-      takes: whether a run accepts a layout.
+      work_of: function from a number of devices to the sizes of a step.
+      configured: the layout of the config.
+      device: the kind of device.
+      accepts: function that says whether a run accepts a layout.
     """
-    found = []
-    for devices in _counts(max(own.devices, LEAST_COMPARED)):
+    estimates = []
+    for devices in _counts(max(configured.devices, MIN_COMPARED)):
         work = work_of(devices)
         fitting = [
-            estimate(work, layout, device)
+            estimate_layout(work, layout, device)
             for layout in _layouts(devices)
-            if fits(work, layout, device) and takes(layout)
+            if fits(work, layout, device) and accepts(layout)
         ]
         if fitting:
-            found.append(min(fitting, key=lambda each: each.seconds))
-    if own not in [each.layout for each in found] and fits(work_of(own.devices), own, device):
-        found.append(estimate(work_of(own.devices), own, device))
-    return sorted(found, key=lambda each: each.layout.devices)
+            estimates.append(min(fitting, key=lambda estimate: estimate.seconds))
+    work = work_of(configured.devices)
+    is_new = configured not in [estimate.layout for estimate in estimates]
+    if is_new and fits(work, configured, device):
+        estimates.append(estimate_layout(work, configured, device))
+    return sorted(estimates, key=lambda estimate: estimate.layout.devices)
 
 
-def _counts(most: int) -> list[int]:
-    """Powers of two below `most`, and `most`."""
-    return [2**k for k in range((most - 1).bit_length())] + [most]
+def _counts(largest: int) -> list[int]:
+    """Powers of two below `largest`, and `largest`."""
+    return [2**k for k in range((largest - 1).bit_length())] + [largest]
 
 
 def _layouts(devices: int) -> Iterable[Layout]:
-    """Every way to use so many devices; item tables are split into a power of two of parts."""
+    """All layouts with so many devices; item tables are split into a power of two of parts."""
     for users in ("device", "sharded", "host"):
         for table in (2**k for k in range(devices.bit_length())):
             if devices % table == 0:

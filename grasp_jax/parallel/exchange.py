@@ -1,9 +1,9 @@
-"""Ids are sent to the devices that have their rows, and the results that are computed from the rows are sent back.
+"""Sends ids to the devices that have their rows, and sends back the results that are computed from the rows (all-to-all).
 
 Everything runs in `shard_map`: each device has T / n ids, and the device at position s of the n along the axis "table" has the rows s, s +
-n, ... Ids that find no room in an exchange wait for the next one. So the loop runs until the fullest device is done, nearly always after
-one exchange. The backward pass sends gradients in the same direction as the ids, and computes the results again on the devices with the
-rows, so that no array of width E is stored.
+n, ... An exchange has a capacity, as for the experts of a mixture of experts; ids beyond it wait for the next exchange. So the loop runs
+until the device with the most ids is done, nearly always after one exchange. The backward pass sends gradients in the same direction as
+the ids, and computes the results again on the devices with the rows, so that no array of width E is stored.
 """
 
 import dataclasses
@@ -21,58 +21,69 @@ from grasp_jax.parallel.mesh import ALL, TABLE
 Rows = tuple[jax.Array, ...]
 Compute = Callable[..., jax.Array]
 
-SPARE = (
-    4.0  # standard deviations of an even draw above its mean for which an exchange of rows has room
-)
+# An exchange has capacity for so many standard deviations above the mean number of ids, if these are spread evenly at random.
+CAPACITY_DEVIATIONS = 4.0
 
 
-def slots(num_ids: int, devices: int, table: int) -> int:
+def id_capacity(num_ids: int, devices: int, table: int) -> int:
     """Number of ids that one device sends in an exchange to each of the `table` devices that share the rows, if all devices together need
     `num_ids`.
     """
     mean = num_ids / (devices * table)
-    return math.ceil(mean + (SPARE * math.sqrt(mean) if table > 1 else 0))
+    return math.ceil(mean + (CAPACITY_DEVIATIONS * math.sqrt(mean) if table > 1 else 0))
 
 
-def by_owner(owner: jax.Array, shares: int) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """[K] owners, of which those of `shares` own -> order [K] by owner, and the first place in it [shares] and number [shares] of each."""
+def sort_by_owner(owner: jax.Array, num_owners: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Sorts K entries by the device that has their row.
+
+    Args:
+      owner: [K] int32; entries with `num_owners` or more come last.
+      num_owners: number of devices.
+
+    Returns:
+      The order [K] of the entries; and for each owner [num_owners] the first position in the order, and the number of its entries.
+    """
     order = jnp.argsort(owner)
-    counts = (owner[:, None] == jnp.arange(shares)).sum(axis=0)
+    counts = (owner[:, None] == jnp.arange(num_owners)).sum(axis=0)
     return order, jnp.cumsum(counts) - counts, counts
 
 
-def ranks(owner: jax.Array, order: jax.Array, begin: jax.Array) -> jax.Array:
-    """[K] place of each among those of its owner, of the results of `by_owner`."""
-    within = jnp.arange(owner.size) - begin[jnp.minimum(owner, begin.size - 1)[order]]
-    return jnp.zeros_like(owner).at[order].set(within, unique_indices=True)
+def rank_within_owner(owner: jax.Array, order: jax.Array, begin: jax.Array) -> jax.Array:
+    """[K] position of each entry among the entries of its owner, from the results of `sort_by_owner`."""
+    rank = jnp.arange(owner.size) - begin[jnp.minimum(owner, begin.size - 1)[order]]
+    return jnp.zeros_like(owner).at[order].set(rank, unique_indices=True)
 
 
-def in_slots(
-    order: jax.Array, begin: jax.Array, counts: jax.Array, first: jax.Array, room: int
+def entries_to_send(
+    order: jax.Array, begin: jax.Array, counts: jax.Array, first: jax.Array, capacity: int
 ) -> tuple[jax.Array, jax.Array]:
-    """Who fills slots [shares * room], `room` for each owner and from its `first` on; and whether there is one."""
-    within = first + jnp.arange(room)
-    there = within < counts[:, None]
-    place = jnp.where(there, begin[:, None] + within, 0)
-    return order[place].ravel(), there.ravel()
+    """The entries of one exchange: `capacity` for each owner, from its entry `first` on.
+
+    Returns:
+      [num_owners * capacity] index of an entry for each slot, and bool, whether the slot is filled.
+    """
+    rank = first + jnp.arange(capacity)
+    filled = rank < counts[:, None]
+    position = jnp.where(filled, begin[:, None] + rank, 0)
+    return order[position].ravel(), filled.ravel()
 
 
-def travel(x: jax.Array, devices: int, axis: str | tuple[str, ...]) -> jax.Array:
-    """[devices * room, ...] of slots for each device along an axis of the mesh -> those that each device has for this one."""
+def all_to_all(x: jax.Array, devices: int, axis: str | tuple[str, ...]) -> jax.Array:
+    """[devices * capacity, ...] slots for each device along an axis of the mesh -> the slots that each device has sent to this one."""
     parts = x.reshape(devices, -1, *x.shape[1:])
-    arrived: jax.Array = jax.lax.all_to_all(parts, axis, 0, 0)
-    return arrived.reshape(x.shape)
+    received: jax.Array = jax.lax.all_to_all(parts, axis, 0, 0)
+    return received.reshape(x.shape)
 
 
-def exchange(compute: Compute, mesh: Mesh, room: int) -> Compute:
-    """The function of (operands, rows, ids [T], *sides [T]) -> [T, ...], with a gradient by the operands alone.
+def exchange(compute: Compute, mesh: Mesh, capacity: int) -> Compute:
+    """Makes the function of (operands, rows, ids [T], *sides [T]) -> [T, ...], which is differentiable only with respect to the operands.
 
     Args:
-      compute: of (operands, *rows [C, E], *sides [C]) -> [C, ...], row by row.
-      mesh: T must be a multiple of its devices.
-      room: ids that go from one device to one other at once.
+      compute: function of (operands, *rows [C, E], *sides [C]) -> [C, ...], row by row.
+      mesh: its number of devices must divide T.
+      capacity: number of ids that one device sends to each other device in an exchange.
     """
-    device = _Device(compute, mesh.shape[TABLE], room)
+    device = _Device(compute, mesh.shape[TABLE], capacity)
 
     def on_mesh(function: Callable[..., Any], num_shared: int, out: P) -> Callable[..., Any]:
         def run(operands: Any, rows: Any, *shared: jax.Array) -> Any:
@@ -85,20 +96,20 @@ def exchange(compute: Compute, mesh: Mesh, room: int) -> Compute:
 
     @jax.custom_vjp
     def exchanged(operands: Any, rows: Rows, ids: jax.Array, *sides: jax.Array) -> jax.Array:
-        found: jax.Array = on_mesh(device.forward, 1 + len(sides), P(ALL))(
+        results: jax.Array = on_mesh(device.forward, 1 + len(sides), P(ALL))(
             operands, rows, ids, *sides
         )
-        return found
+        return results
 
     def exchanged_forward(operands: Any, rows: Any, *shared: jax.Array) -> tuple[jax.Array, Any]:
         return exchanged(operands, rows, *shared), (operands, rows, shared)
 
     def exchanged_backward(saved: Any, gradient: jax.Array) -> Any:
         operands, rows, shared = saved
-        by_operands = on_mesh(device.backward, 1 + len(shared), P())(
+        d_operands = on_mesh(device.backward, 1 + len(shared), P())(
             operands, rows, gradient, *shared
         )
-        return (by_operands, *[None] * (1 + len(shared)))
+        return (d_operands, *[None] * (1 + len(shared)))
 
     exchanged.defvjp(exchanged_forward, exchanged_backward)
     return exchanged
@@ -106,70 +117,71 @@ def exchange(compute: Compute, mesh: Mesh, room: int) -> Compute:
 
 @dataclasses.dataclass(frozen=True)
 class _Device:
-    """What one device does of an exchange, within `shard_map`.
+    """The computation of one device in an exchange, within `shard_map`.
 
     Attributes:
-      compute: as of `exchange`.
-      shares: n, the devices along the axis "table".
-      room: as of `exchange`.
+      compute: as in `exchange`.
+      shares: n, the number of devices along the axis "table".
+      capacity: as in `exchange`.
     """
 
     compute: Compute
     shares: int
-    room: int
+    capacity: int
 
-    def travel(self, x: jax.Array) -> jax.Array:
-        """`travel` between the devices that share the rows."""
-        return travel(x, self.shares, TABLE)
+    def all_to_all(self, x: jax.Array) -> jax.Array:
+        """`all_to_all` between the devices that share the rows."""
+        return all_to_all(x, self.shares, TABLE)
 
-    def sorted_by_owner(self, ids: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-        """Order of ids by owner; first place and number of each owner's; exchanges that the fullest device needs."""
-        order, begin, counts = by_owner(ids % self.shares, self.shares)
-        exchanges = jax.lax.pmax((counts.max() + self.room - 1) // self.room, ALL)
+    def sort_by_owner(self, ids: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+        """The results of `sort_by_owner` for ids, and the number of exchanges until the device with the most ids is done."""
+        order, begin, counts = sort_by_owner(ids % self.shares, self.shares)
+        exchanges = jax.lax.pmax((counts.max() + self.capacity - 1) // self.capacity, ALL)
         return order, begin, counts, exchanges
 
-    def answered(
-        self, rows: Rows, ids: jax.Array, sides: tuple[jax.Array, ...], chosen: jax.Array
+    def requested_arguments(
+        self, rows: Rows, ids: jax.Array, sides: tuple[jax.Array, ...], sent: jax.Array
     ) -> list[jax.Array]:
-        """The arguments of `compute` for the ids that other devices request from this one."""
-        asked, *given = (self.travel(x[chosen]) for x in (ids // self.shares, *sides))
-        return [*(table[asked] for table in rows), *given]
+        """The arguments of `compute` for the ids that other devices request from this one; `sent`: this device's entries to send."""
+        requested, *side_values = (self.all_to_all(x[sent]) for x in (ids // self.shares, *sides))
+        return [*(table[requested] for table in rows), *side_values]
 
     def forward(self, operands: Any, rows: Rows, ids: jax.Array, *sides: jax.Array) -> jax.Array:
-        """[T / n, ...] what is computed of this device's ids."""
-        room = self.room
-        order, begin, counts, exchanges = self.sorted_by_owner(ids)
+        """[T / n, ...] the results for this device's ids."""
+        capacity = self.capacity
+        order, begin, counts, exchanges = self.sort_by_owner(ids)
         owner = ids % self.shares
-        rank = ranks(owner, order, begin)
+        rank = rank_within_owner(owner, order, begin)
 
-        def once(carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-            k, found = carry
-            chosen, _ = in_slots(order, begin, counts, k * room, room)
-            back = self.travel(self.compute(operands, *self.answered(rows, ids, sides, chosen)))
-            slot = rank - k * room
-            here = (slot >= 0) & (slot < room)
-            own = back[owner * room + jnp.clip(slot, 0, room - 1)]
-            return k + 1, jnp.where(here.reshape(-1, *[1] * (own.ndim - 1)), own, found)
+        def one_exchange(carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+            k, results = carry
+            sent, _ = entries_to_send(order, begin, counts, k * capacity, capacity)
+            arguments = self.requested_arguments(rows, ids, sides, sent)
+            received = self.all_to_all(self.compute(operands, *arguments))
+            slot = rank - k * capacity
+            was_sent = (slot >= 0) & (slot < capacity)
+            new = received[owner * capacity + jnp.clip(slot, 0, capacity - 1)]
+            return k + 1, jnp.where(was_sent.reshape(-1, *[1] * (new.ndim - 1)), new, results)
 
-        width = jax.eval_shape(self.compute, operands, *(table[ids] for table in rows), *sides)
-        start = jnp.zeros((), jnp.int32), jnp.zeros(width.shape, width.dtype)
-        return jax.lax.while_loop(lambda carry: carry[0] < exchanges, once, start)[1]
+        shape = jax.eval_shape(self.compute, operands, *(table[ids] for table in rows), *sides)
+        start = jnp.zeros((), jnp.int32), jnp.zeros(shape.shape, shape.dtype)
+        return jax.lax.while_loop(lambda carry: carry[0] < exchanges, one_exchange, start)[1]
 
     def backward(
         self, operands: Any, rows: Rows, gradient: jax.Array, ids: jax.Array, *sides: jax.Array
     ) -> Any:
-        """The gradient by the operands, the sum over all devices."""
-        order, begin, counts, exchanges = self.sorted_by_owner(ids)
+        """The gradient with respect to the operands, the sum over all devices."""
+        order, begin, counts, exchanges = self.sort_by_owner(ids)
 
-        def once(carry: tuple[jax.Array, Any]) -> tuple[jax.Array, Any]:
+        def one_exchange(carry: tuple[jax.Array, Any]) -> tuple[jax.Array, Any]:
             k, total = carry
-            chosen, there = in_slots(order, begin, counts, k * self.room, self.room)
-            reached = there.reshape(-1, *[1] * (gradient.ndim - 1))
-            wanted = self.travel(jnp.where(reached, gradient[chosen], 0.0))
-            given = self.answered(rows, ids, sides, chosen)
-            (more,) = jax.vjp(lambda operands: self.compute(operands, *given), operands)[1](wanted)
-            return k + 1, jax.tree.map(jnp.add, total, more)
+            sent, filled = entries_to_send(order, begin, counts, k * self.capacity, self.capacity)
+            filled = filled.reshape(-1, *[1] * (gradient.ndim - 1))
+            received = self.all_to_all(jnp.where(filled, gradient[sent], 0.0))
+            arguments = self.requested_arguments(rows, ids, sides, sent)
+            _, vjp = jax.vjp(lambda operands: self.compute(operands, *arguments), operands)
+            return k + 1, jax.tree.map(jnp.add, total, vjp(received)[0])
 
         start = jnp.zeros((), jnp.int32), jax.tree.map(jnp.zeros_like, operands)
-        total = jax.lax.while_loop(lambda carry: carry[0] < exchanges, once, start)[1]
+        total = jax.lax.while_loop(lambda carry: carry[0] < exchanges, one_exchange, start)[1]
         return jax.lax.psum(total, ALL)

@@ -1,11 +1,11 @@
-"""The devices of a run as a mesh, and what lies where on it.
+"""The devices of a run as a mesh, and functions that place arrays on it.
 
-Batches are shared out over all devices. Rows of the item tables are shared out along the axis "table" and repeated along "data"; all else
-is on every device, but for what `parallel.rows` says of users. Which device computes what is left to XLA (jit and `NamedSharding`), but
-for what is computed where a row lies: every draw is a function of a global place, never of a device, so a mesh changes sums by rounding
-alone.
+Batches are sharded over all devices. Rows of the item tables are sharded along the axis "table" and replicated along "data". All other
+arrays are replicated, except for the user tables (`parallel.rows`). XLA decides which device computes what (jit and `NamedSharding`),
+except for values that are computed on the device that has a row. A random draw depends on the position in the whole batch, never on the
+device, so another mesh changes results only by the rounding of sums.
 
-Where several processes share the mesh, each holds the whole of what is put on it here and gives its devices their part.
+With several processes, each process has the whole host array and gives its own devices their parts.
 """
 
 import functools
@@ -28,76 +28,80 @@ def make_mesh(data: int = 1, table: int = 1) -> Mesh:
     Raises:
       UserError: there are fewer, or a process would have none.
     """
-    devices, wanted = jax.devices(), data * table
-    if wanted > len(devices):
+    devices, num_devices = jax.devices(), data * table
+    if num_devices > len(devices):
         kind = devices[0].platform
-        more = (
-            f"; XLA_FLAGS=--xla_force_host_platform_device_count={wanted} emulates more"
+        hint = (
+            f"; XLA_FLAGS=--xla_force_host_platform_device_count={num_devices} emulates more"
             if kind == "cpu"
             else ""
         )
         raise UserError(
             f"config.mesh.data x config.mesh.table: {data} x {table}; expected at most {len(devices)} together, because there are no more "
-            f"devices ({kind}){more}"
+            f"devices ({kind}){hint}"
         )
-    if jax.process_count() > 1 and wanted < len(devices):
+    if jax.process_count() > 1 and num_devices < len(devices):
         raise UserError(
             f"config.mesh.data x config.mesh.table: {data} x {table}; expected {len(devices)} together, the number of devices of "
             f"the {jax.process_count()} processes"
         )
     return jax.make_mesh(
-        (data, table), ALL, axis_types=(AxisType.Auto,) * 2, devices=devices[:wanted]
+        (data, table), ALL, axis_types=(AxisType.Auto,) * 2, devices=devices[:num_devices]
     )
 
 
-def everywhere(mesh: Mesh, tree: Any) -> Any:
-    """A tree of arrays with a copy on every device; leaves that are None stay."""
-    return jax.tree.map(lambda leaf: placed(leaf, NamedSharding(mesh, PartitionSpec())), tree)
+def replicate(mesh: Mesh, tree: Any) -> Any:
+    """Copies a tree of arrays to every device; leaves that are None stay."""
+    return jax.tree.map(lambda leaf: put_sharded(leaf, NamedSharding(mesh, PartitionSpec())), tree)
 
 
-def shared_out(mesh: Mesh, tree: Any, axis: int, in_parts: bool = False) -> Any:
-    """A tree of arrays whose `axis` is split into as many parts as there are devices, one for each; the number of devices must divide it.
+def shard(mesh: Mesh, tree: Any, axis: int, process_local: bool = False) -> Any:
+    """Splits the `axis` of each array of a tree over all devices, whose number must divide its size.
 
-    With `in_parts`, each of several processes gives the part of its devices alone.
+    With `process_local`, each of several processes passes only the part of its own devices.
     """
     sharding = NamedSharding(mesh, PartitionSpec(*[None] * axis, ALL))
-    if in_parts and not sharding.is_fully_addressable:
+    if process_local and not sharding.is_fully_addressable:
         return jax.tree.map(
             functools.partial(jax.make_array_from_process_local_data, sharding), tree
         )
-    return jax.tree.map(lambda leaf: placed(leaf, sharding), tree)
+    return jax.tree.map(lambda leaf: put_sharded(leaf, sharding), tree)
 
 
-def repeated(mesh: Mesh, array: jax.Array) -> jax.Array:
-    """Within jit: an array that every device must have completely."""
-    whole: jax.Array = jax.lax.with_sharding_constraint(array, NamedSharding(mesh, PartitionSpec()))
-    return whole
+def constrain_replicated(mesh: Mesh, array: jax.Array) -> jax.Array:
+    """Within jit: the array, replicated on every device."""
+    replicated: jax.Array = jax.lax.with_sharding_constraint(
+        array, NamedSharding(mesh, PartitionSpec())
+    )
+    return replicated
 
 
-def placed(array: Any, sharding: NamedSharding) -> jax.Array:
-    """An array laid out as `sharding` says; of several processes each holds the whole of it."""
+def put_sharded(array: Any, sharding: NamedSharding) -> jax.Array:
+    """Puts an array on the devices with a sharding; with several processes, each must have the whole array."""
     if sharding.is_fully_addressable:
-        there: jax.Array = jax.device_put(array, sharding)
-        return there
+        placed: jax.Array = jax.device_put(array, sharding)
+        return placed
     if isinstance(array, jax.Array) and not array.is_fully_addressable:
-        return _layer(sharding)(array)
-    whole = np.asarray(array)
-    return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
+        return _reshard(sharding)(array)
+    on_this_host = np.asarray(array)
+    return jax.make_array_from_callback(
+        on_this_host.shape, sharding, lambda index: on_this_host[index]
+    )
 
 
 @functools.cache
-def _layer(sharding: NamedSharding) -> Callable[[jax.Array], jax.Array]:
-    """Changes the layout of an array. There is one function for each layout; otherwise every call would compile."""
+def _reshard(sharding: NamedSharding) -> Callable[[jax.Array], jax.Array]:
+    """A function that changes the sharding of an array. There is one function for each sharding; otherwise every call would compile."""
     return jax.jit(lambda array: array, out_shardings=sharding)
 
 
 def on_host(tree: Any) -> Any:
-    """A tree of NumPy arrays, whole in every process."""
-    return jax.device_get(jax.tree.map(_readable, tree))
+    """Copies a tree of arrays to NumPy arrays, each complete in every process."""
+    return jax.device_get(jax.tree.map(_addressable, tree))
 
 
-def _readable(array: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
+def _addressable(array: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
     if not isinstance(array, jax.Array) or array.is_fully_addressable or array.is_fully_replicated:
         return array
     assert isinstance(array.sharding, NamedSharding)
-    return placed(array, NamedSharding(array.sharding.mesh, PartitionSpec()))
+    return put_sharded(array, NamedSharding(array.sharding.mesh, PartitionSpec()))

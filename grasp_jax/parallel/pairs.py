@@ -1,11 +1,11 @@
-"""What is computed of pairs of a user's row and an item's row, which lie on different devices: where the two meet, and what travels.
+"""Computes values of (user, item) pairs whose two rows are on different devices.
 
-Devices that differ along "table" alone are a group; they are neighbours, and together they hold every item. A user's row goes to the
-others of the group of its device and no farther. Then the ids of a pair go to the device of that group that holds the item, and a few
-numbers come back: 16 bytes a pair, where a row has 2E numbers. Nothing is sent of rows where each device holds all items.
+Devices that differ only along the axis "table" are a group; they are neighbours in the mesh, and together they have all items. A user's row
+is sent only to the other devices of the group that has it. Then the two ids of each pair are sent to the device of this group that has the
+item, and a few numbers are sent back: 16 bytes a pair, while a row has 2E numbers. If each device has all items, no rows are sent.
 
-Room decides the time of that and never its result: users and pairs that find none in an exchange wait for the next. Of what arrives a
-device computes a block at a time, so that slots that stayed empty cost bytes and no arithmetic.
+The capacity of an exchange changes its time but never its result: users and pairs beyond it wait for the next exchange. A device computes
+the pairs that it receives in blocks, and skips empty slots.
 """
 
 import dataclasses
@@ -19,26 +19,34 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from grasp_jax.parallel.exchange import SPARE, by_owner, in_slots, ranks, slots, travel
-from grasp_jax.parallel.mesh import ALL, TABLE, repeated
+from grasp_jax.parallel.exchange import (
+    CAPACITY_DEVIATIONS,
+    all_to_all,
+    entries_to_send,
+    id_capacity,
+    rank_within_owner,
+    sort_by_owner,
+)
+from grasp_jax.parallel.mesh import ALL, TABLE, constrain_replicated
 from grasp_jax.parallel.rows import ShardedRows, Table
 
 Rows = tuple[jax.Array, ...]
 
-TOGETHER = 32  # pairs that have one user and so one way; they make draws less even, and room wider
-BLOCK = 1.25  # pairs that a device computes at a time, over an equal share of all
+# Pairs of one user are sent to few devices, so their numbers vary more than at random: by the root of so many pairs more.
+PAIRS_OF_USER = 32
+BLOCK = 1.25  # pairs that a device computes at a time, relative to an equal share of all
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class AskedRows:
+class RequestedRows:
     """The rows of some tables that a step needs; none of these tables is on every device.
 
     Attributes:
-      rows: a table [n * C, E] each, of the n devices.
+      rows: tables [n * C, E], split over the n devices.
       ids: [B] int32 the needed rows, as positions in `ShardedRows`; a value of `num_rows` or more means no row. None: all of `rows`, in
         their order, B / n of them on each device.
-      num_rows: of the whole table.
+      num_rows: number of rows of the whole table.
     """
 
     rows: Rows
@@ -52,142 +60,157 @@ class AskedRows:
         return int(self.rows[0].shape[0] if self.ids is None else self.ids.size)
 
     @property
-    def room(self) -> int:
-        """Rows that a device shows its group at once."""
-        return room_of_rows(self.count, self.mesh.size, self.ids is not None)
+    def capacity(self) -> int:
+        """Number of rows that a device sends to its group at once."""
+        return row_capacity(self.count, self.mesh.size, self.ids is not None)
 
-    def everywhere(self) -> Rows:
-        """[B, E] rows on every device, from each table: all E numbers of a row travel to all."""
+    def on_every_device(self) -> Rows:
+        """[B, E] rows of each table, replicated on every device: all E numbers of each row are sent."""
         with jax.named_scope("users_rows"):
             if self.ids is None:
-                return tuple(repeated(self.mesh, rows) for rows in self.rows)
-            known = jnp.where(self.ids < self.num_rows, self.ids, 0)
+                return tuple(constrain_replicated(self.mesh, rows) for rows in self.rows)
+            existing = jnp.where(self.ids < self.num_rows, self.ids, 0)
             tables = (ShardedRows(rows, self.num_rows, self.mesh, ALL) for rows in self.rows)
-            return tuple(table[known] for table in tables)
+            return tuple(table[existing] for table in tables)
 
 
-def asked_of_tables(tables: tuple[ShardedRows, ...], ids: jax.Array) -> AskedRows:
-    """The rows [B] of tables that all devices share out."""
+def requested_rows(tables: tuple[ShardedRows, ...], ids: jax.Array) -> RequestedRows:
+    """The rows `ids` [B] of tables that are sharded over all devices."""
     first = tables[0]
     assert all(table.axes == ALL for table in tables)
-    return AskedRows(tuple(table.rows for table in tables), ids, first.num_rows, first.mesh)
+    return RequestedRows(tuple(table.rows for table in tables), ids, first.num_rows, first.mesh)
 
 
-def room_of_rows(count: int, devices: int, drawn: bool) -> int:
-    """Number of rows that a device sends to its group at once: an equal share of the `count` needed rows, and more if ids decide on which
-    device they are.
+def row_capacity(count: int, devices: int, by_id: bool) -> int:
+    """Number of rows that a device sends to its group at once: an equal share of the `count` needed rows, and more if the id of a row
+    determines its device (`by_id`).
     """
-    return min(count, slots(count, 1, devices)) if drawn else count // devices
+    return min(count, id_capacity(count, 1, devices)) if by_id else count // devices
 
 
-def room_of_pairs(count: int, devices: int) -> int:
+def pair_capacity(count: int, devices: int) -> int:
     """Number of pairs that one device sends to another at once, if all devices together need `count`."""
-    own = math.ceil(count / devices)
-    mean = own / devices
-    return min(own, math.ceil(mean + SPARE * math.sqrt(mean * TOGETHER)))
+    num_local = math.ceil(count / devices)
+    mean = num_local / devices
+    return min(num_local, math.ceil(mean + CAPACITY_DEVIATIONS * math.sqrt(mean * PAIRS_OF_USER)))
 
 
 def from_pairs(
     compute: Callable[..., jax.Array],
-    asked: AskedRows,
+    requested: RequestedRows,
     tables: tuple[Table, ...],
-    places: jax.Array,
-    ids: jax.Array,
+    users: jax.Array,
+    items: jax.Array,
 ) -> jax.Array:
-    """`compute(*(rows[places] for rows in asked), *(table[ids] for table in tables))`, computed on the devices that have the rows; without
-    a gradient.
+    """`compute(*(rows[users] for rows in requested), *(table[items] for table in tables))`, computed on the devices that have the rows;
+    without a gradient.
 
     Args:
-      compute: of arrays [C, E], row by row -> [C, ...].
-      asked: the needed rows of two tables or more.
-      tables: rows of them are shared out along the axis "table", or lie on every device of a mesh that has one part of them.
-      places: [...] int32 below the number of `asked`.
-      ids: [...] int32 rows of `tables`.
+      compute: function of arrays [C, E], row by row -> [C, ...].
+      requested: the needed user rows of two tables or more.
+      tables: item tables, sharded along the axis "table" or, on a mesh with one part of them, replicated.
+      users: [...] int32 positions in `requested`.
+      items: [...] int32 rows of `tables`.
     """
-    mesh, count = asked.mesh, ids.size
-    flat = [jnp.pad(x.ravel(), (0, -count % mesh.size)) for x in (places, ids)]
-    room = room_of_pairs(count, mesh.size)
-    block = min(math.ceil(BLOCK * flat[0].size / mesh.size), mesh.size * room)
+    mesh, count = requested.mesh, items.size
+    flat = [jnp.pad(x.ravel(), (0, -count % mesh.size)) for x in (users, items)]
+    capacity = pair_capacity(count, mesh.size)
+    block = min(math.ceil(BLOCK * flat[0].size / mesh.size), mesh.size * capacity)
     shares = mesh.shape[TABLE]
-    device = _Device(compute, shares, mesh.size, asked.room, room, block, asked.num_rows)
+    device = _Device(
+        compute=compute,
+        shares=shares,
+        devices=mesh.size,
+        row_capacity=requested.capacity,
+        pair_capacity=capacity,
+        block=block,
+        num_rows=requested.num_rows,
+    )
     assert shares == 1 or all(isinstance(table, ShardedRows) for table in tables)
-    by_rows = tuple(table.rows if isinstance(table, ShardedRows) else table for table in tables)
+    item_rows = tuple(table.rows if isinstance(table, ShardedRows) else table for table in tables)
     specs = (P(ALL), P(), P(TABLE) if shares > 1 else P(), P(ALL), P(ALL))
-    found = jax.shard_map(
+    results = jax.shard_map(
         device.compute_pairs, mesh=mesh, in_specs=specs, out_specs=P(ALL), check_vma=False
-    )(asked.rows, asked.ids, by_rows, *flat)
-    return found[:count].reshape(*ids.shape, *found.shape[1:])
+    )(requested.rows, requested.ids, item_rows, *flat)
+    return results[:count].reshape(*items.shape, *results.shape[1:])
 
 
 @dataclasses.dataclass(frozen=True)
 class _Device:
-    """What one device does, within `shard_map`.
+    """The computation of one device, within `shard_map`.
 
     Attributes:
-      compute: as of `from_pairs`.
-      shares: devices of a group.
+      compute: as in `from_pairs`.
+      shares: number of devices of a group.
       devices: n.
-      room_of_rows, room_of_pairs: as the functions say.
+      row_capacity, pair_capacity: results of the functions with these names.
       block: pairs that are computed at a time.
-      num_rows: as of `AskedRows`.
+      num_rows: as in `RequestedRows`.
     """
 
     compute: Callable[..., jax.Array]
     shares: int
     devices: int
-    room_of_rows: int
-    room_of_pairs: int
+    row_capacity: int
+    pair_capacity: int
     block: int
     num_rows: int
 
     def compute_pairs(
-        self, rows: Rows, ids: jax.Array | None, tables: Rows, places: jax.Array, items: jax.Array
+        self, rows: Rows, ids: jax.Array | None, tables: Rows, users: jax.Array, items: jax.Array
     ) -> jax.Array:
-        """[K / n, ...] of this device's pairs: exchanges until all are done, first those of the users that find room first."""
-        owner, rank, turns = self._users(rows, ids)
-        turn = rank[places] // self.room_of_rows
-        of_group = owner % self.shares * self.room_of_rows + rank % self.room_of_rows
-        addresses = jnp.stack([of_group[places], items // self.shares], axis=1)
-        to = owner[places] // self.shares * self.shares + items % self.shares
+        """[K / n, ...] the results for this device's pairs: one or more exchanges of pairs for each round of user rows."""
+        owner, rank, rounds = self._rounds(rows, ids)
+        round_of = rank[users] // self.row_capacity
+        in_group = owner % self.shares * self.row_capacity + rank % self.row_capacity
+        addresses = jnp.stack([in_group[users], items // self.shares], axis=1)
+        device_of = owner[users] // self.shares * self.shares + items % self.shares
 
-        def once(carry: tuple[jax.Array, jax.Array, jax.Array]) -> Any:
-            now, k, found = carry
-            destination = jnp.where(turn == now, to, self.devices)
-            order, begin, counts = by_owner(destination, self.devices)
-            first = k * self.room_of_pairs
-            chosen, there = in_slots(order, begin, counts, first, self.room_of_pairs)
+        def one_exchange(carry: tuple[jax.Array, jax.Array, jax.Array]) -> Any:
+            round_, k, results = carry
+            destination = jnp.where(round_of == round_, device_of, self.devices)
+            order, begin, counts = sort_by_owner(destination, self.devices)
+            first = k * self.pair_capacity
+            sent, filled = entries_to_send(order, begin, counts, first, self.pair_capacity)
             with jax.named_scope("users_rows"):
-                group = self._group_rows(rows, ids, owner, rank, now)
-            asked = travel(jnp.where(there[:, None], addresses[chosen], -1), self.devices, ALL)
-            back = travel(self._answers(group, tables, asked), self.devices, ALL)
-            slot = ranks(destination, order, begin) - first
-            here = (turn == now) & (slot >= 0) & (slot < self.room_of_pairs)
-            own = back[to * self.room_of_pairs + jnp.clip(slot, 0, self.room_of_pairs - 1)]
-            found = jnp.where(here.reshape(-1, *[1] * (own.ndim - 1)), own, found)
-            left = jax.lax.pmax(counts.max() - first - self.room_of_pairs, ALL)
-            return jnp.where(left > 0, now, now + 1), jnp.where(left > 0, k + 1, 0), found
+                group = self._group_rows(rows, ids, owner, rank, round_)
+            requests = all_to_all(
+                jnp.where(filled[:, None], addresses[sent], -1), self.devices, ALL
+            )
+            received = all_to_all(
+                self._compute_requests(group, tables, requests), self.devices, ALL
+            )
+            slot = rank_within_owner(destination, order, begin) - first
+            was_sent = (round_of == round_) & (slot >= 0) & (slot < self.pair_capacity)
+            slot = jnp.clip(slot, 0, self.pair_capacity - 1)
+            new = received[device_of * self.pair_capacity + slot]
+            results = jnp.where(was_sent.reshape(-1, *[1] * (new.ndim - 1)), new, results)
+            left = jax.lax.pmax(counts.max() - first - self.pair_capacity, ALL)
+            return jnp.where(left > 0, round_, round_ + 1), jnp.where(left > 0, k + 1, 0), results
 
-        answer = self._answer_of(rows, tables)
-        found = jnp.zeros((len(places), *answer.shape[1:]), answer.dtype)
+        result = self._result_shape(rows, tables)
+        results = jnp.zeros((len(users), *result.shape[1:]), result.dtype)
         zero = jnp.zeros((), jnp.int32)
-        return jax.lax.while_loop(lambda carry: carry[0] < turns, once, (zero, zero, found))[2]
+        start = (zero, zero, results)
+        return jax.lax.while_loop(lambda carry: carry[0] < rounds, one_exchange, start)[2]
 
-    def _users(
+    def _rounds(
         self, rows: Rows, ids: jax.Array | None
     ) -> tuple[jax.Array, jax.Array, jax.Array | int]:
         """For the needed users: the device [B] that has the row, the position [B] among the needed users of this device, and the number of
-        turns.
+        rounds in which devices send rows to their group.
         """
         if ids is None:
-            every = jnp.arange(self.devices * len(rows[0]), dtype=jnp.int32)
-            return every // len(rows[0]), every % len(rows[0]), 1
-        exists = ids < self.num_rows
-        owner = jnp.where(exists, ids % self.devices, self.devices)
-        order, begin, counts = by_owner(owner, self.devices)
-        rank = jnp.where(exists, ranks(owner, order, begin), 0)
-        nobody = jnp.arange(ids.size, dtype=ids.dtype) % self.devices  # as evenly as the others
-        turns = jnp.maximum((counts.max() + self.room_of_rows - 1) // self.room_of_rows, 1)
-        return jnp.where(exists, owner, nobody), rank, turns
+            index = jnp.arange(self.devices * len(rows[0]), dtype=jnp.int32)
+            return index // len(rows[0]), index % len(rows[0]), 1
+        exist = ids < self.num_rows
+        owner = jnp.where(exist, ids % self.devices, self.devices)
+        order, begin, counts = sort_by_owner(owner, self.devices)
+        rank = jnp.where(exist, rank_within_owner(owner, order, begin), 0)
+        # padding is spread evenly over the devices
+        padding_owner = jnp.arange(ids.size, dtype=ids.dtype) % self.devices
+        rounds = jnp.maximum((counts.max() + self.row_capacity - 1) // self.row_capacity, 1)
+        return jnp.where(exist, owner, padding_owner), rank, rounds
 
     def _group_rows(
         self,
@@ -195,39 +218,40 @@ class _Device:
         ids: jax.Array | None,
         owner: jax.Array,
         rank: jax.Array,
-        turn: jax.Array,
+        round_: jax.Array,
     ) -> Rows:
-        """[shares * room, E] rows of the users of this turn, those of the whole group."""
-        own = rows
+        """[shares * row_capacity, E] the rows of this round, from all devices of the group."""
+        local_rows = rows
         if ids is not None:
-            slot = rank - turn * self.room_of_rows
-            mine = (owner == jax.lax.axis_index(ALL)) & (ids < self.num_rows) & (slot >= 0)
-            empty = jnp.zeros(self.room_of_rows, ids.dtype)
-            slot = jnp.where(mine, slot, self.room_of_rows)
-            lie = empty.at[slot].set(ids // self.devices, mode="drop")
-            own = tuple(table[lie] for table in rows)
-        return tuple(jax.lax.all_gather(table, TABLE, tiled=True) for table in own)
+            slot = rank - round_ * self.row_capacity
+            is_local = (owner == jax.lax.axis_index(ALL)) & (ids < self.num_rows) & (slot >= 0)
+            slot = jnp.where(is_local, slot, self.row_capacity)
+            empty = jnp.zeros(self.row_capacity, ids.dtype)
+            local_ids = empty.at[slot].set(ids // self.devices, mode="drop")
+            local_rows = tuple(table[local_ids] for table in rows)
+        return tuple(jax.lax.all_gather(table, TABLE, tiled=True) for table in local_rows)
 
-    def _answers(self, group: Rows, tables: Rows, asked: jax.Array) -> jax.Array:
-        """[n * room, ...] values for the addresses [n * room, 2] that other devices request from this one, -1 for none."""
-        there = asked[:, 0] >= 0
-        order = jnp.argsort(~there)
+    def _compute_requests(self, group: Rows, tables: Rows, requests: jax.Array) -> jax.Array:
+        """[n * capacity, ...] results for the addresses [n * capacity, 2] that other devices request from this one, -1 for none."""
+        filled = requests[:, 0] >= 0
+        order = jnp.argsort(~filled)
         padded = jnp.pad(order, (0, self.block), constant_values=len(order))
-        answer = self._answer_of(group, tables)
+        result = self._result_shape(group, tables)
 
-        def once(carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-            first, found = carry
+        def one_block(carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+            first, results = carry
             slot = jax.lax.dynamic_slice_in_dim(padded, first, self.block)
-            user, item = jnp.maximum(asked[jnp.minimum(slot, len(order) - 1)], 0).T
+            user, item = jnp.maximum(requests[jnp.minimum(slot, len(order) - 1)], 0).T
             computed = self.compute(*(x[user] for x in group), *(x[item] for x in tables))
-            return first + self.block, found.at[slot].set(computed, mode="drop")
+            return first + self.block, results.at[slot].set(computed, mode="drop")
 
-        start = jnp.zeros((), jnp.int32), jnp.zeros((len(asked), *answer.shape[1:]), answer.dtype)
-        count = there.sum()
-        return jax.lax.while_loop(lambda carry: carry[0] < count, once, start)[1]
+        results = jnp.zeros((len(requests), *result.shape[1:]), result.dtype)
+        count = filled.sum()
+        start = jnp.zeros((), jnp.int32), results
+        return jax.lax.while_loop(lambda carry: carry[0] < count, one_block, start)[1]
 
-    def _answer_of(self, rows: Rows, tables: Rows) -> jax.ShapeDtypeStruct:
-        """Shape and type of what is computed of one pair."""
-        one = functools.partial(jax.tree.map, lambda x: x[:1])
-        found: jax.ShapeDtypeStruct = jax.eval_shape(self.compute, *one(rows), *one(tables))
-        return found
+    def _result_shape(self, rows: Rows, tables: Rows) -> jax.ShapeDtypeStruct:
+        """Shape [1, ...] and dtype of the result for one pair."""
+        one_row = functools.partial(jax.tree.map, lambda x: x[:1])
+        shape: jax.ShapeDtypeStruct = jax.eval_shape(self.compute, *one_row(rows), *one_row(tables))
+        return shape

@@ -1,8 +1,8 @@
-"""What a training step holds, moves and computes on each device of a mesh, by arithmetic alone: before there is a device or any data.
+"""Estimates memory, communication and time of a training step on each device of a mesh, without a device and without data.
 
-Bytes are counted array by array; `benchmarks.scaling` compares them with what XLA says of the compiled step. Seconds are the longer of
-arithmetic and memory traffic, then what goes between devices, then the launches of kernels, one after the other. This is an estimate and no
-bound: a program that overlaps these parts takes less, and one that does not reach the rates of the data sheet takes more.
+Bytes are counted array by array; `benchmarks.scaling` compares them with XLA's memory analysis of the compiled step. The time is the longer
+of arithmetic and memory traffic, plus communication between devices, plus the launches of kernels. It is an estimate, not a bound: a
+program that overlaps these parts takes less, and one that does not reach the rates of the data sheet takes more.
 """
 
 import math
@@ -10,13 +10,13 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from grasp_jax.parallel.blocks import ARRAYS_OF_GATES, rows_of_block
-from grasp_jax.parallel.exchange import slots
-from grasp_jax.parallel.pairs import room_of_pairs, room_of_rows
+from grasp_jax.parallel.exchange import id_capacity
+from grasp_jax.parallel.pairs import pair_capacity, row_capacity
 from grasp_jax.parallel.rates import LAUNCH
 
-FLOAT = 4  # bytes of float32 and int32, of all but the frozen tables
-FEATURE_COPIES = 5  # of a hidden layer of all items, with what its backward pass reads and makes; as XLA compiles it
-USABLE = 0.9  # of a device's memory
+FLOAT = 4  # bytes of a float32 or int32: of all numbers except those of the frozen tables
+FEATURE_COPIES = 5  # arrays as large as the hidden layer of all items, forward and backward, as XLA compiles them
+USABLE = 0.9  # share of a device's memory
 MESHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
@@ -25,12 +25,12 @@ class Device(NamedTuple):
 
     Attributes:
       memory: bytes.
-      bandwidth: bytes a second from its memory.
-      flops: a second of matrix products on float32 inputs (TF32 on a GPU), dense.
-      link: bytes a second that it sends to others of its host.
-      network: bytes a second to those of another host.
-      host: bytes a second that it gets from its host's memory.
-      per_host: devices of a host.
+      bandwidth: bytes a second of its memory.
+      flops: floating-point operations a second of dense matrix products with float32 inputs (TF32 on a GPU).
+      link: bytes a second that it sends to other devices of its host.
+      network: bytes a second that it sends to devices of other hosts.
+      host: bytes a second that it receives from its host's memory.
+      per_host: number of devices of a host.
     """
 
     memory: float
@@ -51,20 +51,20 @@ DEVICES = {  # vendors' data sheets; network: one 200 or 400 Gbit/s port a devic
 
 
 class Workload(NamedTuple):
-    """The sizes of a step on a self-attention backbone: GRASP's, or with E = 0 that of ID vectors alone.
+    """The sizes of a step with a self-attention backbone: of GRASP, or with E = 0 of a model with ID vectors only.
 
     Attributes:
-      users, items, interactions: N, V and the log's length.
-      evaluated, candidates: users of the validation set, and items that each is ranked among.
-      width, features, hidden, layers: E, D, H and the backbone's blocks.
-      table_bytes: of one number of a frozen table.
+      users, items, interactions: N, V and the length of the log.
+      evaluated, candidates: users of the validation set, and items that are ranked for each of them.
+      width, features, hidden, layers: E, D, H and the number of blocks of the backbone.
+      table_bytes: bytes of one number of a frozen table.
       batch: B users a step, on all devices together.
-      rows, length: R rows of L places, packed.
+      rows, length: R packed rows of L places.
       pairs, negatives: P targets, and G negatives of each; several devices compute negatives at every place.
-      models: M trained together.
-      catalogue: each target meets every item (`config.train.loss` is "ce"), and no negatives are drawn; G is 0.
-      gated: item vectors depend on the user.
-      kernels: that a step launches on a device; 0 where launches are not counted.
+      models: M, models trained together.
+      catalogue: whether each target is scored against all items (`config.train.loss` is "ce"); then no negatives are drawn, and G is 0.
+      gated: whether item vectors depend on the user.
+      kernels: number of kernels that a step launches on a device; 0 if launches are not counted.
     """
 
     users: int
@@ -93,13 +93,15 @@ class Workload(NamedTuple):
         return self.rows * self.length
 
     @property
-    def of_item(self) -> int:
-        """Numbers that a step computes of an item before a user is known."""
+    def numbers_per_item(self) -> int:
+        """Numbers that a step computes for an item independently of the user."""
         return 3 * self.hidden if self.width else self.features
 
     @property
     def parameters(self) -> int:
-        """Of one model: the projections of Eq. 5 and its last layer, or ID vectors; and blocks of four DxD matrices and an MLP of two."""
+        """Number of parameters of one model: the projections of Eq. 5 and its last layer, or ID vectors; and blocks with four D x D
+        matrices and an MLP with two.
+        """
         encoder = 4 * self.width * self.hidden + self.hidden + (self.hidden + 1) * self.features
         encoder = encoder if self.width else self.items * self.features
         block = 6 * self.features**2 + 10 * self.features
@@ -115,53 +117,52 @@ class Layout(NamedTuple):
 
     @property
     def devices(self) -> int:
+        """Number of devices."""
         return self.data * self.table
 
     def negatives(self, work: Workload) -> int:
-        """The negatives whose rows a step reads."""
+        """Number of negatives whose rows a step reads."""
         return work.negatives * (work.pairs if self.devices == 1 else work.places)
 
 
-Takes = Callable[[Layout], bool]
+Accepts = Callable[[Layout], bool]
 
 
-def take_all(layout: Layout) -> bool:
-    """Of a run that accepts every layout."""
+def accept_all(layout: Layout) -> bool:
+    """The default: every layout is accepted."""
     return True
 
 
 def table_bytes(work: Workload, layout: Layout) -> dict[str, float]:
-    """Of what lies on a device from beginning to end."""
+    """Bytes of the arrays that are on a device during the whole run."""
     share = {"device": 1.0, "sharded": 1.0 / layout.devices, "host": 0.0}[layout.users]
     row = 2 * work.width * work.table_bytes
+    evaluated = math.ceil(work.evaluated / layout.devices)
     return {
         "item tables": math.ceil(work.items / layout.table) * row,
         "user tables": math.ceil(work.users * share) * row,
-        "interactions": work.interactions * 5 * FLOAT
-        + work.interactions * FLOAT
-        + work.users * FLOAT,  # with logits; exclusions
-        "validation": math.ceil(work.evaluated / layout.devices)
-        * (1 + work.candidates)
-        * 3
-        * FLOAT,
-        "parameters": 4
-        * work.models
-        * work.parameters
-        * FLOAT,  # Adam's two moments, and the best so far
+        # item, user, query and two logits of each interaction; excluded items and their offsets
+        "interactions": (5 * work.interactions + work.interactions + work.users) * FLOAT,
+        # each candidate and its two logits
+        "validation": evaluated * (1 + work.candidates) * 3 * FLOAT,
+        # parameters, Adam's two moments, and the best parameters
+        "parameters": 4 * work.models * work.parameters * FLOAT,
     }
 
 
 def step_bytes(work: Workload, layout: Layout) -> dict[str, float]:
-    """Additional bytes of a step on a device: the arrays that its backward pass reads again."""
+    """Additional bytes on a device during a step: the arrays that are kept for the backward pass."""
     places, negatives = (count / layout.devices for count in (work.places, layout.negatives(work)))
     ids = places + negatives
     rows = 2 * ids * work.width * work.table_bytes
     all_items, scores = catalogue_bytes(work, layout)
-    if work.catalogue:  # histories read vectors of items that are computed where rows lie
+    if (
+        work.catalogue
+    ):  # histories gather item vectors, which are computed on the devices that have the rows
         rows, ids = 0, 0
     return {
         "rows": work.models * rows,
-        "items' numbers": work.models * (2 * ids * work.of_item * FLOAT + all_items),
+        "items' numbers": work.models * (2 * ids * work.numbers_per_item * FLOAT + all_items),
         "scores": work.models * scores,
         "hidden layer": work.models * 3 * ids * (work.hidden if work.width else 0) * FLOAT,
         "backbone": work.models
@@ -170,47 +171,50 @@ def step_bytes(work: Workload, layout: Layout) -> dict[str, float]:
         * (16 * work.features + 4 * work.length)
         * FLOAT,
         "gradients": work.models * work.parameters * FLOAT,
-        "users' rows": work.models * users_rows(work, layout).held,
+        "users' rows": work.models * user_row_bytes(work, layout).stored,
     }
 
 
-class UsersRows(NamedTuple):
-    """Bytes of the rows of a step's users on a device: that it holds, gets from the host, sends to its group, and sends to all others."""
+class UserRowBytes(NamedTuple):
+    """Bytes of the rows of a step's users that a device stores, receives from the host, sends to its group, and sends to all devices."""
 
-    held: float = 0.0
+    stored: float = 0.0
     from_host: float = 0.0
     to_group: float = 0.0
     to_all: float = 0.0
 
 
-def users_rows(work: Workload, layout: Layout) -> UsersRows:
-    """Of a step of a method with gates; nothing where the tables are on every device.
+def user_row_bytes(work: Workload, layout: Layout) -> UserRowBytes:
+    """The bytes of a step of a method with gates; 0 if the user tables are on every device.
 
-    A device of a group, those that differ along "table" alone, shows its rows to the others of the group. Where each target meets every
-    item, all rows go to all devices, summed up where they come from rows that are shared out.
+    Each device sends its rows to the other devices of its group (`parallel.pairs`). If each target is scored against all items, all rows go
+    to all devices: by an all-gather from the host's rows, or by an all-reduce from sharded rows, which sends twice as much.
     """
     if layout.users == "device" or not work.gated:
-        return UsersRows()
+        return UserRowBytes()
     row = 2.0 * work.width * work.table_bytes
-    filled = math.ceil(work.batch / layout.devices) * layout.devices
-    from_host = filled / layout.devices * row * (layout.users == "host")
-    of_all = (layout.devices - 1) / layout.devices
+    padded = math.ceil(work.batch / layout.devices) * layout.devices
+    from_host = padded / layout.devices * row * (layout.users == "host")
     if work.catalogue:
-        everyone = (filled if layout.users == "host" else work.batch) * row
-        times = 1 if layout.users == "host" else 2
-        return UsersRows(everyone, from_host, to_all=times * of_all * everyone)
-    drawn = layout.users == "sharded"
-    own = room_of_rows(work.batch if drawn else filled, layout.devices, drawn) * row
-    held = own * (layout.table + (layout.table > 1))
-    return UsersRows(held, from_host, to_group=(layout.table - 1) * own)
+        all_rows = (padded if layout.users == "host" else work.batch) * row
+        passes = 1 if layout.users == "host" else 2
+        return UserRowBytes(all_rows, from_host, to_all=passes * _sent_share(layout) * all_rows)
+    sharded = layout.users == "sharded"
+    local_rows = row_capacity(work.batch if sharded else padded, layout.devices, sharded) * row
+    stored = local_rows * (layout.table + (layout.table > 1))
+    return UserRowBytes(stored, from_host, to_group=(layout.table - 1) * local_rows)
+
+
+def _sent_share(layout: Layout) -> float:
+    """Share of an array that each of n devices sends in a ring all-gather, (n - 1) / n; an all-reduce sends twice as much."""
+    return (layout.devices - 1) / layout.devices
 
 
 def catalogue_bytes(work: Workload, layout: Layout) -> tuple[float, float]:
-    """Of a step whose targets meet every item: what it holds of all items, and of a block of scores; 0 where negatives are drawn.
+    """Bytes of a step that scores all items: of the items' vectors or features, and of a block of scores; 0 if negatives are drawn.
 
-    Vectors of all items are on every device, with their gradient; a hidden layer is shared out. A block has scores and their
-    exponentials, of the items of this device. With gates there are no vectors of items but features, and of each pair of a block
-    `ARRAYS_OF_GATES` numbers.
+    Vectors of all items are on every device, with their gradient; a hidden layer is sharded. A block has scores and their exponentials for
+    the items of this device. With gates there are no vectors of items but features, and `ARRAYS_OF_GATES` numbers for each pair of a block.
     """
     if not work.catalogue:
         return 0.0, 0.0
@@ -218,51 +222,59 @@ def catalogue_bytes(work: Workload, layout: Layout) -> tuple[float, float]:
     if work.gated:
         rows = rows_of_block(targets, ARRAYS_OF_GATES * work.items, "gpu")
         pairs = ARRAYS_OF_GATES * rows * work.items
-        features = FEATURE_COPIES * work.items * work.of_item
+        features = FEATURE_COPIES * work.items * work.numbers_per_item
         return FLOAT * features / layout.devices, FLOAT * pairs / layout.devices
-    here = math.ceil(work.items / layout.table)
-    hidden = FEATURE_COPIES * here * work.hidden * (work.width > 0)
-    rows = rows_of_block(math.ceil(targets / layout.data), here, "gpu")
-    return FLOAT * (2.0 * work.items * work.features + hidden), FLOAT * 2.0 * rows * here
+    local_items = math.ceil(work.items / layout.table)
+    hidden = FEATURE_COPIES * local_items * work.hidden * (work.width > 0)
+    rows = rows_of_block(math.ceil(targets / layout.data), local_items, "gpu")
+    return FLOAT * (2.0 * work.items * work.features + hidden), FLOAT * 2.0 * rows * local_items
 
 
 def sent_bytes(work: Workload, layout: Layout) -> dict[str, float]:
-    """That leave a device in a step.
+    """Bytes that a device sends in a step.
 
-    A row's id goes there twice, its 3H numbers come back and their gradient goes there; so with logits, without a gradient. Where users'
-    rows are not on every device, a pair's two addresses go to where both rows are, and its two logits come back.
+    The id of an item row is sent in the forward and in the backward pass, its 3H numbers are sent back, and their gradient is sent. It is
+    the same for logits, which have no gradient. If user rows are not on every device, the two addresses of a pair are sent to the device
+    that has both rows, and its two logits are sent back.
     """
-    others, of_all = layout.table - 1, (layout.devices - 1) / layout.devices
+    others = layout.table - 1
     negatives = layout.negatives(work)
     ids, pairs = (
-        slots(count, layout.devices, layout.table) for count in (work.places + negatives, negatives)
+        id_capacity(count, layout.devices, layout.table)
+        for count in (work.places + negatives, negatives)
     )
-    item_rows: float = others * (work.width > 0) * ids * (2 * FLOAT + 2 * work.of_item * FLOAT)
-    if work.catalogue:  # features of all items go everywhere, and gradients come back; states go along "table", and come back
-        width = (work.of_item if work.gated else work.hidden) * (work.width > 0)
-        everywhere = work.items * width * ((layout.table - 1) / layout.table + 2 * of_all)
+    item_rows: float = (
+        others * (work.width > 0) * ids * (2 * FLOAT + 2 * work.numbers_per_item * FLOAT)
+    )
+    if work.catalogue:
+        # features of all items are gathered on all devices, and their gradients reduced; states are gathered and reduced along "table"
+        width = (work.numbers_per_item if work.gated else work.hidden) * (work.width > 0)
+        features = (
+            work.items * width * ((layout.table - 1) / layout.table + 2 * _sent_share(layout))
+        )
         states = 2 * (layout.table - 1) * work.places / layout.devices * work.features
-        item_rows = FLOAT * (everywhere + states)
+        item_rows = FLOAT * (features + states)
     if layout.users != "device" and not work.catalogue:
-        others, pairs = layout.devices - 1, room_of_pairs(negatives, layout.devices)
-    users = users_rows(work, layout)
-    each = {
+        others, pairs = layout.devices - 1, pair_capacity(negatives, layout.devices)
+    users = user_row_bytes(work, layout)
+    of_one_model = {
         "item rows": item_rows,
         "logits": others * work.gated * pairs * (2 * FLOAT + 2 * FLOAT),
-        "gradients": 2 * of_all * work.parameters * FLOAT,
+        "gradients": 2 * _sent_share(layout) * work.parameters * FLOAT,
         "users' rows": users.to_group + users.to_all,
     }
-    return {name: work.models * sent for name, sent in each.items()}
+    return {name: work.models * sent for name, sent in of_one_model.items()}
 
 
 def step_flops(work: Workload, layout: Layout) -> float:
-    """Of matrix products on a device: projections forward and their kernels' gradient, logits, and the backbone three times.
+    """Floating-point operations of matrix products on a device: projections and the gradient of their kernels, logits, and the backbone
+    (three times: forward, and both gradients).
 
-    Where item tables are split, the projection is computed for every place of an exchange, also for the empty ones.
+    If item tables are sharded, the projection is computed for every slot of an exchange, also for empty ones.
     """
     negatives = layout.negatives(work)
     ids = work.places + negatives
-    projected = layout.devices * layout.table * slots(ids, layout.devices, layout.table)
+    projected = layout.devices * layout.table * id_capacity(ids, layout.devices, layout.table)
     if work.catalogue:
         ids = projected = work.items
     projection = 2 * 2 * projected * work.width * 4 * work.hidden
@@ -280,16 +292,16 @@ def step_flops(work: Workload, layout: Layout) -> float:
 
 
 def step_seconds(work: Workload, layout: Layout, device: Device) -> dict[str, float]:
-    """Of the parts of a step: the roofline's, communication, users' rows that come from the host meanwhile, and launches."""
-    held, sent = step_bytes(work, layout), sent_bytes(work, layout)
-    traffic = held["rows"] + 2 * sum(
-        held.values()
-    )  # rows are read from their table, then all is written once and read once
-    to_all = device.link if layout.devices <= device.per_host else device.network
-    by_table = (
-        device.link if layout.table <= device.per_host else device.network
-    )  # parts of a table are neighbours
-    users = users_rows(work, layout)
+    """Seconds of the parts of a step: arithmetic and memory traffic (the roofline), transfers of user rows from the host, which happen at
+    the same time, communication, and launches of kernels.
+    """
+    stored, sent = step_bytes(work, layout), sent_bytes(work, layout)
+    # rows are read from their table, then all arrays are written once and read once
+    traffic = stored["rows"] + 2 * sum(stored.values())
+    # devices that differ along "table" are neighbours
+    all_rate = device.link if layout.devices <= device.per_host else device.network
+    table_rate = device.link if layout.table <= device.per_host else device.network
+    users = user_row_bytes(work, layout)
     along_all = sent["gradients"] + work.models * users.to_all
     along_table = sent["item rows"] + work.models * users.to_group
     if layout.users == "device":
@@ -300,13 +312,13 @@ def step_seconds(work: Workload, layout: Layout, device: Device) -> dict[str, fl
         "arithmetic": step_flops(work, layout) / device.flops,
         "memory": traffic / device.bandwidth,
         "host": work.models * users.from_host / device.host,
-        "communication": along_all / to_all + along_table / by_table,
+        "communication": along_all / all_rate + along_table / table_rate,
         "launches": work.kernels * LAUNCH.seconds,
     }
 
 
 def total_seconds(parts: dict[str, float]) -> float:
-    """Of a step, by the parts that `step_seconds` gives."""
+    """The time of a step, from the parts of `step_seconds`."""
     return max(
         parts["host"],
         max(parts["arithmetic"], parts["memory"]) + parts["communication"] + parts["launches"],
@@ -314,33 +326,35 @@ def total_seconds(parts: dict[str, float]) -> float:
 
 
 def limiting_part(parts: dict[str, float]) -> str:
-    """The part that takes most of a step; "host" only where its transfers are longer than everything else together."""
+    """The part that takes most of the time of a step; "host" only if its transfers take longer than everything else together."""
     if parts["host"] >= total_seconds(parts):
         return "host"
     return max((name for name in parts if name != "host"), key=lambda name: parts[name])
 
 
 def total_bytes(work: Workload, layout: Layout) -> float:
+    """Bytes on a device during a step."""
     return sum(table_bytes(work, layout).values()) + sum(step_bytes(work, layout).values())
 
 
 def fits(work: Workload, layout: Layout, device: Device) -> bool:
-    """Whether the memory of each device holds it."""
+    """Whether a step fits into the memory of each device."""
     return total_bytes(work, layout) <= USABLE * device.memory
 
 
-def smallest_layout(work: Workload, device: Device, takes: Takes = take_all) -> Layout | None:
-    """The fewest devices that hold it, users' tables as near as they fit, items in as few parts as they must; None: no mesh of `MESHES`.
+def smallest_layout(work: Workload, device: Device, accepts: Accepts = accept_all) -> Layout | None:
+    """The layout with the fewest devices that fits; among these, user tables on the devices rather than on the host, and item tables in as
+    few parts as possible. None: no mesh of `MESHES` fits.
 
     Args:
       work: the step.
-      device: each of them.
-      takes: whether a run accepts a layout.
+      device: the kind of device.
+      accepts: function that says whether a run accepts a layout.
     """
     for devices in MESHES:
         for users in ("device", "sharded", "host"):
             for table in (size for size in MESHES if size <= devices):
                 layout = Layout(devices // table, table, users)
-                if fits(work, layout, device) and takes(layout):
+                if fits(work, layout, device) and accepts(layout):
                     return layout
     return None

@@ -1,4 +1,4 @@
-"""The tables of `--mode=plan` as lines of text: a step in a few layouts, and numbers of devices with what follows from them."""
+"""The tables of `--mode=plan` as lines of text: a step in a few layouts, different numbers of devices, and a conclusion."""
 
 from collections.abc import Sequence
 
@@ -21,22 +21,22 @@ AS_FAST = 1.1  # steps are called equally fast if one takes at most so many time
 def method_lines(
     method: str, work_of: WorkOf, layouts: dict[str, Layout], device: Device
 ) -> list[str]:
-    """The bytes and the times of a step; a column for each layout, of which the first is the config's own."""
-    each = [(work_of(layout.devices), layout) for layout in layouts.values()]
-    memory = [total_bytes(work, layout) for work, layout in each]
-    seconds = [step_seconds(work, layout, device) for work, layout in each]
+    """The bytes and the times of a step, with a column for each layout; the first layout is that of the config."""
+    columns = [(work_of(layout.devices), layout) for layout in layouts.values()]
+    memory = [total_bytes(work, layout) for work, layout in columns]
+    seconds = [step_seconds(work, layout, device) for work, layout in columns]
     rows = [
-        ["mesh, data x table", *(f"{layout.data} x {layout.table}" for _, layout in each)],
-        ["tables.users", *(layout.users for _, layout in each)],
-        *_bytes("", [table_bytes(work, layout) for work, layout in each]),
-        *_bytes("of a step: ", [step_bytes(work, layout) for work, layout in each]),
+        ["mesh, data x table", *(f"{layout.data} x {layout.table}" for _, layout in columns)],
+        ["tables.users", *(layout.users for _, layout in columns)],
+        *_bytes("", [table_bytes(work, layout) for work, layout in columns]),
+        *_bytes("of a step: ", [step_bytes(work, layout) for work, layout in columns]),
         ["memory of a device", *map(_size, memory)],
-        ["fits", *("yes" if fits(work, layout, device) else "no" for work, layout in each)],
-        *_bytes("sent in a step: ", [sent_bytes(work, layout) for work, layout in each]),
-        *([f"time of {name}", *(_ms(own[name]) for own in seconds)] for name in seconds[0]),
-        ["whole step, estimate", *(_ms(total_seconds(own)) for own in seconds)],
+        ["fits", *("yes" if fits(work, layout, device) else "no" for work, layout in columns)],
+        *_bytes("sent in a step: ", [sent_bytes(work, layout) for work, layout in columns]),
+        *([f"time of {name}", *(_ms(parts[name]) for parts in seconds)] for name in seconds[0]),
+        ["whole step, estimate", *(_ms(total_seconds(parts)) for parts in seconds)],
     ]
-    work = each[0][0]
+    work = columns[0][0]
     head = (
         f"{method}: {work.users:,} users, {work.items:,} items, {work.interactions:,} interactions, E={work.width}, D={work.features}, "
         f"H={work.hidden}, B={work.batch}, {work.rows} rows of {work.length}, {work.pairs:,} targets"
@@ -45,64 +45,68 @@ def method_lines(
 
 
 def count_lines(
-    found: Sequence[Estimate], own: Layout, steps: int, device_price: float
+    estimates: Sequence[Estimate], configured: Layout, steps: int, device_price: float
 ) -> list[str]:
     """A table with a row for each layout.
 
     Args:
-      found: of `device_counts.compared`; speed-up and efficiency are those over the first.
-      own: the config's layout.
-      steps: of an epoch.
-      device_price: dollars of a device and hour; 0 for no column of dollars.
+      estimates: from `compare_device_counts`; speed-up and efficiency are relative to the first one.
+      configured: the layout of the config.
+      steps: number of steps of an epoch.
+      device_price: dollars per device and hour; 0 for no column of dollars.
     """
     priced = ["dollars an epoch"] if device_price else []
     header = ["devices", "mesh", "tables.users", "a step", "speed-up", "efficiency", *priced]
     rows = [[*header, "limited by"]]
-    for each in found:
-        layout, faster = each.layout, found[0].seconds / each.seconds
-        share = faster * found[0].layout.devices / layout.devices
-        dollars = steps * each.seconds / 3600 * layout.devices * device_price
+    for estimate in estimates:
+        layout, speed_up = estimate.layout, estimates[0].seconds / estimate.seconds
+        efficiency = speed_up * estimates[0].layout.devices / layout.devices
+        dollars = steps * estimate.seconds / 3600 * layout.devices * device_price
         rows.append(
             [
-                f"{layout.devices}{' (as configured)' if layout == own else ''}",
+                f"{layout.devices}{' (as configured)' if layout == configured else ''}",
                 f"{layout.data} x {layout.table}",
                 layout.users,
-                _ms(each.seconds),
-                f"{faster:.2f}",
-                f"{share:.0%}",
+                _ms(estimate.seconds),
+                f"{speed_up:.2f}",
+                f"{efficiency:.0%}",
                 *([f"{dollars:,.4f}"] if priced else []),
-                f"{each.limit} ({each.limit_seconds / each.seconds:.0%})",
+                f"{estimate.limit} ({estimate.limit_seconds / estimate.seconds:.0%})",
             ]
         )
     return aligned(rows)
 
 
-def conclusion(found: list[Estimate], own: Layout) -> str:
-    """One sentence: whether fewer devices than `own` has, or more, or another mesh, would do better."""
-    if not found:
+def conclusion(estimates: list[Estimate], configured: Layout) -> str:
+    """One sentence: whether fewer devices than configured, more devices, or another mesh would be better."""
+    if not estimates:
         return ""
-    best = min(each.seconds for each in found)
-    enough = next(each for each in found if each.seconds <= AS_FAST * best)
-    configured = next((each for each in found if each.layout == own), None)
-    mesh = f"mesh {enough.layout.data} x {enough.layout.table}, tables.users={enough.layout.users}"
-    better = f"{_ms(enough.seconds)} a step with {_devices(enough.layout)} ({mesh})"
-    if configured is None:
+    best = min(estimate.seconds for estimate in estimates)
+    smallest = next(estimate for estimate in estimates if estimate.seconds <= AS_FAST * best)
+    present = next((estimate for estimate in estimates if estimate.layout == configured), None)
+    layout = smallest.layout
+    mesh = f"mesh {layout.data} x {layout.table}, tables.users={layout.users}"
+    better = f"{_ms(smallest.seconds)} a step with {_devices(layout)} ({mesh})"
+    if present is None:
         return f"As configured the job does not fit; by this estimate it takes {better}."
-    here = f"{_ms(configured.seconds)} with {_devices(own)} as configured"
-    here += f", where {configured.limit} takes {_ms(configured.limit_seconds)}"
-    if enough.layout.devices < own.devices:
-        return f"By this estimate fewer devices are as fast or faster: {better}, {here}."
-    if configured.seconds > AS_FAST * enough.seconds:
-        return f"By this estimate another mesh is faster: {better}, {here}."
-    said = []
-    if any(each.layout.devices < own.devices for each in found):
-        said.append("fewer devices are slower")
-    elif own.devices > 1:
-        said.append("fewer devices do not hold the job")
-    if found[-1].layout.devices > own.devices:
-        said.append(f"more devices, up to {found[-1].layout.devices}, are hardly faster")
-    told = f" {', and '.join(said)}" if said else ""
-    return f"By this estimate{told}: {here}."
+    as_configured = (
+        f"{_ms(present.seconds)} with {_devices(configured)} as configured"
+        f", where {present.limit} takes {_ms(present.limit_seconds)}"
+    )
+    if layout.devices < configured.devices:
+        return f"By this estimate fewer devices are as fast or faster: {better}, {as_configured}."
+    if present.seconds > AS_FAST * smallest.seconds:
+        return f"By this estimate another mesh is faster: {better}, {as_configured}."
+    alternatives = []
+    if any(estimate.layout.devices < configured.devices for estimate in estimates):
+        alternatives.append("fewer devices are slower")
+    elif configured.devices > 1:
+        alternatives.append("fewer devices do not hold the job")
+    if estimates[-1].layout.devices > configured.devices:
+        largest = estimates[-1].layout.devices
+        alternatives.append(f"more devices, up to {largest}, are hardly faster")
+    comparison = f" {', and '.join(alternatives)}" if alternatives else ""
+    return f"By this estimate{comparison}: {as_configured}."
 
 
 def _devices(layout: Layout) -> str:
@@ -135,12 +139,12 @@ def duration(seconds: float) -> str:
 
 
 def money(dollars: float | None) -> str:
-    """Two decimals; "" where the price is not known."""
+    """Dollars with two decimals; "" if the price is not known."""
     return "" if dollars is None else f"{dollars:,.2f}"
 
 
 def aligned(rows: list[list[str]]) -> list[str]:
-    """Lines of a table, first column to the left, the others to the right."""
+    """Lines of a table with the first column aligned left and the others aligned right."""
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
     return [
         "  ".join(

@@ -1,6 +1,6 @@
-"""One run of several processes: how they find each other, who writes, and how all of them stop at the same step.
+"""A run of several processes: how they connect, which process writes files, and how all of them stop at the same step.
 
-All compute together; of what the disk holds, the first process writes and the others read. A launcher (launch/) sets the environment.
+All processes compute. Only the first one writes files, and the others read them. A launcher (launch/) sets the environment variables.
 """
 
 import contextlib
@@ -15,80 +15,78 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from grasp_jax.errors import UserError
-from grasp_jax.parallel.mesh import shared_out
+from grasp_jax.parallel.mesh import shard
 from grasp_jax.preemption import PREEMPTED, PREEMPTION
 
 __all__ = [
-    "GO_ON",
+    "CONTINUE",
     "PREEMPTED",
     "PREEMPTION",
     "SAVE",
     "STOP",
-    "highest_wish",
+    "barrier",
     "is_main_process",
     "join",
     "main_process_first",
-    "meet",
+    "max_over_processes",
 ]
 
-ADDRESS, COUNT, PLACE = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
-GO_ON, SAVE, STOP = (
-    0,
-    1,
-    2,
-)  # what a process wishes for after a dispatch; the highest of all is done
+ADDRESS, COUNT, PROCESS_ID = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
+# actions that a process may request after a dispatch; all processes do the highest one that any of them requests
+CONTINUE, SAVE, STOP = range(3)
 
 
 def join() -> None:
-    """Meets the other processes, where a launcher has named them in the environment.
+    """Connects to the other processes, if a launcher has set the environment variables.
 
     Raises:
-      UserError: it names them in part.
+      UserError: only some of the variables are set.
     """
     if ADDRESS not in os.environ:
         return
-    missing = [name for name in (COUNT, PLACE) if not os.environ.get(name, "").isdigit()]
+    missing = [name for name in (COUNT, PROCESS_ID) if not os.environ.get(name, "").isdigit()]
     if missing:
         given = os.environ.get(missing[0])
         raise UserError(
             f"{missing[0]}: {given!r}, while {ADDRESS} is set; expected a whole number, as launch/local.py sets it"
         )
-    address, count, place = os.environ[ADDRESS], int(os.environ[COUNT]), int(os.environ[PLACE])
+    count, process_id = int(os.environ[COUNT]), int(os.environ[PROCESS_ID])
+    # the launcher has set everything, so there is nothing to detect
     jax.distributed.initialize(
-        address, count, place, cluster_detection_method="deactivate"
-    )  # the launcher has said all there is to know
+        os.environ[ADDRESS], count, process_id, cluster_detection_method="deactivate"
+    )
     if not is_main_process():
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  what the first process says, it says for all
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  only the first process prints
 
 
 def is_main_process() -> bool:
-    """Whether this process writes; true of the only one."""
+    """Whether this process writes files; true for a single process."""
     return jax.process_index() == 0
 
 
-def meet(name: str) -> None:
-    """Waits until all processes are here."""
+def barrier(name: str) -> None:
+    """Waits until all processes have reached this call."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
 
 
 @contextlib.contextmanager
 def main_process_first(name: str) -> Iterator[None]:
-    """The first process does what is within, and then the others, who find what it left on disk."""
+    """Context that the first process runs before the others, so that they can read the files that it has written."""
     if not is_main_process():
-        meet(name)
+        barrier(name)
     yield
     if is_main_process():
-        meet(name)
+        barrier(name)
 
 
-def highest_wish(mesh: Mesh, own: int) -> Any:
-    """The highest wish of all processes, to be read by `on_host` once the devices have come so far."""
+def max_over_processes(mesh: Mesh, value: int) -> Any:
+    """The maximum of the processes' values, computed on the devices after the steps that they were given before; read it by `on_host`."""
     if jax.process_count() == 1:
-        return np.int32(own)
-    return _highest(
-        shared_out(mesh, np.full(jax.local_device_count(), own, np.int32), axis=0, in_parts=True)
+        return np.int32(value)
+    return _max(
+        shard(mesh, np.full(jax.local_device_count(), value, np.int32), axis=0, process_local=True)
     )
 
 
-_highest = jax.jit(lambda wishes: wishes.max())
+_max = jax.jit(lambda values: values.max())

@@ -1,7 +1,7 @@
-"""What stages have been measured to cost, for `--mode=plan`: constants, because the records are not installed with the package.
+"""Measured costs of stages, for `--mode=plan`. They are constants here, because the records are not installed with the package.
 
-`record` names a file of `benchmarks/results`. How a constant comes out of it is in `tests/test_whole_job.py`, which compares them. Records
-named -cpu are of virtual machines with two cores (AMD EPYC, Intel Xeon), -gpu of an NVIDIA H100 or H200 with 16 cores.
+`record` names a file of `benchmarks/results`. `tests/test_whole_job.py` computes each constant from its record and compares them. Records
+with names in -cpu are from virtual machines with two cores (AMD EPYC, Intel Xeon), in -gpu from an NVIDIA H100 or H200 with 16 cores.
 """
 
 import dataclasses
@@ -12,11 +12,11 @@ class Rate:
     """A cost that was measured.
 
     Attributes:
-      seconds: of one unit.
-      record: where it is from.
+      seconds: seconds per unit.
+      record: the record with the measurement.
       on: the machine, in words.
-      units: how many there were; more of them are an extrapolation.
-      planned: seconds that `parallel.plan` has for a unit; 0 where it has none.
+      units: number of units in the measurement; for more units the cost is an extrapolation.
+      planned: seconds per unit by `parallel.plan`; 0 if it has no estimate.
     """
 
     seconds: float
@@ -31,8 +31,8 @@ TWO_CORES = "two cores"
 READ = Rate(1.204e-06, "rehearsal-cpu", TWO_CORES, 207_207_673)
 # Processor seconds of an interaction: fingerprint, split, packing of an epoch and exclusion indices.
 PACK = Rate(1.193e-07, "reading-cpu", "one core", 5e6)
-# Processor seconds of an evaluated user: 100 stored negatives, the packed question, what was seen.
-ASK = Rate(1.116e-05, "reading-cpu", "one core", 1e5)
+# Processor seconds of an evaluated user: 100 stored negatives, the packed history, the seen items.
+EVALUATION_SET = Rate(1.116e-05, "reading-cpu", "one core", 1e5)
 # Processor seconds of a text, template filled twice, hashed and encoded by lsa; and of a pair of rows in a group of 1,000 (rehearsal).
 ENCODE = Rate(4.37e-05, "rehearsal-cpu", "one core", 11_205_282)
 GROUPED = Rate(3.77e-08, "rehearsal-cpu", "one core", 1.12e10)

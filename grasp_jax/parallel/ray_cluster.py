@@ -1,4 +1,4 @@
-"""A Ray cluster, and tasks for its workers; `launch/` has the programs that use it."""
+"""Starts or connects to a Ray cluster, and runs tasks on its workers, for the programs in `launch/`."""
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,10 +9,10 @@ from grasp_jax.errors import UserError
 
 @contextlib.contextmanager
 def started_ray(address: str, workers: int) -> Iterator[None]:
-    """The cluster at an address, or one of this machine's own for so many workers.
+    """Context with the cluster at an address or, without an address, a local cluster for so many workers.
 
     Raises:
-      UserError: Ray is not installed, or nobody is at the address.
+      UserError: Ray is not installed, or there is no cluster at the address.
     """
     try:
         import ray
@@ -38,23 +38,23 @@ def started_ray(address: str, workers: int) -> Iterator[None]:
 
 
 def on_ray(
-    about: Any,
+    argument: Any,
     workers: int,
     gpus: float,
     worker: type,
     tasks: Sequence[Mapping[str, Any]],
 ) -> Iterator[dict[str, Any]]:
-    """What workers make of tasks, in any order.
+    """Yields the results of tasks, in any order.
 
     Args:
-      about: what each worker is made with.
-      workers: how many, at most.
-      gpus: of each.
-      worker: a class whose objects are called with a task.
-      tasks: one after the other.
+      argument: the argument of the worker's constructor.
+      workers: largest number of workers.
+      gpus: number of GPUs of each worker.
+      worker: a class whose objects are called with a task and return its result.
+      tasks: the tasks.
 
     Raises:
-      UserError: what Ray says of workers that cannot be had; what a worker itself raises is its task's "error", for `stop_if_failed`.
+      UserError: Ray cannot start the workers. An exception within a worker is the "error" of its result, for `stop_if_failed`.
     """
     import ray
 
@@ -64,7 +64,7 @@ def on_ray(
     pool = min(workers, len(tasks))
     try:
         yield from data.map(
-            worker, fn_constructor_args=(about,), concurrency=pool, num_gpus=gpus or None
+            worker, fn_constructor_args=(argument,), concurrency=pool, num_gpus=gpus or None
         ).iter_rows()
     except ray.exceptions.RayError as error:
         raise UserError(
@@ -72,7 +72,7 @@ def on_ray(
         ) from error
 
 
-def stop_if_failed(done: Mapping[str, Any]) -> None:
-    """Raises UserError with what a worker could not do."""
-    if done["error"]:
-        raise UserError(str(done["error"]))
+def stop_if_failed(result: Mapping[str, Any]) -> None:
+    """Raises UserError if the result of a task has an error."""
+    if result["error"]:
+        raise UserError(str(result["error"]))

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from jax.sharding import Mesh
 
 from grasp_jax.parallel.mesh import on_host
-from grasp_jax.parallel.processes import GO_ON, STOP, highest_wish, is_main_process
+from grasp_jax.parallel.processes import CONTINUE, STOP, is_main_process, max_over_processes
 from grasp_jax.training.replicas import Replica
 
 
@@ -185,7 +185,7 @@ class Callbacks:
         if not self._any:
             return False
         answers = [callback.on_epoch(record) for record in records for callback in self._called]
-        return bool(on_host(highest_wish(self._mesh, STOP if any(answers) else GO_ON)))
+        return bool(on_host(max_over_processes(self._mesh, STOP if any(answers) else CONTINUE)))
 
     def end(self, summary: TrainingSummary) -> None:
         """Reports how training ended."""

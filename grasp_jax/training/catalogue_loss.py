@@ -1,47 +1,50 @@
-"""The loss "ce": cross-entropy over the whole catalogue, of scores that are a product and of scores that gates enter."""
+"""The loss "ce": cross-entropy over the whole catalogue, for scores that are inner products and for scores that depend on gates."""
 
 import math
 
 import jax
 import jax.numpy as jnp
 
-from grasp_jax.models.batch import BlockScores, CatalogueScores, parts_of_towers
+from grasp_jax.models.batch import BlockScores, CatalogueScores, split_towers
 from grasp_jax.parallel.blocks import ARRAYS_OF_GATES, rows_of_block
 from grasp_jax.training.cross_entropy import CrossEntropy
 
 
 def catalogue_cross_entropy(
-    scores: CatalogueScores | BlockScores, core: CrossEntropy, towers: str = "each"
+    scores: CatalogueScores | BlockScores, cross_entropy: CrossEntropy, towers: str = "each"
 ) -> jax.Array:
     """Cross-entropy, averaged over the targets that exist, plus the method's additional loss.
 
     Args:
       scores: of each target and every item.
-      core: computes the cross-entropy of one product of states and items.
+      cross_entropy: the loss of one product of states and items.
       towers: for scores that are a sum of several products: "each" (the sum of the losses of the products), "sum" (the loss of the summed
         score) or "both".
     """
     weights = scores.mask / jnp.maximum(scores.mask.sum(), 1)
     if isinstance(scores, BlockScores):
-        return _in_blocks(scores, weights, core.smoothing) + scores.auxiliary
+        return _in_blocks(scores, weights, cross_entropy.smoothing) + scores.auxiliary
     losses = [
-        core(states, items, scores.targets, weights) for states, items in _products(scores, towers)
+        cross_entropy(states, items, scores.targets, weights)
+        for states, items in _products(scores, towers)
     ]
     return jnp.stack(losses).sum() + scores.auxiliary
 
 
 def _products(scores: CatalogueScores, towers: str) -> list[tuple[jax.Array, jax.Array]]:
     """States and items of each cross-entropy."""
-    whole = [(scores.states, scores.items)]
+    all_towers = (scores.states, scores.items)
     if not scores.towers or towers == "sum":
-        return whole
-    parts = (parts_of_towers(x, scores.towers) for x in whole[0])
-    each = list(zip(*parts, strict=True))
-    return each if towers == "each" else each + whole
+        return [all_towers]
+    parts = (split_towers(x, scores.towers) for x in all_towers)
+    each_tower = list(zip(*parts, strict=True))
+    return each_tower if towers == "each" else [*each_tower, all_towers]
 
 
 def _in_blocks(scores: BlockScores, weights: jax.Array, smoothing: float) -> jax.Array:
-    """Scores of a block of targets are computed again in the backward pass, so that none are stored."""
+    """The weighted sum of the losses, one block of targets after the other. The backward pass computes the scores again, so none is
+    stored.
+    """
     count = len(scores.targets)
     example = jax.tree.map(lambda x: x[:1], scores.rows)
     num_items = jax.eval_shape(scores.score, example).shape[1]
@@ -51,14 +54,16 @@ def _in_blocks(scores: BlockScores, weights: jax.Array, smoothing: float) -> jax
 
     @jax.checkpoint
     def one_block(index: jax.Array) -> jax.Array:
-        taken = jnp.minimum(index, count - 1)
-        known = scores.score(jax.tree.map(lambda x: x[taken], scores.rows))
-        asked = jnp.take_along_axis(known, scores.targets[taken][:, None], axis=1)[:, 0]
-        loss = jax.nn.logsumexp(known, axis=1) - asked
+        block = jnp.minimum(index, count - 1)
+        item_scores = scores.score(jax.tree.map(lambda x: x[block], scores.rows))
+        target_scores = jnp.take_along_axis(item_scores, scores.targets[block][:, None], axis=1)[
+            :, 0
+        ]
+        loss = jax.nn.logsumexp(item_scores, axis=1) - target_scores
         if smoothing:
-            others = (known.sum(axis=1) - asked) / max(num_items - 1, 1)
-            loss += smoothing * (asked - others)
-        return (jnp.where(index < count, weights[taken], 0.0) * loss).sum()
+            mean_of_others = (item_scores.sum(axis=1) - target_scores) / max(num_items - 1, 1)
+            loss += smoothing * (target_scores - mean_of_others)
+        return (jnp.where(index < count, weights[block], 0.0) * loss).sum()
 
     losses: jax.Array = jax.lax.map(one_block, index)
     return losses.sum()

@@ -1,11 +1,11 @@
-"""Orbax checkpoints, "last" and "best" kept apart, each with a manifest that says what it was made from and how its files must read.
+"""Orbax checkpoints in two folders, "last" and "best"; each has a manifest with its data, its settings and the checksums of its files.
 
     checkpoints/METHOD-BACKBONE/last/STEP/manifest.json    checksums of the files of this snapshot, what it was made from, its model's hash
-    checkpoints/METHOD-BACKBONE/newest.json                step and model of the newest snapshot that was saved to its end
+    checkpoints/METHOD-BACKBONE/newest.json                step and model of the newest complete snapshot
 
-A manifest is written last, so a snapshot without one was not finished, unless the workdir is of a version that wrote none
-(`earlier_version`). A model's hash is that of its best parameters: "last" holds them
-too, so that a damaged "best" costs nothing.
+A manifest is written after all other files, so a snapshot without one is not complete, unless the workdir is of a version that wrote no
+manifests (`earlier_version`). A model's hash is the hash of its best parameters. "last" contains these too, so a damaged "best" loses
+nothing.
 """
 
 import contextlib
@@ -22,10 +22,10 @@ from grasp_jax.earlier_version import say_unverified, wrote_no_checksums
 from grasp_jax.errors import UserError
 from grasp_jax.files import checksums, disk_is_full, first_damaged, read_sealed, write_sealed
 from grasp_jax.log import logger
-from grasp_jax.parallel.processes import is_main_process, meet
+from grasp_jax.parallel.processes import barrier, is_main_process
 from grasp_jax.provenance import MadeFrom, difference, hash_of_arrays
 
-KEPT = 2  # the newest one, and the one before in case the newest is damaged
+MAX_TO_KEEP = 2  # the newest one, and the one before in case the newest is damaged
 MANIFEST, NEWEST = "manifest.json", "newest.json"
 FOLDERS = ("best", "last")
 
@@ -41,7 +41,7 @@ class Checkpoints:
     def __init__(self, folder: pathlib.Path, made_from: MadeFrom | None = None) -> None:
         self.folder, self._made_from, self._read_back = folder.absolute(), made_from, False
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=KEPT, enable_async_checkpointing=False, create=True
+            max_to_keep=MAX_TO_KEEP, enable_async_checkpointing=False, create=True
         )
         self._manager = ocp.CheckpointManager(self.folder, options=options)
 
@@ -63,15 +63,15 @@ class Checkpoints:
                 self._manager.save(step, args=ocp.args.StandardSave(tree), force=True)
                 self._manager.wait_until_finished()
             if not self._read_back:
-                self._compare(step, tree)
+                self._check_readable(step, tree)
             if is_main_process():
-                written = {
+                manifest = {
                     "made_from": self._made_from or {},
                     "model": model,
                     "files": _checksums(self.folder / str(step)),
                 }
-                write_sealed(self.folder / str(step) / MANIFEST, written)
-            meet(f"saved {self.folder.name} {step}")
+                write_sealed(self.folder / str(step) / MANIFEST, manifest)
+            barrier(f"saved {self.folder.name} {step}")
         except UserError:
             raise
         except Exception as error:
@@ -85,16 +85,16 @@ class Checkpoints:
                 ) from error
             raise
 
-    def _compare(self, step: int, tree: Any) -> None:
+    def _check_readable(self, step: int, tree: Any) -> None:
         """Reads a checkpoint back, once in each process. Otherwise a folder whose name Orbax misreads would be noticed only when a
         checkpoint is needed.
         """
         reason = "other numbers came back"
         try:
-            read = self._manager.restore(step, args=_like(tree))
+            restored = self._manager.restore(step, args=_restore_args(tree))
             same = all(
                 np.array_equal(np.asarray(a), np.asarray(b), equal_nan=True)
-                for a, b in _local(tree, read)
+                for a, b in _local_leaves(tree, restored)
             )
         except Exception as error:  # as in `restore`
             same, reason = False, " ".join(str(error).split())[:160]
@@ -106,15 +106,11 @@ class Checkpoints:
 
     def newest(self) -> int | None:
         """Step of the newest complete checkpoint; None if there is none."""
-        steps, all_of_them = self._manager.all_steps(), _without_manifests(self.folder.parent)
-        return max(
-            (
-                step
-                for step in steps
-                if all_of_them or (self.folder / str(step) / MANIFEST).exists()
-            ),
-            default=None,
+        steps, unverified = self._manager.all_steps(), _without_manifests(self.folder.parent)
+        complete = (
+            step for step in steps if unverified or (self.folder / str(step) / MANIFEST).exists()
         )
+        return max(complete, default=None)
 
     def restore(self, like: Any) -> tuple[int, Any] | None:
         """The newest undamaged checkpoint, as (step, tree with the structure of `like`); None if no checkpoint was ever completed.
@@ -131,16 +127,15 @@ class Checkpoints:
         for step in steps:
             try:
                 # Without checksums, only reading can find damage.
-                tree = (
-                    self._read(step, _like(like))
-                    if unverified
-                    else whole_manifest(self.folder / str(step))
-                )
+                if unverified:
+                    tree = self._read(step, _restore_args(like))
+                else:
+                    verified_manifest(self.folder / str(step))
             except UserError as error:
                 damages.append(str(error))
                 continue
             if not unverified:
-                tree = self._read(step, _like(like))
+                tree = self._read(step, _restore_args(like))
             if damages:
                 logger.warning(
                     f"{damages[0]}; continuing from step {step}, the newest undamaged one"
@@ -157,9 +152,9 @@ class Checkpoints:
             )
         return None
 
-    def _read(self, step: int, wanted: ocp.args.StandardRestore) -> Any:
+    def _read(self, step: int, args: ocp.args.StandardRestore) -> Any:
         try:
-            return self._manager.restore(step, args=wanted)
+            return self._manager.restore(step, args=args)
         # Orbax and TensorStore raise many types of errors; the checksums are right, so the structure must be wrong
         except Exception as error:
             reason = " ".join(str(error).split())[:160]
@@ -168,13 +163,13 @@ class Checkpoints:
             ) from error
 
     def read(self, step: int, like: Any) -> Any:
-        """One checkpoint as a tree with the structure of `like`; `whole_manifest` must have verified it before."""
-        return self._read(step, _like(like))
+        """One checkpoint as a tree with the structure of `like`; `verified_manifest` must have verified it before."""
+        return self._read(step, _restore_args(like))
 
     def read_any(self, step: int) -> dict[str, Any]:
         """One checkpoint of any structure, as nested dictionaries of NumPy arrays."""
-        read: dict[str, Any] = self._read(step, ocp.args.StandardRestore())
-        return dict(jax.tree.map(np.asarray, read))
+        restored: dict[str, Any] = self._read(step, ocp.args.StandardRestore())
+        return dict(jax.tree.map(np.asarray, restored))
 
     def close(self) -> None:
         """Releases the manager's threads."""
@@ -194,7 +189,7 @@ def _errors_logged_once() -> Iterator[None]:
         logging.set_verbosity(level)
 
 
-class Found(NamedTuple):
+class StoredSnapshot(NamedTuple):
     """A snapshot on disk whose files are undamaged.
 
     Attributes:
@@ -208,7 +203,7 @@ class Found(NamedTuple):
     manifest: dict[str, Any]
 
 
-def find_model(folder: pathlib.Path, allow_older: bool = False) -> Found | None:
+def find_model(folder: pathlib.Path, allow_older: bool = False) -> StoredSnapshot | None:
     """The newest snapshot of a trial that contains its best model; None if nothing was ever saved.
 
     Args:
@@ -223,29 +218,29 @@ def find_model(folder: pathlib.Path, allow_older: bool = False) -> Found | None:
     steps = list(_steps(folder))
     if steps and _without_manifests(folder):
         say_unverified(folder)
-        return Found(steps[0][1], steps[0][0], {})
+        return StoredSnapshot(steps[0][1], steps[0][0], {})
     mend = "run --mode=train with the same --workdir to continue from the newest undamaged one, or --allow-older to use it as it is"
     if steps or (folder / NEWEST).exists():
         try:
             recorded = read_sealed(folder / NEWEST, mend)
         except UserError as error:
             damages.append(str(error))
-    for step, place in steps:
+    for step, subfolder in steps:
         try:
-            found = Found(place, step, whole_manifest(place / str(step)))
+            snapshot = StoredSnapshot(subfolder, step, verified_manifest(subfolder / str(step)))
         except UserError as error:
             damages.append(str(error))
             continue
         if recorded and (
-            found.manifest["model"] == recorded.get("model") or step > recorded.get("step", -1)
+            snapshot.manifest["model"] == recorded.get("model") or step > recorded.get("step", -1)
         ):
-            return found
+            return snapshot
         if not allow_older:
             break
         logger.warning(
-            f"{place / str(step)}: this older snapshot is used, as --allow-older says; newer ones are gone or damaged"
+            f"{subfolder / str(step)}: this older snapshot is used, as --allow-older says; newer ones are gone or damaged"
         )
-        return found
+        return snapshot
     if recorded and not damages:
         damages.append(
             f"{folder}: the snapshot of step {recorded.get('step')}, its newest, is gone"
@@ -261,14 +256,14 @@ def check_made_from(folder: pathlib.Path, made_from: MadeFrom) -> None:
     Raises:
       UserError: a snapshot belongs to other data or settings than those of this run.
     """
-    for step, place in _steps(folder):
+    for step, subfolder in _steps(folder):
         try:
-            stored = read_sealed(place / str(step) / MANIFEST, "the snapshot is damaged")
+            manifest = read_sealed(subfolder / str(step) / MANIFEST, "the snapshot is damaged")
         except UserError:
             continue  # the function that reads the snapshot reports the damage
-        if found := difference(stored.get("made_from", {}), made_from):
+        if found := difference(manifest.get("made_from", {}), made_from):
             raise UserError(
-                f"{place / str(step)}: this checkpoint is of another run: {found}; use another --workdir"
+                f"{subfolder / str(step)}: this checkpoint is of another run: {found}; use another --workdir"
             )
 
 
@@ -278,7 +273,7 @@ def record_newest(folder: pathlib.Path, step: int, model: str) -> None:
         write_sealed(folder / NEWEST, {"step": step, "model": model})
 
 
-def whole_manifest(folder: pathlib.Path) -> dict[str, Any]:
+def verified_manifest(folder: pathlib.Path) -> dict[str, Any]:
     """The manifest of one snapshot, after all of its files were verified.
 
     Raises:
@@ -306,21 +301,21 @@ def whole_manifest(folder: pathlib.Path) -> dict[str, Any]:
 def _without_manifests(folder: pathlib.Path) -> bool:
     """Whether all snapshots of a trial were written by a version that wrote no manifests."""
     if (folder / NEWEST).exists() or any(
-        (place / str(step) / MANIFEST).exists() for step, place in _steps(folder)
+        (subfolder / str(step) / MANIFEST).exists() for step, subfolder in _steps(folder)
     ):
         return False
     return wrote_no_checksums(folder.parent.parent)
 
 
 def _steps(folder: pathlib.Path) -> Iterator[tuple[int, pathlib.Path]]:
-    """(step, folder) of every snapshot of a trial, newest first; "best" comes before "last" of the same step."""
-    found = [
+    """(step, folder "best" or "last") of every snapshot of a trial, newest first; "best" comes before "last" of the same step."""
+    snapshots = [
         (int(path.name), folder / name)
         for name in FOLDERS
         for path in (folder / name).glob("*")
         if path.name.isdigit()
     ]
-    yield from sorted(found, key=lambda entry: (-entry[0], entry[1].name))
+    yield from sorted(snapshots, key=lambda entry: (-entry[0], entry[1].name))
 
 
 def _checksums(folder: pathlib.Path) -> dict[str, str]:
@@ -328,28 +323,27 @@ def _checksums(folder: pathlib.Path) -> dict[str, str]:
     return checksums(folder, (name for name in names if name != MANIFEST))
 
 
-def _like(tree: Any) -> ocp.args.StandardRestore:
-    """What Orbax is to read; descriptions of arrays, with their place, stay as they are.
+def _restore_args(tree: Any) -> ocp.args.StandardRestore:
+    """What Orbax restores: arrays with the shapes, dtypes and shardings of the tree's leaves (arrays, or descriptions of them).
 
-    NumPy arrays are given whole. For a description without a place Orbax would look into the files of all arrays, which takes as long as
-    reading them.
+    NumPy arrays are passed themselves, because for a description without a sharding Orbax reads the files of all arrays to find one.
     """
 
-    def described(leaf: Any) -> Any:
+    def description(leaf: Any) -> Any:
         if isinstance(leaf, jax.Array):
             return ocp.utils.to_shape_dtype_struct(leaf)
         return np.asarray(leaf) if isinstance(leaf, np.generic) else leaf
 
-    return ocp.args.StandardRestore(jax.tree.map(described, tree))
+    return ocp.args.StandardRestore(jax.tree.map(description, tree))
 
 
-def _local(*trees: Any) -> Iterator[tuple[Any, ...]]:
-    """Leaves of trees with the same structure, concatenated; with several processes only the part of this process."""
+def _local_leaves(*trees: Any) -> Iterator[tuple[Any, ...]]:
+    """Tuples of corresponding leaves of trees with the same structure; with several processes only the parts of this process."""
     for leaves in zip(*map(jax.tree.leaves, trees), strict=True):
-        whole = [not isinstance(leaf, jax.Array) or leaf.is_fully_addressable for leaf in leaves]
-        yield leaves if all(whole) else tuple(leaf.addressable_data(0) for leaf in leaves)
+        complete = [not isinstance(leaf, jax.Array) or leaf.is_fully_addressable for leaf in leaves]
+        yield leaves if all(complete) else tuple(leaf.addressable_data(0) for leaf in leaves)
 
 
 def hash_of_model(best_params: Any) -> str:
-    """Hash of the best parameters of all models of a trial; every process must call."""
+    """Hash of the best parameters of all models of a trial; every process must call this function."""
     return hash_of_arrays(jax.device_get(best_params))

@@ -26,9 +26,9 @@ def check_finite(
 
     Args:
       job: the training.
-      trained: the R replicas that the dispatch trained.
+      trained: the M' replicas that the dispatch trained.
       losses: [S, M'] losses of its steps.
-      finite: [R] bool, whether all parameters are finite after the last step.
+      finite: [M'] bool, whether all parameters are finite after the last step.
       first_step: number of the first step, counted over all epochs.
       last: the checkpoints; the message names the newest one.
 
@@ -36,30 +36,32 @@ def check_finite(
       TrainingDiverged: a loss or a parameter is not finite.
     """
     bad = ~np.isfinite(losses)
-    # not finite after the last step: its update is to blame, and no loss has been computed from it yet
+    # Parameters that are not finite come from the update of the last step; no loss has been computed from them yet.
     bad[-1] |= ~finite
     if not bad.any():
         return
-    at, row = np.argwhere(bad)[0]
-    step, replica, newest = first_step + int(at), trained[row], last.newest()
-    loss = losses[at, row]
-    found = f"loss {loss}" if not np.isfinite(loss) else "a parameter that is not finite"
+    s, m = np.argwhere(bad)[0]
+    step, replica, newest = first_step + int(s), trained[m], last.newest()
+    loss = losses[s, m]
+    reason = f"loss {loss}" if not np.isfinite(loss) else "a parameter that is not finite"
     good = "none yet" if newest is None else last.folder / str(newest)
     raise TrainingDiverged(
         f"{job.name}, seed {replica.seed}, dropout {replica.dropout}, "
-        f"learning rate {replica.learning_rate}: {found} at step {step}; "
+        f"learning rate {replica.learning_rate}: {reason} at step {step}; "
         f"{_store_batch(job, replica, step)}; last good checkpoint: {good}; "
         "lower config.train.learning_rate or look for bad values in the embeddings"
     )
 
 
 def _store_batch(job: TrainingJob, replica: Replica, step: int) -> str:
-    """Writes the batch of a step to a file, so that users can inspect it, and says where; a full disk must not hide the divergence."""
+    """Writes the batch of a step to a file that the user can inspect, and returns a sentence with its path. An error of the disk must not
+    hide the divergence, so it is not raised but becomes the sentence.
+    """
     if jax.process_count() > 1:
         return "one process alone would have stored its batch"
     data = job.data
-    epoch, of_epoch = divmod(step, job.steps_per_epoch)
-    slots = jnp.asarray(make_epoch(data, [replica], epoch).slots[0, of_epoch])
+    epoch, step_of_epoch = divmod(step, job.steps_per_epoch)
+    slots = jnp.asarray(make_epoch(data, [replica], epoch).slots[0, step_of_epoch])
     batch, targets = draw_targets(
         jax.random.key(replica.seed),
         jnp.int32(step),

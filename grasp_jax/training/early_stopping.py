@@ -1,4 +1,4 @@
-"""The state of a training that is not parameters: where it stands, and what early stopping has seen. Saved with every checkpoint."""
+"""The state of a training apart from parameters: its position in the data and the state of early stopping. Saved with checkpoints."""
 
 from typing import Any, NamedTuple
 
@@ -87,18 +87,18 @@ class Progress(NamedTuple):
         )
         return progress, ~self.stopped
 
-    def goes_on(self, max_epochs: int) -> bool:
+    def is_unfinished(self, max_epochs: int) -> bool:
         """Whether another epoch must be trained."""
         return bool(len(self.active)) and int(self.epoch) < max_epochs
 
 
-def why_stopped(progress: Progress, patience: int, stop_wanted: bool = False) -> str:
+def why_stopped(progress: Progress, patience: int, stop_requested: bool = False) -> str:
     """One line for the user: after which epoch training has stopped, why, and which epoch was best.
 
     Args:
       progress: of the finished training.
       patience: epochs without a better score after which a model stops.
-      stop_wanted: whether a callback requested the stop.
+      stop_requested: whether a callback requested the stop.
     """
     best = int(progress.best.argmax())
     score = f"{100 * progress.best[best]:.2f} %" if progress.best[best] >= 0 else ""
@@ -106,7 +106,7 @@ def why_stopped(progress: Progress, patience: int, stop_wanted: bool = False) ->
         return "nothing to train" + (f" (validation NDCG@10 {score})" if score else "")
     if len(progress.active) == 0:
         reason = f"no better validation NDCG@10 for {patience} epochs"
-    elif stop_wanted:
+    elif stop_requested:
         reason = "a callback asked to stop"
     else:
         reason = "reached train.max_epochs"
@@ -121,5 +121,5 @@ def why_stopped(progress: Progress, patience: int, stop_wanted: bool = False) ->
 
 
 def as_progress(tree: Any) -> Progress:
-    """A restored tree back as NumPy arrays that can be written to."""
+    """A restored tree as `Progress`, with writable NumPy arrays."""
     return Progress(*(np.array(leaf) for leaf in tree))

@@ -1,6 +1,6 @@
-"""What training reads, and in which order: epochs of packed batches, and dispatches of many steps to the devices.
+"""What training reads, and in which order: epochs of packed batches, and chunks of many steps that are sent to the devices together.
 
-Data order is a function of (seed, epoch) alone. Of several processes each packs the rows of its own devices.
+The order of the data is a function of (seed, epoch) alone. Each process packs the rows of its own devices.
 """
 
 import dataclasses
@@ -14,10 +14,10 @@ from jax.sharding import Mesh
 
 from grasp_jax.data.packing import Packing, pack, stratified_batches
 from grasp_jax.data.split import Histories
-from grasp_jax.evaluation.questions import EvaluationSet
+from grasp_jax.evaluation.evaluation_set import EvaluationSet
 from grasp_jax.models.batch import Tables
-from grasp_jax.models.device_data import QUERY_TABLES, AskedUsers, DeviceData
-from grasp_jax.parallel.mesh import everywhere, make_mesh, shared_out
+from grasp_jax.models.device_data import QUERY_TABLES, DeviceData, QueryUsers
+from grasp_jax.parallel.mesh import make_mesh, replicate, shard
 from grasp_jax.parallel.rows import HostRows, ShardedRows
 from grasp_jax.provenance import MadeFrom
 from grasp_jax.training.losses import Loss
@@ -27,8 +27,8 @@ from grasp_jax.training.states import AllUsers
 from grasp_jax.training.targets import StepShape
 
 ORDER = 3  # purpose of the random stream for shuffling
-# largest number of entries of query tables that a dispatch reads from the host; those of two dispatches are in memory
-HOST_ROWS = 1 << 24
+# largest number of entries of query tables on the host that a chunk reads; the entries of two chunks are in memory
+HOST_ENTRIES = 1 << 24
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +45,7 @@ class TrainingData:
       shape: static numbers that a step is compiled for.
       loss: one of `training.losses`.
       valid: the validation set; None: training lasts `train.max_epochs` epochs, and the last one counts as the best.
-      everyone: histories of all users, for methods that read the states of others.
+      all_users: histories of all users, for methods that read the states of others.
       mask_at: where packed histories have an additional mask; for a bidirectional backbone the training step adds the masks.
       mesh: devices that share a batch and that have all arrays.
       made_from: describes all of this (`provenance`); stored with checkpoints.
@@ -66,7 +66,7 @@ class TrainingData:
     shape: StepShape
     loss: Loss
     valid: EvaluationSet | None
-    everyone: AllUsers | None = None
+    all_users: AllUsers | None = None
     mask_at: str = ""
     mesh: Mesh = dataclasses.field(default_factory=make_mesh)
     made_from: MadeFrom | None = None
@@ -80,17 +80,17 @@ class TrainingData:
     @property
     def steps_per_epoch(self) -> int:
         """S: the number of batches that contain each user of an epoch once, or `epoch_steps` if that is smaller."""
-        whole = self.whole_epoch_steps
-        return min(whole, self.epoch_steps or whole)
+        full = self.full_epoch_steps
+        return min(full, self.epoch_steps or full)
 
     @property
-    def whole_epoch_steps(self) -> int:
+    def full_epoch_steps(self) -> int:
         """The number of batches that contain each user of an epoch once."""
         users = len(self.users) if self.replay is None else self.replay.size
         return -(-users // self.packing.batch_size)
 
     @property
-    def whole_epoch_tokens(self) -> int:
+    def full_epoch_tokens(self) -> int:
         """Interactions of the users of an epoch; with `replay` a mean."""
         lengths = self.histories.lengths
         return (
@@ -106,7 +106,7 @@ class Epoch(NamedTuple):
 
 
 def make_epoch(data: TrainingData, replicas: Sequence[Replica], epoch: int) -> Epoch:
-    """A function of (seed, epoch) for each replica."""
+    """The epoch of each replica, which is a function of its seed and of the number of the epoch."""
     by_seed = {}
     for seed in {replica.seed for replica in replicas}:
         rng = np.random.default_rng([seed, ORDER, epoch])
@@ -135,17 +135,17 @@ class Chunk(NamedTuple):
     Attributes:
       begin, end: range of the steps within the epoch.
       slots: [M, S, R, L]; S may be more than end - begin.
-      asked: the users whose query rows the steps need, or None.
+      query_users: the users whose query rows the steps need, or None.
     """
 
     begin: int
     end: int
     slots: jax.Array
-    asked: AskedUsers | None
+    query_users: QueryUsers | None
 
 
 def chunks(
-    data: TrainingData, epoch: Epoch, first: int, steps: int, alike: bool = False
+    data: TrainingData, epoch: Epoch, first: int, steps: int, equal_sizes: bool = False
 ) -> Iterator[Chunk]:
     """Yields the steps of an epoch from step `first` on, in chunks for the devices.
 
@@ -156,44 +156,49 @@ def chunks(
       epoch: the result of `make_epoch`.
       first: the step of the epoch with which the first chunk begins.
       steps: largest number of steps in a chunk.
-      alike: whether the chunks' boundaries are counted from the beginning of the epoch, whatever `first` is, and all arrays have the same
-        length, with empty rows in the last one.
+      equal_sizes: whether all chunks have the same number of steps, counted from the beginning of the epoch whatever `first` is; the last
+        chunk is padded with steps of empty rows.
     """
-    asks = {
+    query_tables = {
         name: data.tables[name]
         for name in QUERY_TABLES
         if isinstance(data.tables.get(name), HostRows | ShardedRows)
     }
-    read = {name: table for name, table in asks.items() if isinstance(table, HostRows)}
-    if read:
-        numbers = epoch.users[:, 0].size * sum(table.shape[1] for table in read.values())
-        steps = max(1, min(steps, HOST_ROWS // numbers))
+    host_tables = {
+        name: table for name, table in query_tables.items() if isinstance(table, HostRows)
+    }
+    if host_tables:
+        entries_of_step = epoch.users[:, 0].size * sum(
+            table.shape[1] for table in host_tables.values()
+        )
+        steps = max(1, min(steps, HOST_ENTRIES // entries_of_step))
     total = epoch.slots.shape[1]
-    if alike:
+    if equal_sizes:
         steps = -(-total // -(-total // steps))
         first -= first % steps
 
-    def ready(begin: int) -> Chunk:
+    def load(begin: int) -> Chunk:
         end = min(begin + steps, total)
-        missing = begin + steps - end if alike else 0
-        fill = ((0, 0), (0, missing), (0, 0))
-        slots = np.pad(epoch.slots[:, begin:end], (*fill, (0, 0)), constant_values=-1)
-        slots = shared_out(data.mesh, slots, axis=2, in_parts=True)
-        if not asks:
+        missing = begin + steps - end if equal_sizes else 0
+        padding = ((0, 0), (0, missing), (0, 0))
+        slots = np.pad(epoch.slots[:, begin:end], (*padding, (0, 0)), constant_values=-1)
+        slots = shard(data.mesh, slots, axis=2, process_local=True)
+        if not query_tables:
             return Chunk(begin, end, slots, None)
-        users = np.pad(epoch.users[:, begin:end], fill, mode="edge")
-        ids = everywhere(data.mesh, users.astype(np.int32))
-        if not read:
-            return Chunk(begin, end, slots, AskedUsers(ids, None))
-        there = np.minimum(users, len(data.histories.lengths) - 1)
-        there = np.pad(there, ((0, 0), (0, 0), (0, -users.shape[2] % data.mesh.size)), mode="edge")
-        rows = {name: table.on_devices(there) for name, table in read.items()}
-        return Chunk(begin, end, slots, AskedUsers(ids, rows))
+        users = np.pad(epoch.users[:, begin:end], padding, mode="edge")
+        ids = replicate(data.mesh, users.astype(np.int32))
+        if not host_tables:
+            return Chunk(begin, end, slots, QueryUsers(ids, None))
+        existing = np.minimum(users, len(data.histories.lengths) - 1)
+        padding = ((0, 0), (0, 0), (0, -users.shape[2] % data.mesh.size))
+        existing = np.pad(existing, padding, mode="edge")
+        rows = {name: table.on_devices(existing) for name, table in host_tables.items()}
+        return Chunk(begin, end, slots, QueryUsers(ids, rows))
 
     with ThreadPoolExecutor(1) as reader:
-        coming = reader.submit(ready, first)
+        pending = reader.submit(load, first)
         for begin in range(first, total, steps):
-            now = coming.result()
+            chunk = pending.result()
             if begin + steps < total:
-                coming = reader.submit(ready, begin + steps)
-            yield now
+                pending = reader.submit(load, begin + steps)
+            yield chunk

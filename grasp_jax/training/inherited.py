@@ -1,9 +1,9 @@
-"""The directions in which an earlier run's models read text, for a run that trains on from them with another day's knowledge.
+"""Projections of text vectors that a run with `config.train.start_from` takes over from the earlier run.
 
-Methods that fit such directions to the items (`Method.text_turn`, and the components from which ID vectors start) would fit others to
-another day's items: their networks would misread every text, and new ID vectors would not fit to the old ones. So a run with
-`config.train.start_from` uses the directions of the first run of the chain, and keeps them as WORKDIR/inherited/METHOD.npz for the run
-after it.
+Some methods fit a projection to the text vectors of the items: `Method.text_turn`, and the principal components from which ID vectors
+start. Fitted to the items of another day it would be another projection, so trained networks would misread every text, and new ID vectors
+would not match the old ones. So a run with `config.train.start_from` uses the projections of the first run of the chain, and keeps them
+as WORKDIR/inherited/METHOD.npz for the next run.
 """
 
 import functools
@@ -23,16 +23,16 @@ from grasp_jax.training.start_from import earlier_bank, earlier_banks, trained_o
 
 FOLDER, TURN = "inherited", "turn"
 START = ("start_mean", "start_directions")
-DECIDING = ("text_width", "text_whitening", "text_norm")  # fields of `config.model.plus`
+TURN_FIELDS = ("text_width", "text_whitening", "text_norm")  # fields of `config.model.plus`
 
 
 def inherited_turn(workdir: pathlib.Path, earlier: pathlib.Path, method: str) -> np.ndarray:
-    """[E, E'] `Method.text_turn` that a run inherits and keeps.
+    """[E, E'] `Method.text_turn` of the earlier run.
 
     Args:
       workdir: the workdir of the run.
       earlier: the workdir of the run from which it starts.
-      method: one that fits directions.
+      method: a method that fits a projection.
 
     Raises:
       UserError: the matrix of the earlier run does not exist any more, or a file is damaged.
@@ -54,12 +54,12 @@ def inherited_turn(workdir: pathlib.Path, earlier: pathlib.Path, method: str) ->
 def inherited_start(
     workdir: pathlib.Path, earlier: pathlib.Path, method: str
 ) -> dict[str, np.ndarray] | None:
-    """`Facts.start` that a run inherits and keeps; None, with a warning, if the earlier run's does not exist any more. Then new items start
-    along other directions than the items of that run.
+    """`Facts.start` of the earlier run; None, with a warning, if it does not exist any more. Then new items start along other directions
+    than the items of that run.
 
     Args:
       workdir, earlier: as in `inherited_turn`.
-      method: one whose ID vectors start from text.
+      method: a method whose ID vectors start from text.
 
     Raises:
       UserError: a file is damaged, or the earlier bank has no raw vectors.
@@ -67,7 +67,9 @@ def inherited_start(
     for folder in (workdir, earlier):
         if set(START) <= set(stored := _stored(folder, method)):
             return {name: stored[name] for name in START}
-    from grasp_jax.knowledge.raw import raw_item_vectors  # as what makes banks, not for every run
+    from grasp_jax.knowledge.raw import (
+        raw_item_vectors,  # most runs do not need the code that makes banks
+    )
 
     bank = earlier_bank(earlier_banks(earlier), trained_on(earlier, method))
     if bank is None:
@@ -82,23 +84,23 @@ def inherited_start(
 def check_turn(
     turn: np.ndarray, width: int, method: str, config: ModelConfig, earlier: pathlib.Path
 ) -> None:
-    """Checks that a run can use the inherited directions for its texts, and would have computed them with the same settings.
+    """Checks that a run can apply the inherited projection to its texts, and has the settings with which it was computed.
 
     Args:
       turn: [E, E'] `inherited_turn`.
       width: E of the run's knowledge bank.
-      method: one that fits directions.
+      method: a method that fits a projection.
       config: the `model` section of the run.
       earlier: workdir of the run from which it starts; its config is compared if it still exists.
 
     Raises:
-      UserError: the bank has another width, or a field on which the directions depend has changed.
+      UserError: the bank has another width, or a field on which the projection depends has changed.
     """
     _check_width(len(turn), width, earlier)
     if not (earlier / CONFIG_FILE).is_file():
         return
     before = _model(earlier, method).plus
-    for name in DECIDING:
+    for name in TURN_FIELDS:
         _check_same(f"plus.{name}", getattr(config.plus, name), getattr(before, name), earlier)
 
 
@@ -109,7 +111,7 @@ def check_start(
     config: ModelConfig,
     earlier: pathlib.Path,
 ) -> None:
-    """The same for `inherited_start`; the other arguments and errors are those of `check_turn`."""
+    """As `check_turn`, for `inherited_start`; the other arguments and the errors are the same."""
     mean, directions = (start[name] for name in START)
     _check_width(len(mean), width, earlier)
     _check_same("features", config.features, directions.shape[1], earlier)

@@ -55,5 +55,5 @@ class TrainingJob:
     @functools.cached_property
     def tokens_per_epoch(self) -> int:
         """Interactions that one model reads in an epoch. If an epoch does not read all users, this is an average."""
-        whole = self.data.whole_epoch_tokens
-        return whole * self.data.steps_per_epoch // self.data.whole_epoch_steps
+        data = self.data
+        return data.full_epoch_tokens * data.steps_per_epoch // data.full_epoch_steps

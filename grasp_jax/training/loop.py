@@ -1,9 +1,9 @@
 """The training loop, in the order in which it runs.
 
-M replicas (seeds x dropout rates x learning rates) train together along a `vmap` axis; each stops
-early on its own and then leaves the axis. A thread packs the next epoch while the device trains the
-one before. Data order is a function of (seed, epoch), negatives and dropout of (seed, step), so a
-run that was killed continues from its last checkpoint as if nothing had happened.
+M replicas (seeds x dropout rates x learning rates) train together along a `vmap` axis. Early stopping acts on each replica by itself, and
+a stopped replica leaves the axis. A thread packs the next epoch while the device trains the present one. The order of the data is a
+function of (seed, epoch), and negatives and dropout are functions of (seed, step), so a killed run that continues from its last checkpoint
+has the same result as one that was never killed.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ import numpy as np
 
 from grasp_jax.board import EpochState
 from grasp_jax.log import logger
-from grasp_jax.parallel.mesh import everywhere
+from grasp_jax.parallel.mesh import replicate
 from grasp_jax.parallel.processes import PREEMPTION, STOP
 from grasp_jax.progress import EpochProgress
 from grasp_jax.timing import Stopwatch
@@ -34,7 +34,7 @@ from grasp_jax.training.early_stopping import Progress, why_stopped
 from grasp_jax.training.epochs import Epoch, make_epoch
 from grasp_jax.training.job import TrainingJob
 from grasp_jax.training.parts import without_harmful_parts
-from grasp_jax.training.records import is_of
+from grasp_jax.training.records import has_labels
 from grasp_jax.training.run_epoch import TrainedEpoch, compile_steps, run_epoch
 from grasp_jax.training.saving import Saver
 from grasp_jax.training.snapshot import Snapshot
@@ -61,18 +61,18 @@ def train(
       TrainingDiverged: a loss or a parameter is no longer finite.
       UserError: there are checkpoints but all are damaged, or the disk is full.
     """
-    config, listeners, stop_wanted = job.config, Callbacks(callbacks, job.data.mesh), False
+    config, listeners, stop_requested = job.config, Callbacks(callbacks, job.data.mesh), False
     with contextlib.ExitStack() as stack:
         saver = stack.enter_context(contextlib.closing(Saver(job)))
         snapshot = _begin(job, saver, start)
-        done = int(snapshot.progress.epoch)
-        stack.enter_context(listeners.during(_info(job, done)))
-        shown = stack.enter_context(
-            contextlib.closing(EpochProgress(job.name, config.max_epochs, done))
+        epochs_done = int(snapshot.progress.epoch)
+        stack.enter_context(listeners.during(_info(job, epochs_done)))
+        progress_line = stack.enter_context(
+            contextlib.closing(EpochProgress(job.name, config.max_epochs, epochs_done))
         )
-        packer = stack.enter_context(contextlib.closing(_Packer(job, done)))
+        packer = stack.enter_context(contextlib.closing(_Packer(job, epochs_done)))
         steps = compile_steps(job, snapshot.state.params)
-        while snapshot.progress.goes_on(config.max_epochs) and not stop_wanted:
+        while snapshot.progress.is_unfinished(config.max_epochs) and not stop_requested:
             active = snapshot.progress.active
             trained = run_epoch(job, steps, saver, snapshot, packer.next_epoch(active))
             with Stopwatch() as watch:
@@ -82,40 +82,45 @@ def train(
             records = _epoch_records(job, trained, watch, snapshot.progress, scores, active)
             for record in records:
                 job.records.append(record.as_line())
-            stop_wanted = listeners.epoch(records)
-            ends = stop_wanted or not snapshot.progress.goes_on(config.max_epochs)
-            if ends:
+            stop_requested = listeners.epoch(records)
+            training_ends = stop_requested or not snapshot.progress.is_unfinished(config.max_epochs)
+            if training_ends:
                 snapshot = _choose_parts(job, saver, snapshot)
-            _save_if_due(job, saver, snapshot, trained.wish, ends)
-            shown.epoch_done(
-                int(snapshot.progress.epoch), _shown(trained, snapshot.progress, scores, active)
+            _save_if_due(job, saver, snapshot, trained.action, training_ends)
+            progress_line.epoch_done(
+                int(snapshot.progress.epoch),
+                _epoch_state(trained, snapshot.progress, scores, active),
             )
-        why = why_stopped(snapshot.progress, config.patience, stop_wanted)
-        shown.end(why)
-        listeners.end(_summary(job, snapshot.progress, why))
+        reason = why_stopped(snapshot.progress, config.patience, stop_requested)
+        progress_line.end(reason)
+        listeners.end(_summary(job, snapshot.progress, reason))
     return snapshot
 
 
 def _begin(job: TrainingJob, saver: Saver, start: Snapshot) -> Snapshot:
-    """Where training continues: the newest checkpoint, or `start`; drops records of later epochs.
+    """The state with which training continues: the newest checkpoint, or `start`; drops records of later epochs.
 
     A model from `config.start_from` counts as epoch 0, and a later epoch is kept only if it is better. A model without parameters to learn
     is epoch 0 too, and no epoch follows.
     """
     resumed = saver.resume(start)
-    done = -1 if resumed is None else int(resumed.progress.epoch)
-    job.records.keep(lambda record: not (is_of(record, job.labels) and record["epoch"] > done))
+    epoch = -1 if resumed is None else int(resumed.progress.epoch)
+    job.records.keep(
+        lambda record: not (has_labels(record, job.labels) and record["epoch"] > epoch)
+    )
     if resumed is not None:
         return resumed
     if not job.config.start_from and job.data.trained:
         return start
-    saver.note_better()
+    saver.mark_best_changed()
     if job.data.valid is not None:
         scores = validate(job.model, start.state.params, job.data, start.progress)
         start = start._replace(progress=start.progress.starting_from(scores))
-        listed = [float(score) for score in scores]
-        described = {"valid_ndcg@10": listed, "valid_protocol": job.data.select}
-        job.records.append({"event": "start", **job.labels, "epoch": 0, **described})
+        values = {
+            "valid_ndcg@10": [float(score) for score in scores],
+            "valid_protocol": job.data.select,
+        }
+        job.records.append({"event": "start", **job.labels, "epoch": 0, **values})
         if job.data.trained:
             best = f"has validation NDCG@10 {100 * scores.max():.2f} %"
             logger.info(f"{job.name}: the model that it starts from {best}")
@@ -126,7 +131,7 @@ def _begin(job: TrainingJob, saver: Saver, start: Snapshot) -> Snapshot:
 
 
 class _Packer:
-    """Packs each epoch in a thread while the epoch before is trained."""
+    """Packs each epoch in a thread while the previous epoch is trained."""
 
     def __init__(self, job: TrainingJob, first: int) -> None:
         self._job, self._next = job, first
@@ -165,8 +170,8 @@ def _select(job: TrainingJob, saver: Saver, snapshot: Snapshot) -> tuple[Snapsho
         progress, better = progress.after_epoch(scores, job.config.patience)
     best_params = snapshot.best_params
     if better.any():
-        saver.note_better()
-        best_params = _keep_better(best_params, params, everywhere(job.data.mesh, better))
+        saver.mark_best_changed()
+        best_params = _keep_better(best_params, params, replicate(job.data.mesh, better))
     return Snapshot(snapshot.state, best_params, progress), scores
 
 
@@ -174,7 +179,7 @@ def _choose_parts(job: TrainingJob, saver: Saver, snapshot: Snapshot) -> Snapsho
     """At the end of training, leaves out the parts without which the validation score is better."""
     chosen = without_harmful_parts(job, snapshot)
     if chosen is not snapshot:
-        saver.note_better()
+        saver.mark_best_changed()
     return chosen
 
 
@@ -187,13 +192,13 @@ def _keep_better(best: Any, params: Any, better: jax.Array) -> Any:
 
 
 def _save_if_due(
-    job: TrainingJob, saver: Saver, snapshot: Snapshot, wish: int, training_ends: bool
+    job: TrainingJob, saver: Saver, snapshot: Snapshot, action: int, training_ends: bool
 ) -> None:
-    """Saves after an epoch if a process requests it or if it is the last epoch; ends the process if it was told to stop."""
+    """Saves after an epoch if `action` is SAVE or STOP or if it is the last epoch; ends the process if `action` is STOP."""
     epochs = int(snapshot.progress.epoch)
-    if wish or training_ends:
+    if action or training_ends:
         saver.save(epochs * job.steps_per_epoch, snapshot)
-    if wish == STOP:
+    if action == STOP:
         PREEMPTION.stop(f" after {epochs} epochs, saved in {saver.last.folder}")
 
 
@@ -226,7 +231,7 @@ def _epoch_records(
     ]
 
 
-def _shown(
+def _epoch_state(
     trained: TrainedEpoch, progress: Progress, scores: np.ndarray, active: np.ndarray
 ) -> EpochState:
     """One line about an epoch: means over the replicas that were trained in it, and the best score."""
@@ -245,14 +250,14 @@ def _info(job: TrainingJob, epochs_done: int) -> TrainingInfo:
     return TrainingInfo(job.method, job.backbone, replicas, job.config.max_epochs, epochs_done)
 
 
-def _summary(job: TrainingJob, progress: Progress, why: str) -> TrainingSummary:
+def _summary(job: TrainingJob, progress: Progress, reason: str) -> TrainingSummary:
     validated = job.data.valid is not None
     return TrainingSummary(
         method=job.method,
         backbone=job.backbone,
         replicas=tuple(job.replicas),
         epochs=int(progress.epoch),
-        reason=why,
+        reason=reason,
         best=tuple(float(best) if validated else None for best in progress.best),
         best_epochs=tuple(int(epoch) for epoch in progress.best_epoch),
     )

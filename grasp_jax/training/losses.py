@@ -21,7 +21,7 @@ SHARED = ("gbce", "softmax")  # losses whose negatives are shared by a whole bat
 
 
 def binary_cross_entropy(scores: PairScores) -> jax.Array:
-    """Eq. 6, averaged over pairs, where the G negatives of a pair together have the weight of one; plus the method's additional loss."""
+    """Eq. 6, averaged over targets; the G negatives of a target together have the weight of one. Plus the method's additional loss."""
     return _mean(
         jax.nn.softplus(-scores.positive) + jax.nn.softplus(scores.negative).mean(axis=-1), scores
     )
@@ -35,10 +35,9 @@ def sampled_softmax(scores: PairScores, smoothing: float = 0.0, towers: str = "e
       smoothing: share of the target's weight that is moved evenly to the negatives (Szegedy et al., 2016, arXiv 1512.00567).
       towers: for scores that are a sum: "each" (the sum of the losses of the terms), "sum" (the loss of the summed score) or "both".
     """
-    each = scores.towers if towers != "sum" else ()
-    if not each:
+    if not scores.towers or towers == "sum":
         return _softmax(scores, smoothing)
-    loss = jnp.stack([_softmax(tower, smoothing) for tower in each]).sum()
+    loss = jnp.stack([_softmax(tower, smoothing) for tower in scores.towers]).sum()
     return loss + (_softmax(scores, smoothing) if towers == "both" else scores.auxiliary)
 
 
@@ -48,21 +47,22 @@ def _softmax(scores: PairScores, smoothing: float) -> jax.Array:
     total = jnp.logaddexp(scores.positive, jax.nn.logsumexp(negative, axis=-1))
     loss = total - scores.positive
     if smoothing:
-        there = jnp.isfinite(scores.negative)
-        others = jnp.where(there, scores.negative, 0.0).sum(axis=-1) / jnp.maximum(
-            there.sum(axis=-1), 1
+        exist = jnp.isfinite(scores.negative)
+        mean_negative = jnp.where(exist, scores.negative, 0.0).sum(axis=-1) / jnp.maximum(
+            exist.sum(axis=-1), 1
         )
-        loss = (1.0 - smoothing) * loss + smoothing * (total - others)
+        loss = (1.0 - smoothing) * loss + smoothing * (total - mean_negative)
     return _mean(loss, scores)
 
 
 def generalised_bce(scores: PairScores, num_items: int, calibration: float) -> jax.Array:
     """gBCE (Petrov and Macdonald, 2023, arXiv 2308.07192, Eq. 17-20): the positive's probability to the power beta.
 
-    beta = a (t (1 - 1/a) + 1/a) with a = S / (V - 1); t = 0 is binary cross-entropy, t = 1 makes scores calibrated probabilities.
+    beta = a (t (1 - 1/a) + 1/a) with the sampling rate a = G / (V - 1); t is `calibration`: 0 is binary cross-entropy, 1 makes scores
+    calibrated probabilities.
     """
-    rate = scores.negative.shape[-1] / (num_items - 1)
-    beta = rate * (calibration * (1.0 - 1.0 / rate) + 1.0 / rate)
+    sampling_rate = scores.negative.shape[-1] / (num_items - 1)
+    beta = sampling_rate * (calibration * (1.0 - 1.0 / sampling_rate) + 1.0 / sampling_rate)
     return _mean(
         beta * jax.nn.softplus(-scores.positive) + jax.nn.softplus(scores.negative).sum(axis=-1),
         scores,
@@ -85,7 +85,7 @@ def choose_loss(
 ) -> Loss:
     """The loss function with the name "ce", "bce", "softmax" or "gbce".
 
-    Equal settings give the same function, so that trainings that differ in other settings alone can share a compiled step.
+    Equal settings give the same function, so trainings that differ only in other settings share a compiled step.
 
     Args:
       name: name of the loss.
@@ -108,9 +108,11 @@ def _loss(
     dtype: str,
     mesh: Mesh | None,
 ) -> Loss:
-    core = CrossEntropy(smoothing, jnp.dtype(dtype), mesh)
+    cross_entropy = CrossEntropy(smoothing, jnp.dtype(dtype), mesh)
     losses: dict[str, Loss] = {
-        CATALOGUE: functools.partial(catalogue_cross_entropy, core=core, towers=towers),
+        CATALOGUE: functools.partial(
+            catalogue_cross_entropy, cross_entropy=cross_entropy, towers=towers
+        ),
         "bce": binary_cross_entropy,
         "softmax": lambda scores: sampled_softmax(scores, smoothing, towers),
         "gbce": lambda scores: generalised_bce(scores, num_items, calibration),

@@ -35,9 +35,9 @@ class MLflowCallback(Callback):
                 f"MLflowCallback needs mlflow, which is not installed: {mend}"
             ) from error
         self._client: Any = MlflowClient(tracking_uri)
-        found = self._client.get_experiment_by_name(experiment)
+        existing = self._client.get_experiment_by_name(experiment)
         self._experiment_id = (
-            found.experiment_id if found else self._client.create_experiment(experiment)
+            existing.experiment_id if existing else self._client.create_experiment(experiment)
         )
         self._runs: dict[Replica, str] = {}
 

@@ -1,7 +1,7 @@
-"""How many steps the devices are given at a time, by the clock: a signal is answered when the steps that they were given are done.
+"""How many steps a dispatch has, so that it takes a wanted time: a process answers a signal only after the steps that it has dispatched.
 
-While two dispatches are with the devices, a process that is told to stop waits for what is left of both and for one step more; of several
-processes, which must give their devices the same steps, for three dispatches.
+Two dispatches are on the devices at a time. A single process that receives a signal waits for the rest of both and for one more step.
+Several processes must dispatch the same steps, so they wait for three dispatches.
 """
 
 import time
@@ -17,30 +17,31 @@ class Pace:
     Attributes:
       limit: largest number of steps.
       seconds: wanted duration of a dispatch.
-      wish: number of steps that follows from the last measurement of this process.
+      proposed: number of steps that follows from the last measurement of this process.
       steps: number of steps on which all processes have agreed.
     """
 
     def __init__(self, limit: int, seconds: float) -> None:
         self.limit, self.seconds = limit, seconds
-        self.wish = self.steps = 1
+        self.proposed = self.steps = 1
         self._since = 0.0
 
     def begin(self) -> None:
         """Starts the measurement of time."""
-        self._since = _working()
+        self._since = _clock()
 
     def done(self, steps: int) -> None:
         """Records that so many steps were done since `begin` or the last call."""
-        seconds, self._since = _working() - self._since, _working()
-        fits = int(self.seconds * steps / max(seconds, 1e-9))
-        self.wish = max(1, min(fits, GROWTH * steps, self.limit))
+        now = _clock()
+        seconds, self._since = now - self._since, now
+        fitting = int(self.seconds * steps / max(seconds, 1e-9))
+        self.proposed = max(1, min(fitting, GROWTH * steps, self.limit))
 
     def agree(self, steps: int) -> None:
-        """Sets the number of steps to the smallest wish of all processes."""
+        """Sets the number of steps to the smallest proposal of all processes."""
         self.steps = steps
 
 
-def _working() -> float:
-    """Seconds of this process without those of compilation; only differences have a meaning."""
+def _clock() -> float:
+    """Seconds without those of compilation; only differences have a meaning."""
     return time.perf_counter() - compile_seconds()

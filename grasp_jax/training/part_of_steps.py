@@ -1,8 +1,8 @@
-"""Some of the steps of a dispatch, as many as the host asks for: one compiled program for any number of them.
+"""A range of the steps of a chunk, with bounds that the host chooses: one compiled program for any number of steps.
 
-A program for each number of steps would differ from the others by rounding, because XLA fuses the body of another loop in another way.
-Here the bounds of the loop are arguments. So k steps at once are, bit for bit, k1 and then the k2 that are left, and the host may choose
-by the clock how many it gives.
+Separate programs for different numbers of steps would differ by rounding, because XLA fuses the body of each loop in its own way. Here the
+bounds of the loop are arguments. So k = k1 + k2 steps in one call have bit for bit the result of k1 and then k2 steps, and the host may
+choose the number of steps by the clock.
 """
 
 from collections.abc import Callable
@@ -28,30 +28,29 @@ class Part(NamedTuple):
 
 
 def run_part(
-    body: Callable[[Carry, Any], tuple[Carry, jax.Array]], carry: Carry, by_step: Any, part: Part
+    body: Callable[[Carry, Any], tuple[Carry, jax.Array]], carry: Carry, xs: Any, part: Part
 ) -> tuple[Carry, jax.Array]:
-    """`jax.lax.scan` of the steps of a part.
+    """`jax.lax.scan` over the steps of a part.
 
     Args:
-      body: function of the carry and one step's leaves of `by_step` that returns the new carry and a loss.
+      body: function of the carry and one step's leaves of `xs` that returns the new carry and a loss.
       carry: the carry before the first step.
-      by_step: a tree of arrays [S, ...].
+      xs: a tree of arrays [S, ...].
       part: the steps to run.
 
     Returns:
       The carry after the last step, and losses [S, ...], which are 0 for steps outside the part.
     """
-    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), by_step)
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), xs)
     loss = jax.eval_shape(body, carry, shapes)[1]
-    steps = len(jax.tree.leaves(by_step)[0])
+    steps = len(jax.tree.leaves(xs)[0])
 
-    def once(k: jax.Array, known: tuple[Carry, jax.Array]) -> tuple[Carry, jax.Array]:
-        of_step = jax.tree.map(
-            lambda x: jax.lax.dynamic_index_in_dim(x, k, keepdims=False), by_step
-        )
-        carry, loss = body(known[0], of_step)
-        return carry, jax.lax.dynamic_update_index_in_dim(known[1], loss, k, 0)
+    def one_step(k: jax.Array, state: tuple[Carry, jax.Array]) -> tuple[Carry, jax.Array]:
+        carry, losses = state
+        x = jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, k, keepdims=False), xs)
+        carry, loss = body(carry, x)
+        return carry, jax.lax.dynamic_update_index_in_dim(losses, loss, k, 0)
 
     start = carry, jnp.zeros((steps, *loss.shape), loss.dtype)
-    ended: tuple[Carry, jax.Array] = jax.lax.fori_loop(part.first, part.end, once, start)
-    return ended
+    result: tuple[Carry, jax.Array] = jax.lax.fori_loop(part.first, part.end, one_step, start)
+    return result

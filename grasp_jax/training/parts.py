@@ -1,6 +1,6 @@
-"""Which parts of late fusion's score count, chosen by validation when training has ended.
+"""Chooses by validation, at the end of training, which parts of late fusion's score count.
 
-Each tower is trained by a loss of its own, so a tower whose texts are wrong still adds its score to those of the others. Leaving it out
+Each tower is trained by a separate loss, so a tower with wrong texts still adds its score to the scores of the others. To leave it out
 needs no training: its state is multiplied by 0 (`models.backbones.towers`).
 """
 
@@ -17,13 +17,13 @@ from grasp_jax.evaluation.ranker import Ranker
 from grasp_jax.log import logger
 from grasp_jax.models.backbones.towers import PART_WEIGHTS, Towers
 from grasp_jax.models.sequence_model import SequenceModel
-from grasp_jax.parallel.mesh import everywhere
+from grasp_jax.parallel.mesh import replicate
 from grasp_jax.training.job import TrainingJob
-from grasp_jax.training.replicas import Replica, one_of
+from grasp_jax.training.replicas import Replica, one_replica
 from grasp_jax.training.snapshot import Snapshot
 from grasp_jax.training.validation import validation_ranks
 
-STANDARD_ERRORS = 2.0  # of the gain in validation, from which a part is left out
+STANDARD_ERRORS = 2.0  # a part is left out if validation gains more than so many standard errors
 
 
 def without_harmful_parts(job: TrainingJob, snapshot: Snapshot) -> Snapshot:
@@ -40,15 +40,17 @@ def without_harmful_parts(job: TrainingJob, snapshot: Snapshot) -> Snapshot:
     before = np.asarray(snapshot.best_params["backbone"][PART_WEIGHTS])
     weights = np.ones_like(before)
     for m, replica in enumerate(job.replicas):
-        ranker = Ranker.of(job.model, one_of(snapshot.best_params, m), data.device, data.tables)
+        ranker = Ranker.of(
+            job.model, one_replica(snapshot.best_params, m), data.device, data.tables
+        )
         gains = functools.cache(functools.partial(_gains, job, ranker))
         kept = parts_to_keep(kinds, gains)
         weights[m] = [kind in kept for kind in backbone.kinds]
         if kept != kinds:
-            _say(job, int(snapshot.progress.epoch), replica, (kinds, kept), gains)
+            _report(job, int(snapshot.progress.epoch), replica, (kinds, kept), gains)
     if np.array_equal(weights, before):
         return snapshot
-    best_params = _with_weights(snapshot.best_params, everywhere(data.mesh, jnp.asarray(weights)))
+    best_params = _with_weights(snapshot.best_params, replicate(data.mesh, jnp.asarray(weights)))
     return snapshot._replace(best_params=best_params)
 
 
@@ -84,12 +86,12 @@ def parts_to_keep(
     """
     kept = kinds
     while len(kept) > 1:
-        fewer = [tuple(kind for kind in kept if kind != out) for out in kept]
-        better = {parts: gains(parts) - gains(kept) for parts in fewer}
-        best = max(fewer, key=lambda parts: better[parts].mean())
-        difference = better[best]
-        error = difference.std() / np.sqrt(len(difference))
-        if difference.mean() <= STANDARD_ERRORS * error:
+        candidates = [tuple(kind for kind in kept if kind != left_out) for left_out in kept]
+        differences = {parts: gains(parts) - gains(kept) for parts in candidates}
+        best = max(candidates, key=lambda parts: differences[parts].mean())
+        difference = differences[best]
+        standard_error = difference.std() / np.sqrt(len(difference))
+        if difference.mean() <= STANDARD_ERRORS * standard_error:
             break
         kept = best
     return kept
@@ -98,7 +100,7 @@ def parts_to_keep(
 def _gains(job: TrainingJob, ranker: Ranker, counted: tuple[str, ...]) -> np.ndarray:
     """[n] validation NDCG@10 of each user with some of the parts. The item vectors in `ranker` are the same for all choices."""
     weights = jnp.array([float(kind in counted) for kind in job.model.backbone.kinds], jnp.float32)
-    params = _with_weights(ranker.params, everywhere(job.data.mesh, weights))
+    params = _with_weights(ranker.params, replicate(job.data.mesh, weights))
     return ndcg_gains(validation_ranks(dataclasses.replace(ranker, params=params), job.data))
 
 
@@ -107,14 +109,14 @@ def _with_weights(params: Any, weights: Any) -> Any:
     return {**params, "backbone": {**params["backbone"], PART_WEIGHTS: weights}}
 
 
-def _say(
+def _report(
     job: TrainingJob,
     epoch: int,
     replica: Replica,
     parts: tuple[tuple[str, ...], tuple[str, ...]],
     gains: Callable[[tuple[str, ...]], np.ndarray],
 ) -> None:
-    """Writes to the log and the records which parts are left out, and the gain; `parts` are all parts, and those that are kept."""
+    """Writes to the log and the records which parts are left out, and the gain; `parts` are all parts, and the parts that are kept."""
     kinds, kept = parts
     before, after = float(gains(kinds).mean()), float(gains(kept).mean())
     left_out = [kind for kind in kinds if kind not in kept]

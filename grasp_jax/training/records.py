@@ -1,7 +1,7 @@
 """Metrics as JSON lines: appended while a run trains, cut back to the checkpoint when it resumes.
 
-Every line holds a checksum of itself, for a report must not show a digit that a disk has changed. In a workdir of a version that wrote
-none (`earlier_version`) lines have it from the next training on.
+Every line has a checksum of itself, because a report must not show a digit that a damaged disk has changed. In a workdir of a version that
+wrote no checksums (`earlier_version`), lines have one from the next training on.
 """
 
 import json
@@ -18,13 +18,13 @@ CRC = "crc"
 
 
 class Records:
-    """The file WORKDIR/metrics.jsonl; of several processes only one `writes`."""
+    """The file WORKDIR/metrics.jsonl. With several processes, only the one whose `writes` is True changes it."""
 
     def __init__(self, path: pathlib.Path, writes: bool = True) -> None:
         self.path, self.writes = path, writes
 
     def append(self, record: dict[str, object]) -> None:
-        """Adds one line; after a process that was killed `keep` comes first, for it drops a line that is not complete."""
+        """Adds one line. After a killed process call `keep` before, because it drops a line that is not complete."""
         if not self.writes:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,14 +42,14 @@ class Records:
     def checksum(self, labels: dict[str, str]) -> int:
         """CRC-32 over the checksums of all lines with these labels (such as method and backbone), in order."""
         return zlib.crc32(
-            "".join(crc for record, crc in self._checked() if is_of(record, labels)).encode()
+            "".join(crc for record, crc in self._checked() if has_labels(record, labels)).encode()
         )
 
-    def keep(self, wanted: Callable[[dict[str, Any]], bool]) -> None:
-        """Drops the lines that a resumed run will write again."""
+    def keep(self, condition: Callable[[dict[str, Any]], bool]) -> None:
+        """Drops the lines that do not fulfil the condition, because a resumed run will write them again."""
         if self.writes and self.path.exists():
             write_text(
-                self.path, "".join(as_line(record) for record in self.read() if wanted(record))
+                self.path, "".join(as_line(record) for record in self.read() if condition(record))
             )
 
     def _checked(self) -> Iterable[tuple[dict[str, Any], str]]:
@@ -62,24 +62,24 @@ class Records:
             say_unverified(self.path)
         *lines, last = text.split("\n")
         for number, line in enumerate(
-            lines + ([last] if _whole(last, unverified) else []), start=1
+            lines + ([last] if _parsed(last, unverified) else []), start=1
         ):
             if not line:
                 continue
-            if (record := _whole(line, unverified)) is None:
+            if (record := _parsed(line, unverified)) is None:
                 raise UserError(
                     f"{self.path}:{number}: {line[:60]!r} is damaged, or grasp_jax did not write it; {mend}"
                 )
             yield record, str(record.pop(CRC))
 
 
-def is_of(record: dict[str, Any], labels: dict[str, str]) -> bool:
-    """Whether a line has these labels."""
+def has_labels(record: dict[str, Any], labels: dict[str, str]) -> bool:
+    """Whether a record has these labels."""
     return all(record.get(key) == value for key, value in labels.items())
 
 
 def as_line(record: dict[str, Any]) -> str:
-    """A record with its checksum, in the form of the file."""
+    """A record with its checksum, as a line of the file."""
     return json.dumps(record | {CRC: _crc(record)}) + "\n"
 
 
@@ -87,7 +87,7 @@ def _crc(record: dict[str, Any]) -> str:
     return f"{zlib.crc32(json.dumps(record, sort_keys=True).encode()):08x}"
 
 
-def _whole(line: str, unverified: bool = False) -> dict[str, Any] | None:
+def _parsed(line: str, unverified: bool = False) -> dict[str, Any] | None:
     """The record of a line; None if the line has changed since it was written. An `unverified` record gets the checksum that it lacks."""
     try:
         record = json.loads(line)

@@ -1,7 +1,7 @@
-"""Which users an epoch reads if training continues on new interactions: the users who have some and, for each of them,
-`train.replay` others.
+"""The users that an epoch reads if training continues on new interactions: the users who have new ones, and for each of them
+`train.replay` other users.
 
-A model that learns from new interactions alone forgets older ones. Reading some of the older data again in each epoch is known as replay
+A model that learns only from new interactions forgets older ones. To read some of the older data again in each epoch is known as replay
 (for session-based recommendation: Mi et al., "ADER", RecSys 2020, arXiv 2007.12000).
 """
 
@@ -23,37 +23,37 @@ class Replay:
     Attributes:
       changed: [n] rows of the users with new interactions; every epoch reads all of them.
       others: [m] rows of all others, longest history first.
-      drawn: number of others that an epoch reads, at most m.
+      num_drawn: number of others that an epoch reads, at most m.
     """
 
     changed: np.ndarray
     others: np.ndarray
-    drawn: int
+    num_drawn: int
 
     @property
     def size(self) -> int:
         """Number of users in an epoch."""
-        return len(self.changed) + self.drawn
+        return len(self.changed) + self.num_drawn
 
     def users(self, rng: np.random.Generator) -> np.ndarray:
-        """Draws the [n + drawn] rows of an epoch: one of the others from each of `drawn` groups with similar lengths of history, so that
-        all epochs have nearly the same number of interactions.
+        """Draws the [n + num_drawn] rows of an epoch: one of the others from each of `num_drawn` groups with similar lengths of history, so
+        that all epochs have nearly the same number of interactions.
         """
-        edges = self._edges()
-        return np.concatenate([self.changed, self.others[rng.integers(edges[:-1], edges[1:])]])
+        bounds = self._group_bounds()
+        return np.concatenate([self.changed, self.others[rng.integers(bounds[:-1], bounds[1:])]])
 
     def longest(self) -> np.ndarray:
-        """[n + drawn] rows for which batches are planned: no epoch has longer histories."""
-        return np.concatenate([self.changed, self.others[self._edges()[:-1]]])
+        """[n + num_drawn] rows for which batches are planned: no epoch has longer histories."""
+        return np.concatenate([self.changed, self.others[self._group_bounds()[:-1]]])
 
     def tokens(self, lengths: np.ndarray) -> int:
         """Mean number of interactions in an epoch; [N] lengths of histories."""
-        of_others = lengths[self.others].mean() * self.drawn if self.drawn else 0
+        of_others = lengths[self.others].mean() * self.num_drawn if self.num_drawn else 0
         return int(lengths[self.changed].sum() + of_others)
 
-    def _edges(self) -> np.ndarray:
-        """[drawn + 1] bounds of the groups of `others`."""
-        return np.arange(self.drawn + 1) * len(self.others) // max(self.drawn, 1)
+    def _group_bounds(self) -> np.ndarray:
+        """[num_drawn + 1] bounds of the groups of `others`."""
+        return np.arange(self.num_drawn + 1) * len(self.others) // max(self.num_drawn, 1)
 
 
 def replay_of(config: TrainConfig, split: Split, users: np.ndarray) -> Replay | None:
@@ -76,7 +76,8 @@ def replay_of(config: TrainConfig, split: Split, users: np.ndarray) -> Replay | 
             "config.data.columns.timestamp, or leave the field empty"
         )
     since = parse_moment(config.new_since, field, log)
-    # Leave-one-out trains on all but the two newest interactions of a user, so a new one, of whatever set, adds an older one to training.
+    # Leave-one-out trains on all but the two newest interactions of a user. So a new interaction moves an older one into the training part,
+    # even if the new one itself is in validation or test.
     ends = log.offsets[1:] if split.mode == LEAVE_ONE_OUT else split.train.end
     newest = log.timestamps[ends[users] - 1]  # the times of a history ascend
     changed, others = users[newest >= since], users[newest < since]

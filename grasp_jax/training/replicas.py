@@ -1,6 +1,6 @@
-"""Models trained together along a leading axis M: what tells them apart, and the parts of a tree that are some of theirs.
+"""Models trained together along a leading axis M: their seeds and rates, and the arrays of some of them.
 
-What goes to the device here goes by `jax.device_put`, for a copy that nobody sees would make the device wait (`jax.transfer_guard`).
+Arrays are copied to the device by `jax.device_put`, because an implicit copy would make the device wait (see `jax.transfer_guard`).
 """
 
 import dataclasses
@@ -36,7 +36,7 @@ class PerReplica(NamedTuple):
 def per_replica(
     replicas: Sequence[Replica], put: Callable[[Any], Any] = jax.device_put
 ) -> PerReplica:
-    """Copies them to the device, or to the place that `put` decides."""
+    """The keys and rates of replicas, put on the device by `put`."""
     rates = np.array([(replica.dropout, replica.learning_rate) for replica in replicas], np.float32)
     return PerReplica(
         _keys(put(np.array([replica.seed for replica in replicas]))),
@@ -48,26 +48,26 @@ def per_replica(
 _keys = jax.jit(jax.vmap(jax.random.key))
 
 
-def take(tree: Any, rows: jax.Array | None) -> Any:
-    """Leaves [M, ...] -> [M', ...] of the models `rows` [M']; None: of all, without a copy."""
-    return tree if rows is None else _rows(tree, rows)
+def take_replicas(tree: Any, rows: jax.Array | None) -> Any:
+    """The arrays of some models: leaves [M, ...] -> [M', ...] for the models `rows` [M']. None: all models, without a copy."""
+    return tree if rows is None else _gather(tree, rows)
 
 
-def one_of(tree: Any, row: int) -> Any:
-    """Leaves [M, ...] -> [...] of one model."""
-    return _rows(tree, jax.device_put(np.int32(row)))
+def one_replica(tree: Any, row: int) -> Any:
+    """The arrays of one model: leaves [M, ...] -> [...]."""
+    return _gather(tree, jax.device_put(np.int32(row)))
 
 
-def put(tree: Any, part: Any, rows: jax.Array | None) -> Any:
-    """Leaves [M, ...] with those of `part`, [M', ...], for the models `rows`; None: `part` is all of them."""
-    return part if rows is None else _with_rows(tree, part, rows)
+def put_replicas(tree: Any, part: Any, rows: jax.Array | None) -> Any:
+    """The tree with leaves [M, ...] in which `part` [M', ...] replaces the models `rows` [M']. None: `part` has all models."""
+    return part if rows is None else _scatter(tree, part, rows)
 
 
 @jax.jit
-def _rows(tree: Any, rows: jax.Array) -> Any:
+def _gather(tree: Any, rows: jax.Array) -> Any:
     return jax.tree.map(lambda leaf: leaf[rows], tree)
 
 
 @jax.jit
-def _with_rows(tree: Any, part: Any, rows: jax.Array) -> Any:
+def _scatter(tree: Any, part: Any, rows: jax.Array) -> Any:
     return jax.tree.map(lambda leaf, new: leaf.at[rows].set(new), tree, part)

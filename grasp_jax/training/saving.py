@@ -4,7 +4,7 @@ import dataclasses
 import time
 
 from grasp_jax.log import logger
-from grasp_jax.parallel.processes import GO_ON, PREEMPTION, SAVE, STOP
+from grasp_jax.parallel.processes import CONTINUE, PREEMPTION, SAVE, STOP
 from grasp_jax.training.checkpoint import Checkpoints, hash_of_model, record_newest
 from grasp_jax.training.early_stopping import as_progress
 from grasp_jax.training.job import TrainingJob
@@ -17,7 +17,7 @@ SAVING_SHARE = 0.1  # largest share of the time for saves at the end of epochs
 class SavePolicy:
     """Decides when to save: every so many seconds, and after an epoch if saving is cheap compared with training.
 
-    An epoch may take a fraction of a second; saving each would cost more than training.
+    An epoch may take a fraction of a second; to save after each one would cost more than training.
 
     Attributes:
       interval: largest number of seconds between two saves.
@@ -29,12 +29,12 @@ class SavePolicy:
     last_save: float = dataclasses.field(default_factory=time.perf_counter)
     cost: float = 0.0
 
-    def wish(self, epoch_ends: bool) -> int:
-        """The action that this process wants after a dispatch: STOP, SAVE or GO_ON of `processes`."""
+    def action(self, epoch_ends: bool) -> int:
+        """The action that this process requests after a dispatch: STOP, SAVE or CONTINUE of `processes`."""
         if PREEMPTION.wished:
             return STOP
         wait = min(self.interval, self.cost / SAVING_SHARE) if epoch_ends else self.interval
-        return SAVE if time.perf_counter() - self.last_save > wait else GO_ON
+        return SAVE if time.perf_counter() - self.last_save > wait else CONTINUE
 
     def saved(self, started: float) -> None:
         """Records a save that began at `started` and ends now."""
@@ -74,8 +74,8 @@ class Saver:
         logger.info(f"{self._job.name}: resumed {where}")
         return snapshot
 
-    def note_better(self) -> None:
-        """Notes that the next snapshot to be saved has other best parameters than "best" on disk."""
+    def mark_best_changed(self) -> None:
+        """Records that the next snapshot to be saved has other best parameters than "best" on disk."""
         self._best_is_unsaved = True
 
     def save(self, step: int, snapshot: Snapshot) -> None:
@@ -98,6 +98,6 @@ class Saver:
         self.policy.saved(started)
 
     def close(self) -> None:
-        """Releases the threads of both."""
+        """Releases the threads of "last" and "best"."""
         self.last.close()
         self.best.close()

@@ -1,10 +1,10 @@
-"""Negatives that all targets of a batch share, and the correction of their scores for how they were drawn.
+"""Negatives that all targets of a batch share, and the logQ correction of their scores for the sampling distribution.
 
-A sampled softmax stands for one over the whole catalogue if the terms of its negatives add up, on average, to those of all other items:
-each is divided by how often its item is expected among them (Bengio and Senecal, 2008, "Adaptive importance sampling to accelerate
-training of a neural probabilistic language model"; of a batch's own targets Yi et al., 2019, "Sampling-bias-corrected neural modeling
-for large corpus item recommendations"). The target is there for certain, so that nothing is taken off its own score, as Khrylchenko et
-al., 2025 (arXiv 2507.09331) point out.
+The denominator of a sampled softmax is an unbiased estimate of that of the full softmax if each negative's term is divided by the expected
+number of times that its item is drawn, which subtracts the logarithm of this number from the score (Bengio and Senecal, 2008, "Adaptive
+importance sampling to accelerate training of a neural probabilistic language model"; for in-batch negatives Yi et al., 2019,
+"Sampling-bias-corrected neural modeling for large corpus item recommendations"). The target's own term is always in the denominator, so
+its score is not corrected, as Khrylchenko et al., 2025 (arXiv 2507.09331) point out.
 """
 
 from typing import Protocol
@@ -15,8 +15,8 @@ import jax.numpy as jnp
 from grasp_jax.models.batch import SharedNegatives
 
 
-class Drawing(Protocol):
-    """The fields of `targets.StepShape` that a draw reads."""
+class SamplingSettings(Protocol):
+    """The fields of `targets.StepShape` that determine the sampling of negatives."""
 
     @property
     def num_items(self) -> int: ...
@@ -30,16 +30,16 @@ class Drawing(Protocol):
 
 def shared_negatives(
     stream: jax.Array,
-    wanted: jax.Array,
+    targets: jax.Array,
     exist: jax.Array,
     popularity: jax.Array | None,
-    shape: Drawing,
+    shape: SamplingSettings,
 ) -> SharedNegatives:
-    """Negatives [S] for a whole batch.
+    """Negatives [G] for a whole batch.
 
     Args:
       stream: [] random key.
-      wanted: [P] int32 target items.
+      targets: [P] int32 target items.
       exist: [P] bool, which of them exist.
       popularity: [V] int32 cumulative numbers of training interactions; not needed for uniform draws without a correction.
       shape: how the negatives are drawn, how many, and whether scores are corrected.
@@ -47,12 +47,12 @@ def shared_negatives(
     if shape.drawn == "in_batch":
         missing = jnp.where(exist, 0.0, jnp.inf)
         if not shape.logq:
-            return SharedNegatives(wanted, missing)
-        return SharedNegatives(wanted, missing + _log_expected(wanted, exist.sum(), popularity))
+            return SharedNegatives(targets, missing)
+        return SharedNegatives(targets, missing + _log_expected(targets, exist.sum(), popularity))
     if shape.drawn == "popularity":
         assert popularity is not None
-        place = jax.random.randint(stream, (shape.negatives,), 0, popularity[-1], jnp.int32)
-        items = jnp.searchsorted(popularity, place, side="right").astype(jnp.int32)
+        interactions = jax.random.randint(stream, (shape.negatives,), 0, popularity[-1], jnp.int32)
+        items = jnp.searchsorted(popularity, interactions, side="right").astype(jnp.int32)
         correction = _log_expected(items, shape.negatives, popularity) if shape.logq else None
         return SharedNegatives(items, correction)
     items = jax.random.randint(stream, (shape.negatives,), 0, shape.num_items, jnp.int32)
@@ -63,7 +63,7 @@ def shared_negatives(
 def _log_expected(
     items: jax.Array, draws: int | jax.Array, popularity: jax.Array | None
 ) -> jax.Array:
-    """Logarithm of the expected count of each of [S] items in so many draws by popularity; an item without interactions counts as if it had
+    """Logarithm of the expected count of each of [G] items in so many draws by popularity; an item without interactions counts as if it had
     one.
     """
     assert popularity is not None

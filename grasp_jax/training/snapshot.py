@@ -1,4 +1,4 @@
-"""What a checkpoint holds of models trained together, and what that is before the first step."""
+"""What a checkpoint stores of models that are trained together, and its values before the first step."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from grasp_jax.models.batch import Tables
 from grasp_jax.models.device_data import DeviceData, gather_batch
 from grasp_jax.models.sequence_model import SequenceModel
-from grasp_jax.parallel.mesh import everywhere
+from grasp_jax.parallel.mesh import replicate
 from grasp_jax.training.early_stopping import Progress
 from grasp_jax.training.epochs import TrainingData
 from grasp_jax.training.replicas import Replica, per_replica
@@ -39,31 +39,31 @@ def initial_snapshot(
 ) -> Snapshot:
     """New models; each depends only on the seed of its replica."""
     state = _initial(model, data)(_keys(replicas, data), data.device, data.tables)
-    if data.everyone is not None:  # computed again when an epoch begins
+    if data.all_users is not None:  # computed again when an epoch begins
         shape = _shape_of_states(state, model, data)
         state = state._replace(states=jnp.zeros(shape.shape, shape.dtype))
-    state = everywhere(data.mesh, state)
+    state = replicate(data.mesh, state)
     return Snapshot(state, copied(state.params), Progress.start(len(replicas)))
 
 
 def snapshot_like(
     model: SequenceModel, replicas: Sequence[Replica], data: TrainingData
 ) -> Snapshot:
-    """Shape, dtype and place of every array of `initial_snapshot`, for reading a checkpoint; no array is made."""
+    """Shape, dtype and sharding of every array of `initial_snapshot`, for reading a checkpoint; no array is made."""
     keys = _keys(replicas, data)
     state = jax.eval_shape(_initial(model, data), keys, data.device, data.tables)
-    if data.everyone is not None:
+    if data.all_users is not None:
         state = state._replace(states=_shape_of_states(state, model, data))
-    place = NamedSharding(data.mesh, PartitionSpec())
+    sharding = NamedSharding(data.mesh, PartitionSpec())
     state = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), state
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), state
     )
     return Snapshot(state, state.params, Progress.start(len(replicas)))
 
 
 @jax.jit
 def copied(tree: Any) -> Any:
-    """A tree that stays when the arrays of this one are donated."""
+    """A copy that stays valid when the arrays of the tree are donated."""
     return jax.tree.map(jnp.copy, tree)
 
 
@@ -95,7 +95,7 @@ def _initial_states(
 
 
 def _keys(replicas: Sequence[Replica], data: TrainingData) -> jax.Array:
-    return per_replica(replicas, functools.partial(everywhere, data.mesh)).keys
+    return per_replica(replicas, functools.partial(replicate, data.mesh)).keys
 
 
 def _shape_of_states(state: TrainState, model: SequenceModel, data: TrainingData) -> Any:
@@ -104,8 +104,8 @@ def _shape_of_states(state: TrainState, model: SequenceModel, data: TrainingData
 
 def with_states(state: TrainState, model: SequenceModel, data: TrainingData) -> TrainState:
     """The state with the newest states of all users, if the method reads them."""
-    if data.everyone is None:
+    if data.all_users is None:
         return state
     num_users = len(data.histories.lengths)
-    states = newest_states(model, state.params, data.device, data.tables, data.everyone, num_users)
+    states = newest_states(model, state.params, data.device, data.tables, data.all_users, num_users)
     return state._replace(states=states)

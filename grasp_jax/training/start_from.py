@@ -1,4 +1,4 @@
-"""Models that train on from an earlier run, whose catalogue may have been different: yesterday's model in today's retraining."""
+"""Warm starts: models that continue from an earlier run, whose catalogue may have been different, such as yesterday's model today."""
 
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -49,21 +49,21 @@ def read_earlier(workdir: pathlib.Path, trial: str, allow_older: bool = False) -
     folder = workdir / CHECKPOINTS / trial
     mend = "expected the workdir of a run of this version that trained this model"
     try:
-        found = find_model(folder, allow_older)
-        item_ids = read_item_ids(workdir, mend) if found else np.empty(0, str)
+        stored = find_model(folder, allow_older)
+        item_ids = read_item_ids(workdir, mend) if stored else np.empty(0, str)
     except UserError as error:
         raise UserError(f"config.train.start_from: {error}") from error
-    if found is None:
+    if stored is None:
         raise UserError(f"config.train.start_from: {folder} holds no checkpoint; {mend}")
-    checkpoints = Checkpoints(found.folder)
-    restored = checkpoints.read_any(found.step)
+    checkpoints = Checkpoints(stored.folder)
+    restored = checkpoints.read_any(stored.step)
     checkpoints.close()
     return Earlier(
         workdir,
         restored["best_params"],
         restored["progress"]["best"],
         item_ids,
-        found.manifest.get("made_from", {}),
+        stored.manifest.get("made_from", {}),
     )
 
 
@@ -71,8 +71,8 @@ def start_from(params: Any, earlier: Earlier, rows: np.ndarray) -> Any:
     """Replaces new parameters by the best ones of an earlier run; a new item keeps its new row.
 
     Args:
-      params: of M models, leaves [M, ...].
-      earlier: the earlier run's.
+      params: parameters of M models, leaves [M, ...].
+      earlier: the models of the earlier run.
       rows: [V] the earlier row of each item, -1 for a new one.
 
     Returns:
@@ -84,7 +84,7 @@ def start_from(params: Any, earlier: Earlier, rows: np.ndarray) -> Any:
     best, folder = int(np.argmax(earlier.best)), earlier.workdir
     try:
         return jax.tree_util.tree_map_with_path(
-            lambda path, new, old: _carried(path, new, old[best], rows, folder),
+            lambda path, new, old: _carried_over(path, new, old[best], rows, folder),
             params,
             earlier.params,
         )
@@ -94,19 +94,18 @@ def start_from(params: Any, earlier: Earlier, rows: np.ndarray) -> Any:
         ) from error
 
 
-def _carried(
+def _carried_over(
     path: Any, new: jax.Array, old: np.ndarray, rows: np.ndarray, folder: pathlib.Path
 ) -> jax.Array:
     """One parameter of all models: new [M, ...] and old [...]."""
     names = tuple(key.key for key in path)
-    fits = old.shape == new.shape[1:]
     if names == ITEM_TABLE and old.shape[1:] == new.shape[2:]:
-        known = rows >= 0
-        return new.at[:, known].set(jnp.asarray(old)[rows[known]])
+        in_both = rows >= 0
+        return new.at[:, in_both].set(jnp.asarray(old)[rows[in_both]])
     if names[-1] == POSITIONS and old.shape[1:] == new.shape[2:]:
-        shared = min(len(old), new.shape[1])
-        return new.at[:, :shared].set(old[:shared])
-    if not fits:
+        length = min(len(old), new.shape[1])
+        return new.at[:, :length].set(old[:length])
+    if old.shape != new.shape[1:]:
         raise UserError(
             f"config.train.start_from: in {folder} {'.'.join(names)} has shape {old.shape}, here {new.shape[1:]}; "
             "expected the same config.model and width of the vectors"
@@ -124,11 +123,11 @@ def earlier_banks(workdir: pathlib.Path) -> list[pathlib.Path]:
     """Folders that may contain the knowledge bank of an earlier run."""
     folders = [workdir / "knowledge"]
     if (workdir / CONFIG_FILE).exists():
-        named = read_object(
+        config = read_object(
             workdir / CONFIG_FILE, "config.train.start_from names this workdir"
         ).get("knowledge", {})
-        if isinstance(named, dict) and named.get("path"):
-            folders.append(pathlib.Path(str(named["path"])))
+        if isinstance(config, dict) and config.get("path"):
+            folders.append(pathlib.Path(str(config["path"])))
     return folders
 
 
@@ -139,7 +138,7 @@ def earlier_bank(
 
     Args:
       folders: `earlier_banks`.
-      made_from: what the run's models were trained on; empty: not known, so the first bank is taken for it.
+      made_from: what the run's models were trained on; empty: not known, so the first bank that is found counts as theirs.
 
     Raises:
       UserError: a bank is damaged.
@@ -159,8 +158,8 @@ def trained_on(workdir: pathlib.Path, method: str) -> dict[str, Any]:
       UserError: all its models of one backbone are damaged.
     """
     for folder in sorted((workdir / CHECKPOINTS).glob(f"{method}-*")):
-        if found := find_model(folder, allow_older=True):
-            made_from: dict[str, Any] = found.manifest.get("made_from", {})
+        if stored := find_model(folder, allow_older=True):
+            made_from: dict[str, Any] = stored.manifest.get("made_from", {})
             return made_from
     return {}
 
@@ -171,7 +170,7 @@ def check_basis(
     """Checks that today's text vectors mean the same as those on which the earlier models were trained.
 
     An encoder that is fitted to the texts again (such as `lsa`, unless --since keeps the earlier one) finds other directions. A model that
-    starts from the earlier one would then misread every vector, and nothing would show it.
+    starts from the earlier one would then misread every vector, without any error.
 
     Args:
       earlier: the earlier run's models.
@@ -183,8 +182,7 @@ def check_basis(
       UserError: the vectors of items that both runs know differ, or the earlier vectors do not exist any more and the encoder is fitted to
         texts.
     """
-    wanted = identity(bank.manifest)
-    if earlier.made_from.get("bank") == wanted:
+    if earlier.made_from.get("bank") == identity(bank.manifest):
         return
     field, encoder = (
         f"config.train.start_from: {earlier.workdir}",
@@ -201,20 +199,18 @@ def check_basis(
             f"{field}: its knowledge bank is gone, so today's vectors were not compared with those that it was trained on"
         )
         return
-    known = np.flatnonzero(rows >= 0)[:COMPARED]
-    before, now = (
-        np.asarray(table[of_table], np.float32)
-        for table, of_table in ((old.items, rows[known]), (bank.items, known))
-    )
+    in_both = np.flatnonzero(rows >= 0)[:COMPARED]
+    before = np.asarray(old.items[rows[in_both]], np.float32)
+    now = np.asarray(bank.items[in_both], np.float32)
     if before.shape[1:] != now.shape[1:]:
         raise UserError(
             f"{field}: its vectors are {before.shape[1]} wide, today's {now.shape[1]}; {cure}"
         )
     lengths = np.linalg.norm(before, axis=1) * np.linalg.norm(now, axis=1)
     cosines = (before * now).sum(axis=1)[lengths > 0] / lengths[lengths > 0]
-    if len(cosines) and (middle := float(np.median(cosines))) < SAME_BASIS:
+    if len(cosines) and (median := float(np.median(cosines))) < SAME_BASIS:
         raise UserError(
-            f"{field}: the encoder {encoder!r} gives items other vectors than it did then (cosine {middle:.2f} of the same items, "
+            f"{field}: the encoder {encoder!r} gives items other vectors than it did then (cosine {median:.2f} of the same items, "
             f"expected {SAME_BASIS} or more), so its models would misread them; {cure}"
         )
 

@@ -1,4 +1,4 @@
-"""The newest state of every user, for losses that compare users (LLM-ESR's self-distillation); taken once an epoch."""
+"""The newest state of every user, for losses that compare users (LLM-ESR's self-distillation); computed once an epoch."""
 
 import functools
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from grasp_jax.data.split import Histories
 from grasp_jax.models.batch import Params, Tables
 from grasp_jax.models.device_data import DeviceData, gather_batch
 from grasp_jax.models.sequence_model import SequenceModel, apply
-from grasp_jax.parallel.mesh import make_mesh, shared_out
+from grasp_jax.parallel.mesh import make_mesh, shard
 
 
 class AllUsers(NamedTuple):
@@ -29,9 +29,9 @@ def pack_all_users(
 ) -> AllUsers:
     """Blocks of `block` users, packed as the backbone's `mask_at` requires, and split over the mesh; None: one device."""
     mesh = mesh or make_mesh()
-    everyone = np.flatnonzero(histories.lengths > 0)
-    batches, slots, newest = pack_in_blocks(histories, everyone, block, mask_at, mesh.size)
-    return AllUsers(*shared_out(mesh, (slots, newest, batches.astype(np.int32)), axis=1))
+    users = np.flatnonzero(histories.lengths > 0)
+    batches, slots, newest = pack_in_blocks(histories, users, block, mask_at, mesh.size)
+    return AllUsers(*shard(mesh, (slots, newest, batches.astype(np.int32)), axis=1))
 
 
 @functools.partial(jax.jit, static_argnames=("model", "num_users"))
@@ -40,10 +40,10 @@ def newest_states(
     params: Params,
     data: DeviceData,
     tables: Tables,
-    everyone: AllUsers,
+    all_users: AllUsers,
     num_users: int,
 ) -> jax.Array:
-    """[N, D] states after each user's training history, of M models at once: [M, N, D]."""
+    """[M, N, D] states of M models after each user's training history."""
 
     def of_one_model(params: Params) -> jax.Array:
         features = apply(model, params, SequenceModel.item_features, tables)
@@ -59,13 +59,13 @@ def newest_states(
             )[0]
             return states
 
-        states = jax.lax.map(block, (everyone.slots, everyone.newest))
-        rows = jnp.where(everyone.users >= 0, everyone.users, num_users).ravel()
+        states = jax.lax.map(block, (all_users.slots, all_users.newest))
+        rows = jnp.where(all_users.users >= 0, all_users.users, num_users).ravel()
         return (
             jnp.zeros((num_users, states.shape[-1]))
             .at[rows]
             .set(states.reshape(-1, states.shape[-1]), mode="drop")
         )
 
-    found: jax.Array = jax.lax.map(of_one_model, params)
-    return found
+    states: jax.Array = jax.lax.map(of_one_model, params)
+    return states

@@ -1,6 +1,6 @@
 """The pure training step, and many steps as one `lax.scan` on the device, for several models at once.
 
-Its stages carry `jax.named_scope`s (gather, gate, project, backbone, loss, update), by which `benchmarks.profile` tells where time goes.
+Its stages have `jax.named_scope`s (gather, gate, project, backbone, loss, update), by which `benchmarks.profile` attributes the time.
 """
 
 import dataclasses
@@ -12,25 +12,25 @@ import jax.numpy as jnp
 import optax
 
 from grasp_jax.models.batch import (
-    OwnNegatives,
     PackedBatch,
     Params,
     Scores,
+    SeparateNegatives,
     SharedNegatives,
     StepContext,
     Tables,
     Targets,
 )
 from grasp_jax.models.device_data import (
-    AskedUsers,
     DeviceData,
+    QueryUsers,
     all_pair_logits,
     logits_of,
 )
 from grasp_jax.models.sequence_model import SequenceModel
 from grasp_jax.training.losses import Loss
 from grasp_jax.training.optim import deferred_adam
-from grasp_jax.training.optim.adam import Adam, Held
+from grasp_jax.training.optim.adam import Adam, ScanState
 from grasp_jax.training.optim.forms import choose_optimiser
 from grasp_jax.training.part_of_steps import Part, run_part
 from grasp_jax.training.replicas import PerReplica
@@ -59,7 +59,7 @@ class Step:
     Attributes:
       model: encoder and backbone.
       shape: static numbers.
-      loss: of the scores.
+      loss: function of the scores.
       optimiser: Adam, in one of its forms.
       decay_steps: number of steps over which learning rates fall linearly to 0; 0: they are constant.
     """
@@ -78,66 +78,66 @@ class Step:
         """
         if not self.decay_steps:
             return per_replica
-        left = jnp.maximum(1.0 - number / self.decay_steps, 0.0)
-        return per_replica._replace(learning_rate=per_replica.learning_rate * left)
+        factor = jnp.maximum(1.0 - number / self.decay_steps, 0.0)
+        return per_replica._replace(learning_rate=per_replica.learning_rate * factor)
 
-    def take(
+    def run(
         self,
-        held: Held,
+        state: ScanState,
         inputs: StepInputs,
         tables: Tables,
-        states: jax.Array | None,
-        own: PerReplica,
-    ) -> tuple[Held, jax.Array]:
+        user_states: jax.Array | None,
+        rates: PerReplica,
+    ) -> tuple[ScanState, jax.Array]:
         """One step of one model: returns the new state and the loss [].
 
         Args:
-          held: the state of the model.
+          state: the state of the model.
           inputs: batch, targets and random stream.
           tables: frozen tables, with the query rows of the batch.
-          states: [N, D] newest states of all users, or None.
-          own: the rates of this model.
+          user_states: [N, D] newest states of all users, or None.
+          rates: the rates of this model.
         """
         batch, targets = with_gate_logits(self.model, tables, inputs.batch, inputs.targets)
-        read = self.optimiser.read(held, inputs.ids, own.learning_rate)
+        read = self.optimiser.read(state, inputs.ids, rates.learning_rate)
 
-        def loss_of(trained: Params) -> jax.Array:
-            params, id_rows = self.optimiser.loss_params(held, trained, inputs.ids)
-            context = StepContext(id_rows=id_rows, states=states)
-            given = tables, batch, targets, own.dropout, context
-            random = {"dropout": inputs.dropout_key}
-            scores = cast(
-                Scores,
-                self.model.apply(
-                    {"params": params}, *given, method=SequenceModel.training_scores, rngs=random
-                ),
+        def loss_of(trainable: Params) -> jax.Array:
+            params, id_rows = self.optimiser.loss_params(state, trainable, inputs.ids)
+            context = StepContext(id_rows=id_rows, states=user_states)
+            scores = self.model.apply(
+                {"params": params},
+                *(tables, batch, targets, rates.dropout, context),
+                method=SequenceModel.training_scores,
+                rngs={"dropout": inputs.dropout_key},
             )
             with jax.named_scope("loss"):
-                return self.loss(scores)
+                return self.loss(cast(Scores, scores))
 
-        loss, gradient = jax.value_and_grad(loss_of)(read.trained)
+        loss, gradient = jax.value_and_grad(loss_of)(read.trainable)
         with jax.named_scope("update"):
-            held = self.optimiser.apply(held, read, gradient, inputs.ids, own.learning_rate)
-        return held, loss
+            state = self.optimiser.apply(state, read, gradient, inputs.ids, rates.learning_rate)
+        return state, loss
 
 
 def with_gate_logits(
     model: SequenceModel, tables: Tables, batch: PackedBatch, targets: Targets
 ) -> tuple[PackedBatch, Targets]:
-    """Batch and targets with the pair logits of the items that were drawn: negatives, and items that are shown in place of others."""
+    """Batch and targets with the pair logits of randomly drawn items: negatives, and the items that replace masked ones."""
     if not model.gated:
         return batch, targets
     with jax.named_scope("gate"):
         negatives, logits = targets.negatives, None
         if isinstance(negatives, SharedNegatives):
             logits = all_pair_logits(tables, targets.queries, negatives.items)
-        elif isinstance(negatives, OwnNegatives):  # for all items, `catalogue_scores` computes them
+        elif isinstance(
+            negatives, SeparateNegatives
+        ):  # for all items, `catalogue_scores` computes them
             logits = logits_of(tables, targets.queries[:, None], negatives.items)
         if batch.replaced is not None:
-            shown = logits_of(
+            replaced_logits = logits_of(
                 tables, batch.queries[: len(batch.replaced)], jnp.maximum(batch.replaced, 0)
             )
-            batch = batch._replace(replaced_logits=shown)
+            batch = batch._replace(replaced_logits=replaced_logits)
     return batch, targets._replace(negative_logits=logits)
 
 
@@ -150,20 +150,20 @@ def make_train_steps(
     weight_decay: float = 0.0,
     decay_steps: int = 0,
 ) -> Callable[..., tuple[TrainState, jax.Array]]:
-    """Makes the function `train_steps` (see there): S steps of M models with Adam. Jit it with the state donated.
+    """Makes the function `train_steps` (see there): S steps of M models with Adam. Compile it by `jax.jit` with the state donated.
 
     Args:
       model: the module of all M models.
       shape: static numbers of a step.
       loss: one of `training.losses`.
-      epsilon: Adam's.
+      epsilon: of Adam.
       in_one_vector: whether Adam works on the joined parameters of `one_vector.join`; None: only on a single GPU.
       weight_decay: `train.weight_decay`; not allowed with a shape whose ID table is deferred.
       decay_steps: as in `Step`; not allowed with such a shape either, because deferred rows are updated with a single rate.
     """
     if shape.deferred and decay_steps:
-        raise ValueError("an ID table that is deferred has one learning rate for all steps")
-    joins = (
+        raise ValueError("an ID table with deferred updates needs one learning rate for all steps")
+    joins_params = (
         jax.default_backend() == "gpu" and model.shares == 1
         if in_one_vector is None
         else in_one_vector
@@ -176,7 +176,7 @@ def make_train_steps(
         slots: jax.Array,
         per_replica: PerReplica,
         first_step: jax.Array,
-        asked: AskedUsers | None = None,
+        query_users: QueryUsers | None = None,
         part: Part | None = None,
     ) -> tuple[TrainState, jax.Array]:
         """S steps of M models, or some of them.
@@ -187,17 +187,17 @@ def make_train_steps(
           slots: [M, S, R, L] int32 packed batches.
           per_replica: keys and rates of each model.
           first_step: [] number of the first step.
-          asked: users whose query rows each model and step needs, [M, S, ...], if query tables are not on every device.
+          query_users: users whose query rows each model and step needs, [M, S, ...], if query tables are not on every device.
           part: the steps to run; None: all.
 
         Returns:
           The new state, and the losses [S, M], which are 0 for steps outside the part.
         """
         defers = shape.deferred and deferred_adam.has_table(state.params)
-        optimiser = choose_optimiser(state.params, epsilon, joins, defers, weight_decay)
+        optimiser = choose_optimiser(state.params, epsilon, joins_params, defers, weight_decay)
         step = Step(model, shape._replace(deferred=defers), loss, optimiser, decay_steps)
         numbers = first_step + jnp.arange(slots.shape[1])
-        return _scan(step, state, data, tables, (slots, asked), per_replica, numbers, part)
+        return _scan(step, state, data, tables, (slots, query_users), per_replica, numbers, part)
 
     return train_steps
 
@@ -207,49 +207,46 @@ def _scan(
     state: TrainState,
     data: DeviceData,
     tables: Tables,
-    batches: tuple[jax.Array, AskedUsers | None],
+    batches: tuple[jax.Array, QueryUsers | None],
     per_replica: PerReplica,
     numbers: jax.Array,
     part: Part | None,
 ) -> tuple[TrainState, jax.Array]:
-    """Runs the steps `numbers` [S] one after the other, with `batches` (slots and asked users); the other arguments are those of
+    """Runs the steps `numbers` [S] one after the other, with `batches` (slots and query users); the other arguments are those of
     `train_steps`.
     """
     if part is None:
-        given = data, tables, batches[0], per_replica.keys, numbers
-        inputs = inputs_at_once(step.model, step.shape, *given)
+        arguments = data, tables, batches[0], per_replica.keys, numbers
+        inputs = inputs_at_once(step.model, step.shape, *arguments)
     else:
         inputs = part.inputs
 
     def one_model(
-        held: Held,
-        states: jax.Array | None,
+        carry: ScanState,
+        user_states: jax.Array | None,
         slots: jax.Array,
-        rows: AskedUsers | None,
+        query_users: QueryUsers | None,
         inputs: StepInputs | None,
-        own: PerReplica,
+        rates: PerReplica,
         number: jax.Array,
-    ) -> tuple[Held, jax.Array]:
-        known = tables
+    ) -> tuple[ScanState, jax.Array]:
+        step_tables = tables
         if inputs is None:
-            given = data, tables, slots, rows, own.keys, number
-            inputs, known = step_inputs(step.model, step.shape, *given)
-        return step.take(held, inputs, known, states, own)
+            arguments = data, tables, slots, query_users, rates.keys, number
+            inputs, step_tables = step_inputs(step.model, step.shape, *arguments)
+        return step.run(carry, inputs, step_tables, user_states, rates)
 
-    models = jax.vmap(one_model, in_axes=(0, 0, 0, 0, 0, 0, None))
+    all_models = jax.vmap(one_model, in_axes=(0, 0, 0, 0, 0, 0, None))
 
     def body(
-        held: Held, of_step: tuple[jax.Array, AskedUsers | None, StepInputs | None, jax.Array]
-    ) -> tuple[Held, jax.Array]:
-        slots, rows, inputs, number = of_step
-        own = step.rates(per_replica, number)
-        return models(held, state.states, slots, rows, inputs, own, number)
+        carry: ScanState, x: tuple[jax.Array, QueryUsers | None, StepInputs | None, jax.Array]
+    ) -> tuple[ScanState, jax.Array]:
+        slots, query_users, inputs, number = x
+        rates = step.rates(per_replica, number)
+        return all_models(carry, state.states, slots, query_users, inputs, rates, number)
 
-    by_step = jax.tree.map(lambda x: x.swapaxes(0, 1), batches)
-    begun = step.optimiser.begin(state.params, state.adam)
-    every = (*by_step, inputs, numbers)
-    held, losses = (
-        jax.lax.scan(body, begun, every) if part is None else run_part(body, begun, every, part)
-    )
-    params, adam = step.optimiser.end(held, per_replica.learning_rate)
+    init = step.optimiser.begin(state.params, state.adam)
+    xs = (*jax.tree.map(lambda x: x.swapaxes(0, 1), batches), inputs, numbers)
+    carry, losses = jax.lax.scan(body, init, xs) if part is None else run_part(body, init, xs, part)
+    params, adam = step.optimiser.end(carry, per_replica.learning_rate)
     return state._replace(params=params, adam=adam), losses

@@ -1,11 +1,11 @@
-"""What a step is given that depends on no parameter: batches, targets and random streams; drawn for many steps at once, where they fit."""
+"""The inputs of a step that do not depend on parameters: batches, targets and random streams; for many steps at once if they are small."""
 
 from typing import NamedTuple
 
 import jax
 
 from grasp_jax.models.batch import PackedBatch, Tables, Targets, WholeCatalogue
-from grasp_jax.models.device_data import AskedUsers, DeviceData, gather_batch, with_batch_queries
+from grasp_jax.models.device_data import DeviceData, QueryUsers, gather_batch, with_batch_queries
 from grasp_jax.models.sequence_model import SequenceModel, step_rows
 from grasp_jax.parallel.rows import HostRows, ShardedRows
 from grasp_jax.training.optim import deferred_adam
@@ -13,7 +13,7 @@ from grasp_jax.training.optim.adam import StepIds
 from grasp_jax.training.targets import StepShape, draw_targets
 
 # largest number of negatives of all steps and models together; their precomputed inputs take some 64 bytes each
-SLOTS_AT_ONCE = 1 << 22
+NEGATIVES_AT_ONCE = 1 << 22
 DROPOUT = 2  # purpose of a random stream: fold_in(fold_in(seed, purpose), step)
 
 
@@ -38,14 +38,15 @@ def step_inputs(
     data: DeviceData,
     tables: Tables,
     slots: jax.Array,
-    asked: AskedUsers | None,
+    query_users: QueryUsers | None,
     key: jax.Array,
     step: jax.Array,
 ) -> tuple[StepInputs, Tables]:
     """One model's inputs from its [R, L] slots, and tables that contain the query rows of its users."""
     with jax.named_scope("gather"):
         batch = gather_batch(data, slots)
-        tables, batch = with_batch_queries(tables, batch, asked, shape.shared or shape.catalogue)
+        replicated = shape.shared or shape.catalogue
+        tables, batch = with_batch_queries(tables, batch, query_users, replicated)
         batch, targets = draw_targets(key, step, data, batch, shape)
         ids = None
         if shape.deferred:
@@ -70,9 +71,9 @@ def inputs_at_once(
 
     None also if query rows must be read for each batch, or if devices share the rows of a batch.
     """
-    drawn = slots.size * (1 if shape.shared or shape.catalogue else shape.negatives)
+    negatives = slots.size * (1 if shape.shared or shape.catalogue else shape.negatives)
     if (
-        drawn > SLOTS_AT_ONCE
+        negatives > NEGATIVES_AT_ONCE
         or model.shares > 1
         or isinstance(tables.get("users"), ShardedRows | HostRows)
     ):
@@ -81,6 +82,6 @@ def inputs_at_once(
     def inputs_of(slots: jax.Array, number: jax.Array, key: jax.Array) -> StepInputs:
         return step_inputs(model, shape, data, tables, slots, None, key, number)[0]
 
-    of_model = jax.vmap(inputs_of, in_axes=(0, 0, None))
-    made: StepInputs = jax.vmap(of_model, in_axes=(0, None, 0), out_axes=1)(slots, numbers, keys)
-    return made
+    all_steps = jax.vmap(inputs_of, in_axes=(0, 0, None))
+    inputs: StepInputs = jax.vmap(all_steps, in_axes=(0, None, 0), out_axes=1)(slots, numbers, keys)
+    return inputs

@@ -1,4 +1,4 @@
-"""What one step must predict: places in the packed rows, the item of each, and negatives. A function of (seed key, step)."""
+"""What one step must predict: the places of the targets in the packed rows, and negatives. A function of (seed key, step)."""
 
 import math
 from typing import NamedTuple
@@ -12,8 +12,8 @@ from grasp_jax.models.batch import (
     EveryPlace,
     GatheredPlaces,
     Negatives,
-    OwnNegatives,
     PackedBatch,
+    SeparateNegatives,
     Targets,
     WholeCatalogue,
 )
@@ -31,13 +31,12 @@ class StepShape(NamedTuple):
       num_items: V.
       search_steps: bisection steps of the exclusion index.
       num_targets: P, number of targets in a batch.
-      negatives: G for each target; or S for a whole batch, if `shared`.
+      negatives: G, for each target; or for a whole batch, if `shared`.
       mask_rate: share of items that are masked; 0 for causal backbones, which predict the next item at every place.
       mask_noise: share of the masked items that are replaced by a random item, and also the share that is left unchanged.
       last_only: causal backbones predict only the last item of each history.
       deferred: only the rows of the ID table that a step reads are updated in it (`training.optim.deferred_adam`).
-      every_place: whether targets stay at their places, with a mask, instead of being gathered: then rows that devices share stay on their
-        device.
+      every_place: whether targets stay at their places, with a mask, instead of being gathered; then each packed row stays on its device.
       catalogue: whether every item is a negative and none is drawn.
       shared: whether all targets share the same negatives; only the target itself is excluded from them.
       drawn: how shared negatives are drawn, `config.train.negatives_drawn`.
@@ -83,49 +82,47 @@ def draw_targets(
       shape: static numbers.
     """
     if shape.mask_rate:
-        batch, asked = mask_batch(
+        batch, is_target = mask_batch(
             jax.random.fold_in(jax.random.fold_in(key, MASKS), step), batch, shape
         )
         queries = batch.queries
     else:
-        asked, queries = next_item_places(batch, shape), jnp.roll(batch.queries, -1, axis=1)
-    index = jnp.nonzero(asked.ravel(), size=shape.num_targets, fill_value=asked.size)[0].astype(
-        jnp.int32
-    )
-    gathered = GatheredPlaces(index)
+        is_target, queries = next_item_places(batch, shape), jnp.roll(batch.queries, -1, axis=1)
+    places = jnp.nonzero(is_target.ravel(), size=shape.num_targets, fill_value=is_target.size)[0]
+    gathered = GatheredPlaces(places.astype(jnp.int32))
     users = jnp.maximum(gathered.take(batch.segments), 0)
     stream = jax.random.fold_in(jax.random.fold_in(key, NEGATIVES), step)
     negatives: Negatives | WholeCatalogue
     if shape.catalogue:
         negatives = WholeCatalogue()
     elif shape.shared:
-        wanted = jnp.roll(batch.items, 0 if shape.mask_rate else -1, axis=1)
-        exist = gathered.exist(asked.size)
-        negatives = shared_negatives(stream, gathered.take(wanted), exist, data.popularity, shape)
+        targets = gathered.take(jnp.roll(batch.items, 0 if shape.mask_rate else -1, axis=1))
+        exist = gathered.exist(is_target.size)
+        negatives = shared_negatives(stream, targets, exist, data.popularity, shape)
     else:
-        negatives = _own_negatives(stream, users, data, shape)
+        negatives = _separate_negatives(stream, users, data, shape)
     if not shape.every_place:
         return batch, Targets(gathered, users, gathered.take(queries), negatives)
-    if isinstance(negatives, OwnNegatives):
-        negatives = _at_every_place(negatives, index, asked.size, shape)
+    if isinstance(negatives, SeparateNegatives):
+        negatives = _at_every_place(negatives, gathered, is_target.size, shape)
     return batch, Targets(
-        EveryPlace(asked), jnp.maximum(batch.segments.ravel(), 0), queries.ravel(), negatives
+        EveryPlace(is_target), jnp.maximum(batch.segments.ravel(), 0), queries.ravel(), negatives
     )
 
 
 def next_item_places(batch: PackedBatch, shape: StepShape) -> jax.Array:
     """[R, L] bool: places that are followed by an item; with `last_only`, by the last item of the history."""
     last = is_last(batch.segments)
-    asked = (batch.segments >= 0) & ~last
-    return asked & jnp.roll(last, -1, axis=1) if shape.last_only else asked
+    is_target = (batch.segments >= 0) & ~last
+    return is_target & jnp.roll(last, -1, axis=1) if shape.last_only else is_target
 
 
-def _own_negatives(
+def _separate_negatives(
     stream: jax.Array, users: jax.Array, data: DeviceData, shape: StepShape
-) -> OwnNegatives:
+) -> SeparateNegatives:
     """Negatives for the targets of [P] users."""
     excluded = data.excluded, data.excluded_offsets
-    return OwnNegatives(
+    return SeparateNegatives(
         draw_negatives(
             stream, users, *excluded, shape.num_items, shape.search_steps, shape.negatives
         )
@@ -133,12 +130,12 @@ def _own_negatives(
 
 
 def _at_every_place(
-    negatives: OwnNegatives, index: jax.Array, places: int, shape: StepShape
-) -> OwnNegatives:
+    negatives: SeparateNegatives, gathered: GatheredPlaces, num_places: int, shape: StepShape
+) -> SeparateNegatives:
     """Negatives of the targets [P] at their places. Places without a target get arbitrary items, not all the same."""
-    unasked = jnp.arange(places, dtype=jnp.int32) % shape.num_items
-    spread = jnp.broadcast_to(unasked[:, None], (places, shape.negatives))
-    return OwnNegatives(spread.at[index].set(negatives.items, mode="drop"))
+    fillers = jnp.arange(num_places, dtype=jnp.int32) % shape.num_items
+    items = jnp.broadcast_to(fillers[:, None], (num_places, shape.negatives))
+    return SeparateNegatives(items.at[gathered.flat].set(negatives.items, mode="drop"))
 
 
 def mask_batch(
@@ -146,21 +143,21 @@ def mask_batch(
 ) -> tuple[PackedBatch, jax.Array]:
     """Two copies of [R, L] rows: one with a share of the items masked, and one with the last item of each history masked.
 
-    Without the second copy, training has no example of the prediction that ranking needs, and BERT4Rec is much worse. With `mask_noise`
-    some masked items of the first copy are shown, unchanged or as another item. Returns the copies, and [2R, L] bool, which places are
-    predicted.
+    Without the second copy, training has no example of the prediction that ranking needs, and BERT4Rec is much worse. With `mask_noise`,
+    some of the items that the first copy must predict are not masked: they stay unchanged, or a random item replaces them. Returns the
+    copies, and [2R, L] bool, which places are predicted.
     """
-    there, last = batch.segments >= 0, is_last(batch.segments)
-    somewhere = jax.random.bernoulli(key, shape.mask_rate, there.shape) & there
-    twice = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf]), batch)
-    hidden, replaced = somewhere, None
+    is_item, last = batch.segments >= 0, is_last(batch.segments)
+    predicted = jax.random.bernoulli(key, shape.mask_rate, is_item.shape) & is_item
+    copies = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf]), batch)
+    masked, replaced = predicted, None
     if shape.mask_noise:
-        kind = jax.random.uniform(jax.random.fold_in(key, 1), there.shape)
-        others = jax.random.randint(
-            jax.random.fold_in(key, 2), there.shape, 0, shape.num_items, jnp.int32
+        kind = jax.random.uniform(jax.random.fold_in(key, 1), is_item.shape)
+        random_items = jax.random.randint(
+            jax.random.fold_in(key, 2), is_item.shape, 0, shape.num_items, jnp.int32
         )
-        replaced = jnp.where(somewhere & (kind < shape.mask_noise), others, -1)
-        hidden = somewhere & (kind >= 2 * shape.mask_noise)
-    return twice._replace(
-        masked=jnp.concatenate([hidden, last]), replaced=replaced
-    ), jnp.concatenate([somewhere, last])
+        replaced = jnp.where(predicted & (kind < shape.mask_noise), random_items, -1)
+        masked = predicted & (kind >= 2 * shape.mask_noise)
+    return copies._replace(
+        masked=jnp.concatenate([masked, last]), replaced=replaced
+    ), jnp.concatenate([predicted, last])

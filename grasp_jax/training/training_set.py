@@ -14,8 +14,8 @@ from grasp_jax.data.negatives import ExclusionIndex, exclusion_index
 from grasp_jax.data.packing import Packing, plan_packing
 from grasp_jax.data.split import Split
 from grasp_jax.errors import UserError
+from grasp_jax.evaluation.evaluation_set import EvaluationSet
 from grasp_jax.evaluation.protocols import UNSEEN
-from grasp_jax.evaluation.questions import EvaluationSet
 from grasp_jax.evaluation.seen import seen_pairs
 from grasp_jax.log import logger
 from grasp_jax.models.batch import Tables
@@ -26,7 +26,7 @@ from grasp_jax.models.methods import METHODS
 from grasp_jax.models.methods.base import ModelSizes
 from grasp_jax.models.projection import choose_projection
 from grasp_jax.models.sequence_model import SequenceModel
-from grasp_jax.parallel.mesh import everywhere
+from grasp_jax.parallel.mesh import replicate
 from grasp_jax.provenance import MadeFrom
 from grasp_jax.training.epochs import TrainingData
 from grasp_jax.training.losses import CATALOGUE, SHARED, choose_loss
@@ -80,25 +80,24 @@ def training_set(config: Config, method: str, backbone: str, sources: Sources) -
       UserError: no user has two training interactions, or `replay_of` raises it.
     """
     split, mesh = sources.split, sources.mesh
-    kind = build_backbone(config.model, method, backbone)
-    mask_at = kind.mask_at
-    training_mask_at = (
-        "" if kind.bidirectional else mask_at
-    )  # for a bidirectional backbone the training step adds the masks
+    backbone_module = build_backbone(config.model, method, backbone)
+    mask_at, bidirectional = backbone_module.mask_at, backbone_module.bidirectional
+    # for a bidirectional backbone the training step adds the masks
+    training_mask_at = "" if bidirectional else mask_at
     index = exclusion_index(split.log, split.log.offsets[:-1], split.train.end)
     users = trainable_users(split, index, bool(mask_at and config.train.one_item_users))
     replay = replay_of(config.train, split, users)
-    planned = users if replay is None else replay.longest()
+    longest_epoch = users if replay is None else replay.longest()
     packing = plan_packing(
-        split.train, planned, config.train.batch_size, training_mask_at, mesh.size
+        split.train, longest_epoch, config.train.batch_size, training_mask_at, mesh.size
     )
 
     loss = METHODS[method].loss_of(config)
-    shape, projection = step_shape(
-        config, loss, packing, index, kind.bidirectional, split.log.num_items
+    shape, projection = step_shape(config, loss, packing, index, bidirectional, split.log.num_items)
+    max_length = max(packing.row_length, int(split.test.lengths.max()) + 1)
+    sizes = ModelSizes(
+        split.log.num_items, max_length, sources.width, packing.batch_size, mesh.size
     )
-    longest = max(packing.row_length, int(split.test.lengths.max()) + 1)
-    sizes = ModelSizes(split.log.num_items, longest, sources.width, packing.batch_size, mesh.size)
     gated = METHODS[method].gated(config.model)
     data = TrainingData(
         device=device_data(
@@ -117,7 +116,7 @@ def training_set(config: Config, method: str, backbone: str, sources: Sources) -
         shape=shape,
         loss=choose_loss(loss, config.train, split.log.num_items, config.model.dtype, mesh),
         valid=sources.valid,
-        everyone=pack_all_users(split.train, config.eval.user_block, mask_at, mesh)
+        all_users=pack_all_users(split.train, config.eval.user_block, mask_at, mesh)
         if METHODS[method].reads_states
         else None,
         mask_at=training_mask_at,
@@ -149,9 +148,9 @@ def trainable_users(split: Split, index: ExclusionIndex, one_item_users: bool) -
     """
     has_negatives = np.diff(index.offsets) < split.log.num_items
     if not has_negatives.all():
-        whole = f"all {split.log.num_items} items of the catalogue"
+        all_items = f"all {split.log.num_items} items of the catalogue"
         logger.info(
-            f"{(~has_negatives).sum():,} users are not trained on, because they have had {whole}"
+            f"{(~has_negatives).sum():,} users are not trained on, because they have had {all_items}"
         )
     has_target = split.train.lengths > (0 if one_item_users else 1)
     if not has_target.any():
@@ -176,19 +175,19 @@ def device_data(
 ) -> DeviceData:
     """Flat interactions and exclusion index on the devices and, if there are gates, the pair logits of every interaction.
 
-    With `by_popularity` also how often items were bought, for the draws of negatives.
+    With `by_popularity` also the numbers of training interactions of the items, by which negatives are drawn.
     """
     log = split.log
     queries = query_rows(gate_query, log, np.arange(log.num_interactions), log.users)
     flat = {"items": log.items, "users": log.users, "queries": queries}
     excluded = {"excluded": index.shifted, "excluded_offsets": index.offsets}
-    known = flat | excluded
+    arrays = flat | excluded
     if by_popularity:
-        known["popularity"] = np.cumsum(split.item_counts, dtype=np.int32)
-    device = DeviceData(**everywhere(mesh, known), logits=None)
+        arrays["popularity"] = np.cumsum(split.item_counts, dtype=np.int32)
+    device = DeviceData(**replicate(mesh, arrays), logits=None)
     if gate_tables:
         logits = interaction_logits(gate_tables, device.queries, device.items)
-        device = device._replace(logits=everywhere(mesh, logits))
+        device = device._replace(logits=replicate(mesh, logits))
     return device
 
 
@@ -202,11 +201,8 @@ def step_shape(
 ) -> tuple[StepShape, str]:
     """The static shape of a step, and how it projects items: "token" or "table"."""
     model, train = config.model, config.train
-    mask_rate, last_only, shared = (
-        model.mask_rate if bidirectional else 0.0,
-        train.targets == "last",
-        loss in SHARED,
-    )
+    mask_rate = model.mask_rate if bidirectional else 0.0
+    last_only, shared = train.targets == "last", loss in SHARED
     num_targets = count_targets(packing, mask_rate, last_only)
     catalogue = loss == CATALOGUE  # reads every item
     drawn = train.negatives_drawn if loss == "softmax" else "uniform"
@@ -222,9 +218,9 @@ def step_shape(
     every_place = (
         packing.shares > 1 and not bidirectional and not last_only and not model.gate_dropout
     )
-    # With weight decay every row changes in every step; and deferred rows are updated with a single rate.
-    every_row = bool(train.weight_decay or train.decay_epochs)
-    deferred = projection == "token" and defers(num_items, num_ids) and not every_row
+    # With weight decay every row changes in every step, and deferred rows are updated with a single learning rate.
+    can_defer = not train.weight_decay and not train.decay_epochs
+    deferred = projection == "token" and defers(num_items, num_ids) and can_defer
     shape = StepShape(
         num_items=num_items,
         search_steps=index.search_steps,

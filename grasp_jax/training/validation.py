@@ -11,7 +11,7 @@ from grasp_jax.evaluation.ranking import full_ranks, sampled_ranks
 from grasp_jax.models.sequence_model import SequenceModel
 from grasp_jax.training.early_stopping import Progress
 from grasp_jax.training.epochs import TrainingData
-from grasp_jax.training.replicas import one_of
+from grasp_jax.training.replicas import one_replica
 
 UNKNOWN = -1.0  # the score of a replica that was not validated
 
@@ -34,7 +34,9 @@ def validate(
     scores = np.full(len(progress.stopped), UNKNOWN)
     for m in progress.active:
         scores[m] = ndcg_at_10(
-            validation_ranks(Ranker.of(model, one_of(params, m), data.device, data.tables), data)
+            validation_ranks(
+                Ranker.of(model, one_replica(params, m), data.device, data.tables), data
+            )
         )
     return scores
 

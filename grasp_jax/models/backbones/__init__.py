@@ -1,4 +1,4 @@
-"""Sequence backbones by the name that a config gives them; a new one is a file here and a line in `BACKBONES`."""
+"""Backbones by their names in configs. A new backbone is a file in this package and a line in `BACKBONES`; or see `register_backbone`."""
 
 from grasp_jax.models.backbones.base import Backbone
 from grasp_jax.models.backbones.bert4rec import BERT4Rec

@@ -1,4 +1,4 @@
-"""What a sequence model asks of a backbone."""
+"""The interface between a sequence model and its backbone."""
 
 from typing import ClassVar
 
@@ -68,8 +68,8 @@ class Backbone(nn.Module):
         raise NotImplementedError
 
 
-class AroundBackbone(Backbone):
-    """A backbone that contains another one, and sees histories in the same way.
+class BackboneWrapper(Backbone):
+    """A backbone that contains another one, and reads histories in the same direction and with the same masks.
 
     Attributes:
       backbone: the contained backbone.

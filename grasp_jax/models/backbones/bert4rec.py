@@ -1,7 +1,7 @@
-"""BERT4Rec (Sun et al., 2019, arXiv 1904.06690) over packed rows: items are hidden behind a mask and looked for from both sides.
+"""BERT4Rec (Sun et al., 2019, arXiv 1904.06690) over packed rows: predicts masked items from the items before and after them.
 
-The blocks are SASRec's without the causal mask, as in LLM-ESR, whose rows the paper reports. The mask is a vector of the sequence model;
-which items are hidden in training is `training.targets`' business.
+The blocks are SASRec's without the causal mask, as in LLM-ESR, whose results the paper reports. The mask vector is a parameter of the
+sequence model, and `training.targets` decides which items are masked in training.
 """
 
 from typing import ClassVar

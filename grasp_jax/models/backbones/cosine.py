@@ -1,12 +1,12 @@
-"""Scores by cosine, whatever the backbone: its states are made one long and divided by a temperature."""
+"""Scores by cosine, for any backbone: its states are scaled to length 1 and divided by a temperature."""
 
 import jax
 
-from grasp_jax.models.backbones.base import AroundBackbone
+from grasp_jax.models.backbones.base import BackboneWrapper
 from grasp_jax.models.unit import unit
 
 
-class CosineStates(AroundBackbone):
+class CosineStates(BackboneWrapper):
     """A backbone's states o as o / |o| / temperature; with item vectors of length 1 a score is a cosine over the temperature.
 
     Attributes:

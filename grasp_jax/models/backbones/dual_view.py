@@ -1,7 +1,7 @@
-"""LLM-ESR's reading of a sequence whose items have two views (Liu et al., 2024, arXiv 2405.20646), around any backbone.
+"""LLM-ESR's backbone for items with two views (Liu et al., 2024, arXiv 2405.20646), around any other backbone.
 
-The views are joined by cross-attention, in both directions, and one shared backbone runs on both; a state is the two views side by
-side, as is an item's vector (`encoders.dual_view`), and a score is their product.
+Cross-attention in both directions joins the views, and one shared backbone runs on each. A state is the concatenation of the states of both
+views, like an item's vector (`encoders.dual_view`), and a score is the inner product.
 """
 
 import flax.linen as nn
@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from grasp_jax.kernels.attention_blocks import attention_mask
-from grasp_jax.models.backbones.base import AroundBackbone
+from grasp_jax.models.backbones.base import BackboneWrapper
 from grasp_jax.models.backbones.sasrec import embedded, position_table
 from grasp_jax.models.dropout import for_each
 
@@ -34,7 +34,7 @@ class CrossAttention(nn.Module):
         )
 
 
-class DualView(AroundBackbone):
+class DualView(BackboneWrapper):
     """Cross-attention before a backbone that both views share.
 
     As in LLM-ESR's code (https://github.com/liuqidong07/LLM-ESR, models/DualLLMSRS.py) each view is scaled by sqrt(D), gets position
@@ -70,14 +70,14 @@ class DualView(AroundBackbone):
         places: jax.Array | None = None,
     ) -> jax.Array:
         """Item vectors [R, L, 2D] -> states [R, L, 2D], both [ID view | text view]; with [B] `places`, only their states [B, 2D]."""
-        own, text = jnp.split(vectors, 2, axis=-1)
+        ids, text = jnp.split(vectors, 2, axis=-1)
         if self.with_positions:
             table = self.param("positions", *position_table(self.max_length, self.features))
-            own, text = embedded([own, text], table, positions, dropout)
+            ids, text = embedded([ids, text], table, positions, dropout)
         allowed = attention_mask(segments, self.causal)
         crossed = [
-            CrossAttention(self.features, self.num_heads, name="text_to_id")(text, own, allowed),
-            CrossAttention(self.features, self.num_heads, name="id_to_text")(own, text, allowed),
+            CrossAttention(self.features, self.num_heads, name="text_to_id")(text, ids, allowed),
+            CrossAttention(self.features, self.num_heads, name="id_to_text")(ids, text, allowed),
         ]
         views = for_each(
             self.backbone,

@@ -1,4 +1,4 @@
-"""What stands in place of a backbone where nothing is trained: states that are a formula of the items of a history."""
+"""Backbones without parameters, for methods that are not trained: states computed from a history by a formula."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,7 @@ from grasp_jax.models.backbones.base import Backbone
 from grasp_jax.models.unit import unit
 
 
-class SameForAll(Backbone):
+class ConstantState(Backbone):
     """The state [1.] at every place, so that a score equals the item's vector [1]."""
 
     def __call__(

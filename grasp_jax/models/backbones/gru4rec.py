@@ -1,4 +1,4 @@
-"""GRU4Rec (Hidasi et al., 2016, arXiv 1511.06939) over packed rows: the state is reset where a history begins."""
+"""GRU4Rec (Hidasi et al., 2016, arXiv 1511.06939) over packed rows: the state is reset at the beginning of each history."""
 
 import flax.linen as nn
 import jax

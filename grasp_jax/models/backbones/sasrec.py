@@ -1,6 +1,6 @@
 """SASRec (Kang and McAuley, 2018, arXiv 1808.09781) over packed rows.
 
-A row holds several users' histories end to end; attention stays within a segment and, by default, looks only backwards.
+A row has the histories of several users, one after the other. Attention stays within a segment and is causal by default.
 """
 
 from collections.abc import Sequence
@@ -125,10 +125,10 @@ class SelfAttention(nn.Module):
         weights = jax.nn.softmax(jnp.where(allowed[:, None], scores, -1e9), axis=-1).astype(
             self.dtype
         )
-        kept = Dropout()(weights, dropout)
+        dropped = Dropout()(weights, dropout)
         if padding is not None:  # for so many equal keys dropout is replaced by its mean
-            kept = kept.at[..., -1].set(weights[..., -1])
-        return jnp.einsum("rnqk,rknd->rqnd", kept, v)
+            dropped = dropped.at[..., -1].set(weights[..., -1])
+        return jnp.einsum("rnqk,rknd->rqnd", dropped, v)
 
 
 def has_kernel(block: str, padded_length: int, features: int, num_heads: int) -> bool:
@@ -144,16 +144,18 @@ def _layer_of(params: Any, number: int, last: Any) -> Layer:
 
     q, k, v, out = (attention[name] for name in ("query", "key", "value", "out"))
 
-    def part(name: str, *of: Any) -> tuple[Any, Any, Any]:
-        a, b, c = (dense[name] for dense in of)
+    def arrays(name: str, *layers: Any) -> tuple[Any, Any, Any]:
+        a, b, c = (layer[name] for layer in layers)
         return a, b, c
 
     norms = before["scale"], before["bias"]
     norms_after = after["scale"], after["bias"], last["scale"], last["bias"]
     return (
-        Project(*part("kernel", q, k, v), *part("bias", q, k, v), *norms),
+        Project(*arrays("kernel", q, k, v), *arrays("bias", q, k, v), *norms),
         Finish(
-            *part("kernel", out, first, second), *part("bias", out, first, second), *norms_after
+            *arrays("kernel", out, first, second),
+            *arrays("bias", out, first, second),
+            *norms_after,
         ),
     )
 
@@ -171,7 +173,7 @@ class SASRec(Backbone):
       block: "sasrec"; "prenorm": RMSNorm before attention and before a SwiGLU layer; or "gpt": LayerNorm before attention and before a
         GELU layer of width 4D (docs/deviations.md).
       kernels: `config.kernels`; "backbone": blocks by `kernels.sasrec_layer`, where it supports them (`has_kernel`). They are computed in
-        float32 for every dtype, and draw dropout from random bits of their own.
+        float32 for every dtype, and their dropout has other random bits than that of the plain blocks.
       input_stage: whether item vectors are scaled by sqrt(D), get position embeddings and pass dropout before the first block; False if an
         earlier module has done this (`without_input_stage`).
     """
@@ -287,7 +289,7 @@ class SASRec(Backbone):
         padding: jax.Array | None,
         places: jax.Array | None,
     ) -> jax.Array:
-        """A block as in today's language models (RMSNorm: arXiv 1910.07467; SwiGLU: arXiv 2002.05202)."""
+        """A block as in current language models (RMSNorm: arXiv 1910.07467; SwiGLU: arXiv 2002.05202)."""
         x = self._attended(x, nn.RMSNorm()(x), segments, dropout, padding, places)
         gate, value = jnp.split(self._dense(2 * self.features)(nn.RMSNorm()(x)), 2, axis=-1)
         return (

@@ -1,4 +1,4 @@
-"""A backbone for each tower of late fusion (`encoders.towers`): the same kind, with parameters and dropout of its own."""
+"""A backbone for each tower of late fusion (`encoders.towers`): all of the same kind, with separate parameters and dropout."""
 
 from collections.abc import Sequence
 
@@ -6,14 +6,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from grasp_jax.models.backbones.base import AroundBackbone
+from grasp_jax.models.backbones.base import BackboneWrapper
 from grasp_jax.models.backbones.fixed import PooledHistory
-from grasp_jax.models.batch import parts_of_towers
+from grasp_jax.models.batch import split_towers
 
 PART_WEIGHTS = "part_weights"  # [P] factors of the states of each part
 
 
-class Towers(AroundBackbone):
+class Towers(BackboneWrapper):
     """Concatenated states of several backbones.
 
     Attributes:
@@ -43,10 +43,10 @@ class Towers(AroundBackbone):
     ) -> jax.Array:
         """Item vectors [R, L, n * D + E] -> states [R, L, n * D + E]; with [B] `places`, only their states [B, n * D + E]."""
         widths = [self.features] * len(self.dropouts)
-        views = parts_of_towers(vectors, widths)
+        views = split_towers(vectors, widths)
         states = []
-        for k, (view, own) in enumerate(zip(views, self.dropouts, strict=True)):
-            rate = dropout if own is None or dropout is None else jnp.float32(own)
+        for k, (view, tower_rate) in enumerate(zip(views, self.dropouts, strict=True)):
+            rate = dropout if tower_rate is None or dropout is None else jnp.float32(tower_rate)
             tower = self.backbone.clone(parent=self, name=f"tower{k}")
             states.append(tower(view, segments, positions, rate, places))
         text = vectors[..., sum(widths) :]

@@ -60,11 +60,11 @@ class Facts:
     learned: dict[str, Any] = dataclasses.field(default_factory=dict, repr=False, compare=False)
 
     def once(self, name: str, make: Callable[[], T]) -> T:
-        """What `make` returns, called at the first use of the name: on a large catalogue it takes minutes."""
+        """The result of `make`, which is called only at the first use of the name, because on a large catalogue it takes minutes."""
         if name not in self.learned:
             self.learned[name] = make()
-        found: T = self.learned[name]
-        return found
+        result: T = self.learned[name]
+        return result
 
 
 class Method:
@@ -100,8 +100,8 @@ class Method:
 
     def loss_of(self, config: Config) -> str:
         """The name of the loss with which a config trains the method."""
-        named = config.train.loss
-        return self.default_loss(config.model) if named == "auto" else named
+        loss = config.train.loss
+        return self.default_loss(config.model) if loss == "auto" else loss
 
     def fits_text(self, config: ModelConfig) -> bool:
         """Whether the tables contain text vectors in directions that are fitted to the items (`text_turn`). If so, a model cannot read
@@ -122,7 +122,7 @@ class Method:
         return False
 
     def tables(self, bank: Bank, facts: Facts) -> Sequence[FrozenTable]:
-        """The frozen tables that the encoder and the auxiliary loss read, except the query tables of gates (`frozen.asked_with`).
+        """The frozen tables that the encoder and the auxiliary loss read, except the query tables of gates (`frozen.frozen_query_tables`).
 
         Args:
           bank: the four tables of the knowledge bank, by name; empty for a method that reads no text.

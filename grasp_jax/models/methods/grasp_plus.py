@@ -1,8 +1,9 @@
-"""Our own: GRASP's text with other parts, each a field of `config.model.plus` or `config.train`.
+"""GRASP+, this package's own method: it combines GRASP's text vectors with other parts; `config.model.plus` switches each of them.
 
-By default late fusion (`encoders.towers`): towers of IDs, of text, and of text together with that of what is bought next to an item, each
-with a backbone and a loss of its own, whose scores are added. With `fusion="early"`, an item has one vector, of text as in GRASP and an ID
-residual that is trusted as far as the item has been seen (`encoders.residual`).
+The default is late fusion (`encoders.towers`): towers of ID vectors, of texts, and of texts together with those of companions (items that
+are bought next to an item). Each tower has a separate backbone and loss, and their scores are added. With `fusion="early"`, an item has one
+vector: the text vector as in GRASP plus an ID residual, whose weight grows with the number of training interactions
+(`encoders.residual`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,7 +34,7 @@ from grasp_jax.models.methods.llminit import (
 from grasp_jax.models.new_items import NewTexts, ReadOfNew
 from grasp_jax.models.text_match import match_weights
 from grasp_jax.models.text_trust import TextTrust, text_trust
-from grasp_jax.models.whitening import turned, whitening_turn
+from grasp_jax.models.whitening import transformed, whitening_matrix
 
 
 class GRASPPlus(Method):
@@ -70,7 +71,7 @@ class GRASPPlus(Method):
         return ResidualEncoder(text, sizes.num_items, plus.id_dropout) if plus.id_residual else text
 
     def fits_text(self, config: ModelConfig) -> bool:
-        """True for late fusion with parts that read text (`whitening_turn`)."""
+        """True for late fusion with parts that read text (`whitening_matrix`)."""
         return config.plus.fusion == "late" and _reads_text(config.plus)
 
     def starts_from_text(self, config: ModelConfig) -> bool:
@@ -78,11 +79,11 @@ class GRASPPlus(Method):
         return config.plus.fusion == "late" and _starts_from_text(config.plus)
 
     def text_turn(self, items: np.ndarray, config: ModelConfig) -> np.ndarray | None:
-        """[E, E'] matrix from rows to the vectors that towers read (`whitening_turn`); None for early fusion, or if no part reads text."""
+        """[E, E'] matrix from rows to the vectors that towers read (`whitening_matrix`); None for early fusion or if no part reads text."""
         plus = config.plus
         if not self.fits_text(config):
             return None
-        return whitening_turn(items, plus.text_whitening, plus.text_norm)[:, : plus.text_width]
+        return whitening_matrix(items, plus.text_whitening, plus.text_norm)[:, : plus.text_width]
 
     def gated(self, config: ModelConfig) -> bool:
         """True for early fusion, unless the gate is "none"."""
@@ -110,13 +111,13 @@ class GRASPPlus(Method):
         plus = facts.config.plus
         if plus.fusion == "early" or not _reads_text(plus):
             return {}
-        found = {"turn": _turn(bank["items"], facts)}
+        arrays = {"turn": _turn(bank["items"], facts)}
         if _starts_from_text(plus):
-            found |= fitted_components(bank, facts)
+            arrays |= fitted_components(bank, facts)
         if plus.text_trust == "learned":
             learned = _learned_trust(bank["items"], facts)
-            found |= {"text_trust": learned.trust, "share_right": np.array(learned.share_right)}
-        return found
+            arrays |= {"text_trust": learned.trust, "share_right": np.array(learned.share_right)}
+        return arrays
 
     def trust(
         self, config: ModelConfig, counts: np.ndarray, fitted: Mapping[str, np.ndarray]
@@ -127,9 +128,9 @@ class GRASPPlus(Method):
             return {"id": _id_trust(counts, plus)} if plus.id_residual else {}
         if "text_trust" not in fitted:
             return {}
-        known = fitted["text_trust"]
-        later = np.full(len(counts) - len(known), fitted["share_right"], np.float32)
-        return {"text": np.concatenate([known, later])}
+        trained = fitted["text_trust"]
+        added = np.full(len(counts) - len(trained), fitted["share_right"], np.float32)
+        return {"text": np.concatenate([trained, added])}
 
     def of_new_items(self, texts: NewTexts) -> ReadOfNew:
         """The same arrays as for items that nobody bought in training: no companions, the weight of the match for rare items times
@@ -146,7 +147,7 @@ class GRASPPlus(Method):
             raise UserError(
                 "add_items: this grasp_plus has ID towers alone and reads no text; train a model on data with these items"
             )
-        text = turned(texts.items, texts.fitted_array("turn"))
+        text = transformed(texts.items, texts.fitted_array("turn"))
         weights = plus.match_new * match_weights(new, plus.match_weight, plus.match_rare)
         if plus.text_trust == "learned":  # the trust in texts of items without companions
             trust = texts.fitted_array("share_right").astype(np.float32)
@@ -222,8 +223,8 @@ def _starts_from_text(plus: PlusConfig) -> bool:
 
 def _start(bank: Bank, facts: Facts) -> FrozenTable:
     """[V, D of all ID towers] initial ID vectors, the same for each tower."""
-    one = components_to_start_from(bank, facts)
-    return FrozenTable(START, np.tile(one.rows, facts.config.plus.id_towers))
+    components = components_to_start_from(bank, facts)
+    return FrozenTable(START, np.tile(components.rows, facts.config.plus.id_towers))
 
 
 def _turn(items: np.ndarray, facts: Facts) -> np.ndarray:
@@ -236,11 +237,11 @@ def _turn(items: np.ndarray, facts: Facts) -> np.ndarray:
 
 
 def _learned_trust(items: np.ndarray, facts: Facts) -> TextTrust:
-    """`text_trust` of turned rows [V, E] of the bank; `facts` must have the split."""
+    """`text_trust` of transformed rows [V, E] of the bank; `facts` must have the split."""
     split = facts.split
     assert split is not None
     return facts.once(
-        "text_trust", lambda: text_trust(turned(items, _turn(items, facts)), companions(split))
+        "text_trust", lambda: text_trust(transformed(items, _turn(items, facts)), companions(split))
     )
 
 
@@ -255,7 +256,7 @@ def _texts(items: np.ndarray, facts: Facts) -> list[FrozenTable]:
     plus = facts.config.plus
     if not _reads_text(plus):
         return []
-    text = turned(items, _turn(items, facts))
+    text = transformed(items, _turn(items, facts))
     tables = {TEXT: text}
     if plus.match_weight:
         tables[MATCH] = match_weights(facts.item_counts, plus.match_weight, plus.match_rare)

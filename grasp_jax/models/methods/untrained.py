@@ -1,6 +1,6 @@
-"""What costs no training and whatever is trained must beat: the items that most people buy, and those whose text is nearest.
+"""Baselines without training: the most popular items, and the items with the most similar texts.
 
-Both make the same of a history whatever backbone the config names, for their own formula stands in its place.
+Both replace the backbone of the config by a formula, so their results do not depend on it.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ import numpy as np
 
 from grasp_jax.config import ModelConfig
 from grasp_jax.models.backbones.base import Backbone
-from grasp_jax.models.backbones.fixed import PooledHistory, SameForAll
+from grasp_jax.models.backbones.fixed import ConstantState, PooledHistory
 from grasp_jax.models.encoders.fixed import CountEncoder, UnitTextEncoder
 from grasp_jax.models.frozen import Bank, FrozenTable, of_bank
 from grasp_jax.models.methods.base import Facts, Method, ModelSizes
@@ -31,9 +31,9 @@ class Popularity(Method):
 
     def around_backbone(
         self, backbone: Backbone, config: ModelConfig, max_length: int
-    ) -> SameForAll:
+    ) -> ConstantState:
         """The same state for everybody."""
-        return SameForAll()
+        return ConstantState()
 
 
 class SemanticNeighbours(Method):

@@ -1,4 +1,4 @@
-"""Adam as a training step uses it: what the step differentiates, what the model is given, and what becomes of the gradient."""
+"""Adam as a training step uses it: which parameters the step differentiates, which ones the model gets, and the update."""
 
 from typing import NamedTuple
 
@@ -10,11 +10,11 @@ from grasp_jax.training.optim.deferred_adam import DeferredTable, Rate
 from grasp_jax.training.optim.one_vector import Joined
 
 
-class Held(NamedTuple):
-    """The state of a model between steps.
+class ScanState(NamedTuple):
+    """The state of a model between the steps of a dispatch (the carry of `lax.scan`).
 
     Attributes:
-      params: parameters, in the form that the optimiser keeps.
+      params: parameters, in the optimiser's form.
       adam: Adam's moments and its count of steps.
       table: an ID table with deferred updates, or None.
     """
@@ -36,16 +36,16 @@ class StepIds(NamedTuple):
     places: jax.Array
 
 
-class Read(NamedTuple):
-    """The values that a step has read.
+class ReadParams(NamedTuple):
+    """The parameters that a step has read.
 
     Attributes:
-      trained: the tree with respect to which the loss is differentiated.
-      rows: [U, 3D] the rows of `StepIds` with their moments, from an ID table with deferred updates; or None.
+      trainable: the tree with respect to which the loss is differentiated.
+      table_rows: [U, 3D] the rows of `StepIds` with their moments, from an ID table with deferred updates; or None.
     """
 
-    trained: Params
-    rows: jax.Array | None = None
+    trainable: Params
+    table_rows: jax.Array | None = None
 
 
 class Adam:
@@ -59,43 +59,54 @@ class Adam:
 
         Args:
           epsilon: added to the root of the second moment.
-          decay: rates of `weight_decay` for one model, a tree like the parameters in `Held`; None: no decay.
+          decay: rates of `weight_decay` for one model, a tree like the parameters in `ScanState`; None: no decay.
         """
         self.epsilon = epsilon
         self.decay = decay
         self._adam = optax.scale_by_adam(eps=epsilon)
 
-    def begin(self, params: Params, adam: optax.ScaleByAdamState) -> Held:
+    def begin(self, params: Params, adam: optax.ScaleByAdamState) -> ScanState:
         """Called before the first of many steps."""
-        return Held(params, adam)
+        return ScanState(params, adam)
 
-    def end(self, held: Held, learning_rate: jax.Array) -> tuple[Params, optax.ScaleByAdamState]:
+    def end(
+        self, state: ScanState, learning_rate: jax.Array
+    ) -> tuple[Params, optax.ScaleByAdamState]:
         """Called after the last step, with [M] rates: returns parameters and moments in their original form."""
-        assert not isinstance(held.params, Joined)
-        return held.params, held.adam
+        assert not isinstance(state.params, Joined)
+        return state.params, state.adam
 
-    def read(self, held: Held, ids: StepIds | None, learning_rate: Rate) -> Read:
+    def read(self, state: ScanState, ids: StepIds | None, learning_rate: Rate) -> ReadParams:
         """Returns the values with respect to which the step differentiates."""
-        assert not isinstance(held.params, Joined)
-        return Read(held.params)
+        assert not isinstance(state.params, Joined)
+        return ReadParams(state.params)
 
     def loss_params(
-        self, held: Held, trained: Params, ids: StepIds | None
+        self, state: ScanState, trainable: Params, ids: StepIds | None
     ) -> tuple[Params, jax.Array | None]:
         """The parameters for the model, and the [T, D] ID vectors of the step's items (`StepContext.id_rows`) or None."""
-        return trained, None
+        return trainable, None
 
     def apply(
-        self, held: Held, read: Read, gradient: Params, ids: StepIds | None, learning_rate: Rate
-    ) -> Held:
-        """One step of Adam with the gradient of `read.trained`."""
-        return self._move(held, gradient, learning_rate)
+        self,
+        state: ScanState,
+        read: ReadParams,
+        gradient: Params,
+        ids: StepIds | None,
+        learning_rate: Rate,
+    ) -> ScanState:
+        """One step of Adam with the gradient of `read.trainable`."""
+        return self._update(state, gradient, learning_rate)
 
-    def _move(self, held: Held, gradient: Params | Joined, learning_rate: Rate) -> Held:
-        direction, adam = self._adam.update(gradient, held.adam)
+    def _update(
+        self, state: ScanState, gradient: Params | Joined, learning_rate: Rate
+    ) -> ScanState:
+        updates, adam = self._adam.update(gradient, state.adam)
         if self.decay is not None:  # decoupled: the decay does not enter the moments
-            direction = jax.tree.map(
-                lambda way, leaf, rate: way + rate * leaf, direction, held.params, self.decay
+            updates = jax.tree.map(
+                lambda update, param, rate: update + rate * param, updates, state.params, self.decay
             )
-        params = jax.tree.map(lambda leaf, way: leaf - learning_rate * way, held.params, direction)
-        return held._replace(params=params, adam=adam)
+        params = jax.tree.map(
+            lambda param, update: param - learning_rate * update, state.params, updates
+        )
+        return state._replace(params=params, adam=adam)

@@ -1,12 +1,14 @@
-"""Adam over an ID table, if a step reads few of its rows: the result of dense Adam on all rows, at the cost of those that are read.
+"""Adam for an ID table of which a step reads few rows: the result of dense Adam on all rows, at the cost of the rows that are read.
 
-A row without a gradient still moves under Adam, by a momentum that decays. From step t, when it last had one, to step t + k it moves by
+A row without a gradient still moves under Adam, by a momentum that decays. From step t, its last one with a gradient, to step t + k it
+moves by
 
     -lr m / (sqrt(v) + e sqrt(1 - b2^t))  sum_{j=1..k} r^j c(t+j),    r = b1 / sqrt(b2),  c(s) = sqrt(1 - b2^s) / (1 - b1^s),
 
 which follows from Kingma and Ba, 2015 (arXiv 1412.6980), Algorithm 1 with its epsilon e fixed at step t; a movement changes by a share of
 e / sqrt(v) at most. The sum is F(t) - r^k F(t+k), where F(t) = r (c(t+1) + F(t+1)) is tabulated. So rows are brought up to date when a step
-reads them, and all of them before anyone else looks (`with_table`): deferred, never skipped, unlike "lazy" or "sparse" Adam.
+reads them, and all rows after the last step of a dispatch (`with_table`). Updates are deferred but never skipped, unlike in "lazy" or
+"sparse" Adam.
 """
 
 from typing import NamedTuple
@@ -156,14 +158,12 @@ def _catch_up(
 ) -> jax.Array:
     """The result of dense Adam on rows [U, 3D] without a gradient, from step `updated` [U] to `steps` []."""
     parameters, first, second = jnp.split(rows, 3, axis=-1)
-    behind = (steps - updated).astype(jnp.float32)[:, None]
-    sums = jnp.asarray(_tail_sums())
-    moved = (
-        sums[jnp.minimum(updated, SETTLED)][:, None]
-        - DECAY**behind * sums[jnp.minimum(steps, SETTLED)]
+    missed = (steps - updated).astype(jnp.float32)[:, None]
+    tail_sums = jnp.asarray(_tail_sums())
+    sums = (
+        tail_sums[jnp.minimum(updated, SETTLED)][:, None]
+        - DECAY**missed * tail_sums[jnp.minimum(steps, SETTLED)]
     )
-    seen = jnp.maximum(updated, 1).astype(jnp.float32)[:, None]
-    parameters -= (
-        learning_rate * first / (jnp.sqrt(second) + epsilon * jnp.sqrt(1 - B2**seen)) * moved
-    )
-    return jnp.concatenate([parameters, B1**behind * first, B2**behind * second], axis=-1)
+    t = jnp.maximum(updated, 1).astype(jnp.float32)[:, None]
+    parameters -= learning_rate * first / (jnp.sqrt(second) + epsilon * jnp.sqrt(1 - B2**t)) * sums
+    return jnp.concatenate([parameters, B1**missed * first, B2**missed * second], axis=-1)

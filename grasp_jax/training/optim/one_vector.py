@@ -1,7 +1,7 @@
-"""Parameters of up to a million numbers as one vector, so that Adam updates them by one operation.
+"""All parameter arrays of up to a million numbers each, joined into one vector, so that Adam updates them by one operation.
 
-A GPU spends about as long on launching the update of a bias as on that of a matrix, and a SASRec has thirty of them: GRASP's step was an
-eighth shorter with one vector (an H200, commit 0d4536a). On a CPU, where nothing is launched, the copies make it up to 6 % longer.
+On a GPU, to launch the update of a bias takes about as long as to launch that of a matrix, and a SASRec has thirty arrays. With one vector
+GRASP's step was an eighth shorter (an H200, commit 0d4536a). On a CPU nothing is launched, and the copies make a step up to 6 % longer.
 """
 
 import math
@@ -16,12 +16,12 @@ LARGEST = 1 << 20
 Tree = TypeVar("Tree")
 
 
-class Shaped(Protocol):
-    """An array, or the shape of one."""
+class HasShape(Protocol):
+    """An array, or a description of one."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the array."""
+        """The shape of the array."""
 
 
 class Joined(NamedTuple):
@@ -41,7 +41,7 @@ def join(tree: object) -> Joined:
     )
 
 
-def part(joined: Joined, like: Tree) -> Tree:
+def split(joined: Joined, like: Tree) -> Tree:
     """Restores the tree that was joined; `like` is a tree with the same structure, of arrays or of their shapes."""
     leaves, large, begin = [], iter(joined.large), 0
     for leaf in jax.tree.leaves(like):
@@ -55,5 +55,5 @@ def part(joined: Joined, like: Tree) -> Tree:
     return tree
 
 
-def _is_small(leaf: Shaped) -> bool:
+def _is_small(leaf: HasShape) -> bool:
     return math.prod(leaf.shape) <= LARGEST

@@ -1,8 +1,8 @@
 """Decoupled weight decay (AdamW): which parameters it draws towards zero.
 
-A step takes lr * (adam + decay * parameter) off a parameter, so the moments never see the decay (Loshchilov and Hutter, 2019, arXiv
-1711.05101, Algorithm 2; their schedule multiplier is 1, and the decay is multiplied by the learning rate, as in PyTorch and optax).
-Matrices and tables of vectors decay; what shifts or scales a whole layer does not, for its size says nothing of how well it was fitted.
+A step subtracts lr * (adam + decay * parameter) from a parameter, so the moments do not depend on the decay (Loshchilov and Hutter, 2019,
+arXiv 1711.05101, Algorithm 2; their schedule multiplier is 1, and the decay is multiplied by the learning rate, as in PyTorch and optax).
+Matrices and tables of vectors decay. Parameters that shift or scale a whole layer do not: a large value of these is no sign of overfitting.
 """
 
 from typing import Any

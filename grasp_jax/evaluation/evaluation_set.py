@@ -1,4 +1,4 @@
-"""The test of a split: each user's history, the held-out item and its stored negatives, in blocks that fit a device."""
+"""The evaluation set of a split: each user's history, the held-out item and its stored negatives, in blocks that fit a device."""
 
 import dataclasses
 from typing import NamedTuple
@@ -13,11 +13,11 @@ from grasp_jax.data.split import Histories
 from grasp_jax.evaluation.ranker import UserBlock
 from grasp_jax.models.batch import Tables
 from grasp_jax.models.device_data import interaction_logits
-from grasp_jax.parallel.mesh import make_mesh, shared_out
+from grasp_jax.parallel.mesh import make_mesh, shard
 
 
-class PackedQuestions(NamedTuple):
-    """The arrays of an `EvaluationSet` that lie on the device, S blocks of B users."""
+class EvaluationBlocks(NamedTuple):
+    """The arrays of an `EvaluationSet` that are on the device, S blocks of B users."""
 
     slots: jax.Array
     newest: jax.Array
@@ -53,20 +53,20 @@ class EvaluationSet:
     candidate_logits: jax.Array | None
 
     @property
-    def blocks(self) -> PackedQuestions:
+    def blocks(self) -> EvaluationBlocks:
         """All blocks."""
-        return PackedQuestions(
+        return EvaluationBlocks(
             self.slots, self.newest, self.candidates, self.queries, self.candidate_logits
         )
 
     def block(self, step: int) -> tuple[UserBlock, jax.Array]:
         """The users of one block, and [B] int32 the item rows of their targets."""
-        each: tuple[UserBlock, jax.Array] = _block_at(self.blocks, jax.device_put(np.int32(step)))
-        return each
+        block: tuple[UserBlock, jax.Array] = _block_at(self.blocks, jax.device_put(np.int32(step)))
+        return block
 
 
 @jax.jit
-def _block_at(blocks: PackedQuestions, step: jax.Array) -> tuple[UserBlock, jax.Array]:
+def _block_at(blocks: EvaluationBlocks, step: jax.Array) -> tuple[UserBlock, jax.Array]:
     """One of S blocks. It is compiled, because indexing outside jit copies the index to the device implicitly."""
     users = UserBlock(blocks.slots[step], blocks.newest[step], blocks.queries[step])
     return users, blocks.candidates[step, :, 0]
@@ -88,8 +88,8 @@ def evaluation_set(
       negatives: [n, C] stored negatives of `histories.evaluated`, in that order.
       gate_tables: frozen tables from which gate logits are computed; empty for models without gates.
       user_block: B.
-      mask_at: the backbone's.
-      queries: [N] row of the query tables for each user's target; None: the user's own.
+      mask_at: `mask_at` of the backbone.
+      queries: [N] row of the query tables for each user's target; None: the row of the user.
       mesh: devices that share the users of a block; None: one device.
     """
     mesh, users = mesh or make_mesh(), histories.evaluated
@@ -97,16 +97,17 @@ def evaluation_set(
     order = np.where(batches >= 0, np.searchsorted(users, batches), -1)
     targets = histories.target[users]
     candidates = np.concatenate([targets[:, None], negatives], axis=1)[order]
-    asked_with = np.maximum(batches, 0) if queries is None else queries[np.maximum(batches, 0)]
-    rows, candidates, slots, newest = shared_out(
-        mesh, (asked_with.astype(np.int32), candidates, slots, newest), axis=1
+    rows = np.maximum(batches, 0)
+    query_rows = (rows if queries is None else queries[rows]).astype(np.int32)
+    query_rows, candidates, slots, newest = shard(
+        mesh, (query_rows, candidates, slots, newest), axis=1
     )
     logits = None
     if gate_tables:
         logits = interaction_logits(
-            gate_tables, jnp.broadcast_to(rows[..., None], candidates.shape), candidates
+            gate_tables, jnp.broadcast_to(query_rows[..., None], candidates.shape), candidates
         )
-        logits = shared_out(mesh, logits, axis=1)
+        logits = shard(mesh, logits, axis=1)
     return EvaluationSet(
         users=users,
         targets=targets,
@@ -115,7 +116,7 @@ def evaluation_set(
         slots=slots,
         newest=newest,
         candidates=candidates,
-        queries=rows,
+        queries=query_rows,
         candidate_logits=logits,
     )
 
