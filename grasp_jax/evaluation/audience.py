@@ -249,9 +249,8 @@ def _rounded(count: int) -> int:
 
 def _positions(audience: Audience, people: np.ndarray, batches: np.ndarray) -> np.ndarray:
     """[S, B] position in `people` of each row of a block, -1 for none."""
-    position_of: np.ndarray = np.full(
-        audience.log.num_users + 1, -1, np.int64
-    )  # the last one for -1
+    # the last entry is for rows of -1
+    position_of: np.ndarray = np.full(audience.log.num_users + 1, -1, np.int64)
     position_of[people] = np.arange(len(people))
     positions: np.ndarray = position_of[batches]
     return positions

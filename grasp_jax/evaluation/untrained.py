@@ -12,9 +12,8 @@ NONE = "-"
 
 def is_trained(method: str) -> bool:
     """Whether a method is trained. A method that this program does not know counts as trained."""
-    registered = METHODS.get(
-        method.partition(" ")[0]
-    )  # a page may add the run's name after the method's
+    # a page may add the run's name after the method's
+    registered = METHODS.get(method.partition(" ")[0])
     return registered is None or registered.trained
 
 

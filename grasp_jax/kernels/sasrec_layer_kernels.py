@@ -19,10 +19,8 @@ from grasp_jax.kernels.counter_bits import hash_counters, keep_scale
 
 EPSILON = 1e-8  # of layer normalisation
 INPUT, ATTENTION, HIDDEN, OUTPUT = range(4)  # sites of dropout, counters of its bits
-MATRICES, VECTORS = (
-    3,
-    8,
-)  # numbers of matrices and of vectors in an array with the parameters of half a layer
+# numbers of matrices and of vectors in an array with the parameters of half a layer
+MATRICES, VECTORS = 3, 8
 
 Keep = Callable[[int], Any]  # function from a site of dropout to its factors [T, D], or 1
 

@@ -147,9 +147,8 @@ class StepStates(nn.Module):
         history.
         """
         places = targets.places.places(batch.items.size)
-        before = jnp.maximum(
-            places + self.ahead - 1, 0
-        )  # the item before the target, if there is one
+        # the item before the target, if there is one
+        before = jnp.maximum(places + self.ahead - 1, 0)
         exists = (batch.positions.ravel()[places] + self.ahead > 0) & (
             self._item_segments(batch).ravel()[before] >= 0
         )

@@ -17,9 +17,8 @@ from grasp_jax.parallel.plan import (
 
 MIN_COMPARED = 8  # a plan for fewer devices also estimates the time with up to so many
 
-WorkOf = Callable[
-    [int], Workload
-]  # function from a number of devices to the sizes of a step with the same batch
+# function from a number of devices to the sizes of a step with the same batch
+WorkOf = Callable[[int], Workload]
 
 
 class Estimate(NamedTuple):
