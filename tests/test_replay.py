@@ -86,7 +86,7 @@ def test_an_epoch_has_all_changed_users_and_other_others_each_time() -> None:
     assert counts[[3, 8]].tolist() == [2_000, 2_000] and counts[6] == 0
     others = counts[[9, 1, 0, 7, 5, 4, 2]] / 2_000
     np.testing.assert_allclose(others, [1 / 2, 1 / 2, 1 / 2, 1 / 2, 1 / 3, 1 / 3, 1 / 3], atol=0.05)
-    alone, all_others = (dataclasses.replace(found, drawn=drawn) for drawn in (0, 7))
+    alone, all_others = (dataclasses.replace(found, num_drawn=drawn) for drawn in (0, 7))
     assert alone.users(rng).tolist() == [3, 8] == alone.longest().tolist()
     assert sorted(all_others.users(rng).tolist()) == [0, 1, 2, 3, 4, 5, 7, 8, 9]
 

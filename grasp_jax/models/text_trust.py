@@ -35,7 +35,7 @@ def text_trust(text: np.ndarray, near: sparse.csr_matrix, seed: int = 0) -> Text
     """Estimates trust in texts from the companions of items in training histories.
 
     Args:
-      text: [V, E] vectors whose mean is near zero, as rows of a bank and turned rows (`whitening_turn`) are; zeros where there is no text.
+      text: [V, E] vectors whose mean is near zero, as of rows of a bank and of whitened rows (`whitening_matrix`); zeros for no text.
       near: [V, V] from `company.companions`.
       seed: seed for the random texts.
     """
