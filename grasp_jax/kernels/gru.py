@@ -180,18 +180,18 @@ def _forward_kernel(shares: Any, weights: Any, begins: Any, start: Any, states: 
     third_of = _thirds(weights)
     initial = jnp.broadcast_to(start[...][None, :], (BLOCK, start.shape[0]))
 
-    def step(place: jax.Array, state: jax.Array) -> jax.Array:
-        state = jnp.where(begins[:, place][:, None] > 0, initial, state)
+    def step(position: jax.Array, state: jax.Array) -> jax.Array:
+        state = jnp.where(begins[:, position][:, None] > 0, initial, state)
         lowered = state.astype(weights.dtype)
         from_state = [
             jnp.dot(lowered, third_of(third), preferred_element_type=jnp.float32)
             for third in range(3)
         ]
         _, z, n = _gates(
-            [shares[:, place, third, :].astype(jnp.float32) for third in range(3)], from_state
+            [shares[:, position, third, :].astype(jnp.float32) for third in range(3)], from_state
         )
         state = (1.0 - z) * n + z * state
-        states[:, place, :] = state
+        states[:, position, :] = state
         return state
 
     jax.lax.fori_loop(0, states.shape[1], step, initial)
@@ -205,26 +205,26 @@ def _backward_kernel(*refs: Any) -> None:
 
     def step(back: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         d_state, d_initial = carry
-        place = length - 1 - back
-        from_state = [from_states[:, place, third, :] for third in range(3)]
+        position = length - 1 - back
+        from_state = [from_states[:, position, third, :] for third in range(3)]
         r, z, n = _gates(
-            [shares[:, place, third, :].astype(jnp.float32) for third in range(3)], from_state
+            [shares[:, position, third, :].astype(jnp.float32) for third in range(3)], from_state
         )
-        d_state += d_states[:, place, :]
+        d_state += d_states[:, position, :]
         d_new = d_state * (1.0 - z) * (1.0 - n * n)
-        d_update = d_state * (earlier[:, place, :] - n) * z * (1.0 - z)
+        d_update = d_state * (earlier[:, position, :] - n) * z * (1.0 - z)
         d_reset = d_new * from_state[_NEW] * r * (1.0 - r)
         d_product = [given.astype(d_shares.dtype) for given in (d_reset, d_update, d_new * r)]
         d_share = [*d_product[:_NEW], d_new.astype(d_shares.dtype)]
         for third in range(3):
-            d_shares[:, place, third, :] = d_share[third]
-            d_products[:, place, third, :] = d_product[third]
+            d_shares[:, position, third, :] = d_share[third]
+            d_products[:, position, third, :] = d_product[third]
         d_earlier = d_state * z
         for third in range(3):
             d_earlier += jnp.dot(
                 d_product[third], third_of(third).T, preferred_element_type=jnp.float32
             )
-        begin = begins[:, place][:, None] > 0
+        begin = begins[:, position][:, None] > 0
         return jnp.where(begin, 0.0, d_earlier), d_initial + jnp.where(begin, d_earlier, 0.0)
 
     nothing = jnp.zeros((BLOCK, features))

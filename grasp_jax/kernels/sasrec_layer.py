@@ -86,7 +86,7 @@ def sasrec_layers_reference(
     rows, length, width = x.shape
     allowed = attention_mask(segments, form.causal)[:, None]
     positions, num_heads = jnp.arange(length), form.heads
-    word, rate = (jax.lax.stop_gradient(own[0]) for own in as_words(dropout))
+    word, rate = (jax.lax.stop_gradient(value[0]) for value in as_words(dropout))
 
     def of_row(
         form: LayerForm, layer: Layer, x: jax.Array, allowed: jax.Array, row: jax.Array
@@ -155,24 +155,24 @@ def _forward(
     rate: jax.Array,
 ) -> tuple[jax.Array, Any]:
     call = _Call(forms[0].heads, *x.shape)
-    own, whole, scalars = call.own, call.whole, [call.scalar] * 2
+    block, row, scalars = call.block, call.row, [call.scalar] * 2
     length, computed = x.shape[1], []
     for form in forms:
         half = call.half(form, 0)
         projected = call(
             kernels.project_kernel,
             form,
-            [*scalars, call.given(x), half],
-            [own] * 4,
-            [call.each] * 4,
+            [*scalars, call.input(x), half],
+            [block] * 4,
+            [call.padded_shape] * 4,
         )(seed, rate, x, parameters)
         half = call.half(form, 1)
         output, attended, log_sums = call(
             kernels.finish_kernel,
             form,
-            [*scalars, call.segments, own, own, whole, whole, half],
-            [own, own, call.own_sums],
-            [call.each, call.each, call.sums_shape],
+            [*scalars, call.segments, block, block, row, row, half],
+            [block, block, call.block_sums],
+            [call.padded_shape, call.padded_shape, call.sums_shape],
         )(seed, rate, segments, *projected, parameters)
         computed.append((x, *projected, attended, log_sums))
         x = output
@@ -182,7 +182,7 @@ def _forward(
 def _backward(forms: tuple[LayerForm, ...], saved: Any, d_x: jax.Array) -> tuple[Any, ...]:
     parameters, segments, seed, rate, computed = saved
     call = _Call(forms[0].heads, *d_x.shape)
-    own, whole, given = call.own, call.whole, [call.scalar, call.scalar, call.segments]
+    block, row, shared = call.block, call.row, [call.scalar, call.scalar, call.segments]
     length = d_x.shape[1]
     # All kernels write into one array, each into its own part, so that one sum serves all parameters.
     terms = jnp.zeros((*parameters.shape[:1], *call.grid, *call.parameters), jnp.float32)
@@ -192,9 +192,9 @@ def _backward(forms: tuple[LayerForm, ...], saved: Any, d_x: jax.Array) -> tuple
         d_normalised, d_attended, d_queries, products, terms = call(
             kernels.finish_gradient_kernel,
             form,
-            [*given, own, own, own, whole, whole, call.own_sums, half, call.given(d_x), part],
-            [own, own, own, call.own_sums, part],
-            [*[call.each] * 3, call.sums_shape, terms],
+            [*shared, block, block, block, row, row, call.block_sums, half, call.input(d_x), part],
+            [block, block, block, call.block_sums, part],
+            [*[call.padded_shape] * 3, call.sums_shape, terms],
             {11: 4},
         )(
             *(seed, rate, segments, normalised, attended, queries, keys, values),
@@ -205,20 +205,20 @@ def _backward(forms: tuple[LayerForm, ...], saved: Any, d_x: jax.Array) -> tuple
             kernels.project_gradient_kernel,
             form,
             [
-                *given,
-                call.given(x),
-                whole,
-                own,
-                own,
-                whole,
-                *[call.whole_sums] * 2,
-                own,
-                own,
+                *shared,
+                call.input(x),
+                row,
+                block,
+                block,
+                row,
+                *[call.row_sums] * 2,
+                block,
+                block,
                 half,
                 part,
             ],
-            [own, part],
-            [call.each, terms],
+            [block, part],
+            [call.padded_shape, terms],
             {13: 1},
         )(
             *(seed, rate, segments, x, queries, keys, values, d_attended),
@@ -237,19 +237,19 @@ class _Call:
         blocks, height = pl.cdiv(length, BLOCK), MATRICES * width + VECTORS
         padded = blocks * BLOCK
         self.grid, self.parameters = (rows, blocks), (height, width)
-        self.own = pl.BlockSpec((None, BLOCK, width), lambda row, block: (row, block, 0))
-        self.whole = pl.BlockSpec((None, padded, width), lambda row, block: (row, 0, 0))
+        self.block = pl.BlockSpec((None, BLOCK, width), lambda row, block: (row, block, 0))
+        self.row = pl.BlockSpec((None, padded, width), lambda row, block: (row, 0, 0))
         self.segments = pl.BlockSpec((None, length), lambda row, block: (row, 0))
-        self.own_sums = pl.BlockSpec((None, heads, BLOCK), lambda row, block: (row, 0, block))
-        self.whole_sums = pl.BlockSpec((None, heads, padded), lambda row, block: (row, 0, 0))
+        self.block_sums = pl.BlockSpec((None, heads, BLOCK), lambda row, block: (row, 0, block))
+        self.row_sums = pl.BlockSpec((None, heads, padded), lambda row, block: (row, 0, 0))
         self.scalar = pl.BlockSpec((1,), lambda row, block: (0,))
-        self.each = jax.ShapeDtypeStruct((rows, padded, width), jnp.float32)
+        self.padded_shape = jax.ShapeDtypeStruct((rows, padded, width), jnp.float32)
         self.sums_shape = jax.ShapeDtypeStruct((rows, heads, padded), jnp.float32)
 
-    def given(self, x: jax.Array) -> pl.BlockSpec:
+    def input(self, x: jax.Array) -> pl.BlockSpec:
         """For [R, L, D], whose L may be no multiple of BLOCK, the whole row; for padded [R, L', D] the block of the program."""
-        if x.shape == self.each.shape:
-            return self.own
+        if x.shape == self.padded_shape.shape:
+            return self.block
         return pl.BlockSpec((None, *x.shape[1:]), lambda row, block: (row, 0, 0))
 
     def half(self, form: LayerForm, half: int) -> pl.BlockSpec:
@@ -280,7 +280,7 @@ class _Call:
             grid=self.grid,
             in_specs=inputs,
             out_specs=outputs,
-            out_shape=[jax.ShapeDtypeStruct(own.shape, own.dtype) for own in shapes],
+            out_shape=[jax.ShapeDtypeStruct(shape.shape, shape.dtype) for shape in shapes],
             input_output_aliases=aliases or {},
             compiler_params=backend.compiler_params(NUM_WARPS, NUM_STAGES),
             interpret=backend.interpret(),

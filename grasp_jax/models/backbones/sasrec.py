@@ -51,9 +51,9 @@ def embedded(
       positions: [R, L] int32.
       dropout: [] the rate, or None.
     """
-    place = table[jnp.clip(positions, 0, len(table) - 1)]
+    position_vectors = table[jnp.clip(positions, 0, len(table) - 1)]
     scale = jnp.sqrt(jnp.float32(table.shape[1]))
-    return [Dropout()(view * scale + place, dropout) for view in views]
+    return [Dropout()(view * scale + position_vectors, dropout) for view in views]
 
 
 class SelfAttention(nn.Module):

@@ -29,11 +29,11 @@ class StepIds(NamedTuple):
 
     Attributes:
       rows: [T] the distinct rows, padded with V.
-      places: [T] position of each id in `rows`.
+      inverse: [T] position of each id in `rows`.
     """
 
     rows: jax.Array
-    places: jax.Array
+    inverse: jax.Array
 
 
 class ReadParams(NamedTuple):

@@ -107,8 +107,8 @@ def defers(num_items: int, num_ids: int) -> bool:
 
 def distinct(ids: jax.Array, num_items: int) -> tuple[jax.Array, jax.Array]:
     """[T] ids -> [T] the distinct ids, padded with V; and [T] the position of each id among them."""
-    rows, places = jnp.unique(ids, return_inverse=True, size=len(ids), fill_value=num_items)
-    return rows, places
+    rows, inverse = jnp.unique(ids, return_inverse=True, size=len(ids), fill_value=num_items)
+    return rows, inverse
 
 
 def parameters(rows: jax.Array) -> jax.Array:

@@ -104,7 +104,7 @@ class AdamWithDeferredTable(Adam):
         assert state.table is not None and ids is not None
         params, vectors = deferred_adam.pop_table(trainable)
         with jax.named_scope("gather"):
-            id_rows = vectors[ids.places]
+            id_rows = vectors[ids.inverse]
         return deferred_adam.put_table(
             params, deferred_adam.parameters(state.table.rows)
         ), id_rows  # flax requires the parameter, but it is not read
