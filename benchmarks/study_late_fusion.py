@@ -18,6 +18,7 @@ from benchmarks.study_trials import (
     main_metric,
     merged,
     together,
+    with_epochs,
 )
 from grasp_jax.evaluation.results import spread
 from grasp_jax.report.runs import Run
@@ -36,8 +37,10 @@ SHOPS = {
     "shop-hair": "The department Hair Care, `lsa` vectors; percent",
 }
 DOMAINS = {
-    "domain-toys": "Amazon Toys and Games 5-core, `lsa` vectors of texts of some six words; percent",
-    "domain-movies": "MovieLens 100K, `lsa` vectors of titles and genres; percent",
+    "domain-industrial": "Amazon Industrial and Scientific, texts of sellers; percent",
+    "domain-office": "Amazon Office Products, texts of sellers; percent",
+    "domain-toys": "Amazon Toys and Games 5-core, texts of some six words; percent",
+    "domain-movies": "MovieLens 100K, titles and genres; percent",
 }
 SPLITS = {
     "split-time": "Split by two days for everybody, `lsa` vectors; percent",
@@ -172,18 +175,18 @@ def splits() -> Page:
 
 
 def _one_table_each(study: str, titles: dict[str, str]) -> Page:
-    """A table for each name in `titles`, with a line for each method of the runs that are called so or NAME-ANYTHING."""
+    """A table for each name in `titles`, with a line for each method and length of training of the runs called NAME or NAME-ANYTHING."""
     runs, tables = read(study)[0], []
     for name, title in titles.items():
         parts: dict[str, list[Part]] = {}
         for run in runs:
             if run.name == name or run.name.startswith(f"{name}-"):
                 for method, _ in trials(run):
-                    parts.setdefault(method, []).append((run, method))
+                    parts.setdefault(with_epochs(run, method), []).append((run, method))
         body = [
-            _by_protocol(run, *trials(run)[0], method, loss(run, method))
-            for method, run in sorted(
-                ((method, together(own)) for method, own in parts.items()),
+            _by_protocol(run, *trials(run)[0], row, loss(run, trials(run)[0][0]))
+            for row, run in sorted(
+                ((row, together(own)) for row, own in parts.items()),
                 key=lambda entry: main_metric(entry[1]).mean(),
             )
         ]

@@ -26,10 +26,15 @@ def label(run: Run, method: str) -> str:
     """The name of a row: the method, or for `grasp_plus` the variant in the run's name; and the number of epochs if it is not `EPOCHS`."""
     if method == OURS:
         return re.sub(r"^[a-z]+-|-seed\d+$", "", run.name)
-    epochs = run.config["train"].get("max_epochs", EPOCHS)
-    longer = loss(run, method) == LOSSES["ce"] and epochs != EPOCHS
     raw = run.config.get("model", {}).get("start_components") == "raw"
-    return method + f", {epochs} epochs" * longer + ", raw vectors" * raw
+    return with_epochs(run, method) + ", raw vectors" * raw
+
+
+def with_epochs(run: Run, method: str) -> str:
+    """The method, and the number of epochs if it was trained by cross-entropy for another number than `EPOCHS`."""
+    epochs = run.config["train"].get("max_epochs", EPOCHS)
+    other = loss(run, method) == LOSSES["ce"] and epochs != EPOCHS
+    return method + f", {epochs} epochs" * other
 
 
 def loss(run: Run, method: str) -> str:
