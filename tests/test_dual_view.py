@@ -199,13 +199,12 @@ def test_layers_alone_drop_nothing_of_their_input(backbone: SASRec) -> None:
     vectors = jax.random.normal(jax.random.key(1), (*SEGMENTS.shape, FEATURES))
     moved = []
     for model in (backbone, backbone.without_input_stage()):
-        params = jax.jit(model.init)(jax.random.key(0), vectors, SEGMENTS, POSITIONS)
-        silent = jax.tree.map(  # attention and both dense layers add nothing, so that no dropout of theirs is seen
-            lambda leaf: leaf if leaf.ndim == 1 else 0 * leaf, params
-        )
+        # Scales of norms are one and all else is zero: attention and both dense layers add nothing, so that no dropout of theirs is seen.
+        silent = {"params": random_params(model, vectors, SEGMENTS, POSITIONS, spread=0.0)}
+        random = {"dropout": jax.random.key(2)}
         still, training = (
-            model.apply(silent, vectors, SEGMENTS, POSITIONS, rate, rngs={"dropout": key})
-            for rate, key in ((None, jax.random.key(2)), (0.5, jax.random.key(2)))
+            jax.jit(model.apply)(silent, vectors, SEGMENTS, POSITIONS, rate, rngs=random)
+            for rate in (None, 0.5)
         )
         moved.append(float(jnp.abs(still - training).max()))
     assert moved[0] > 0.1 and moved[1] == 0
@@ -243,7 +242,7 @@ def test_distillation_by_hand() -> None:
         batch = BatchStates(jnp.asarray(SEGMENTS), states, nothing, nothing)
         return module.apply({}, known, batch, StepContext(states=teachers))
 
-    value, gradient = jax.value_and_grad(loss, argnums=(0, 1))(
+    value, gradient = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))(
         jnp.asarray(states, jnp.float32), jnp.asarray(everyone, jnp.float32)
     )
     newest = {4: (0, 2), 9: (0, 4), 2: (1, 0), 7: (1, 5), 1: (1, 6)}

@@ -1,5 +1,7 @@
 """GRU4Rec on packed rows against one user at a time."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,9 +37,14 @@ def test_gru_runs_over_its_padding_first(start_token: bool) -> None:
     vectors = np.asarray(jax.random.normal(jax.random.key(1), (*SEGMENTS.shape, FEATURES)))
     params = random_params(model, vectors, SEGMENTS, POSITIONS, spread=0.7)
     params["padding"] = np.linspace(-1, 1, FEATURES, dtype=np.float32)
-    states, pull = jax.vjp(
-        lambda params: model.apply({"params": params}, vectors, SEGMENTS, POSITIONS), params
-    )
+
+    @jax.jit
+    def states_and_gradient(params: Any) -> tuple[jax.Array, Any]:
+        run = lambda params: model.apply({"params": params}, vectors, SEGMENTS, POSITIONS)  # noqa: E731
+        states, pull = jax.vjp(run, params)
+        return states, pull(jnp.ones_like(states))[0]
+
+    states, gradient = states_and_gradient(params)
     for row, segments in enumerate(SEGMENTS):
         for segment in np.unique(segments[segments >= 0]):
             own = segments == segment
@@ -48,7 +55,6 @@ def test_gru_runs_over_its_padding_first(start_token: bool) -> None:
             np.testing.assert_allclose(
                 states[row, own], gru_by_hand(params, padded, 2)[20:], rtol=1e-5, atol=1e-5
             )
-    gradient = pull(jnp.ones_like(states))[0]
     assert not gradient["padding"].any() and np.abs(gradient["recurrent_0"]).max() > 0.01
 
 

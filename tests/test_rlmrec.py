@@ -96,12 +96,8 @@ def batch_of(states: Any = STATES, vectors: Any = VECTORS, negatives: Any = NEGA
     return BatchStates(jnp.asarray(SEGMENTS), states, jnp.asarray(HISTORY), vectors, items)
 
 
-def parameters(module: Alignment, tables: Tables = TEXT) -> Any:
-    params = module.init(jax.random.key(0), tables, batch_of())["params"]
-    rng = np.random.default_rng(0)
-    return jax.tree.map(
-        lambda leaf: np.asarray(leaf + 0.3 * rng.standard_normal(leaf.shape), np.float32), params
-    )
+def parameters(module: Alignment) -> Any:
+    return random_params(module, TEXT, batch_of())
 
 
 @pytest.mark.parametrize("all_users", [False, True])
@@ -128,7 +124,7 @@ def test_contrastive_is_the_public_kd_loss(all_users: bool) -> None:
         + cal_infonce_loss(pos, posprf, posprf, 0.3) / len(pos)
         + cal_infonce_loss(neg, negprf, negprf, 0.3) / len(neg)
     )
-    found = module.apply({"params": params}, TEXT, batch_of())
+    found = jax.jit(module.apply)({"params": params}, TEXT, batch_of())
     np.testing.assert_allclose(found, 0.5 * expected, rtol=1e-4)
 
 
@@ -144,7 +140,7 @@ def test_generative_is_the_public_reconstruction() -> None:
         [TEXT["user_text"][ASKED_USERS], TEXT["item_text"][[HISTORY[place] for place in once]]]
     )
     expected = ssl_con_loss(mlp(params["mlp"], embeds), prf, 0.3)
-    found = module.apply({"params": params}, TEXT, batch_of())
+    found = jax.jit(module.apply)({"params": params}, TEXT, batch_of())
     np.testing.assert_allclose(found, 0.5 * expected, rtol=1e-4)
 
 
@@ -152,11 +148,14 @@ def test_generative_is_the_public_reconstruction() -> None:
 def test_alignment_reaches_newest_states_and_items(kind: str) -> None:
     """RLMRec would align another state than the one that ranks, skip users, items or the projection, or move empty places."""
     module = alignment(kind)
-    gradient = jax.grad(
-        lambda params, *arrays: module.apply({"params": params}, TEXT, batch_of(*arrays)),
-        argnums=(0, 1, 2, 3),
-    )(parameters(module), STATES, VECTORS, NEGATIVES)
-    touched = [np.abs(np.asarray(leaf)).max(axis=-1) > 0 for leaf in gradient[1:]]
+
+    def loss(params: Any, tables: Tables, *arrays: jax.Array) -> jax.Array:
+        return module.apply({"params": params}, tables, batch_of(*arrays))
+
+    params, *gradient = jax.jit(jax.grad(loss, argnums=(0, 2, 3, 4)))(
+        parameters(module), TEXT, STATES, VECTORS, NEGATIVES
+    )
+    touched = [np.abs(np.asarray(leaf)).max(axis=-1) > 0 for leaf in gradient]
     assert {tuple(place) for place in np.argwhere(touched[0]).tolist()} == set(NEWEST)
     asked = SEGMENTS >= 0
     if kind == "gen":  # each item once
@@ -164,18 +163,20 @@ def test_alignment_reaches_newest_states_and_items(kind: str) -> None:
         asked[0, 3] = asked[1, 1] = False
     np.testing.assert_array_equal(touched[1], asked)
     np.testing.assert_array_equal(touched[2], DRAWN_EXIST & (kind == "con"))
-    assert all(np.abs(np.asarray(leaf)).max() > 0 for leaf in jax.tree.leaves(gradient[0]))
+    assert all(np.abs(np.asarray(leaf)).max() > 0 for leaf in jax.tree.leaves(params))
 
 
 @pytest.mark.parametrize("kind", ["con", "gen"])
 def test_gradients_are_numbers_without_text_or_users(kind: str) -> None:
     """One item whose text is missing, a row of zeros, or a batch that is all padding would turn every parameter into NaN."""
     module = alignment(kind)
-    params = module.init(jax.random.key(0), TEXT, batch_of())["params"]  # biases are 0
+    # Without biases, with which a row of zeros stays one.
+    params = jax.tree.map(lambda leaf: leaf * (leaf.ndim > 1), parameters(module))
     nothing = {name: np.zeros_like(rows) for name, rows in TEXT.items()}
     empty = batch_of()._replace(segments=jnp.full(SEGMENTS.shape, -1))
+    of_loss = jax.jit(jax.grad(lambda params, *given: module.apply({"params": params}, *given)))
     for tables, batch in ((nothing, batch_of()), (TEXT, empty)):
-        gradient = jax.grad(lambda p, t=tables, b=batch: module.apply({"params": p}, t, b))(params)
+        gradient = of_loss(params, tables, batch)
         assert all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(gradient))
 
 
@@ -257,10 +258,11 @@ def test_a_step_aligns_the_negatives_that_it_draws(
     made = assembled(small_log, tables, "rlmrec_con", backbone, fields)
     model = made.model.clone(auxiliary=Spy("con", FEATURES, WIDTH, 6, 0.3, 0.5))
     slots = make_epoch(made.data, made.replicas, 0).slots[0][0]
-    batch = gather_batch(made.data.device, jnp.asarray(slots))
-    key = jax.random.key(7)
+    batch = jax.jit(gather_batch)(made.data.device, jnp.asarray(slots))
     params = jax.tree.map(jnp.asarray, random_params(made.model, tables, batch))
-    masked, targets = draw_targets(key, 0, made.data.device, batch, made.data.shape)
+    masked, targets = jax.jit(
+        lambda key: draw_targets(key, 0, made.data.device, batch, made.data.shape)
+    )(jax.random.key(7))
 
     def aligned() -> Any:
         score = SequenceModel.training_scores

@@ -1,5 +1,7 @@
 """Negatives that a batch shares, by each way of drawing them, and the softmax over them."""
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -23,9 +25,14 @@ WANTED = jnp.array([4, 7, 7, 1, 0], jnp.int32)
 EXIST = jnp.array([True, True, True, True, False])
 
 
-def drawn(kind: str, logq: bool, count: int = 20, seed: int = 0) -> SharedNegatives:
+@functools.cache
+def compiled(kind: str, logq: bool, count: int) -> Callable[[jax.Array], SharedNegatives]:
     shape = StepShape(len(COUNTS), 0, len(WANTED), count, shared=True, drawn=kind, logq=logq)
-    return shared_negatives(jax.random.key(seed), WANTED, EXIST, POPULARITY, shape)
+    return jax.jit(lambda key: shared_negatives(key, WANTED, EXIST, POPULARITY, shape))
+
+
+def drawn(kind: str, logq: bool, count: int = 20, seed: int = 0) -> SharedNegatives:
+    return compiled(kind, logq, count)(jax.random.key(seed))
 
 
 def test_draws_by_popularity() -> None:
@@ -83,11 +90,13 @@ def test_in_batch_loss_of_a_step(name: str, small_log: InteractionLog, unit_tabl
     own, tables = made(name, small_log, unit_tables, train__label_smoothing=0.0, **fields)
     assert own.data.shape.logq and own.data.device.popularity is not None
     batch, targets, params = inputs_of(own, tables)
-    pairs = apply(own.model, params, SequenceModel.training_scores, tables, batch, targets)
-    loss = own.data.loss(pairs)
+    method = SequenceModel.training_scores
+    loss = jax.jit(
+        lambda params: own.data.loss(apply(own.model, params, method, tables, batch, targets))
+    )(params)
     whole, _ = made(name, small_log, unit_tables, train__label_smoothing=0.0)
     asked = inputs_of(whole, tables)[1]
-    every = apply(whole.model, params, SequenceModel.training_scores, tables, batch, asked)
+    every = jax.jit(lambda params: apply(whole.model, params, method, tables, batch, asked))(params)
     scores, exist = np.asarray(every.states @ every.items.T, np.float64), np.asarray(every.mask)
     wanted = np.asarray(every.targets)
     counts = np.diff(np.asarray(own.data.device.popularity), prepend=0)
@@ -118,26 +127,29 @@ def test_towers_of_a_step(loss: str, small_log: InteractionLog, unit_tables: Any
     both = own.model.clone(encoder=TwoTowers(encoder.num_items, encoder.width, encoder.view))
     batch, targets, params = inputs_of(own, tables)
     method = SequenceModel.training_scores
-    split, summed = (
-        apply(model, params, method, tables, batch, targets) for model in (both, own.model)
-    )
-    if loss == "ce":
-        assert split.towers == (6, 6) and not summed.towers
-        halves = [
-            own.data.loss(
-                summed._replace(items=jnp.where(jnp.arange(12) // 6 == k, summed.items, 0))
-            )
-            for k in range(2)
-        ]
-    else:
+
+    @jax.jit
+    def losses_and_scores(params: Any) -> Any:
+        split, summed = (
+            apply(model, params, method, tables, batch, targets) for model in (both, own.model)
+        )
         assert len(split.towers) == 2 and not summed.towers
+        if loss == "ce":
+            assert split.towers == (6, 6)
+            of_half = [jnp.where(jnp.arange(12) // 6 == k, summed.items, 0) for k in range(2)]
+            halves, more = [summed._replace(items=items) for items in of_half], None
+        else:
+            halves, more = split.towers, (split.towers, summed, sampled_softmax(split, 0.1, "both"))
+        return [own.data.loss(scores) for scores in (split, summed, *halves)], more
+
+    (of_split, of_sum, *of_halves), more = losses_and_scores(params)
+    np.testing.assert_allclose(of_split, sum(of_halves), rtol=1e-5)
+    if loss == "softmax":
+        halves, summed, of_both = more
         for name in ("positive", "negative"):
-            each = [np.asarray(getattr(tower, name)) for tower in split.towers]
+            each = [np.asarray(getattr(half, name)) for half in halves]
             np.testing.assert_allclose(sum(each), getattr(summed, name), rtol=1e-4, atol=1e-5)
-        halves = [own.data.loss(tower) for tower in split.towers]
-        both_losses = sampled_softmax(split, 0.1, "both")
-        np.testing.assert_allclose(both_losses, sum(halves) + own.data.loss(summed), rtol=1e-5)
-    np.testing.assert_allclose(own.data.loss(split), sum(halves), rtol=1e-5)
+        np.testing.assert_allclose(of_both, sum(of_halves) + of_sum, rtol=1e-5)
 
 
 def test_a_batch_with_one_target() -> None:

@@ -39,7 +39,8 @@ def test_vector_is_ids_beside_texts(towers: tuple[int, int, int]) -> None:
     tables = {TEXT: jnp.float32(text), COMPANY: jnp.float32(company)}
     params = random_params(module, tables, method="item_features")
     ids = np.array([[3, 40], [3, 0]])
-    found = module.apply({"params": params}, tables, jnp.asarray(ids), method="item_features")
+    vectors = jax.jit(functools.partial(module.apply, method="item_features"))
+    found = vectors({"params": params}, tables, jnp.asarray(ids))
     exact = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
     expected = [exact["table"][ids]] if towers[0] else []
     both = np.concatenate([text, company], axis=1)
@@ -49,7 +50,7 @@ def test_vector_is_ids_beside_texts(towers: tuple[int, int, int]) -> None:
         act = 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
         expected.append(act @ exact[f"{name}_last"])
     np.testing.assert_allclose(found, np.concatenate(expected, axis=-1), rtol=1e-4, atol=1e-4)
-    whole = module.apply({"params": params}, tables, method="item_features")
+    whole = vectors({"params": params}, tables)
     np.testing.assert_allclose(whole[ids], found, rtol=1e-5, atol=1e-5)
     assert module.vector_width == sum(module.towers) == found.shape[-1]
 
