@@ -95,6 +95,12 @@ def on_devices(count: int) -> dict[str, str]:
     return {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
 
 
+def keeping_programs() -> dict[str, str]:
+    """Environment in which JAX itself reads and keeps programs where this session does, for a program that names no folder."""
+    least = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    return os.environ | least | {"JAX_COMPILATION_CACHE_DIR": os.environ[CACHE]}
+
+
 def run_afresh(command: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
     """Runs a new process to the end, imports and all; output as text."""
     return subprocess.run(

@@ -1,7 +1,6 @@
 """On a GPU machine with JAX and few other packages, the package can be imported and trains, and the benchmarks run."""
 
 import json
-import os
 import pathlib
 import subprocess
 import sys
@@ -12,7 +11,9 @@ from benchmarks import own_training
 from benchmarks.run import GPU
 from benchmarks.sections import kernels
 from configs import beauty
-from grasp_jax.config import Config
+from grasp_jax.config import Config, read_config
+from tests.command_line import keeping_programs
+from tests.trained import trained
 
 ROOT = pathlib.Path(__file__).parent.parent
 MISSING = (
@@ -35,24 +36,23 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     (folder / "sitecustomize.py").write_text(
         f"import sys\nsys.modules.update(dict.fromkeys({MISSING!r}))\n"
     )
-    return os.environ | {"PYTHONPATH": f"{folder}:{ROOT}", "PYTHON": sys.executable}
+    return keeping_programs() | {"PYTHONPATH": f"{folder}:{ROOT}", "PYTHON": sys.executable}
 
 
 def test_trains_without_what_a_bare_machine_lacks(
-    bare: dict[str, str], tmp_path: pathlib.Path
+    bare: dict[str, str], tmp_path: pathlib.Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """An import for data files, text or progress bars would keep a model that needs none of them from training."""
+    config = read_config(trained(tmp_path_factory, "sasrec"))  # whose programs are compiled
     program = f"""
+import json
 import pathlib
 from grasp_jax.config import Config
 from grasp_jax.run import open_run, prepare
 from grasp_jax.trial import make_trial, train_trial
 from grasp_jax.trial_results import evaluate_trial
 
-synthetic = {{"num_users": 200, "num_items": 400, "repeat_rate": 0.03}}
-data = {{"source": "synthetic", "max_length": 50, "tail_item_below": 4, "synthetic": synthetic}}
-model = {{"method": "plain", "dropout": 0.3, "features": 8, "num_layers": 1}}
-config = Config.from_dict({{"data": data, "model": model, "train.max_epochs": 2}})
+config = Config.from_dict(json.loads({json.dumps(config.to_dict())!r}))
 run = open_run(config, pathlib.Path({str(tmp_path / "run")!r}))
 trial = make_trial(prepare(run), "plain", "sasrec")
 rows = evaluate_trial(trial, train_trial(trial)).rows

@@ -158,7 +158,8 @@ def test_other_ways_change_new_items_alone(case: Case) -> None:
 def test_parts_add_up_to_the_score(case: Case) -> None:
     """A line would name another part than the one whose columns it keeps, or lose a part."""
     config = config_of("grasp_plus", 1, 0, {})
-    model = gj.Recommender(config, **SMALL, mlp=(8,), features=8).fit(case.known).artifact
+    small: dict[str, Any] = {**SMALL, "mlp": (8,), "features": 8, "backbone": "gru4rec"}
+    model = gj.Recommender(config, **small, num_layers=1).fit(case.known).artifact
     added = add_items(model, case.new)
     lines, whole = cold_parts.lines_of(added), np.asarray(added.features)
     assert lines["grasp_plus"] is added

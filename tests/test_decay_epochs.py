@@ -14,6 +14,7 @@ from grasp_jax.training import training_set
 from grasp_jax.training.replicas import PerReplica
 from grasp_jax.training.step import Step, make_train_steps
 from tests.assembly import assembled
+from tests.trained import SMALL, small_shop
 
 
 def rate(decay_steps: int, number: int) -> float:
@@ -33,16 +34,14 @@ def test_rates_fall_linearly() -> None:
 
 
 def fitted(shop: gj.Dataset, **fields: Any) -> Any:
-    model = gj.Recommender(
-        method="plain", features=8, num_layers=1, batch_size=64, num_negatives=10, **fields
-    ).fit(shop)
+    model = gj.Recommender(method="plain", **{**SMALL, **fields}).fit(shop)
     assert model._fitted is not None
     return model._fitted.validated.snapshot
 
 
 def test_the_field_reaches_every_step() -> None:
     """Steps would be counted again from 0 in each dispatch, or not over all epochs."""
-    shop = gj.Dataset.synthetic(num_users=150, num_items=100)
+    shop = small_shop()
     whole = fitted(shop, max_epochs=2, decay_epochs=2, steps_per_dispatch=512)
     parts = fitted(shop, max_epochs=2, decay_epochs=2, steps_per_dispatch=1)
     longer = fitted(shop, max_epochs=2, decay_epochs=10**6)  # as good as constant

@@ -72,6 +72,7 @@ def command(shop: pathlib.Path, folder: pathlib.Path, url: str, *more: str) -> l
         "--config.eval.num_negatives=20",
         "--config.eval.full=False",
         "--config.model.features=8",
+        "--config.model.num_layers=1",
         "--config.train.max_epochs=1",
         "--config.model.method=grasp",
         "--config.model.mlp=(16,)",

@@ -31,6 +31,7 @@ from grasp_jax.serving.export import (
     read_export,
 )
 from grasp_jax.serving.histories import check_one_query
+from tests.command_line import keeping_programs
 from tests.refusal import assert_names, refusal
 from tests.trained import METHODS, SMALL, small_shop, trained
 
@@ -123,7 +124,11 @@ def answers_elsewhere(
     )  # wherever this process has it from
     program = f"{BEFORE.format(site)}\n{loading}\n{arrays}\n{lines}\nLINES = {kept!r}\n{AFTERWARDS}"
     done = subprocess.run(
-        [sys.executable, "-I", "-c", program], cwd=folder.parent, capture_output=True, text=True
+        [sys.executable, "-I", "-c", program],
+        cwd=folder.parent,
+        env=keeping_programs(),
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     with np.load(folder.parent / "answers.npz") as found:

@@ -15,6 +15,7 @@ from grasp_jax.training.optim import one_vector
 from grasp_jax.training.optim.forms import choose_optimiser
 from grasp_jax.training.optim.weight_decay import decay_rates
 from tests.assembly import assembled
+from tests.trained import SMALL, small_shop
 
 RATES, DECAY, STEPS = np.float32([1e-2, 3e-2]), 0.3, 25  # of two models
 DECAYS = {  # what a model holds, and whether it decays
@@ -110,19 +111,11 @@ def test_the_id_table_is_not_deferred(
 
 def test_the_field_reaches_the_step() -> None:
     """`train.weight_decay` would say nothing: where rate x decay is 1, one step leaves Adam's own movement of a matrix, and no more."""
-    shop = gj.Dataset.synthetic(num_users=100, num_items=100)
+    shop = small_shop()
     rate, largest = 1e-3, {}
     for decay in (0.0, 1 / rate):
-        model = gj.Recommender(
-            method="plain",
-            features=8,
-            num_layers=1,
-            max_epochs=1,
-            batch_size=128,
-            learning_rate=rate,
-            weight_decay=decay,
-            num_negatives=10,
-        ).fit(shop)
+        one_step = {**SMALL, "batch_size": 128, "learning_rate": rate, "weight_decay": decay}
+        model = gj.Recommender(method="plain", **one_step).fit(shop)
         assert model._fitted is not None
         params = model._fitted.validated.snapshot.best_params
         largest[decay] = {
