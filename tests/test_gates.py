@@ -127,7 +127,7 @@ def test_history_normaliser_equals_a_loop() -> None:
                     sum(np.exp(three[r, k]) for k in range(q + 1) if row[k] == segment)
                 )
     np.testing.assert_allclose(
-        history_normaliser(jnp.asarray(logits), jnp.asarray(SEGMENTS)),
+        jax.jit(history_normaliser)(logits, SEGMENTS),
         expected,
         rtol=1e-5,
         atol=1e-6,
@@ -136,11 +136,12 @@ def test_history_normaliser_equals_a_loop() -> None:
 
 def test_softmax_gates_of_a_history_sum_to_one() -> None:
     """Table 4's softmax would not be one: by the newest denominator, the gates of a history add up to one in all three attentions."""
-    logits = jax.random.normal(jax.random.key(0), (*SEGMENTS.shape, 2))
-    normaliser = history_normaliser(logits, jnp.asarray(SEGMENTS))
+    logits = np.random.default_rng(0).standard_normal((*SEGMENTS.shape, 2)).astype(np.float32)
+    normaliser = np.asarray(jax.jit(history_normaliser)(logits, SEGMENTS))
+    gates = jax.jit(lambda logits, normaliser: pair_gates("softmax", logits, normaliser=normaliser))
     for segment in np.unique(SEGMENTS[SEGMENTS >= 0]):
         own = segment == SEGMENTS
-        found = np.asarray(pair_gates("softmax", logits[own], normaliser=normaliser[own][-1]))
+        found = np.asarray(gates(logits[own], normaliser[own][-1]))
         np.testing.assert_allclose(found.sum(axis=0), 1.0, rtol=1e-5)
 
 

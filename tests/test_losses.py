@@ -46,7 +46,8 @@ def test_softmax_by_formula(smoothing: float) -> None:
         logits = np.concatenate([[positive[p]], drawn])
         weights = np.concatenate([[1 - smoothing], np.full(len(drawn), smoothing / len(drawn))])
         expected.append(-(weights * (logits - np.log(np.exp(logits).sum()))).sum())
-    found = sampled_softmax(as_pairs(positive, negative, mask), smoothing)
+    softmax = jax.jit(sampled_softmax, static_argnums=1)
+    found = softmax(as_pairs(positive, negative, mask), smoothing)
     np.testing.assert_allclose(found, np.mean(expected) + 0.5, rtol=1e-5)
 
 
@@ -73,11 +74,8 @@ def test_gradients_pass_what_is_left_out() -> None:
         lambda s: sampled_softmax(s, 0.1),
         lambda s: generalised_bce(s, ITEMS, 0.75),
     ):
-        gradient = np.asarray(
-            jax.grad(lambda negative, loss=loss: loss(pairs._replace(negative=negative)))(
-                pairs.negative
-            )
-        )
+        of_loss = jax.grad(lambda negative, loss=loss: loss(pairs._replace(negative=negative)))
+        gradient = np.asarray(jax.jit(of_loss)(pairs.negative))
         left_out = ~np.isfinite(np.asarray(pairs.negative))
         assert (
             np.isfinite(gradient).all() and (gradient[left_out] == 0).all() and left_out.sum() == 1

@@ -12,6 +12,7 @@ from grasp_jax.models.encoders.towers import COMPANY, MATCH, TEXT
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.methods.base import ModelSizes
 from grasp_jax.models.products import product
+from tests.random_params import random_params
 
 ITEMS, WIDTH, FEATURES = 40, 12, 8
 
@@ -62,8 +63,8 @@ def features(method: str, fusion: str, dtype: str, tables: dict[str, jax.Array])
     own = {"features": FEATURES, "mlp": (6,), "dtype": dtype, "plus.fusion": fusion}
     config = ModelConfig().with_fields(own)
     encoder = METHODS[method].encoder(config, ModelSizes(ITEMS, 4, WIDTH))
-    variables = encoder.init(jax.random.key(0), tables, method="item_features")
-    return np.asarray(encoder.apply(variables, tables, method="item_features"))
+    params = {"params": random_params(encoder, tables, method="item_features")}
+    return np.asarray(jax.jit(lambda p: encoder.apply(p, tables, method="item_features"))(params))
 
 
 def random(seed: int, *shape: int) -> jax.Array:

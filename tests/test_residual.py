@@ -13,6 +13,7 @@ from grasp_jax.models.encoders.holistic import HolisticEncoder
 from grasp_jax.models.encoders.residual import ResidualEncoder
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.methods.base import Facts, ModelSizes
+from tests.random_params import random_params
 
 FEATURES, HIDDEN, USERS = 5, 16, 6
 
@@ -28,12 +29,7 @@ def parameters(module: ResidualEncoder, known: dict[str, jax.Array]) -> Any:
         features = m.item_features(tables)
         return m(features, m.gates(jnp.zeros((len(features), 2))))
 
-    params = jax.jit(lambda key: module.init(key, known, method=touch))(jax.random.key(0))["params"]
-    rng = np.random.default_rng(3)
-    return jax.tree.map(
-        lambda leaf: np.asarray(leaf) + 0.3 * rng.standard_normal(leaf.shape).astype(np.float32),
-        params,
-    )
+    return random_params(module, known, spread=0.3, method=touch)
 
 
 @pytest.mark.parametrize("hidden", [(), (HIDDEN,), (HIDDEN, 8)])
@@ -83,16 +79,14 @@ def test_no_gate_is_every_gate_one(unit_tables: dict[str, jax.Array]) -> None:
         summed, apart = (
             HolisticEncoder(12, FEATURES, (HIDDEN,), gate, 2.0, keep) for gate in ("none", "paper")
         )
-        params = jax.jit(
-            lambda key, m=summed: m.init(
-                key, unit_tables, method=lambda m, t: m(m.item_features(t), None)
-            )
-        )(jax.random.key(0))
-        one = summed.apply(params, unit_tables, method=lambda m, t: m(m.item_features(t), None))
-        ones = jnp.broadcast_to(jnp.asarray(keep, jnp.float32), (41, 3))
-        two = apart.apply(
-            params, unit_tables, ones, method=lambda m, t, gates: m(m.item_features(t), gates)
-        )
+
+        def vectors(module: HolisticEncoder, tables: Any, gates: Any = None) -> jax.Array:
+            return module(module.item_features(tables), gates)
+
+        params = {"params": random_params(summed, unit_tables, method=vectors)}
+        one = jax.jit(lambda p, m=summed: m.apply(p, unit_tables, method=vectors))(params)
+        of_gates = jax.jit(lambda p, g, m=apart: m.apply(p, unit_tables, g, method=vectors))
+        two = of_gates(params, np.broadcast_to(np.float32(keep), (41, 3)))
         np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-5)
 
 

@@ -25,15 +25,8 @@ def backbone(num_heads: int = 2, causal: bool = True, num_layers: int = 2) -> SA
 @functools.cache
 def parameters(num_layers: int = 2) -> Any:
     """Random everywhere: also biases and LayerNorm scales, which start as zeros and ones."""
-    init = jax.jit(backbone(num_layers=num_layers).init)
-    params = init(jax.random.key(0), item_vectors(), jnp.asarray(SEGMENTS), jnp.asarray(POSITIONS))[
-        "params"
-    ]
-    rng = np.random.default_rng(1)
-    return jax.tree.map(
-        lambda leaf: jnp.asarray(leaf + 0.3 * rng.standard_normal(leaf.shape), jnp.float32),
-        jax.device_get(params),
-    )
+    model = backbone(num_layers=num_layers)
+    return jax.tree.map(jnp.asarray, random_params(model, item_vectors(), SEGMENTS, POSITIONS))
 
 
 def item_vectors(seed: int = 0) -> jax.Array:
@@ -357,11 +350,11 @@ def test_dropout_leaves_the_padding_its_mean() -> None:
     inputs = jnp.zeros((1, 4, FEATURES)), jnp.zeros((1, 4, FEATURES)), jnp.zeros((1, 4), jnp.int32)
     padding = jnp.full((1, 4), 196.0)
     params = {"params": parameters(1)["SelfAttention_0"]}
-    expected = np.asarray(attention.apply(params, *inputs, None, padding))
-    drawn = [
-        attention.apply(
-            params, *inputs, jnp.float32(0.5), padding, rngs={"dropout": jax.random.key(k)}
+    expected = np.asarray(jax.jit(attention.apply)(params, *inputs, None, padding))
+    dropped = jax.jit(
+        lambda key: attention.apply(
+            params, *inputs, jnp.float32(0.5), padding, rngs={"dropout": key}
         )
-        for k in range(20)
-    ]
+    )
+    drawn = [dropped(jax.random.key(k)) for k in range(20)]
     assert np.abs(np.stack(drawn) - expected).max() < 0.1 * np.abs(expected).max()

@@ -17,6 +17,7 @@ from grasp_jax.models.methods.base import ModelSizes
 from grasp_jax.models.sequence_model import SequenceModel, apply
 from grasp_jax.training.snapshot import initial_snapshot, snapshot_like
 from grasp_jax.training.states import newest_states, pack_all_users
+from tests.random_params import random_params
 from tests.test_catalogue_step import made
 
 LENGTH = 8
@@ -36,10 +37,9 @@ def test_states_equal_one_user_at_a_time(small_log: InteractionLog, backbone: st
     )
     masked = model.backbone.bidirectional
     everyone = pack_all_users(split.train, 4, model.backbone.mask_at)
-    batch = gather_batch(data, everyone.slots[0])
-    params = jax.jit(jax.vmap(lambda key: model.init(key, {}, batch)["params"]))(
-        jax.vmap(jax.random.key)(jnp.arange(2))
-    )
+    gather = jax.jit(gather_batch)
+    first = random_params(model, {}, gather(data, everyone.slots[0]))
+    params = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf + 0.1]), first)
     found = newest_states(model, params, data, {}, everyone, small_log.num_users)
     assert found.shape == (2, small_log.num_users, 6)
     alone = np.full((small_log.num_users, LENGTH + 2), -1, np.int32)  # one user a row
@@ -49,14 +49,16 @@ def test_states_equal_one_user_at_a_time(small_log: InteractionLog, backbone: st
         if masked:
             alone[user, end - begin] = MASK_SLOT - user
     newest = np.arange(small_log.num_users) * alone.shape[1] + (alone != -1).sum(axis=1) - 1
-    each = gather_batch(data, jnp.asarray(alone))
+    each = gather(data, jnp.asarray(alone))
+
+    @jax.jit
+    def states(params: Any) -> jax.Array:
+        features = apply(model, params, SequenceModel.item_features, {})
+        return apply(model, params, SequenceModel.user_states, features, each, newest)[0]
+
     for m in range(2):
         one = jax.tree.map(lambda leaf, m=m: leaf[m], params)
-        features = apply(model, one, SequenceModel.item_features, {})
-        states = jax.jit(
-            lambda p, f: apply(model, p, SequenceModel.user_states, f, each, newest)[0]
-        )(one, features)
-        np.testing.assert_allclose(found[m], states, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(found[m], states(one), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["plain", "llm_esr"])
