@@ -1,9 +1,9 @@
 """Small random data for several test files."""
 
 import functools
-import gc
 import os
 import signal
+import tempfile
 from collections.abc import Callable, Iterator
 
 import jax
@@ -16,6 +16,7 @@ from grasp_jax.data.log import InteractionLog, build_log
 from grasp_jax.log import logger, print_messages
 from tests.command_line import CACHE, QUICK
 from tests.compiled import compiled_folder
+from tests.memory_disk import quick_folder
 from tests.step_setting import Setting, make_setting
 
 pytest.register_assert_rewrite("tests.running_service")  # before a test imports it
@@ -23,9 +24,6 @@ pytest.register_assert_rewrite("tests.running_service")  # before a test imports
 # Compiling is most of the time that small programs take, here and in processes that tests start.
 if QUICK not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK}".strip()
-
-# Tracing makes many objects and little garbage: collected at Python's usual pace it takes a tenth longer.
-gc.set_threshold(100_000, 50, 100)
 
 # A shell starts what it leaves in the background deaf to Ctrl-C, and so would be the programs whose answer to it is tested.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -35,6 +33,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 COMPILED = os.environ.setdefault(CACHE, str(compiled_folder()))
 jax.config.update("jax_compilation_cache_dir", COMPILED)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+# Files of this process, and of those that it starts; unless a user has chosen a place for them.
+if "TMPDIR" not in os.environ and (folder := quick_folder()):
+    os.environ["TMPDIR"] = tempfile.tempdir = folder
 
 # Examples are drawn alike in every session, and however slowly a busy machine draws them.
 settings.register_profile(

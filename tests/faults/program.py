@@ -43,7 +43,6 @@ except ImportError:
     command = main  # type: ignore[assignment]  # a version in which one file parses flags and runs
 
 gc.freeze()  # what is imported stays, and no fork copies its pages to look at it
-gc.set_threshold(100_000, 50, 100)  # as in tests/conftest.py
 
 SECONDS = 240  # a run that takes longer hangs
 # Bytes of addresses, most of which JAX never touches: more where it has a thread for each of many cores. Without this limit a value gone
