@@ -27,13 +27,8 @@ FEATURES, WIDTH = 6, 12
 def test_vector_is_id_beside_adapted_text(unit_tables: dict[str, jax.Array]) -> None:
     """Multiplying the adapter's two layers first would be another function, or have another gradient, than one after the other."""
     module = DualViewEncoder(41, WIDTH, FEATURES)
-    params = jax.jit(lambda key: module.init(key, unit_tables, method="item_features"))(
-        jax.random.key(0)
-    )["params"]
-    rng = np.random.default_rng(0)
-    params = jax.tree.map(
-        lambda leaf: jnp.asarray(rng.standard_normal(leaf.shape), jnp.float32), params
-    )
+    drawn = random_params(module, unit_tables, spread=1.0, method="item_features")
+    params, rng = jax.tree.map(jnp.asarray, drawn), np.random.default_rng(0)
     ids = jnp.array([[3, 40], [3, 0]])
 
     def plain(p: Any) -> jax.Array:

@@ -17,6 +17,7 @@ from grasp_jax.kernels.sasrec_layer import (
 )
 from grasp_jax.kernels.sasrec_layer_kernels import Finish, Project
 from grasp_jax.models.backbones.sasrec import SASRec
+from tests.random_params import random_params
 from tests.test_kernel_attention import SEGMENTS
 from tests.triton_lowering import kernels_lowered
 
@@ -86,27 +87,23 @@ def test_stands_in_for_the_models_layers(input_stage: bool) -> None:
         SASRec(WIDTH, SEGMENTS.shape[1], 2, 2, kernels=kernels, input_stage=input_stage)
         for kernels in ("xla", "backbone")
     )
-    params = jax.jit(plain.init)(jax.random.key(2), x, segments, place)
+    drawn = random_params(plain, x, segments, place, spread=0.2)
+    params = {"params": jax.tree.map(jnp.asarray, drawn)}
     shapes = jax.eval_shape(ours.init, jax.random.key(2), x, segments, place)
-    assert jax.tree.map(lambda leaf: leaf.shape, params) == jax.tree.map(
-        lambda leaf: leaf.shape, shapes
-    )
-    moved = jax.tree.map(
-        lambda leaf: leaf + 0.1 * jnp.cos(jnp.arange(leaf.size)).reshape(leaf.shape), params
-    )
+    assert jax.tree.map(np.shape, params) == jax.tree.map(np.shape, shapes)
 
     def gradients(module: SASRec) -> Any:
         def loss(params: Any, x: jax.Array) -> jax.Array:
             return (module.apply(params, x, segments, place) ** 3).sum()
 
-        return jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))(moved, x)
+        return jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))(params, x)
 
     found, expected = gradients(ours), gradients(plain)
     largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(expected[1]))
     np.testing.assert_allclose(found[0], expected[0], rtol=1e-5)
     for theirs, own in zip(jax.tree.leaves(expected[1]), jax.tree.leaves(found[1]), strict=True):
         np.testing.assert_allclose(own, theirs, atol=1e-5 * largest)
-    program = str(jax.make_jaxpr(lambda: ours.apply(moved, x, segments, place))())
+    program = str(jax.make_jaxpr(lambda: ours.apply(params, x, segments, place))())
     assert "sasrec_finish" in program
 
 

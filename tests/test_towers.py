@@ -98,7 +98,7 @@ def test_match_is_a_weighed_cosine_with_the_history() -> None:
 
     segments, positions = np.array([[7, 7, 7, 9], [2, 2, -1, -1]]), np.array([[0, 1, 2, 0]] * 2)
     model = Towers(SASRec(FEATURES, 8), FEATURES, (None,), match_decay=0.5)
-    held = jax.jit(model.init)(jax.random.key(0), vectors[rows], segments, positions)
+    held = {"params": random_params(model, vectors[rows], segments, positions)}
     states = jax.jit(model.apply)(held, vectors[rows], segments, positions)[..., FEATURES:]
     expected = 0.25 * own[0] + 0.5 * own[1] + own[2]
     np.testing.assert_allclose(
