@@ -4,9 +4,7 @@ import os
 import pathlib
 
 IN_MEMORY = pathlib.Path("/dev/shm")
-LEAST_FREE = (
-    4 << 30
-)  # bytes; a session writes a twentieth of that, and Ray keeps its objects there too
+LEAST_FREE = 4 << 30  # bytes; a session writes 200 MB, and Ray keeps its objects there too
 
 
 def quick_folder(folder: pathlib.Path = IN_MEMORY, least_free: int = LEAST_FREE) -> str | None:
