@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 
 from grasp_jax.evaluation.metrics import metrics, ndcg_gains
+from grasp_jax.evaluation.results import comparison_table
 from grasp_jax.evaluation.significance import bootstrap_means, compare, holm
 
 
@@ -70,3 +71,12 @@ def test_interval_covers_the_mean_as_often_as_it_says() -> None:
     np.testing.assert_allclose(
         bootstrap_intervals(columns[:, :1], 3), bootstrap_intervals(columns, 3)[:1]
     )
+
+
+def test_a_mark_and_an_interval_that_disagree_are_explained() -> None:
+    """With two seeds, a table would call a difference significant whose interval contains 0, and a reader would not know what holds."""
+    row = {"protocol": "full", "backbone": "sasrec", "first": "plain", "second": "grasp"}
+    row |= {"difference": 0.0459, "p_value": 0.0006, "low": -0.0098, "high": 0.1028}
+    assert "train more of them" in comparison_table([row])
+    clear, unmarked = row | {"low": 0.01}, row | {"p_value": 0.2}
+    assert "train more of them" not in comparison_table([clear, unmarked])

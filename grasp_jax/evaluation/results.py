@@ -148,9 +148,23 @@ def comparison_rows(comparisons: Sequence[dict[str, Any]]) -> list[list[str]]:
 
 
 def comparison_table(comparisons: Sequence[dict[str, Any]]) -> str:
-    """`comparison_rows` as Markdown, and what its `*` means."""
+    """`comparison_rows` as Markdown, what its `*` means, and `unsure_note`."""
     note = "* significant: p < 0.05 after Holm's correction for the number of pairs; differences in percentage points"
-    return "\n".join([*_grid(COMPARISON_HEADER, comparison_rows(comparisons)), "", note])
+    notes = [note, *([unsure] if (unsure := unsure_note(comparisons)) else [])]
+    return "\n".join([*_grid(COMPARISON_HEADER, comparison_rows(comparisons)), "", *notes])
+
+
+def unsure_note(comparisons: Sequence[dict[str, Any]]) -> str:
+    """What to think of differences with a `*` whose interval contains 0; empty if there are none.
+
+    With two or three seeds, the interval allows much more than the p-value for what is not known of the seeds (`users_and_seeds`).
+    """
+    if not any(row["p_value"] < 0.05 and row["low"] <= 0 <= row["high"] for row in comparisons):
+        return ""
+    return (
+        "A * next to an interval that contains 0: the two disagree, so the difference is not sure. The interval allows more for the chance "
+        "of few seeds; train more of them"
+    )
 
 
 def _grid(header: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:

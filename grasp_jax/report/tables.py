@@ -7,7 +7,7 @@ import numpy as np
 
 from grasp_jax.data.groups import PAPER
 from grasp_jax.evaluation.protocols import PROTOCOLS
-from grasp_jax.evaluation.results import COMPARISON_HEADER, comparison_rows, spread
+from grasp_jax.evaluation.results import COMPARISON_HEADER, comparison_rows, spread, unsure_note
 from grasp_jax.evaluation.untrained import shown_backbone, stand_together, without_repeats
 from grasp_jax.models.gates import NAMES
 from grasp_jax.report import paper
@@ -219,6 +219,8 @@ def significance(run: Run) -> Table:
         "In percentage points. * marks p below 0.05 after Holm's correction over all pairs of a backbone. The interval is a bootstrap over "
         "users and, if there are several, over seeds"
     )
+    if unsure := unsure_note(run.results["comparisons"]):
+        note += f". {unsure}"
     body = comparison_rows(run.results["comparisons"])
     return Table("significance", "Differences between methods", list(COMPARISON_HEADER), body, note)
 
