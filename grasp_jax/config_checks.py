@@ -1,5 +1,7 @@
 """Checks a config against the known methods, backbones and text encoders, and against the rules of each method."""
 
+import difflib
+
 from grasp_jax.config import Config, names
 from grasp_jax.config.checks import shown
 from grasp_jax.config.fields import flatten
@@ -23,11 +25,13 @@ def check_config(config: Config) -> None:
     ):
         for name in names(given):
             if name not in known:
+                near = difflib.get_close_matches(name, known, 1)
+                hint = f"did you mean {near[0]}? " if near else ""
                 expected = (
                     f"expected one or several, comma separated, of {', '.join(known)}, "
                     "or of your own: then import what registers it, and give --config=FILE where a config file does"
                 )
-                raise UserError(f"config.model.{field}: {shown(name)}; {expected}")
+                raise UserError(f"config.model.{field}: {shown(name)}; {hint}{expected}")
         if len(set(names(given))) != len(names(given)):
             raise UserError(f"config.model.{field}: {given!r} has one name twice; leave one out")
     encoder = config.knowledge.encoder

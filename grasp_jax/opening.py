@@ -5,11 +5,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from grasp_jax.data.groups import statistics
+from grasp_jax.data.split import Split
 from grasp_jax.data.summary import MOST_LINES, summary_lines
 from grasp_jax.knowledge.texts import sample_prompts
 from grasp_jax.run import Run
 
 ITEMS, USERS = 3, 2  # sample prompts
+LEAST_SAID = 0.01  # share of the training interactions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,8 +55,30 @@ def opening(run: Run) -> Opening:
         else ([], [])
     )
     summary = summary_lines(run.dataset, run.config.eval.include_short_users)
-    facts = fact_lines(statistics(run.split, run.groups))
+    facts = [
+        *fact_lines(statistics(run.split, run.groups)),
+        *cut_lines(run.split, run.config.data.max_length),
+    ]
     return Opening(summary, [*facts, *usage], prompts)
+
+
+def cut_lines(split: Split, max_length: int) -> list[str]:
+    """A line on what training does not read because histories are longer than `data.max_length`; none if that is less than 1 %.
+
+    Args:
+      split: the histories, of which training reads at most `max_length + 1` interactions each.
+      max_length: L.
+    """
+    missed = split.train_lengths - split.train.lengths
+    share = missed.sum() / max(int(split.train_lengths.sum()), 1)
+    if share < LEAST_SAID:
+        return []
+    longer = int((missed > 0).sum())
+    have = "user has" if longer == 1 else "users have"
+    return [
+        f"histories: models read the newest {max_length} interactions of a user (data.max_length); {longer:,} {have} more, "
+        f"so training leaves out {100 * share:.0f} % of its interactions"
+    ]
 
 
 def fact_lines(facts: Mapping[str, Any]) -> list[str]:

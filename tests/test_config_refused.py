@@ -61,6 +61,14 @@ def test_an_own_method_that_is_not_registered_is_told_how() -> None:
     assert_names(refusal(check_config, config), ("'mine'", "of your own", "--config=FILE"))
 
 
+def test_a_method_with_a_slip_in_its_name_is_suggested() -> None:
+    """Who writes a dash for an underscore would have to find it in a list of 19 names."""
+    config = Config().with_fields({"model.method": "sasrec_ce,grasp-plus"})
+    assert_names(
+        refusal(check_config, config), ("'grasp-plus'; did you mean grasp_plus? expected",)
+    )
+
+
 REFUSED_TUPLES = [
     ("train.learning_rate", (-1e-3,), "(-0.001,); expected one or more different positive numbers"),
     (

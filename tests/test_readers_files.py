@@ -1,6 +1,7 @@
 """Which file is read: the one that is named, or the first that a folder holds, or all parts of a folder."""
 
 import pathlib
+import shlex
 
 import pytest
 
@@ -51,6 +52,7 @@ def test_missing_files_are_named(tmp_path: pathlib.Path) -> None:
         ".gz, .zst",
         "holds reviews.csv",
         "config.data.interactions_file",
+        f"grasp-jax init {shlex.quote(str(tmp_path))}",  # or a newcomer with MovieLens would have to find four arguments
     )
     assert_names(message, parts)
     assert_names(

@@ -1,5 +1,6 @@
 """`grasp-jax init`: the written config reads its folder and names what could not be decided."""
 
+import dataclasses
 import gzip
 import json
 import os
@@ -10,12 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from grasp_jax.config_file import load_config
 from grasp_jax.data.dataset import Dataset
 from grasp_jax.data.split import make_split
 from grasp_jax.setup import sample as samples
 from grasp_jax.setup.command import main, write_config
 from grasp_jax.setup.look import look
-from grasp_jax.setup.write import python_call
+from grasp_jax.setup.write import config_text, python_call
 from grasp_jax.sizes import check_sizes
 from tests.command_line import one_line_error
 from tests.command_line import run_afresh as run
@@ -221,6 +223,46 @@ def test_a_small_catalogue_can_be_trained(tmp_path: pathlib.Path) -> None:
     config, dataset = read_by_its_config(write_config(tmp_path, str(tmp_path / "a.py")))
     assert config.eval.num_negatives == dataset.log.num_items - 12, "the longest history has 12"
     check_sizes(config, make_split(config.data, dataset.log), width=0)
+
+
+def test_few_users_with_long_histories(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Training would leave out most interactions of a data set like MovieLens, and make eight steps in an epoch."""
+    lengths = [40] * 2 + [130] * 7 + [140] + [400]
+    rows = [f"u{user},i{k}" for user, length in enumerate(lengths) for k in range(length)]
+    (tmp_path / "interactions.csv").write_text("user,item\n" + "\n".join(rows) + "\n")
+    config, _ = read_by_its_config(write_config(tmp_path, str(tmp_path / "a.py")))
+    assert config.train.batch_size == 32
+    assert "# config.data.max_length = 140\n" in (tmp_path / "a.py").read_text()
+    assert "gj.Recommender what the config sets for these data: batch_size=32" in (
+        capsys.readouterr().out
+    )
+    found = look(tmp_path)
+    for users, length, batch, longest in (
+        (0, 0, 128, ""),
+        (3200, 100, 128, ""),
+        (3199, 300, 64, "# config.data.max_length = 256\n"),
+    ):
+        changed = dataclasses.replace(found, num_users=users, usual_length=length)
+        (tmp_path / "b.py").write_text(text := config_text(changed, "shop"))
+        assert load_config(str(tmp_path / "b.py")).train.batch_size == batch
+        assert longest in text if longest else "max_length" not in text
+
+
+@pytest.mark.parametrize("name", ["interactions.csv", "interactions.parquet", "inter.txt"])
+def test_users_of_any_file_are_counted(tmp_path: pathlib.Path, name: str) -> None:
+    """The sizes of batches and histories would be chosen for one format alone."""
+    users, items = [1, 1, 1, 2, 2, 3], [1, 2, 3, 1, 2, 3]
+    path = tmp_path / name
+    if path.suffix == ".parquet":
+        pyarrow.parquet.write_table(pa.table({"user": users, "item": items}), path)
+    else:
+        header, comma = ("", " ") if path.suffix == ".txt" else ("user,item\n", ",")
+        pairs = zip(users, items, strict=True)
+        path.write_text(header + "".join(f"{user}{comma}{item}\n" for user, item in pairs))
+    found = look(tmp_path)
+    assert (found.num_users, found.usual_length) == (3, 3)
 
 
 def test_times_that_no_reader_takes_are_left(tmp_path: pathlib.Path) -> None:

@@ -257,8 +257,11 @@ def test_the_title_may_have_another_name(tmp_path: pathlib.Path) -> None:
 
 
 def test_a_rating_column_that_is_not_used_is_named(folder: pathlib.Path) -> None:
-    """Would break the hint that ratings are there and have no effect."""
-    assert "  not read: rating, device" in summary_lines(load_dataset(data_section(folder)))
+    """A researcher would not learn that one star counts as much as five, or which field changes that."""
+    assert (
+        "  not read: device, rating (every rating counts: config.data.min_rating is 0)"
+        in summary_lines(load_dataset(data_section(folder)))
+    )
     config = data_section(folder)
     config = config.with_fields({"columns.rating": "stars"})
     assert_names(refusal(load_dataset, config), ("no column 'stars'", "config.data.columns.rating"))

@@ -5,7 +5,9 @@
 # the genres as text, and looks at films that are alike.
 #
 # The first cell makes small random tables of the same shape, because this package may not contain the real ones. For the real ones, run
-# `grasp-jax fetch movielens-1m --into=ml`, and write `gj.Dataset.read("ml", min_rating=4.0)` instead of `from_frames` below.
+# `grasp-jax fetch movielens-1m --into=ml`, and write `gj.Dataset.read("ml", min_rating=4.0)` instead of `from_frames` below. If you have
+# downloaded MovieLens yourself (`ratings.csv`, `movies.csv`), `grasp-jax init FOLDER` prints the line of Python that reads it; add
+# `min_rating=4.0` there.
 
 # %%
 import numpy as np

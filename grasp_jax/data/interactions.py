@@ -82,7 +82,8 @@ def log_of_table(
     log = build_log(name, users, items, values, catalogue, low_rated, max_missing, origin)
     if times is not None:
         log = dataclasses.replace(log, time_unit=times.unit)
-    rated = used["rating"] if min_rating == 0 else None  # a column that exists without effect
+    named = used["rating"] or columns.get("rating", "")
+    rated = named if min_rating == 0 else ""  # a column that exists without effect
     return log, ReadReport(
         files=(f"{table.path} ({table.form})",),
         rows=table.num_rows,
@@ -218,13 +219,12 @@ def columns_used(
     }
 
 
-def _ignored(
-    names: Collection[str], used: Mapping[str, str | None], rated: str | None
-) -> tuple[str, ...]:
-    """Columns without effect, the one of ratings with the reason."""
-    named = {column for column in used.values() if column}
+def _ignored(names: Collection[str], used: Mapping[str, str | None], rated: str) -> tuple[str, ...]:
+    """Columns without effect; `rated`, if the table has this column, comes last and with the reason."""
+    named = {column for column in used.values() if column} | {rated}
     others = [column for column in names if column not in named]
-    return tuple([*others, *([f"{rated} (config.data.min_rating is 0)"] if rated else [])])
+    reason = f"{rated} (every rating counts: config.data.min_rating is 0)"
+    return tuple([*others, *([reason] if rated in names else [])])
 
 
 def _order_of_rows(table: Table, columns: Mapping[str, str]) -> str:

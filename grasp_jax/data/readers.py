@@ -1,6 +1,7 @@
 """Interaction files of every supported format -> `InteractionLog`, and a report of how they were understood."""
 
 import pathlib
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -76,7 +77,10 @@ def _hint(root: pathlib.Path) -> str:
             "name the file with config.data.interactions_file; if they are parts of one table, set config.data.path to the folder above "
             f"and config.data.interactions_file={name}"
         )
-    return "name the file with config.data.interactions_file"
+    return (
+        "name the file with config.data.interactions_file, or run grasp-jax init "
+        f"{shlex.quote(str(root))}: it looks for the file and its columns, and prints how to read them"
+    )
 
 
 def read_interactions(

@@ -140,5 +140,5 @@ def _cut(line: str) -> str:
 
 
 def _some(names: tuple[str, ...], most: int = 8) -> str:
-    shown = ", ".join(name[:40] for name in names[:most])
+    shown = ", ".join(name[:80] for name in names[:most])
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown

@@ -4,12 +4,13 @@ import pathlib
 import shlex
 from collections.abc import Sequence
 
+from grasp_jax.config import TrainConfig
 from grasp_jax.errors import UserError
 from grasp_jax.files import write_text
 from grasp_jax.flags import Once, command_parser, filled
 from grasp_jax.paths import check_file
 from grasp_jax.setup.look import look
-from grasp_jax.setup.write import config_text, data_name, python_call
+from grasp_jax.setup.write import batch_size, config_text, data_name, python_call
 
 USAGE = "grasp-jax init FOLDER [--out=FILE.py]"
 ABOUT = """\
@@ -66,4 +67,6 @@ def write_config(folder: pathlib.Path, out: str | None) -> pathlib.Path:
     print(f"  grasp-jax --config={shlex.quote(str(path))} --workdir={shlex.quote(f'runs/{name}')}")
     print("or read the same data in Python:")
     print(python_call(found, name))
+    if (size := batch_size(found)) != TrainConfig().batch_size:
+        print(f"and pass to gj.Recommender what the config sets for these data: batch_size={size}")
     return path

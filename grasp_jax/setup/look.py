@@ -26,6 +26,7 @@ from grasp_jax.setup.sample import Sample, readable, sample, sample_pairs
 
 ATOMIC = (".inter", ".item", ".user")  # RecBole's files
 MOST_MISSING = DataConfig().max_missing_text
+USUAL = 0.9  # share of the users whose histories are not longer than `usual_length`
 LEAST_KNOWN = 0.5  # share of the users that their table must have at least
 NO_UTF8 = "the name is not UTF-8, so no config file can hold it; expected UTF-8; rename it"
 
@@ -41,6 +42,8 @@ class FolderContents:
       items: table of items, or None; `item_id` and `title` are its columns.
       users: table of users, or None; `user_id` is its column.
       bad_rows: whether a run refuses some rows of the interactions, and can leave them out.
+      num_users: number of users with interactions; 0 where not all rows were looked at.
+      usual_length: number of interactions that nine tenths of these users do not exceed.
       lines: what was found, for people.
       undecided: what could not be decided, for people.
     """
@@ -54,6 +57,8 @@ class FolderContents:
     users: Sample | None = None
     user_id: str = ""
     bad_rows: bool = False
+    num_users: int = 0
+    usual_length: int = 0
     lines: tuple[str, ...] = ()
     undecided: tuple[str, ...] = ()
 
@@ -111,9 +116,12 @@ def look(folder: pathlib.Path) -> FolderContents:
     rows = check_rows(chosen, found.columns)
     undecided += [*of_items, *of_users, *unread, *([rows.refused] if rows.refused else [])]
     lines += [line for line in (_items_line(found), _users_line(found), rows.line) if line]
+    lengths = np.zeros(0, np.int64) if rows.lengths is None else rows.lengths
     return dataclasses.replace(
         found,
         bad_rows=bool(rows.line and rows.refused),
+        num_users=len(lengths),
+        usual_length=int(np.quantile(lengths, USUAL, method="inverted_cdf")) if len(lengths) else 0,
         lines=tuple(lines),
         undecided=tuple(undecided),
     )

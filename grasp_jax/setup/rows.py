@@ -4,6 +4,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow.parquet
 
 from grasp_jax.config.data import SKIP
@@ -28,10 +29,12 @@ class Checked(NamedTuple):
     Attributes:
       line: how many can be read, for people.
       refused: why a run would refuse others; empty if it would not.
+      lengths: [N] interactions of each user; None if not all rows were read.
     """
 
     line: str
     refused: str = ""
+    lengths: np.ndarray | None = None
 
 
 def check_rows(log: Sample, columns: Mapping[str, str]) -> Checked:
@@ -44,10 +47,10 @@ def check_rows(log: Sample, columns: Mapping[str, str]) -> Checked:
     if log.path.suffix == ".txt" and log.size > MOST_BYTES:
         return Checked("rows: not checked, because the file is large; a run reads all rows")
     try:
-        count, whole, reasons = _read(log, columns)
+        count, lengths, reasons = _read(log, columns)
     except UserError as error:
         return Checked("", f"what to do about the interactions, which a run refuses: {error}")
-    bad = sum(number for _, number, _ in reasons)
+    bad, whole = sum(number for _, number, _ in reasons), lengths is not None
     which = f"all {count:,}" if whole else f"the first {count:,} rows"
     if bad:
         which = f"{count - bad:,} of {which.removeprefix('all ')}"
@@ -56,27 +59,29 @@ def check_rows(log: Sample, columns: Mapping[str, str]) -> Checked:
         "" if whole else "; a run reads all rows"
     )
     if not reasons:
-        return Checked(line)
+        return Checked(line, lengths=lengths)
     reasons_text = "; ".join(reasons_in_words(reasons, count))
     mend = f'mend them, or set {FIELD} = "{SKIP}", which leaves them out'
-    return Checked(line, f"what to do with rows that a run refuses: {reasons_text}; {mend}")
+    return Checked(
+        line, f"what to do with rows that a run refuses: {reasons_text}; {mend}", lengths
+    )
 
 
 def _read(
     log: Sample, columns: Mapping[str, str]
-) -> tuple[int, bool, Sequence[tuple[str, int, str]]]:
-    """How many rows were read, whether these are all, and what is wrong with some (`LeftOut.reasons`).
+) -> tuple[int, np.ndarray | None, Sequence[tuple[str, int, str]]]:
+    """How many rows were read, interactions of each user if these are all, and what is wrong with some (`LeftOut.reasons`).
 
     Raises:
       UserError: a run refuses the whole table.
     """
     if log.path.suffix == ".txt":
-        report = read_interactions(log.path, "", columns, bad_rows=SKIP)[1]
-        return report.rows, True, report.left_out
+        pairs, report = read_interactions(log.path, "", columns, bad_rows=SKIP)
+        return report.rows, pairs.lengths, report.left_out
     table, whole = _table(log, columns)
     used = columns_used(tuple(table.columns), columns, 0.0, table.path)
-    _, left_out = readable_rows(table, used, 0.0, SKIP)
-    return table.num_rows, whole, left_out.reasons
+    rows, left_out = readable_rows(table, used, 0.0, SKIP)
+    return table.num_rows, np.bincount(rows.users.codes) if whole else None, left_out.reasons
 
 
 def _table(log: Sample, columns: Mapping[str, str]) -> tuple[Table, bool]:

@@ -3,7 +3,7 @@
 import json
 import re
 
-from grasp_jax.config import DataConfig, EvalConfig
+from grasp_jax.config import DataConfig, EvalConfig, TrainConfig
 from grasp_jax.config.data import SKIP
 from grasp_jax.config.fields import flatten
 from grasp_jax.data.dataset import known_tables
@@ -11,6 +11,8 @@ from grasp_jax.data.readers import KNOWN_NAMES
 from grasp_jax.setup.look import FolderContents
 
 MOST_LETTERS = 136
+LONGEST = 256  # histories, because the work of attention grows with the square of their length
+LEAST_STEPS, SMALLEST_BATCH = 25, 32  # of an epoch; users
 COLUMNS = "columns."  # fields of this section within `data`
 
 
@@ -83,6 +85,7 @@ def _body(found: FolderContents, name: str) -> list[str]:
         "config.model.dropout = (0.3,)  # several, such as (0.3, 0.5), are trained together, and validation chooses one",
         "config.train.max_epochs = 100  # at most: training stops early, after train.patience epochs without a better validation",
         "config.train.patience = 10",
+        *_lines_of_sizes(found),
         *_of_negatives(found),
         "config.train.seeds = (42,)  # several, such as (42, 43, 44), show how much results vary by chance",
         "return config",
@@ -143,6 +146,31 @@ def _lines_of_data(found: FolderContents) -> list[str]:
             f"# {_set('data.columns.rating', rating)}",
             "# config.data.min_rating = 4.0  # rows with a lower rating are not used in training; this needs the line above too",
         ]
+    return lines
+
+
+def batch_size(found: FolderContents) -> int:
+    """The default of `train.batch_size`, or less where that makes few steps in an epoch."""
+    size = TrainConfig().batch_size
+    while size > SMALLEST_BATCH and 0 < found.num_users < size * LEAST_STEPS:
+        size //= 2
+    return size
+
+
+def _lines_of_sizes(found: FolderContents) -> list[str]:
+    """A longer history that may be set where the default leaves out interactions, and the batch size if it is not the default."""
+    lines = []
+    if (length := min(found.usual_length, LONGEST)) > DataConfig().max_length:
+        lines += _comment(
+            f"Models read the newest {DataConfig().max_length} interactions of a user, and training leaves out older ones. Nine tenths of "
+            f"the users have at most {found.usual_length}. More of them make an epoch longer, and are not always better."
+        )
+        lines.append(f"# config.data.max_length = {length}")
+    if (size := batch_size(found)) < TrainConfig().batch_size:
+        lines += _comment(
+            "An epoch has one step for each batch_size users. With few users, the default makes few steps, so training needs many epochs."
+        )
+        lines.append(f"config.train.batch_size = {size}")
     return lines
 
 
