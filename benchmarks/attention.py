@@ -92,9 +92,8 @@ def difference(
             [jnp.abs(ours - theirs).max() / jnp.abs(theirs).max() for ours, theirs in pairs]
         ).max()
 
-    with jax.default_matmul_precision(
-        "highest"
-    ):  # otherwise the difference would only be that between TF32 and float32
+    # otherwise the difference would only be that between TF32 and float32
+    with jax.default_matmul_precision("highest"):
         return float(worst(*inputs, jnp.asarray(segments[0])))
 
 

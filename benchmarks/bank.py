@@ -28,12 +28,8 @@ from grasp_jax.knowledge.shards import fill_shards, read_shards
 from grasp_jax.progress import progress_bar
 
 K = 10
-LEAVES = (
-    64,
-    32,
-    16,
-    8,
-)  # shares of the leaves that are searched; for a large table `search_scann.build` uses the last
+# shares of the leaves that are searched; for a large table `search_scann.build` uses the last
+LEAVES = (64, 32, 16, 8)
 DIRECTIONS = 64  # a few directions hold most of the variance of text embeddings
 
 

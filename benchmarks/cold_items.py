@@ -41,10 +41,8 @@ from grasp_jax.serving.new_items import add_items
 METHODS = ("popularity", "semantic_neighbours", "sasrec_ce", "grasp", "grasp_plus")
 REFERENCE = "grasp_plus"  # differences are from this model
 WITH_IDS = ("sasrec_ce", "grasp_plus")
-GRASP: dict[str, Any] = {
-    "model.dropout": (0.2,),
-    "train.learning_rate": (3e-3,),
-}  # as configs/sweep.py
+# as configs/sweep.py
+GRASP: dict[str, Any] = {"model.dropout": (0.2,), "train.learning_rate": (3e-3,)}
 
 
 def config_of(method: str, epochs: int, seed: int, vectors: Mapping[str, str]) -> Config:

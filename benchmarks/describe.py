@@ -33,20 +33,10 @@ from grasp_jax.knowledge.describe.language_model import keys_of
 from grasp_jax.machine import machine
 
 RUNS = ("well_behaved", "misbehaving", "killed")
-CONTENT = {
-    "na": 41,
-    "refused": 67,
-    "empty": 71,
-    "endless": 101,
-}  # one prompt in this number; the prompt decides, so every run has the same faults
-FAULTS = {
-    "busy": 41,
-    "broken": 43,
-    "dropped": 47,
-    "malformed": 53,
-    "other": 59,
-    "slow": 61,
-}  # one request in this number
+# one prompt in this number; the prompt decides, so every run has the same faults
+CONTENT = {"na": 41, "refused": 67, "empty": 71, "endless": 101}
+# one request in this number
+FAULTS = {"busy": 41, "broken": 43, "dropped": 47, "malformed": 53, "other": 59, "slow": 61}
 WORDS = (
     "amber",
     "basil",

@@ -158,9 +158,8 @@ def ranking_bytes(ranker: Ranker, kept: Any, ranks: jax.stages.Lowered) -> int:
         temporary_bytes(own.compile()) or 0
         for own in (item_features.lower(ranker.model, ranker.params, ranker.tables), ranks)
     ]
-    return sum(leaf.nbytes for leaf in jax.tree.leaves(kept)) + max(
-        temporary
-    )  # the functions run one after the other
+    # the functions run one after the other
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(kept)) + max(temporary)
 
 
 def full_ranking_bytes(ranker: Ranker, asked: EvaluationSet, item_block: int) -> int:
@@ -185,9 +184,8 @@ def time_full(
         asked.queries[0][:plain_users],
         user_states(ranker, asked.block(0)[0])[:plain_users],
     )
-    with jax.default_matmul_precision(
-        "highest"
-    ):  # otherwise the difference would only be that between TF32 and float32
+    # otherwise the difference would only be that between TF32 and float32
+    with jax.default_matmul_precision("highest"):
         difference = largest_difference(ranker, layers, users, states, sizes.width)
     if not difference <= PARITY_LIMIT:
         raise UserError(

@@ -118,9 +118,8 @@ class FactorisedStep:
     def negatives(self, step: int) -> np.ndarray:
         """[R, L'] item rows that step `step` of the epoch draws; 0 where there is no next item."""
         batch, targets = self.drawn(step)
-        assert isinstance(
-            targets.negatives, SeparateNegatives
-        )  # the losses that are timed here use these
+        # the losses that are timed here use these
+        assert isinstance(targets.negatives, SeparateNegatives)
         size = batch.items.size
         drawn, asked = np.zeros(size, np.int32), np.asarray(targets.places.exist(size))
         drawn[np.asarray(targets.places.places(size))[asked]] = np.asarray(targets.negatives.items)[

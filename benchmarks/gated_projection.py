@@ -37,10 +37,8 @@ from grasp_jax.models.encoders.holistic import HolisticEncoder, combine
 ROUNDS = {"gpu": 20, "cpu": 5}
 STEPS = {"gpu": 100, "cpu": 1}  # of one dispatch
 TABLE_SHARE = 0.25  # largest share of the memory for both tables
-PARITY_LIMITS = {
-    "float32": 3e-3,
-    "bfloat16": 3e-2,
-}  # shares of the largest value; on a GPU float32 products use TF32
+# shares of the largest value; on a GPU float32 products use TF32
+PARITY_LIMITS = {"float32": 3e-3, "bfloat16": 3e-2}
 Params = dict[str, jax.Array]
 Results = dict[str, jax.Array]
 Form = Callable[..., jax.Array]  # (params, items, similar, ids, gates) -> [T, H]

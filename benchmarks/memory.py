@@ -22,12 +22,13 @@ from grasp_jax.errors import UserError
 TIMES, QUICK_TIMES = (1, 2, 4, 8), (1, 2, 4)
 USERS, ITEMS, WIDTH = 6250, 3125, 256
 QUICK_USERS, QUICK_ITEMS, QUICK_WIDTH = 150, 120, 8
+# figures that should lie on a straight line
 GROWTH = {
     "preparation, peak": ("prepare", "peak_bytes"),
     "training, peak": ("train", "peak_bytes"),
     "preparation": ("prepare", "seconds"),
     "epoch": ("train", "epoch_seconds"),
-}  # figures that should lie on a straight line
+}
 
 
 class Line(NamedTuple):

@@ -68,9 +68,8 @@ class PackedGrasp(FrozenTables):
         """Item rows [T] and pair logits [T, 2] -> `i_all` [T, D]."""
         half = len(self.bias)
         rows, rows_similar = self.items[items], self.items_similar[items]
-        if not torch.is_autocast_enabled(
-            rows.device.type
-        ):  # which multiplies rows of bfloat16 as they are
+        # which multiplies rows of bfloat16 as they are
+        if not torch.is_autocast_enabled(rows.device.type):
             rows, rows_similar = rows.float(), rows_similar.float()
         own, similar = self.own(rows), self.similar(rows_similar)
         first, second = torch.sigmoid(logits).unbind(-1)

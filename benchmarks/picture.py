@@ -23,12 +23,8 @@ FIGURE = pathlib.Path(__file__).parent.parent / "docs" / "figures" / "recommenda
 OF_A_PHONE = FIGURE.with_name("recommendation-phone.svg")
 SHOWN, HISTORY = 3, 5  # recommendations and items of the history
 BOX, GAP, TOP, LINE = 70, 10, 56, 18  # heights in pixels
-NARROW, COLUMN, HEADING, TALL = (
-    360,
-    (8, 352),
-    46,
-    110,
-)  # of a phone: one column, and boxes with up to five lines
+# of a phone: one column, and boxes with up to five lines
+NARROW, COLUMN, HEADING, TALL = 360, (8, 352), 46, 110
 WIDTH, LEFT, MIDDLE, RIGHT = 860, (10, 288), (322, 512), (546, 850)  # as wide as a README is shown
 STYLE = """
   text { font-family: system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif; font-size: 13px; fill: #1b1f24; }

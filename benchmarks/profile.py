@@ -57,9 +57,8 @@ MODELS = (
 TOP = 15
 UNTRACED = 3  # dispatches without the profiler
 TRACED_STEPS = 64  # steps of the profiled function, if that is a separate one
-ONE_BY_ONE = {
-    "xla_gpu_graph_min_graph_size": 1_000_000
-}  # a GPU's profiler sees no operation inside a graph that is launched as one
+# a GPU's profiler sees no operation inside a graph that is launched as one
+ONE_BY_ONE = {"xla_gpu_graph_min_graph_size": 1_000_000}
 
 
 def profile_model(

@@ -42,9 +42,8 @@ def write_random(folder: pathlib.Path, rows: int, width: int) -> np.ndarray:
     unit = np.lib.format.open_memmap(path, "w+", np.float32, (rows, width))
     block = rng.standard_normal((min(BLOCK, rows), width), np.float32)
     for start in range(0, rows, BLOCK):
-        own = block[: rows - start] * rng.choice(
-            SIGNS, width
-        )  # other rows of the same numbers: a cosine of two blocks' is any
+        # other rows of the same numbers: a cosine of two blocks' is any
+        own = block[: rows - start] * rng.choice(SIGNS, width)
         unit[start : start + BLOCK] = own / np.linalg.norm(own, axis=1, keepdims=True)
     return unit
 

@@ -80,9 +80,8 @@ def main() -> None:
         unit = np.load(given.folder / "items.npy", mmap_mode="r")
         jax.devices()  # starts the backend before the measurement
         at_start, rows, before = peak_bytes(), None, time.process_time()
-        if (
-            0 < given.queries < len(unit)
-        ):  # if all rows are queries, the package scores each pair only once
+        # if all rows are queries, the package scores each pair only once
+        if 0 < given.queries < len(unit):
             rows = sample_rows(len(unit), given.queries)
         ways = {
             "exact": lambda: exact(unit, given.neighbours, rows),

@@ -136,9 +136,8 @@ def planned(device: str) -> list[dict[str, Any]]:
 
     users = 10_000_000
     config = Config.from_dict(get_config("10m").to_dict())
-    config = config.with_fields(
-        {"data.synthetic.num_users": SAMPLED_USERS}
-    )  # a sample with the lengths of all
+    # a sample with the lengths of all
+    config = config.with_fields({"data.synthetic.num_users": SAMPLED_USERS})
     sizes, rows = Sizes(config.data), []
     for text in PLANNED:
         mesh, place = text.split(":")

@@ -104,9 +104,8 @@ def measure(folder: pathlib.Path, layout: Layout, batch: int) -> dict[str, Any]:
     tables = [trial.data.tables[name] for name in ITEM_TABLES]
     arrays = [table.rows if isinstance(table, ShardedRows) else table for table in tables]
     held = table_bytes(work, layout)
-    in_step = (
-        sum(held.values()) - held["validation"] - held["parameters"] / 4
-    )  # without the best parameters so far, which a step does not use
+    # without the best parameters so far, which a step does not use
+    in_step = sum(held.values()) - held["validation"] - held["parameters"] / 4
     return {
         "data": layout.data,
         "table": layout.table,

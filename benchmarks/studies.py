@@ -325,9 +325,8 @@ STUDIES: dict[str, tuple[str, Callable[[], Page]]] = {
 }
 
 
-RECORDS = dict.fromkeys(
-    ("headline", "facts", "by_loss"), "ahead"
-)  # parts of a page made from another study's runs
+# parts of a page made from another study's runs
+RECORDS = dict.fromkeys(("headline", "facts", "by_loss"), "ahead")
 
 
 def has_runs(name: str) -> bool:

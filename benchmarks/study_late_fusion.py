@@ -142,9 +142,8 @@ def wrong() -> Page:
     for (name, by), parts in all_parts(right).items():
         if name in named and by == LOSSES["ce"]:
             run = preferred[name, by]
-            if (
-                name in dropout
-            ):  # that of the rows with wrong texts, even if validation chose another for right ones
+            # that of the rows with wrong texts, even if validation chose another for right ones
+            if name in dropout:
                 run = together([part for part in parts if chosen(*part)[0] == dropout[name]])
             body.append(_by_protocol(run, *trials(run)[0], named[name], by))
     title = "Texts of items swapped: Amazon Beauty 5-core, MiniLM vectors, SASRec; percent"

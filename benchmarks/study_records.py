@@ -31,9 +31,8 @@ EPOCH = (
     "valid_ndcg@10",
     "train_seconds",
 )
-FOLDERS = re.compile(
-    r"(?<![\w.])/(?:[^/\s\"]+/)*(?=[^/\s\"]+/[^/\s\"]+)"
-)  # an absolute path without its last two parts
+# an absolute path without its last two parts
+FOLDERS = re.compile(r"(?<![\w.])/(?:[^/\s\"]+/)*(?=[^/\s\"]+/[^/\s\"]+)")
 ROW = (
     "dataset",
     "method",
@@ -58,9 +57,8 @@ def keep(name: str, folders: Sequence[str]) -> None:
     }
     for folder in folders:
         run = _kept(read_run(pathlib.Path(folder)))
-        kept[run["name"]] = json.loads(
-            FOLDERS.sub("", json.dumps(run))
-        )  # the paths of files on this machine do not help a reader
+        # the paths of files on this machine do not help a reader
+        kept[run["name"]] = json.loads(FOLDERS.sub("", json.dumps(run)))
     save(path, {"runs": list(kept.values())})
 
 

@@ -31,14 +31,8 @@ METHODS = {
 }
 OTHER = "other"
 LOOPS = ("while", "conditional")
-PASSING = (
-    "bitcast",
-    "copy",
-    "transpose",
-    "reshape",
-    "convert",
-    "broadcast",
-)  # these only pass on what they read
+# these only pass on what they read
+PASSING = ("bitcast", "copy", "transpose", "reshape", "convert", "broadcast")
 _END = "end: "
 _COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) \(.*\{$")
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (?:\(.*?\)|\S+) ([\w\-]+)\((.*)")
@@ -247,9 +241,10 @@ def record_events(run: Callable[[], Any], module: str) -> list[Event]:
             run()
         (path,) = pathlib.Path(folder).rglob("*.xplane.pb")
         profile = jax.profiler.ProfileData.from_file(str(path))
+        # on a CPU the events are in the host's plane
         planes = [
             plane for plane in profile.planes if plane.name.startswith("/device:")
-        ] or profile.planes  # on a CPU the events are in the host's plane
+        ] or profile.planes
         for event in (event for plane in planes for line in plane.lines for event in line.events):
             if event.name.startswith(_END):
                 finished[event.name.removeprefix(_END)].append(event.start_ns)

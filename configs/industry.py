@@ -39,9 +39,8 @@ def get_config(variant: str = "100k") -> ConfigDict:
     config.data.synthetic.num_users = 99_711
     config.data.synthetic.num_items = 1_205_282
     config.data.synthetic.mean_length = 20.88
-    config.data.synthetic.bytes_per_row = (
-        2 * 4096 * 2
-    )  # two float16 tables of E=4096 for users and for items
+    # two float16 tables of E=4096 for users and for items
+    config.data.synthetic.bytes_per_row = 2 * 4096 * 2
     config.knowledge.encoder = "tfidf_projection"
     config.knowledge.width = 4096
     config.knowledge.dtype = "float16"

@@ -52,10 +52,8 @@ PLUS: dict[str, dict[str, Any]] = {
     "similarity_pooling": EARLY | {"knowledge.pooling": "similarity"},
 }
 PROMPTS = {"titles": "titled_item", "categories": "listed_item"}
-ID_DROPOUT, TEXT_DROPOUT = (
-    (0.5,),
-    (0.2,),
-)  # chosen by validation on SASRec for plain and for grasp; the other methods reuse them
+# chosen by validation on SASRec for plain and for grasp; the other methods reuse them
+ID_DROPOUT, TEXT_DROPOUT = (0.5,), (0.2,)
 EARLY_DROPOUT = (0.3,)  # of grasp_plus, where text and IDs share a backbone
 WITH_IDS = ("plain", "sasrec_ce", "id_text_sum", "id_text_concat", "unisrec_id")
 GATE_EPOCHS = 12  # of a "gate" run: training loss and validation diverge early there
@@ -69,9 +67,8 @@ def get_config(variant: str = "table2") -> ConfigDict:
         raise UserError(
             f"configs/sweep.py:{variant}: expected one of {', '.join(TABLES)}, {points}"
         )
-    config = beauty5.get_config(
-        "lsa" if name in ("corrupt", "encoder") else "minilm"
-    )  # given vectors have no text to change
+    # given vectors have no text to change
+    config = beauty5.get_config("lsa" if name in ("corrupt", "encoder") else "minilm")
     config.model.method = TABLES.get(name, "grasp")
     config.model.backbone = "sasrec,gru4rec,bert4rec" if name == "table2" else "sasrec"
     config.model.dropout = TEXT_DROPOUT
@@ -111,12 +108,8 @@ HOW = {
 
 
 def _set_point(config: ConfigDict, name: str, value: str) -> None:
-    if name in (
-        "neighbours",
-        "features",
-        "gate",
-        "corrupt",
-    ):  # curves use the sampled protocol, as in the paper
+    # curves use the sampled protocol, as in the paper
+    if name in ("neighbours", "features", "gate", "corrupt"):
         config.eval.full = False
     if name == "neighbours":
         config.knowledge.num_neighbours = int(value)
@@ -125,9 +118,8 @@ def _set_point(config: ConfigDict, name: str, value: str) -> None:
     elif name == "gate":
         query, scale = value.split("*")
         config.model.gate_query, config.model.gate_scale = query, float(scale)
-        config.model.mlp = (
-            64,
-        )  # a quarter of the multiplications; this comparison is about the queries of the gates
+        # a quarter of the multiplications; this comparison is about the queries of the gates
+        config.model.mlp = (64,)
         config.train.max_epochs = GATE_EPOCHS
     elif name == "corrupt":
         kind, percent = value.split("*")

@@ -27,9 +27,8 @@ config_flags.DEFINE_config_file(
     "Python file with get_config([variant]); --config.a.b=value sets a field.",
     lock_config=True,
 )
-FLAGS[
-    "config"
-].parser = ConfigFileParser()  # the parser of ml_collections reports little about a file that fails
+# the parser of ml_collections reports little about a file that fails
+FLAGS["config"].parser = ConfigFileParser()
 flags.DEFINE_string(
     "workdir", None, "Folder of this run: config, knowledge, checkpoints, metrics and results."
 )
@@ -154,9 +153,8 @@ def run_of_flags() -> tuple[pathlib.Path, Callable[[], Run]]:
     check_workdir(config, workdir)
     compiled.keep(config.compilation_cache)
     if FLAGS.mode not in ("prepare", "audit"):
-        make_mesh(
-            config.mesh.data, config.mesh.table
-        )  # reports missing devices before an hour of preparation
+        # reports missing devices before an hour of preparation
+        make_mesh(config.mesh.data, config.mesh.table)
     refresh, allow_older = FLAGS.mode == "refresh", bool(FLAGS["allow-older"].value)
     return workdir, lambda: open_run(config, workdir, refresh=refresh, allow_older=allow_older)
 

@@ -228,18 +228,16 @@ def read_array(path: pathlib.Path, mend: str, mmap_mode: Any = None) -> np.ndarr
       UserError: the file is missing, or is not a whole array.
     """
     try:
-        array = np.load(
-            path, mmap_mode=mmap_mode or "r", allow_pickle=False
-        )  # mapped, a header of an absurd shape allocates nothing
+        # mapped, a header of an absurd shape allocates nothing
+        array = np.load(path, mmap_mode=mmap_mode or "r", allow_pickle=False)
         expected = (array.offset if isinstance(array, np.memmap) else 0) + array.nbytes
         if array.size and (size := path.stat().st_size) != expected:
             raise ValueError(
                 f"its header says {array.shape} of {array.dtype}, {expected:,} bytes, and it has {size:,}"
             )
         return array if mmap_mode else np.array(array)
-    except (
-        Exception
-    ) as error:  # for a damaged header NumPy raises a dozen kinds, the tokenizer's among them
+    except Exception as error:
+        # for a damaged header NumPy raises a dozen kinds, the tokenizer's among them
         reason = (
             error.strerror
             if isinstance(error, OSError) and error.strerror

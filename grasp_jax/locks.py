@@ -42,9 +42,8 @@ def only_one(path: pathlib.Path, busy: str) -> Iterator[None]:
     )
     while not _created(path, own):
         _take_over(path, busy)
-    for left in path.parent.glob(
-        f"{path.name}.*"
-    ):  # drafts of processes that were killed; a living one makes another
+    # drafts of processes that were killed; a living one makes another
+    for left in path.parent.glob(f"{path.name}.*"):
         left.unlink(missing_ok=True)
     done = threading.Event()
     threading.Thread(target=_touch, args=(path, done), daemon=True).start()
@@ -64,10 +63,8 @@ def _created(path: pathlib.Path, content: str) -> bool:
         draft.write_text(content, encoding="utf-8")
         try:
             os.link(draft, path)  # unlike a rename, it fails if the name exists; on NFS too
-        except (
-            FileExistsError,
-            FileNotFoundError,
-        ):  # another process has the lock; or it has removed our draft
+        except (FileExistsError, FileNotFoundError):
+            # another process has the lock; or it has removed our draft
             return False
         except OSError:  # a file system without links
             with contextlib.suppress(FileExistsError), path.open("x", encoding="utf-8") as file:
@@ -107,9 +104,8 @@ def _take_over(path: pathlib.Path, busy: str) -> None:
     aside = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
     with contextlib.suppress(OSError):
         os.rename(path, aside)  # of several processes that find it dead only one succeeds
-        if (
-            aside.read_text(encoding="utf-8", errors="replace") != content
-        ):  # another process was faster, and this is its new lock
+        # then another process was faster, and this is its new lock
+        if aside.read_text(encoding="utf-8", errors="replace") != content:
             with contextlib.suppress(OSError):
                 os.link(aside, path)
         aside.unlink()

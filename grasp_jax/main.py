@@ -48,10 +48,8 @@ from grasp_jax.log import print_messages
 from grasp_jax.outlets import NO_READER, open_outlets, reader_gone
 from grasp_jax.preemption import INTERRUPTED, PREEMPTION
 
-REFUSED, FAULT = (
-    2,
-    70,
-)  # exit statuses: bad input, a full disk or too little memory; and a fault of ours (EX_SOFTWARE of sysexits.h)
+# exit statuses: bad input, a full disk or too little memory; and a fault of ours (EX_SOFTWARE of sysexits.h)
+REFUSED, FAULT = 2, 70
 
 
 def run(main: Callable[[Sequence[str]], None] | None = None) -> None:
@@ -60,13 +58,11 @@ def run(main: Callable[[Sequence[str]], None] | None = None) -> None:
     open_outlets()
     print_messages()
     sys.unraisablehook = _of_a_thread
-    warnings.filterwarnings(
-        "ignore", "coroutine .* was never awaited", RuntimeWarning
-    )  # the same save's
+    # the coroutines of that save
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
     status = _ended(lambda: _start(main))
-    status = status or _ended(
-        sys.stdout.flush if sys.stdout else lambda: None
-    )  # a full disk behind `> file` shows here at the latest
+    # a full disk behind `> file` shows here at the latest
+    status = status or _ended(sys.stdout.flush if sys.stdout else lambda: None)
     PREEMPTION.finish()
     sys.exit(status or (NO_READER if reader_gone() else 0))
 

@@ -35,9 +35,8 @@ def open_outlets() -> None:
             continue  # a test's own
         stream.flush()
         raw = Outlet(stream.fileno(), "w", closefd=False)
-        binary: Any = (
-            raw if stream.write_through else io.BufferedWriter(raw)
-        )  # PYTHONUNBUFFERED keeps its meaning
+        # PYTHONUNBUFFERED keeps its meaning
+        binary: Any = raw if stream.write_through else io.BufferedWriter(raw)
         lines = stream.line_buffering or name == "stderr"
         outlet = io.TextIOWrapper(
             binary,

@@ -26,9 +26,8 @@ class Preemption:
     def listen(self) -> None:
         """Installs the signal handlers; only the main thread may."""
         signal.signal(signal.SIGTERM, self._on_signal)
-        if (
-            signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
-        ):  # a shell ignores it in background jobs, on purpose
+        # a shell ignores it in background jobs, on purpose
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
             signal.signal(signal.SIGINT, self._on_signal)
 
     def finish(self) -> None:
@@ -68,9 +67,8 @@ class Preemption:
             processes.barrier("preempted")
         if files := sys.modules.get("grasp_jax.files"):
             files.remove_partial_writes()
-        os._exit(
-            self.status
-        )  # no clean-up, in which processes wait for each other and threads find their pools closed
+        # no clean-up, in which processes wait for each other and threads find their pools closed
+        os._exit(self.status)
 
 
 def _print_error(line: str) -> None:

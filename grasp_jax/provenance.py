@@ -69,9 +69,8 @@ def _short(value: Any) -> str:
 
 
 def _plain(tree: MadeFrom) -> dict[str, Any]:
-    plain: dict[str, Any] = json.loads(
-        json.dumps(tree)
-    )  # tuples become the lists that a file gives back
+    # tuples become the lists that a file gives back
+    plain: dict[str, Any] = json.loads(json.dumps(tree))
     return plain
 
 

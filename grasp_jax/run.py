@@ -215,9 +215,8 @@ def prepare_bank_of(run: Run) -> KnowledgeBank | None:
             "config.data.ties: 'shuffle' with users' vectors of config.knowledge.user_file: if their texts were written from the file's "
             "order, they may name items of validation or test; write them again from the training part, or leave out users' texts"
         )
-    from grasp_jax.knowledge.prepare import (
-        prepare_bank,
-    )  # needs pyarrow, which training on ids does not
+    # needs pyarrow, which training on ids does not need
+    from grasp_jax.knowledge.prepare import prepare_bank
 
     with main_process_first("bank"):
         return prepare_bank(run.knowledge, run.split, run.dataset.texts, run.bank_folder)

@@ -20,6 +20,7 @@ from grasp_jax.training.losses import CATALOGUE, SHARED
 
 FLOAT = 4  # bytes of float32 and int32
 OF_TRAINING = 5  # float arrays as large as the parameters: they, their gradient, Adam's two moments, and the best so far
+# methods that train a vector of each item
 WITH_IDS = (
     "plain",
     "sasrec_ce",
@@ -32,7 +33,7 @@ WITH_IDS = (
     "id_text_concat",
     "unisrec_id",
     "grasp_plus",
-)  # methods that train a vector of each item
+)
 
 
 class Need(NamedTuple):
@@ -118,9 +119,8 @@ def training_needs(config: Config, split: Split, method: str, width: int) -> lis
     replicas = len(train.seeds) * len(train.learning_rate) * len(model.dropout)
     lengths = split.train.lengths
     batch = min(train.batch_size, split.log.num_users)
-    tokens = batch * _mean(
-        lengths
-    )  # of a batch: packed rows hold the mean, for batches are dealt alike
+    # of a batch: all batches have about the same number, so packed rows hold the mean
+    tokens = batch * _mean(lengths)
     places = batch * model.padded_length if model.padded_length else tokens
     loss = METHODS[method].loss_of(config)
     steps = min(train.steps_per_dispatch, math.ceil(split.log.num_users / batch))

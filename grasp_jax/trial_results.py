@@ -229,9 +229,8 @@ def _top_of(
             ends = np.cumsum(lists.counts)
             for place, count, end in zip(lists.people, lists.counts, ends, strict=True):
                 own = lists.items[end - count : end]
-                found[place] = np.resize(
-                    own, k
-                )  # of fewer items than k the first stand again, which counts no new one
+                # a shorter list repeats its items, which adds none to the count
+                found[place] = np.resize(own, k)
         return found
 
     return top

@@ -174,9 +174,8 @@ def _neighbours(job: Job, kind: str, rows: int) -> Stage:
         how = f"{_source(rates.GROUPED, pairs)} at E=32; with E in proportion"
         return Stage(name, work, seconds, HOST, how)
     if own.retrieval == "exact":
-        cost = float(rows) ** 2 * max(
-            width, MEASURED_WIDTH
-        )  # narrow rows wait for the best of them
+        # narrower rows take no less time, because choosing the best does not depend on the width
+        cost = float(rows) ** 2 * max(width, MEASURED_WIDTH)
         how = f"{_source(rates.EXACT_GPU, cost)}; waiting for the host is included; one of these devices is assumed to be as fast"
         how += ", and counted alone: several were not timed"
         work = f"{rows:,} x {rows:,} rows"

@@ -121,17 +121,15 @@ def visible_gpus(environment: Mapping[str, str]) -> list[str]:
     named = environment.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
         names = (name.strip() for name in named.split(","))
-        return list(
-            itertools.takewhile(lambda name: name not in ("", "-1"), names)
-        )  # CUDA ignores what follows, too
+        # CUDA ignores what follows, too
+        return list(itertools.takewhile(lambda name: name not in ("", "-1"), names))
     files = [
         path
         for path in pathlib.Path("/dev").glob("nvidia*")
         if re.fullmatch(r"nvidia\d+", path.name)
     ]
-    return [
-        str(number) for number in range(len(files))
-    ]  # CUDA counts from 0, even if the numbers in the names of a container's files do not
+    # CUDA counts from 0, even if the numbers in the names of a container's files do not
+    return [str(number) for number in range(len(files))]
 
 
 def environment_of(process: int, processes: int, devices: int | None, port: int) -> dict[str, str]:
@@ -150,9 +148,10 @@ def environment_of(process: int, processes: int, devices: int | None, port: int)
             )
         else:
             given = environment.get("XLA_FLAGS", "")
+            # of two such flags, XLA uses the last
             environment["XLA_FLAGS"] = (
                 f"{given} --xla_force_host_platform_device_count={devices}".strip()
-            )  # of two such flags, XLA uses the last
+            )
             environment["JAX_PLATFORMS"] = "cpu"
     return environment
 
@@ -204,9 +203,8 @@ def lines_of(stream: IO[bytes]) -> Iterator[bytes]:
         *lines, held = (held + chunk).split(b"\n")
         for line in lines:
             yield from list(filter(None, line.split(b"\r"))) or [b""]
-        *states, held = re.split(
-            rb"\r(?=.)", held, flags=re.DOTALL
-        )  # a carriage return at the end is kept, because a line feed may follow
+        # a carriage return at the end is kept, because a line feed may follow
+        *states, held = re.split(rb"\r(?=.)", held, flags=re.DOTALL)
         yield from filter(None, states)
     yield from filter(None, held.split(b"\r"))
 
@@ -228,9 +226,8 @@ def say(message: str) -> None:
 
 def kill_group(process: subprocess.Popen[bytes]) -> None:
     """Sends SIGKILL to the process and its descendants."""
-    with contextlib.suppress(
-        ProcessLookupError, PermissionError
-    ):  # macOS raises PermissionError if only a zombie is left
+    # macOS raises PermissionError if only a zombie is left
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
 
 
@@ -309,9 +306,8 @@ def run(options: argparse.Namespace, received: Sequence[int]) -> int:
         for reader in readers:
             reader.start()
         status = watch(processes, options.grace, received)
-        last = (
-            time.monotonic() + DRAIN_SECONDS
-        )  # a grandchild that left the group may hold a pipe open
+        # a grandchild that left the group may hold a pipe open
+        last = time.monotonic() + DRAIN_SECONDS
         for reader in readers:
             reader.join(max(0.0, last - time.monotonic()))
         return status

@@ -42,10 +42,8 @@ class Searcher:
         try:
             self._blocks = self._blocks or SearchBlocks(self.table)
             self._blocks.neighbours(number)
-        except (
-            UserError,
-            OSError,
-        ) as error:  # returned as a value, because Ray does not keep an exception's class
+        except (UserError, OSError) as error:
+            # returned as a value, because Ray does not keep an exception's class
             return {"number": number, "error": f"{self.table.path}: {error}"}
         return {"number": number, "error": ""}
 

@@ -77,9 +77,8 @@ class Describer:
                 self.config,
                 "describe",
             )
-        except (
-            UserError
-        ) as error:  # returned as a value, because Ray does not keep an exception's class
+        except UserError as error:
+            # returned as a value, because Ray does not keep an exception's class
             return {"answers": json.dumps(collected.answers), "error": str(error)}
         return {"answers": json.dumps(collected.answers), "error": ""}
 

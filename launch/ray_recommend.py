@@ -107,10 +107,8 @@ class Answerer:
             audience, blocks, wanted = self._opened
             lists = list(best_of_blocks(audience, blocks, wanted, steps))
             part = store_part(pathlib.Path(self.task.folder), number, lists)
-        except (
-            UserError,
-            OSError,
-        ) as error:  # returned as a value, because Ray does not keep an exception's class
+        except (UserError, OSError) as error:
+            # returned as a value, because Ray does not keep an exception's class
             nothing = {"file": "", "sha256": "", "blocks": 0}
             return {"number": number, **nothing, "error": f"{error}"}
         return {"number": number, **part, "error": ""}

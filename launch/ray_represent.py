@@ -58,9 +58,8 @@ class Writer:
             number = int(asked["number"])
             counts = write_shard(source, shards.rows[number], shards.paths[number])
             return {"counts": counts, "error": ""}
-        except (
-            gj.UserError
-        ) as error:  # returned as a value, because Ray does not keep an exception's class
+        except gj.UserError as error:
+            # returned as a value, because Ray does not keep an exception's class
             return {"counts": np.zeros(3, np.int64), "error": str(error)}
 
 

@@ -51,9 +51,8 @@ class StoppedTrainer(Trainer):
             self.train_seconds, ranks(self.model, self.held_out, "valid", self.rows)
         ):
             self.best = copy.deepcopy(self.model.state_dict())
-        value = (
-            -1.0 if self.course.ends else float(len(self.course.valid_ndcg))
-        )  # with stopping_step 0 the first lower value stops the training
+        # with stopping_step 0 the first lower value stops the training
+        value = -1.0 if self.course.ends else float(len(self.course.valid_ndcg))
         return value, {"ndcg@10": self.course.valid_ndcg[-1]}
 
 

@@ -85,9 +85,8 @@ def ranks(module: Any, data: Data, split: str) -> np.ndarray:
     """[n] ranks of the targets of "valid" or "test" by RecTools' Lightning module."""
     preparator, model = module.data_preparator, module.torch_model
     device = next(model.parameters()).device
-    rows = np.zeros(
-        data.num_items, np.int64
-    )  # 0, the library's padding, for items it does not know
+    # 0, the library's padding, for items it does not know
+    rows = np.zeros(data.num_items, np.int64)
     rows[preparator.get_known_item_ids().astype(np.int64)] = (
         preparator.get_known_items_sorted_internal_ids()
     )
@@ -151,9 +150,8 @@ def main() -> None:
     seed_everything(settings.seed)
     model = make_model(form or "bce", settings, EarlyStop(Course(settings), data))
     model.fit(interactions(data))
-    stop = next(
-        own for own in model.fit_trainer.callbacks if isinstance(own, EarlyStop)
-    )  # `fit` works on a copy of the trainer
+    # `fit` works on a copy of the trainer
+    stop = next(own for own in model.fit_trainer.callbacks if isinstance(own, EarlyStop))
     seconds = stop.course.seconds()
     model.torch_model.load_state_dict(stop.best)
     model.torch_model.to(settings.device)

@@ -146,7 +146,6 @@ def _is_name(given: Any, environment: Mapping[str, str]) -> bool:
         return True
     if not _NAME.fullmatch(name) or len(name) > LONGEST_NAME:
         return False
-    mixed = (
-        any(map(str.isdigit, name)) and "_" not in name and len(name) >= 16
-    )  # as the keys of some clouds are
+    # as the keys of some clouds are
+    mixed = any(map(str.isdigit, name)) and "_" not in name and len(name) >= 16
     return name in environment or (name == name.upper() and not mixed)

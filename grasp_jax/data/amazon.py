@@ -336,9 +336,8 @@ def _text(fields: dict[str, Any], name: str) -> str:
         categories = fields.get("categories") or fields.get("category") or []
         if not isinstance(categories, list):
             categories = [categories]
-        flat = (
-            categories[0] if categories and isinstance(categories[0], list) else categories
-        )  # 2014: a list of paths
+        # in 2014 it is a list of paths
+        flat = categories[0] if categories and isinstance(categories[0], list) else categories
         brand = [fields["brand"]] if fields.get("brand") else []
         return SEPARATOR.join(str(part) for part in [*brand, *flat])
     value = fields.get({"features": "feature"}.get(name, name))

@@ -65,9 +65,8 @@ def read_attributes(path: pathlib.Path, id_name: str, kind: str, title: str = ""
     Raises:
       UserError: missing file, no rows, no id or title column, or an id that is null or repeated.
     """
-    from grasp_jax.data.tables import (
-        read_table,
-    )  # which needs pyarrow, as texts that were made here do not
+    # needs pyarrow, which texts that were made here do not need
+    from grasp_jax.data.tables import read_table
 
     return attributes_of(read_table(path), id_name, kind, title)
 

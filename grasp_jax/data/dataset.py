@@ -28,14 +28,8 @@ TABLE_SUFFIXES = (
     ".tsv.zst",
     ".jsonl.zst",
 )
-OF_FILES = (
-    "source",
-    "path",
-    "interactions_file",
-    "items_file",
-    "users_file",
-    "store",
-)  # settings that do not apply to frames
+# settings that do not apply to frames
+OF_FILES = ("source", "path", "interactions_file", "items_file", "users_file", "store")
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

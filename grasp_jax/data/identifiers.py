@@ -17,20 +17,8 @@ from grasp_jax.data.text_bytes import are_plain_ascii, ascii_strings, bytes_of_t
 from grasp_jax.errors import UserError
 
 LONGEST = 512  # characters; NumPy gives every distinct id the size of the longest
-MISSING_SPELLINGS = {
-    "",
-    "na",
-    "n/a",
-    "nan",
-    "<na>",
-    "null",
-    "none",
-    "nil",
-    "#n/a",
-    "nat",
-    "-",
-    "?",
-}  # how programs spell a missing value
+# how programs spell a missing value
+MISSING_SPELLINGS = {"", "na", "n/a", "nan", "<na>", "null", "none", "nil", "#n/a", "nat", "-", "?"}
 _WANTED = "ids are whole numbers or strings"
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 _WHOLE = re.compile(r"0|-?[1-9][0-9]*")  # in the usual spelling

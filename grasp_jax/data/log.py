@@ -93,9 +93,8 @@ class InteractionLog:
     def _fingerprint(self) -> str:
         digest = hashlib.sha256()
         arrays = [self.items, self.offsets, self.user_ids, self.item_ids]
-        if self.low_rated is not None and len(
-            self.low_rated
-        ):  # only then, so that data without it keep their fingerprint
+        # only then, so that data without it keep their fingerprint
+        if self.low_rated is not None and len(self.low_rated):
             arrays.append(self.low_rated)
         for array in arrays:
             if array.dtype == object:  # its bytes would be addresses

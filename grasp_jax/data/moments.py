@@ -12,10 +12,8 @@ from grasp_jax.errors import UserError
 
 EARLIEST = int(datetime.datetime(1990, 1, 1, tzinfo=datetime.UTC).timestamp())
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
-SHARES = {
-    "valid_after": (4, 5),
-    "test_after": (9, 10),
-}  # shares of the interactions before the two times, if none are given
+# shares of the interactions before the two times, if none are given
+SHARES = {"valid_after": (4, 5), "test_after": (9, 10)}
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _NUMBER = re.compile(r"[+-]?[0-9]{1,20}(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,2})?")
 _EXAMPLE = (

@@ -71,9 +71,8 @@ def read_frames(
     Raises:
       UserError: naming the frame and row, or the field, at fault.
     """
-    from grasp_jax.data.frames import (
-        table_of_frame,
-    )  # which need pyarrow, as the synthetic shop does not
+    # needs pyarrow, which the synthetic shop does not need
+    from grasp_jax.data.frames import table_of_frame
     from grasp_jax.data.interactions import log_of_table
 
     table, item_texts, user_texts = table_of_frame(interactions, "interactions frame"), None, None
@@ -226,10 +225,8 @@ def scale_factor(
 
 
 def _from_amazon(config: DataConfig) -> Loaded:
-    from grasp_jax.data.amazon import (
-        AmazonFilter,
-        read_amazon,
-    )  # needs tensorflow-datasets, which files and the shop do not
+    # needs tensorflow-datasets, which files and the shop do not need
+    from grasp_jax.data.amazon import AmazonFilter, read_amazon
 
     options = AmazonFilter(min_rating=config.min_rating, **config.amazon.to_dict())
     log, items = read_amazon(config.path, str(pathlib.Path(config.path) / "tfds"), options)

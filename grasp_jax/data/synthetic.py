@@ -271,9 +271,8 @@ def _shop(
             axis=2
         )
         lately = histories[:, None, max(0, t - REMEMBERED) : t]
-        appeal -= 100.0 * (candidates[:, :, None] == lately).any(
-            axis=2
-        )  # so that only `repeat_rate` makes purchases repeat
+        # so that only `repeat_rate` makes purchases repeat
+        appeal -= 100.0 * (candidates[:, :, None] == lately).any(axis=2)
         item = candidates[every, appeal.argmax(axis=1)]
         again = (rng.random(num_users) < spec.repeat_rate) & (t > 0)
         earlier = histories[every, (rng.random(num_users) * max(t, 1)).astype(int)]

@@ -15,9 +15,8 @@ from grasp_jax.data.moments import EARLIEST, PER_SECOND, day_of, unit_of
 from grasp_jax.data.tables import Table, filled_text, is_text, shortened, text_of
 from grasp_jax.errors import UserError
 
-EPOCH_LIKE = (
-    10**8
-)  # numbers from here on are taken for seconds since 1970, or finer; smaller ones are only an order
+# numbers from here on are taken for seconds since 1970, or finer; smaller ones are only an order
+EPOCH_LIKE = 10**8
 AHEAD = 86_400  # seconds by which a time may be in the future, because clocks and time zones differ
 APART = 100  # numbers so many times the median are of another unit
 _EXAMPLE = "expected a number or a date such as 2024-01-31 10:30:00"
@@ -227,9 +226,8 @@ def _of_text(column: _Column, array: pa.ChunkedArray) -> Times:
     empty = pc.equal(text, "")
     if pc.any(empty).as_py():
         raise column.table.no_value(empty.to_numpy(zero_copy_only=False), column.name)
-    if (
-        whole := _whole_numbers(text)
-    ) is not None:  # by far the most common, and a pattern takes ten times as long
+    # by far the most common, and a pattern takes ten times as long
+    if (whole := _whole_numbers(text)) is not None:
         return _of_numbers(column, whole)
     matched = {}
     for pattern in (_WHOLE, _NUMBER, _ISO, _LOCAL):

@@ -10,9 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-_START = np.uint32(
-    0x243F6A88
-)  # digits of pi: from zero, counters that are all zero would hash to zero
+# digits of pi: from zero, counters that are all zero would hash to zero
+_START = np.uint32(0x243F6A88)
 _GOLDEN = np.uint32(0x9E3779B9)  # 2^32 over the golden ratio: odd, so no two counters fall together
 
 

@@ -16,9 +16,8 @@ from jax.experimental import pallas as pl
 from grasp_jax.kernels import backend
 
 BLOCK = 16  # rows: the least that a matrix product takes
-ON_CHIP = (
-    2**16
-)  # bytes of weights that a kernel holds: D=64 in float32; the smallest GPUs have 99 KiB for them and for all else
+# bytes of weights that a kernel holds: D=64 in float32; the smallest GPUs have 99 KiB for them and for all else
+ON_CHIP = 2**16
 _NUM_STAGES = 1  # the loop carries a state, so there is nothing to load ahead of it
 _RESET, _UPDATE, _NEW = range(3)  # thirds of `from_input` and `recurrent`
 

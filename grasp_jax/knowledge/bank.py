@@ -22,9 +22,8 @@ EXTRA_NAMES = (
     "items_lengths",
     "basis",
 )
-INDEXES = tuple(
-    f"{kind}_index" for kind in ("items", "users")
-)  # folders of approximate indexes, `search_scann.open_index`
+# folders of approximate indexes, `search_scann.open_index`
+INDEXES = tuple(f"{kind}_index" for kind in ("items", "users"))
 ENCODER = "encoder"  # folder of the fitted text encoder, `encoders.saved.SavedTextEncoder`
 MANIFEST = "manifest.json"
 FORMAT_VERSION = 2
@@ -197,17 +196,15 @@ def load_bank(
     )
     manifest = read_manifest(folder, mend)
     made_by = manifest["recipe"]
-    if "centre_from" in recipe and (
-        noted := manifest.get("notes", {}).get("centre_from")
-    ):  # where earlier versions wrote it
+    # earlier versions wrote it into the notes
+    if "centre_from" in recipe and (noted := manifest.get("notes", {}).get("centre_from")):
         made_by = {"centre_from": os.path.realpath(os.path.expanduser(noted)), **made_by}
     if "min_recall" in recipe and made_by.get("retrieval") == "scann":
         # Earlier versions had no such field, and searched a fixed number of leaves.
         made_by = {"min_recall": recipe["min_recall"], **made_by}
     compared = sorted((set(recipe) | set(made_by)) - set(of_other))
-    for key in sorted(
-        compared, key="min_recall".__eq__
-    ):  # last, because whether it is there depends on `retrieval`
+    # `min_recall` is last, because whether it is there depends on `retrieval`
+    for key in sorted(compared, key="min_recall".__eq__):
         if made_by.get(key) != recipe.get(key):
             raise UserError(
                 f"{folder}: this knowledge bank has {key}={made_by.get(key)!r}, but the run needs {recipe.get(key)!r}; "

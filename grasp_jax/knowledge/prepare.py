@@ -73,10 +73,8 @@ def prepare_bank(
             }
             save_bank(folder, tables, recipe, notes)
     elif leftover_files(folder):
-        with (
-            contextlib.suppress(UserError, OSError),
-            bank_lock(folder),
-        ):  # unless another process works there, or the folder is read-only
+        # unless another process works there, or the folder is read-only
+        with contextlib.suppress(UserError, OSError), bank_lock(folder):
             remove_leftover_files(folder)
     return load_bank(folder, recipe, config.verify)
 

@@ -72,9 +72,8 @@ def refreshed_neighbours(
             unit_vectors, k, labels, rows=np.flatnonzero(searched_again)
         )
     new, rest = np.flatnonzero(earlier_rows < 0), np.flatnonzero(~searched_again)
-    for start in (
-        range(0, len(rest), BLOCK) if len(new) else ()
-    ):  # rows to which a new row is nearer than their farthest neighbour
+    # rows to which a new row is nearer than their farthest neighbour
+    for start in range(0, len(rest), BLOCK) if len(new) else ():
         rows = rest[start : start + BLOCK]
         queries, ids = unit_vectors[rows].astype(np.float32), found[rows]
         scores = np.einsum("re,rke->rk", queries, unit_vectors[ids].astype(np.float32))

@@ -11,9 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 Tables: TypeAlias = Mapping[str, Any]  # frozen tables by name: arrays, or rows of `parallel.rows`
-Params: TypeAlias = Mapping[
-    str, Any
-]  # parameters of one model, or of M models with a leading axis, nested as in flax
+# parameters of one model, or of M models with a leading axis, nested as in flax
+Params: TypeAlias = Mapping[str, Any]
 
 
 class PackedBatch(NamedTuple):

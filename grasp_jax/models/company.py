@@ -64,8 +64,7 @@ def company_without_own(rows: np.ndarray, near: sparse.csr_matrix) -> np.ndarray
       near: [V, V] from `companions`.
     """
     first_hop = near @ rows
-    back_to_itself = np.asarray(
-        near.multiply(near).sum(axis=1)
-    ).ravel()  # the diagonal of near @ near
+    # the diagonal of near @ near
+    back_to_itself = np.asarray(near.multiply(near).sum(axis=1)).ravel()
     company = first_hop + SECOND_HOP * (near @ first_hop - back_to_itself[:, None] * rows)
     return unit_rows(company)

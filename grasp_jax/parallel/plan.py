@@ -156,9 +156,8 @@ def step_bytes(work: Workload, layout: Layout) -> dict[str, float]:
     ids = places + negatives
     rows = 2 * ids * work.width * work.table_bytes
     all_items, scores = catalogue_bytes(work, layout)
-    if (
-        work.catalogue
-    ):  # histories gather item vectors, which are computed on the devices that have the rows
+    # histories gather item vectors, which are computed on the devices that have the rows
+    if work.catalogue:
         rows, ids = 0, 0
     return {
         "rows": work.models * rows,

@@ -20,10 +20,8 @@ DATASET = {
     "fashion": "Fashion",
     "industry": "Industry-100K",
 }
-SAME_DATA = (
-    "beauty",
-    "fashion",
-)  # beauty5 is another cut of the same reviews, and the industry set is not public
+# beauty5 is another cut of the same reviews, and the industry set is not public
+SAME_DATA = ("beauty", "fashion")
 ABLATION = {
     "grasp": "grasp",
     "grasp_wo_attention": "without_attention",

@@ -16,10 +16,8 @@ from grasp_jax.evaluation.untrained import (
 
 METRIC = "NDCG@10"
 LEVEL = 0.05
-BASELINES = (
-    "plain",
-    "sasrec_ce",
-)  # a backbone of IDs alone, by the loss of the paper or by cross-entropy
+# a backbone of IDs alone, by the loss of the paper or by cross-entropy
+BASELINES = ("plain", "sasrec_ce")
 AMONG = {
     "sampled100": "among stored negatives",
     "full": "among the whole catalogue",

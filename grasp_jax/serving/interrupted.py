@@ -40,9 +40,8 @@ class Parts:
         self.folder = output.with_name(f".{output.name}.parts")
         self.made_from = made_from
         self._waiting: list[Lists] = []
-        self._out_of_order: dict[
-            int, dict[str, Any]
-        ] = {}  # parts of other processes, by their numbers
+        # parts of other processes, by their numbers
+        self._out_of_order: dict[int, dict[str, Any]] = {}
         self._stored = self._in_manifest()
         self._can_store = True
 

@@ -94,9 +94,8 @@ def source_of(
     catalogue = artifact.catalogue
     known = _known_items(log, catalogue)
     longest = len(known.items) if artifact.gated else artifact.config.data.max_length
-    read = whole_histories(
-        known, longest
-    )  # gates read the text of a user, which depends on all items of the history
+    # gates read the text of a user, which depends on all items of the history
+    read = whole_histories(known, longest)
     model = {"method": artifact.method, "backbone": artifact.backbone, **artifact.made_from}
     if artifact.gated:
         model["user_texts"] = "knowledge bank" if texts_of_bank else "histories"

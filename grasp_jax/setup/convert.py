@@ -93,9 +93,8 @@ def unisrec(folder: pathlib.Path) -> Converted:
     for _, group in itertools.groupby(
         _rows(folder / f"{name}.train.inter"), key=lambda row: row[0]
     ):
-        shown = list(
-            group
-        )  # the newest target first; the last row holds what came before all targets
+        # the newest target first; the last row holds what came before all targets
+        shown = list(group)
         histories[shown[0][0]] = [*shown[-1][1].split(), *(row[2] for row in reversed(shown))]
     for part in ("valid", "test"):
         for user, before, target in _rows(folder / f"{name}.{part}.inter"):

@@ -129,9 +129,8 @@ def with_gate_logits(
         negatives, logits = targets.negatives, None
         if isinstance(negatives, SharedNegatives):
             logits = all_pair_logits(tables, targets.queries, negatives.items)
-        elif isinstance(
-            negatives, SeparateNegatives
-        ):  # for all items, `catalogue_scores` computes them
+        elif isinstance(negatives, SeparateNegatives):
+            # for all items, `catalogue_scores` computes them
             logits = logits_of(tables, targets.queries[:, None], negatives.items)
         if batch.replaced is not None:
             replaced_logits = logits_of(

@@ -83,9 +83,8 @@ def cosines(
     nearest = np.empty(0, np.float32)
     if neighbours is not None:
         rows_drawn = sampled(np.flatnonzero(neighbours[:, 0] != NONE), pairs, seed)
-        rows_drawn = rows_drawn[
-            [bool(np.any(table[row])) for row in rows_drawn]
-        ]  # a row without a vector is near to nothing
+        # a row without a vector is near to nothing
+        rows_drawn = rows_drawn[[bool(np.any(table[row])) for row in rows_drawn]]
         nearest = neighbour_cosines(table, neighbours[rows_drawn, :1], rows_drawn)[:, 0]
     return Cosines(np.concatenate(before) if before else None, np.concatenate(after), nearest)
 

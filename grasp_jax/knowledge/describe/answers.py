@@ -218,9 +218,8 @@ class AnswerCache:
         with _disk_errors(self._journal_path):
             self._pending = _read_journal(self._journal_path)
         known = as_keys(list(self._pending))
-        for key in known[
-            self._places(known) >= 0
-        ]:  # killed between a new shard and the emptied journal
+        # also in a shard: the process was killed after it wrote the shard and before it emptied the journal
+        for key in known[self._places(known) >= 0]:
             del self._pending[key.tobytes()]
         self._compact()
 

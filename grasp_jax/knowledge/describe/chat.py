@@ -28,9 +28,8 @@ OTHER_ITEM = "the answer is another item's"
 def described_by(config: KnowledgeConfig) -> dict[str, Any]:
     """Model, and everything besides the prompt that an answer of it depends on; the settings are `config.describe`."""
     settings = config.describe
-    limit = (
-        "max_tokens" if settings.base_url else "max_completion_tokens"
-    )  # OpenAI's own models know the second alone
+    # OpenAI's own models know only the second
+    limit = "max_tokens" if settings.base_url else "max_completion_tokens"
     return {
         "model": settings.model,
         "system": SYSTEM,

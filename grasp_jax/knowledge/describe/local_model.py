@@ -21,9 +21,8 @@ class Generated(NamedTuple):
     answer_tokens: int
 
 
-Generate = Callable[
-    [Sequence[str]], list[Generated | None]
-]  # prompts -> answers; None where a prompt is too long for the model
+# prompts -> answers; None where a prompt is too long for the model
+Generate = Callable[[Sequence[str]], list[Generated | None]]
 
 
 @contextlib.contextmanager
@@ -86,9 +85,8 @@ class LocalModel:
         """Generation as the config has it and not as the folder would: greedy, or by temperature alone."""
         from transformers import GenerationConfig
 
-        ends = (
-            self._model.generation_config.eos_token_id
-        )  # often more of them than the tokenizer knows
+        # often more of them than the tokenizer knows
+        ends = self._model.generation_config.eos_token_id
         ends = self._tokenizer.eos_token_id if ends is None else ends
         self._ends: list[int] = [ends] if isinstance(ends, int) else list(ends or ())
         if self._tokenizer.pad_token_id is None:

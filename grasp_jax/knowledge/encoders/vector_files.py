@@ -81,9 +81,8 @@ def whose_rows(
       rows: [rows] each id's row in the file.
       ids: [rows] of the log.
     """
-    of_row = np.argsort(
-        rows
-    )  # in the file's order, without the rows of ids that the log does not have
+    # in the file's order, without the rows of ids that the log does not have
+    of_row = np.argsort(rows)
     known = [k for k in dict.fromkeys((0, 1, len(ids) - 1)) if k < len(ids)]
     named = [
         f"its row {rows[own]:,} is {kind} {ids[own]}{_title(titles, own)}" for own in of_row[known]

@@ -15,10 +15,8 @@ import numpy as np
 PER_ROOT = 4  # clusters per square root of the rows: then finding the clusters takes about as long as searching them
 SAMPLED = 32  # rows of the sample per cluster
 ROUNDS = 5  # of k-means; more make clusters no better to search
-SMALL, LARGE = (
-    0.25,
-    2.0,
-)  # of the mean size: clusters below lose their centre, those above are split
+# of the mean size: clusters below lose their centre, those above are split
+SMALL, LARGE = 0.25, 2.0
 COSINES = 2**24  # of a block of rows with all centres: 64 MiB
 BLOCK = 8192  # rows of a block at most
 

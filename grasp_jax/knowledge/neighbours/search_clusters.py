@@ -38,26 +38,14 @@ FEWEST_ROWS = 16_384  # below, exact search is as fast
 SAMPLED_ROWS = 1024  # rows on which the number of probes is tuned
 LIST_BLOCK = 2**18  # rows whose clusters are written to one file
 ENTRIES = 2**23  # pairs of a row and a cluster that are sorted at a time
-QUERIES = (
-    512,
-    2048,
-)  # sizes of a block of rows that probe a cluster: a program is compiled for each
+# sizes of a block of rows that probe a cluster: a program is compiled for each
+QUERIES = (512, 2048)
 LISTING_SHARE = 0.5  # of the work, roughly, is to find the clusters that the rows probe
-KEYS = (
-    32,
-    64,
-    128,
-    192,
-    256,
-    384,
-    512,
-    768,
-    1024,
-)  # sizes of a block of a cluster's rows, likewise
+# sizes of a block of a cluster's rows, likewise
+KEYS = (32, 64, 128, 192, 256, 384, 512, 768, 1024)
 
-Rows = tuple[
-    jax.Array, jax.Array, jax.Array
-]  # [n, E] vectors, [n] labels and [n] ids, -1 of padding
+# [n, E] vectors, [n] labels and [n] ids, -1 of padding
+Rows = tuple[jax.Array, jax.Array, jax.Array]
 
 
 def search_clusters(

@@ -100,9 +100,8 @@ def search_in_blocks(
     merge = _merge(mesh, scored)
     found = np.empty((len(rows), k), np.int32)
     for start in range(0, len(rows), query_block):
-        own = rows[
-            np.minimum(np.arange(start, start + query_block), len(rows) - 1)
-        ]  # the last block repeats a row: one shape for all
+        # the last block repeats a row: one shape for all
+        own = rows[np.minimum(np.arange(start, start + query_block), len(rows) - 1)]
         queries = jax.device_put(unit_vectors[own].astype(np.float32), spread)
         query_labels = jax.device_put(labels[own], spread)
         best = jax.device_put(empty_best(query_block, k), spread)
@@ -130,9 +129,8 @@ def _among_all(
     spread, everywhere = NamedSharding(mesh, P("queries")), NamedSharding(mesh, P())
     blocks = -(-count // (mesh.size * _query_block()))
     pieces = -(-count // (blocks * mesh.size * SCORED_QUERIES))
-    scored = GROUP * -(
-        -count // (blocks * mesh.size * pieces * GROUP)
-    )  # blocks of one size, with next to no padding
+    # blocks of one size, with next to no padding
+    scored = GROUP * -(-count // (blocks * mesh.size * pieces * GROUP))
     size = mesh.size * pieces * scored
     merge, merge_both = _merge(mesh, scored), _merge_both(mesh, scored)
     best = [jax.device_put(empty_best(size, k), everywhere) for _ in range(blocks)]

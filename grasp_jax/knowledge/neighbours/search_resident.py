@@ -20,9 +20,8 @@ GROUP = 16  # rows of which the highest score is compared first
 MORE_GROUPS = 16  # chosen in addition to K
 SHARE = 0.6  # of a device's memory that the table may take
 LEAST_ROWS = 32_768  # of a smaller table most of a block of keys would be padding
-SUMMED = (
-    2.0**-23
-)  # largest relative error of one addition in float32, even where a device cuts off instead of rounding
+# largest relative error of one addition in float32, even where a device cuts off instead of rounding
+SUMMED = 2.0**-23
 
 
 class Pieces(NamedTuple):

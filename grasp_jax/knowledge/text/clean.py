@@ -3,13 +3,8 @@
 import re
 import unicodedata
 
-STATUSES = (
-    "ok",
-    "na",
-    "refused",
-    "rejected",
-    "mismatch",
-)  # only the text of the first is used; "rejected" is the endpoint's doing
+# only the text of the first is used; "rejected" is the endpoint's doing
+STATUSES = ("ok", "na", "refused", "rejected", "mismatch")
 _NOTHING = {"", "na", "n/a", "none", "null", "not available", "not applicable", "unknown"}
 _REFUSAL = re.compile(
     r"(i'?m|i am) (so )?(sorry|unable|not able)|sorry[,.]|(unfortunately, )?i (cannot|can'?t|won'?t)|as an ai\b",

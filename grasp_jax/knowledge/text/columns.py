@@ -18,17 +18,17 @@ MAX_PART_CHARACTERS = (
 SAMPLE = 1000  # number of values from which the kind of a column is determined
 FIELD = "config.knowledge.text_columns"
 
+# the tags of HTML and no others: in some catalogues a brand stands between < and >
 _TAGS = (
     "a b big blockquote body br center code dd div dl dt em figcaption figure font h1 h2 h3 h4 h5 h6 head hr html i iframe img input label "
     "li link meta nobr ol p pre s script section small span strike strong style sub sup table tbody td th thead tr tt u ul video wbr"
-)  # and no others: in some catalogues a brand stands between < and >
+)
 _MARKUP = re.compile(
     rf"<(script|style)\b[^>]*>.*?</\1\s*>|<!--.*?-->|</?(?:{_TAGS.replace(' ', '|')})(?:\s[^<>]*)?/?>",
     re.IGNORECASE | re.DOTALL,
 )
-_ENTITY = re.compile(
-    r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});"
-)  # with its semicolon: "R&notes" is text
+# an entity with its semicolon: "R&notes" is text
+_ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 _OTHER_BLANKS = re.compile(r"[^\S ]")  # tabs, line breaks, hard spaces
 _ADDRESS = re.compile(r"(https?://|www\.)\S+|\S+\.(jpe?g|png|gif|webp|svg|mp4|pdf)", re.IGNORECASE)
 _CODE = re.compile(r"(?=\S*\d)[\w.:/+=-]+")

@@ -100,12 +100,10 @@ class HolisticEncoder(ItemEncoder):
         init = nn.initializers.variance_scaling(
             1.0, "fan_in", "normal", in_axis=-2, out_axis=-1, batch_axis=(0,)
         )
-        self.own_kernel = self.param(
-            "own_kernel", init, (2, self.width, sizes[0])
-        )  # Wa, Wc: act on i
-        self.similar_kernel = self.param(
-            "similar_kernel", init, (2, self.width, sizes[0])
-        )  # Wb, Wd: act on ibar
+        # Wa, Wc: act on i
+        self.own_kernel = self.param("own_kernel", init, (2, self.width, sizes[0]))
+        # Wb, Wd: act on ibar
+        self.similar_kernel = self.param("similar_kernel", init, (2, self.width, sizes[0]))
         self.first_bias = self.param("first_bias", nn.initializers.zeros, (sizes[0],))
         self.layers = [nn.Dense(size, dtype=self.dtype) for size in sizes[1:]]
         if self.gate == "learned":

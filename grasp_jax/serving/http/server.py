@@ -177,10 +177,8 @@ def _log() -> JsonLines:
     log = JsonLines()
     logging.captureWarnings(True)
     logging.getLogger().handlers = [log]
-    for name in (
-        *logging.root.manager.loggerDict,
-        logger.name,
-    ):  # no other handler, and no message twice
+    # no other handler, and no message twice
+    for name in (*logging.root.manager.loggerDict, logger.name):
         library_logger = logging.getLogger(name)
         library_logger.handlers, library_logger.propagate = [], True
     logging.getLogger("uvicorn").setLevel(logging.WARNING)

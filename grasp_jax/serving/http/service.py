@@ -65,9 +65,8 @@ class Service:
         self._change_lock, self._waiting_changes = asyncio.Lock(), 0
         self._reloading = False
         self._added: dict[str, Item] = {}  # items that PUT added, by id, for the next model
-        self._removed: set[str] = (
-            set()
-        )  # ids that no model may recommend, whether this model knows them or not
+        # ids that no model may recommend, whether this model knows them or not
+        self._removed: set[str] = set()
         self.queue = QueryQueue(settings.limits, self.metrics)
 
     @property
@@ -124,9 +123,8 @@ class Service:
         for own in people:
             if not len(own.person.history):
                 result = by_popularity(request, own, snapshot)
-            elif (
-                request.diversity or request.why
-            ):  # in a thread, so that others are answered meanwhile
+            elif request.diversity or request.why:
+                # in a thread, so that others are answered meanwhile
                 result = await asyncio.to_thread(by_model, request, own, next(answers), snapshot)
             else:
                 result = by_model(request, own, next(answers), snapshot)

@@ -105,9 +105,8 @@ class AdamWithDeferredTable(Adam):
         params, vectors = deferred_adam.pop_table(trainable)
         with jax.named_scope("gather"):
             id_rows = vectors[ids.inverse]
-        return deferred_adam.put_table(
-            params, deferred_adam.parameters(state.table.rows)
-        ), id_rows  # flax requires the parameter, but it is not read
+        # flax requires the parameter, but it is not read
+        return deferred_adam.put_table(params, deferred_adam.parameters(state.table.rows)), id_rows
 
     def apply(
         self,
