@@ -16,6 +16,7 @@ The times of the shop are places in the sequence, because the files have no othe
 
 import argparse
 import csv
+import io
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -35,11 +36,13 @@ def first_words(path: pathlib.Path) -> dict[str, str]:
       UserError: naming a line that is a single word, or whose first word another line has too.
     """
     rest_of: dict[str, str] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(_read(path).splitlines(), 1):
         first, _, rest = line.strip().partition(" ")
         if not rest or first in rest_of:
             fault = "occurs twice" if first in rest_of else "stands alone"
-            raise UserError(f"{path}: line {number}: {first!r} {fault}")
+            raise UserError(
+                f"{path}: line {number}: {first!r} {fault}; expected a line for each id, with the id first"
+            )
         rest_of[first] = rest
     return rest_of
 
@@ -62,20 +65,46 @@ def from_histories(rows: Sequence[pathlib.Path], items: pathlib.Path) -> tuple[P
     """Reads the files of `histories`.
 
     Raises:
-      UserError: a history does not continue the user's earlier rows.
+      UserError: a row cannot be read, or a history does not continue the user's earlier rows.
     """
     purchases: dict[str, list[str]] = {}
     for path in rows:
-        with path.open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                history = [str(item) for item in json.loads(row["history_item_id"])]
-                bought = purchases.setdefault(row["user_id"], list(history))
-                if bought[-len(history) :] != history[-len(bought) :]:
-                    raise UserError(
-                        f"{path}: user {row['user_id']!r}: the history of item {row['item_id']!r} does not continue the earlier rows"
-                    )
-                bought.append(row["item_id"])
-    return purchases, json.loads(items.read_text(encoding="utf-8"))
+        for number, row in enumerate(csv.DictReader(io.StringIO(_read(path))), 1):
+            try:
+                user, item = row["user_id"], row["item_id"]
+                earlier = json.loads(row["history_item_id"])
+            except (KeyError, TypeError, ValueError):
+                earlier = None
+            if not isinstance(earlier, list):
+                raise UserError(
+                    f"{path}: row {number}: expected the columns user_id, item_id, and history_item_id with a JSON list of items"
+                )
+            history = [str(own) for own in earlier]
+            bought = purchases.setdefault(user, list(history))
+            if bought[-len(history) :] != history[-len(bought) :]:
+                raise UserError(
+                    f"{path}: user {user!r}: the history of item {item!r} does not continue the earlier rows; "
+                    "give all files of the shop, the oldest first"
+                )
+            bought.append(item)
+    return purchases, _items(items)
+
+
+def _items(path: pathlib.Path) -> Items:
+    try:
+        items = json.loads(_read(path))
+    except ValueError:
+        items = None
+    if not isinstance(items, dict) or not all(isinstance(own, dict) for own in items.values()):
+        raise UserError(f"{path}: expected a JSON object with an object of texts for each item")
+    return items
+
+
+def _read(path: pathlib.Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: {error}; expected a text file in UTF-8") from None
 
 
 def write_shop(purchases: Purchases, items: Items, folder: pathlib.Path) -> str:
@@ -87,7 +116,8 @@ def write_shop(purchases: Purchases, items: Items, folder: pathlib.Path) -> str:
     without = {item for bought in purchases.values() for item in bought} - items.keys()
     if without:
         raise UserError(
-            f"the table of items lacks {len(without):,} items that users bought, such as {min(without)!r}"
+            f"the table of items lacks {len(without):,} items that users bought, such as {min(without)!r}; "
+            "give purchases and items of the same shop"
         )
     rows = [
         f"{user}\t{item}\t{place}"

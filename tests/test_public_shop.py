@@ -63,3 +63,23 @@ def test_files_that_are_not_meant(
     """A study would measure sequences without an order, or items without their texts."""
     with pytest.raises(UserError, match=message):
         of_sequences(tmp_path, sequences, texts)
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "items", "message"),
+    [
+        ("user_id,item_id\n", "ann,2\n", "{}", r"0\.csv: row 1: expected the columns"),
+        (HEADER, 'ann,_,"""7 1""",2\n', "{}", r"0\.csv: row 1: expected .* with a JSON list"),
+        (HEADER, "ann,_,[1],2\n", '["1"]', r"items\.json: expected a JSON object"),
+    ],
+)
+def test_tables_that_are_not_meant(
+    tmp_path: pathlib.Path, header: str, row: str, items: str, message: str
+) -> None:
+    """A file of another form would end in a traceback, or become a shop with the letters of a text as items."""
+    (tmp_path / "0.csv").write_text(header + row)
+    (tmp_path / "items.json").write_text(items)
+    with pytest.raises(UserError, match=message):
+        from_histories([tmp_path / "0.csv"], tmp_path / "items.json")
+    with pytest.raises(UserError, match=r"1\.csv: .*No such file"):
+        from_histories([tmp_path / "1.csv"], tmp_path / "items.json")

@@ -50,5 +50,5 @@ def described_by(config: CorruptionConfig, count: int, purpose: int) -> np.ndarr
 
 
 def partners(hit: np.ndarray) -> np.ndarray:
-    """For each hit row, the row whose description it gets: the hit row before it, so that none keeps its own (but a lone one)."""
+    """For each hit row, the row whose description it gets: the hit row before it, so that none keeps its own, unless it is the only one."""
     return np.roll(hit, 1)

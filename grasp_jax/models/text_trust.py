@@ -44,7 +44,7 @@ def text_trust(text: np.ndarray, near: sparse.csr_matrix, seed: int = 0) -> Text
     judged = (np.asarray(near.sum(axis=1)).ravel() > 0) & (np.abs(rows).max(axis=1) > 0)
     company = company_without_own(rows, near)
     random_texts = [rows[rng.permutation(len(rows))] for _ in range(DRAWS)]
-    agreement = [np.einsum("ve,ve->v", text, company) for text in (rows, *random_texts)]
+    agreement = [np.einsum("ve,ve->v", x, company) for x in (rows, *random_texts)]
     log_ratio = _log_ratio(agreement, near, judged)
     share = _share_wrong(log_ratio, judged)
     trust = np.where(judged, np.clip(1.0 - share * np.exp(-log_ratio[0]), 0.0, 1.0), 1.0 - share)

@@ -16,7 +16,7 @@ def check_finished(workdir: pathlib.Path, allow_older: bool = False) -> None:
     """Checks every file of a finished run, because a report must show what was measured.
 
     Args:
-      workdir: of the run; what is not there at all, as in a workdir that was tidied up, is passed over.
+      workdir: of the run; files that do not exist, as in a workdir that was tidied up, are skipped.
       allow_older: be content with models whose newest snapshot is damaged.
 
     Raises:

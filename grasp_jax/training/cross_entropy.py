@@ -157,10 +157,10 @@ class CrossEntropy:
             real_items = items if is_item is None else jnp.where(is_item[:, None], items, 0.0)
             sum_of_items = real_items.astype(jnp.float32).sum(axis=0)
             sum_of_states = (weights * states).sum(axis=0)
-            weight = self._weight_of_others(num_items)
-            loss -= weight * total(sum_of_states @ sum_of_items)
-            d_states -= weight * weights * sum_of_items
-            d_items -= weight * sum_of_states  # also for padding rows, which are cut off
+            other_weight = self._weight_of_others(num_items)
+            loss -= other_weight * total(sum_of_states @ sum_of_items)
+            d_states -= other_weight * weights * sum_of_items
+            d_items -= other_weight * sum_of_states  # also for padding rows, which are cut off
         return LossAndGradients(loss, d_states, d_items)
 
     def _weight_of_others(self, num_items: int) -> float:

@@ -106,7 +106,11 @@ class Step:
             context = StepContext(id_rows=id_rows, states=user_states)
             scores = self.model.apply(
                 {"params": params},
-                *(tables, batch, targets, rates.dropout, context),
+                tables,
+                batch,
+                targets,
+                rates.dropout,
+                context,
                 method=SequenceModel.training_scores,
                 rngs={"dropout": inputs.dropout_key},
             )

@@ -89,7 +89,7 @@ def search_in_blocks(
     if rows is None:
         return _among_all(unit_vectors, k, labels, progress, mesh)
     count = len(unit_vectors)
-    spread, everywhere = NamedSharding(mesh, P("queries")), NamedSharding(mesh, P())
+    spread, replicated = NamedSharding(mesh, P("queries")), NamedSharding(mesh, P())
     scored = min(SCORED_QUERIES, -(-len(rows) // mesh.size))
     query_block = (
         mesh.size
@@ -106,8 +106,8 @@ def search_in_blocks(
         query_labels = jax.device_put(labels[own], spread)
         best = jax.device_put(empty_best(query_block, k), spread)
         for begin in range(0, count, key_block):
-            keys = jax.device_put(_block(unit_vectors, begin, key_block), everywhere)
-            key_labels = jax.device_put(_block(labels, begin, key_block), everywhere)
+            keys = jax.device_put(_block(unit_vectors, begin, key_block), replicated)
+            key_labels = jax.device_put(_block(labels, begin, key_block), replicated)
             jax.block_until_ready(best)  # no more than one block waits
             best = merge(best, queries, query_labels, keys, key_labels, begin, count)
         stop = min(start + query_block, len(rows))
@@ -126,14 +126,14 @@ def _among_all(
 ) -> np.ndarray:
     """`search_exact` for every row: half the products, for those of two blocks serve the rows of both."""
     count = len(unit_vectors)
-    spread, everywhere = NamedSharding(mesh, P("queries")), NamedSharding(mesh, P())
+    spread, replicated = NamedSharding(mesh, P("queries")), NamedSharding(mesh, P())
     blocks = -(-count // (mesh.size * _query_block()))
     pieces = -(-count // (blocks * mesh.size * SCORED_QUERIES))
     # blocks of one size, with next to no padding
     scored = GROUP * -(-count // (blocks * mesh.size * pieces * GROUP))
     size = mesh.size * pieces * scored
     merge, merge_both = _merge(mesh, scored), _merge_both(mesh, scored)
-    best = [jax.device_put(empty_best(size, k), everywhere) for _ in range(blocks)]
+    best = [jax.device_put(empty_best(size, k), replicated) for _ in range(blocks)]
     found, pairs, done = np.empty((count, k), np.int32), blocks * (blocks + 1) // 2, 0
     for own in range(blocks):
         vectors, own_labels = (
@@ -144,11 +144,11 @@ def _among_all(
         nearest = jax.device_put(best[own], spread)
         for other in range(own, blocks):
             if other == own:
-                keys, key_labels = jax.device_put((vectors, own_labels), everywhere)
+                keys, key_labels = jax.device_put((vectors, own_labels), replicated)
                 nearest = merge(nearest, queries, query_labels, keys, key_labels, own * size, count)
             else:
-                keys = jax.device_put(_block(unit_vectors, other * size, size), everywhere)
-                key_labels = jax.device_put(_block(labels, other * size, size), everywhere)
+                keys = jax.device_put(_block(unit_vectors, other * size, size), replicated)
+                key_labels = jax.device_put(_block(labels, other * size, size), replicated)
                 jax.block_until_ready(nearest)  # no more than one block waits
                 nearest, best[other] = merge_both(
                     nearest,

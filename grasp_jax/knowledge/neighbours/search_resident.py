@@ -77,19 +77,19 @@ def load(
 ) -> Resident:
     """Copies a table [V, E] of any float type and its labels [V] to every device of the mesh, a block at a time."""
     count, width = unit_vectors.shape
-    everywhere = NamedSharding(mesh, P())
+    replicated = NamedSharding(mesh, P())
     padded = -(-count // pieces.keys) * pieces.keys
     dtype = unit_vectors.dtype if unit_vectors.dtype.itemsize == 2 else np.dtype(np.float32)
-    keys = jnp.zeros((padded, width), dtype, device=everywhere)
+    keys = jnp.zeros((padded, width), dtype, device=replicated)
 
-    @functools.partial(jax.jit, donate_argnums=0, out_shardings=everywhere)
+    @functools.partial(jax.jit, donate_argnums=0, out_shardings=replicated)
     def written(keys: jax.Array, block: jax.Array, begin: jax.Array) -> jax.Array:
         return jax.lax.dynamic_update_slice(keys, block, (begin, 0))
 
     for begin in range(0, count, pieces.keys):
         block = np.ascontiguousarray(unit_vectors[begin : begin + pieces.keys], dtype)
-        keys = written(keys, jax.device_put(block, everywhere), begin)
-    of_rows = jax.device_put(np.pad(labels, (0, padded - count)), everywhere)
+        keys = written(keys, jax.device_put(block, replicated), begin)
+    of_rows = jax.device_put(np.pad(labels, (0, padded - count)), replicated)
     rounded, longest, farthest = _rounded(keys)
     return Resident(keys, rounded, of_rows, jnp.int32(count), longest, farthest)
 
