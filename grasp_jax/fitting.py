@@ -126,21 +126,21 @@ def open_finished(
     Raises:
       UserError: no such model was trained, or it was trained on other data.
     """
-    there = [
+    trained = [
         (name, of)
         for name in (METHODS if method is None else names(method))
         for of in (BACKBONES if backbone is None else names(backbone))
         if find_model(checkpoint_folder(workdir, name, of))
     ]
-    if not there:
+    if not trained:
         wanted = "-".join(part for part in (method, backbone) if part) or "model"
         raise UserError(
             f"{workdir}: no {wanted} was trained there; run --mode=train, or name another method"
         )
-    named = {"model.method": ",".join(dict.fromkeys(name for name, _ in there))}
-    named |= {"model.backbone": ",".join(dict.fromkeys(of for _, of in there))}
+    named = {"model.method": ",".join(dict.fromkeys(name for name, _ in trained))}
+    named |= {"model.backbone": ",".join(dict.fromkeys(of for _, of in trained))}
     prepared = prepare(open_run(config.with_fields(named), workdir, dataset))
-    chosen = choose(prepared, there)
+    chosen = choose(prepared, trained)
     return Fitted(dataset, chosen, serving_model(chosen))
 
 
@@ -165,8 +165,8 @@ def _refitted(chosen: Chosen) -> Chosen | None:
         return None
     refitted = read_config(workdir).model
     if (refitted.method, refitted.backbone) not in of.trials:  # validation had no choice
-        there = f"the refit is of {refitted.method}-{refitted.backbone}"
-        logger.warning(f"{workdir}: {there}, so {chosen.trial.name} answers without a refit")
+        reason = f"the refit is of {refitted.method}-{refitted.backbone}"
+        logger.warning(f"{workdir}: {reason}, so {chosen.trial.name} answers without a refit")
         return None
     config = refit_config(of, chosen)
     if difference := config_difference(config, workdir):

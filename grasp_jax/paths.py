@@ -91,14 +91,14 @@ def check_name(name: str, flag: str) -> pathlib.Path:
 
 
 def _check_parents(folder: pathlib.Path, flag: str) -> None:
-    there = folder.absolute()
-    while not there.exists():
-        there = there.parent
-    if not there.is_dir():
+    existing = folder.absolute()
+    while not existing.exists():
+        existing = existing.parent
+    if not existing.is_dir():
         raise UserError(
-            f"{flag}: {there} is a file, so {folder} cannot be a folder; expected another path"
+            f"{flag}: {existing} is a file, so {folder} cannot be a folder; expected another path"
         )
-    if not os.access(there, os.W_OK | os.X_OK):
+    if not os.access(existing, os.W_OK | os.X_OK):
         raise UserError(
-            f"{flag}: {there} cannot be written to; expected another folder, or the right to write there"
+            f"{flag}: {existing} cannot be written to; expected another folder, or the right to write there"
         )

@@ -124,9 +124,9 @@ def pack(
     first = histories.start[batches].ravel() - (mask_at == START)
     slots[np.repeat(begin, flat_lengths) + within] = np.repeat(first, flat_lengths) + within
     if mask_at:
-        there = flat_lengths > 0
+        nonempty = flat_lengths > 0
         place = begin if mask_at == START else begin + flat_lengths - 1
-        slots[place[there]] = MASK_SLOT - batches.ravel()[there]
+        slots[place[nonempty]] = MASK_SLOT - batches.ravel()[nonempty]
     newest = np.where(lengths > 0, rows * packing.row_length + columns + lengths - 1, 0).astype(
         np.int32
     )

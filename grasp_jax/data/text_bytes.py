@@ -109,7 +109,7 @@ def _blocks(rows: int, width: int) -> Iterator[slice]:
 def _bytes(texts: TextBytes, rows: np.ndarray, begin: int, width: int) -> np.ndarray:
     """[n, width] uint8 of some texts from a place on; zeros after the end of a text."""
     places = begin + np.arange(width)
-    there = places < texts.lengths[rows][:, None]
+    inside = places < texts.lengths[rows][:, None]
     found: np.ndarray = texts.data.take(texts.starts[rows][:, None] + places, mode="clip")
-    found *= there
+    found *= inside
     return found

@@ -55,8 +55,8 @@ class Standing:
 
 def baseline_of(methods: Iterable[str]) -> str | None:
     """The method of IDs alone with which the others are compared; None if there is none among them."""
-    there = set(methods)
-    return next((name for name in BASELINES if name in there), None)
+    names = set(methods)
+    return next((name for name in BASELINES if name in names), None)
 
 
 def baseline_trial(

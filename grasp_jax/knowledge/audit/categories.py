@@ -74,8 +74,8 @@ def agreement(
             for row, own in zip(rows, found, strict=True)
         ]
     )
-    there = np.isin(found, with_one)  # a neighbour without a category is not counted
-    if not there[:, 0].any():
+    has_category = np.isin(found, with_one)  # a neighbour without a category is not counted
+    if not has_category[:, 0].any():
         return None
     rng = np.random.default_rng([seed, len(with_one)])
     first = rng.integers(len(with_one), size=sample)
@@ -85,8 +85,8 @@ def agreement(
     ]
     return Agreement(
         column,
-        float(shared[there[:, 0], 0].mean()),
-        float(shared[there].mean()),
+        float(shared[has_category[:, 0], 0].mean()),
+        float(shared[has_category].mean()),
         float(np.mean(chance)),
     )
 

@@ -73,8 +73,8 @@ def cosines(
     before, after = [], []
     for start in range(0, pairs, BLOCK):
         rows = [table[ids[start : start + BLOCK]].astype(np.float32) for ids in (first, second)]
-        there = rows[0].any(axis=1) & rows[1].any(axis=1)
-        rows = [own[there] for own in rows]
+        nonzero = rows[0].any(axis=1) & rows[1].any(axis=1)
+        rows = [own[nonzero] for own in rows]
         after.append(np.einsum("pe,pe->p", *rows))
         if put_back:
             before.append(

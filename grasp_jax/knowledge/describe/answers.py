@@ -132,8 +132,8 @@ class AnswerCache:
 
     def copy(self, keys: np.ndarray, others: np.ndarray) -> None:
         """Stores the answers of [n, 2] keys under [n, 2] others too; a key without an answer is skipped."""
-        there = ~self.missing(keys)
-        for other, answer in zip(others[there], self.read(keys[there]), strict=True):
+        answered = ~self.missing(keys)
+        for other, answer in zip(others[answered], self.read(keys[answered]), strict=True):
             self.add(other.tobytes(), answer)
 
     def missing(self, keys: np.ndarray) -> np.ndarray:

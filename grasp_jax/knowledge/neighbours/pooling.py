@@ -25,28 +25,28 @@ def mean_of_neighbours(
     """
     for start in range(0, len(neighbours), BLOCK):
         block = slice(start, start + BLOCK)
-        there = neighbours[block] != NONE
+        exists = neighbours[block] != NONE
         found = unit_vectors[np.maximum(neighbours[block], 0)].astype(np.float32)
         pooled[block] = weighted_mean(
-            unit_vectors[block].astype(np.float32), found, there, by_similarity
+            unit_vectors[block].astype(np.float32), found, exists, by_similarity
         )
 
 
 def weighted_mean(
-    queries: np.ndarray, found: np.ndarray, there: np.ndarray, by_similarity: bool
+    queries: np.ndarray, found: np.ndarray, exists: np.ndarray, by_similarity: bool
 ) -> np.ndarray:
     """[n, E] means of neighbours.
 
     Args:
       queries: [n, E] float32.
       found: [n, K, E] float32 vectors of the neighbours of each.
-      there: [n, K] bool, False in place of a neighbour that there is not.
+      exists: [n, K] bool, False where a row has fewer than K neighbours.
       by_similarity: as of `mean_of_neighbours`.
     """
-    weights = there.astype(np.float32)
+    weights = exists.astype(np.float32)
     if by_similarity:
-        weights = np.maximum(np.einsum("re,rke->rk", queries, found), 0.0) * there
-        weights = np.where(weights.any(axis=1, keepdims=True), weights, there)
+        weights = np.maximum(np.einsum("re,rke->rk", queries, found), 0.0) * exists
+        weights = np.where(weights.any(axis=1, keepdims=True), weights, exists)
     means: np.ndarray = np.einsum(
         "rk,rke->re", weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-12), found
     )

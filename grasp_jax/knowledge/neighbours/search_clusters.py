@@ -118,19 +118,19 @@ def choose(
     rng = np.random.default_rng(1)  # not the rows on which the recall is measured
     sample = np.sort(rng.choice(rows, min(SAMPLED_ROWS, rows), replace=False))
     true = search_exact(unit_vectors, k, labels, rows=sample)
-    there = true != NONE
-    if not there.any():
+    exists = true != NONE
+    if not exists.any():
         return {"centres": centres, "searched": np.array(1)}
-    involved, places = np.unique(np.concatenate([sample, true[there]]), return_inverse=True)
+    involved, places = np.unique(np.concatenate([sample, true[exists]]), return_inverse=True)
     own = nearest_clusters(unit_vectors, centres, 1, rows=involved)[:, 0]
     of_sample, of_true = places[: len(sample)], np.zeros(true.shape, np.int64)
-    of_true[there] = places[len(sample) :]
+    of_true[exists] = places[len(sample) :]
     from_row = ranks(unit_vectors[sample], own[of_true], centres)
     from_neighbour = np.empty(true.shape, np.int32)
     for place in range(k):
         vectors = unit_vectors[involved[of_true[:, place]]]
         from_neighbour[:, place] = ranks(vectors, own[of_sample][:, None], centres)[:, 0]
-    needed = np.sort(np.minimum(from_row, from_neighbour)[there]) + 1
+    needed = np.sort(np.minimum(from_row, from_neighbour)[exists]) + 1
     least = needed[max(int(np.ceil(target * len(needed))) - 1, 0)]
     return {"centres": centres, "searched": np.array(least)}
 
@@ -266,9 +266,9 @@ def _store(
         return
     queries, keys, (of_queries, of_keys) = pending
     for rows, found in ((queries, of_queries), (keys, of_keys)):
-        there = rows >= 0
+        filled = rows >= 0
         for part, own in zip(best, found, strict=True):
-            part[rows[there]] = np.asarray(own)[there]
+            part[rows[filled]] = np.asarray(own)[filled]
 
 
 @jax.jit
