@@ -11,7 +11,7 @@ from grasp_jax.knowledge.texts import sample_prompts
 from grasp_jax.run import Run
 
 ITEMS, USERS = 3, 2  # sample prompts
-LEAST_SAID = 0.01  # share of the training interactions
+LEAST_REPORTED = 0.01  # share of the training interactions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,12 +57,12 @@ def opening(run: Run) -> Opening:
     summary = summary_lines(run.dataset, run.config.eval.include_short_users)
     facts = [
         *fact_lines(statistics(run.split, run.groups)),
-        *cut_lines(run.split, run.config.data.max_length),
+        *truncation_lines(run.split, run.config.data.max_length),
     ]
     return Opening(summary, [*facts, *usage], prompts)
 
 
-def cut_lines(split: Split, max_length: int) -> list[str]:
+def truncation_lines(split: Split, max_length: int) -> list[str]:
     """A line on what training does not read because histories are longer than `data.max_length`; none if that is less than 1 %.
 
     Args:
@@ -71,7 +71,7 @@ def cut_lines(split: Split, max_length: int) -> list[str]:
     """
     missed = split.train_lengths - split.train.lengths
     share = missed.sum() / max(int(split.train_lengths.sum()), 1)
-    if share < LEAST_SAID:
+    if share < LEAST_REPORTED:
         return []
     longer = int((missed > 0).sum())
     have = "user has" if longer == 1 else "users have"

@@ -17,7 +17,7 @@ from grasp_jax.board import Board, EpochState, Pace, board, clock, current
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.split import leave_one_out
 from grasp_jax.evaluation.results import table
-from grasp_jax.opening import Opening, cut_lines, fact_lines
+from grasp_jax.opening import Opening, fact_lines, truncation_lines
 from tests.refusal import assert_names
 from tests.test_progress import state
 
@@ -179,7 +179,7 @@ def test_interactions_that_training_leaves_out_are_said() -> None:
     lengths = [4, 6, 30]  # two of each user are held back, so training has 2, 4 and 28
     items = np.concatenate([np.arange(length, dtype=np.int32) for length in lengths])
     log = InteractionLog("shop", np.arange(3), np.arange(30), items, np.cumsum([0, *lengths]))
-    said = [cut_lines(leave_one_out(log, most), most) for most in (2, 10, 27)]
+    said = [truncation_lines(leave_one_out(log, most), most) for most in (2, 10, 27)]
     assert [len(lines) for lines in said] == [1, 1, 0]  # of the 28, the last one is only a target
     assert_names(
         said[0][0], ("newest 2 interactions", "; 2 users have more, ", "leaves out 76 % of")

@@ -157,7 +157,7 @@ def comparison_table(comparisons: Sequence[dict[str, Any]]) -> str:
 def unsure_note(comparisons: Sequence[dict[str, Any]]) -> str:
     """What to think of differences with a `*` whose interval contains 0; empty if there are none.
 
-    With two or three seeds, the interval allows much more than the p-value for what is not known of the seeds (`users_and_seeds`).
+    Two or three seeds say little about how much seeds vary. The interval takes this into account more than the p-value (`users_and_seeds`).
     """
     if not any(row["p_value"] < 0.05 and row["low"] <= 0 <= row["high"] for row in comparisons):
         return ""
