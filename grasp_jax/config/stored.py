@@ -14,9 +14,8 @@ from grasp_jax.files import read_sealed, write_sealed
 
 CONFIG_FILE = "config.json"
 MEND = "use another --workdir or restore the file"
-EARLIER: dict[
-    str, Any
-] = {  # fields that the first version's config.json lacks, and the values with which it behaved
+# fields that the first version's config.json lacks, and the values with which it behaved
+EARLIER: dict[str, Any] = {
     "data.max_missing_text": 0.05,
     "data.title_column": "title",
     "knowledge.text_columns": [],
