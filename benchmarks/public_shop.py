@@ -7,9 +7,9 @@
 text. GRAM (https://github.com/skleee/GRAM) and IDGenRec (https://github.com/agiresearch/IDGenRec) have such files of Amazon 5-core in
 `rec_datasets`. IDGenRec's sequences are in the order of the item ids, so take those of GRAM.
 
-`histories`: a row of a CSV is a purchase with the ten before it, in files from the oldest to the newest; the items are a JSON object. So
-MiniOneRec (https://github.com/AkaliKong/MiniOneRec) keeps data in `data/Amazon`. Of a user's purchases before the first file, the shop has
-the last ten.
+`histories`: a row of a CSV is a purchase with the ten before it, in files from the oldest to the newest; the items are a JSON object.
+Copies of MiniOneRec, such as https://github.com/zzzzzap111/MiniOneRec, have such files in `data/Amazon`. Of a user's purchases before the
+first file, the shop has the last ten.
 
 The times of the shop are places in the sequence, because the files have no others. `configs/beauty5.py` reads the folder.
 """
