@@ -1,6 +1,6 @@
 """Makes a shop from files in which published models keep their data, to test settings that were chosen on other data.
 
-    python -m benchmarks.public_shop sequences --users=Toys/user_sequence.txt --items=Toys/item_plain_text.txt --out=FOLDER
+    python -m benchmarks.public_shop sequences --users=Toys/user_sequence.txt --items=item_generative_indexing_phase_0.txt --out=FOLDER
     python -m benchmarks.public_shop histories --users valid/Office.csv test/Office.csv --items=index/Office.item.json --out=FOLDER
 
 `sequences`: a line of the first file is a user and the items that the user bought, oldest first; a line of the second is an item and its
@@ -11,7 +11,8 @@ text. GRAM (https://github.com/skleee/GRAM) and IDGenRec (https://github.com/agi
 Copies of MiniOneRec, such as https://github.com/zzzzzap111/MiniOneRec, have such files in `data/Amazon`. Of a user's purchases before the
 first file, the shop has the last ten.
 
-The times of the shop are places in the sequence, because the files have no others. `configs/beauty5.py` reads the folder.
+The times of the shop are places in each user's sequence, because the files have no others; `data.split=time` means nothing there.
+`configs/beauty5.py` reads the folder.
 """
 
 import argparse
@@ -36,7 +37,7 @@ def first_words(path: pathlib.Path) -> dict[str, str]:
       UserError: naming a line that is a single word, or whose first word another line has too.
     """
     rest_of: dict[str, str] = {}
-    for number, line in enumerate(_read(path).splitlines(), 1):
+    for number, line in enumerate(io.StringIO(_read(path)), 1):
         first, _, rest = line.strip().partition(" ")
         if not rest or first in rest_of:
             fault = "occurs twice" if first in rest_of else "stands alone"
@@ -54,7 +55,7 @@ def from_sequences(users: pathlib.Path, items: pathlib.Path) -> tuple[Purchases,
       UserError: a line cannot be read, or every sequence is in the order of the item ids.
     """
     purchases = {user: line.split() for user, line in first_words(users).items()}
-    if all(list(bought) == sorted(bought) for bought in purchases.values()):
+    if all(bought == sorted(bought) for bought in purchases.values()):
         raise UserError(
             f"{users}: every user's items are in the order of their ids; expected the order of time"
         )
@@ -80,8 +81,8 @@ def from_histories(rows: Sequence[pathlib.Path], items: pathlib.Path) -> tuple[P
                     f"{path}: row {number}: expected the columns user_id, item_id, and history_item_id with a JSON list of items"
                 )
             history = [str(own) for own in earlier]
-            bought = purchases.setdefault(user, list(history))
-            if bought[-len(history) :] != history[-len(bought) :]:
+            bought = purchases.setdefault(user, history)
+            if bought[len(bought) - len(history) :] != history:
                 raise UserError(
                     f"{path}: user {user!r}: the history of item {item!r} does not continue the earlier rows; "
                     "give all files of the shop, the oldest first"
@@ -140,13 +141,12 @@ def main() -> None:
     parser.add_argument("--items", type=pathlib.Path, required=True, help="items and their texts")
     parser.add_argument("--out", type=pathlib.Path, required=True, help="folder of the shop")
     arguments = parser.parse_args()
-    first, *others = arguments.users
     if arguments.form == "histories":
         purchases, items = from_histories(arguments.users, arguments.items)
-    elif others:
-        raise UserError(f"--users: {len(others) + 1} files; expected one for sequences")
+    elif len(arguments.users) > 1:
+        raise UserError(f"--users: {len(arguments.users)} files; expected one for sequences")
     else:
-        purchases, items = from_sequences(first, arguments.items)
+        purchases, items = from_sequences(arguments.users[0], arguments.items)
     print(write_shop(purchases, items, arguments.out))
 
 

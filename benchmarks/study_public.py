@@ -23,6 +23,12 @@ HERE = {
 }
 
 
+def ndcg_of_sasrec() -> float:
+    """Test NDCG@10 without seen items of the public SASRec, percent, the mean over its seeds."""
+    run = json.loads(path_of("public").read_text())["runs"][0]
+    return 100 * sum(run["ndcg@10"]) / len(run["ndcg@10"])
+
+
 def public() -> Page:
     """Public logs and our rows, ordered by NDCG@10."""
     record = json.loads(path_of("public").read_text())

@@ -42,11 +42,15 @@ def test_rows_with_histories_are_joined(tmp_path: pathlib.Path) -> None:
         tmp_path, 'ann,_,"[7, 1]",2\nlee,_,[2],1\n', 'ann,_,"[1, 2]",2\n'
     )
     assert purchases == {"ann": ["7", "1", "2", "2"], "lee": ["2", "1"]}
+    assert of_histories(tmp_path, "ann,_,[],2\n")[0] == {"ann": ["2"]}
     with pytest.raises(UserError, match="lacks 1 items that users bought, such as '7'"):
         write_shop(purchases, items, tmp_path / "shop")
     assert not (tmp_path / "shop").exists()
-    with pytest.raises(UserError, match="user 'ann': the history of item '2' does not continue"):
-        of_histories(tmp_path, "ann,_,[1],2\n", "ann,_,[1],2\n")
+    for later in ("ann,_,[1],2\n", 'ann,_,"[7, 1, 2]",2\n'):
+        with pytest.raises(
+            UserError, match="user 'ann': the history of item '2' does not continue"
+        ):
+            of_histories(tmp_path, "ann,_,[1],2\n", later)
 
 
 @pytest.mark.parametrize(
