@@ -17,6 +17,7 @@ from grasp_jax.report.tables import Table, trials, values
 HERE = {
     (BASELINE, LOSSES["ce"]): "SASRec, cross-entropy, IDs alone",
     (f"{BASELINE}, 40 epochs", LOSSES["ce"]): "SASRec, cross-entropy, IDs alone, 40 epochs",
+    (f"{BASELINE}, 100 epochs", LOSSES["ce"]): "SASRec, cross-entropy, IDs alone, 100 epochs",
     ("llminit", LOSSES["ce"]): "LLMInit, cross-entropy",
     ("llminit, 40 epochs", LOSSES["ce"]): "LLMInit, cross-entropy, 40 epochs",
     (OURS, LOSSES["ce"]): "`grasp_plus`",

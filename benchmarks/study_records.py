@@ -56,10 +56,20 @@ def keep(name: str, folders: Sequence[str]) -> None:
         run["name"]: run for run in (json.loads(path.read_text())["runs"] if path.exists() else [])
     }
     for folder in folders:
-        run = _kept(read_run(pathlib.Path(folder)))
+        run = _kept(read_run(pathlib.Path(folder))) | {"parts": _left_out(pathlib.Path(folder))}
         # the paths of files on this machine do not help a reader
         kept[run["name"]] = json.loads(FOLDERS.sub("", json.dumps(run)))
     save(path, {"runs": list(kept.values())})
+
+
+def _left_out(folder: pathlib.Path) -> list[dict[str, Any]]:
+    """Which parts of `grasp_plus` validation left out, and its NDCG@10 with all parts and without these."""
+    lines = map(json.loads, (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
+    return [
+        {key: line[key] for key in ("method", "seed", "left_out", "valid_ndcg@10")}
+        for line in lines
+        if line["event"] == "parts"
+    ]
 
 
 def _kept(run: Run) -> dict[str, Any]:
