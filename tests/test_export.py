@@ -1,13 +1,17 @@
 """An exported model answers in a process that does not have this package, by the lines of docs/export.md, as the model itself does."""
 
+import contextlib
 import dataclasses
+import functools
+import itertools
 import json
 import pathlib
 import re
 import shutil
 import subprocess
 import sys
-from typing import Any
+import types
+from typing import Any, cast
 
 import flatbuffers
 import numpy as np
@@ -21,17 +25,20 @@ from grasp_jax.models.backbones import BACKBONES
 from grasp_jax.modes import Options, run_mode
 from grasp_jax.run import open_run
 from grasp_jax.serving.answers import Answer
+from grasp_jax.serving.artifact import Artifact
 from grasp_jax.serving.export import (
     FILES,
     MANIFEST,
     TOLERANCE,
     UNFINISHED,
     difference,
+    export_artifact,
     padded,
     read_export,
 )
 from grasp_jax.serving.histories import check_one_query
 from tests.command_line import keeping_programs
+from tests.faults.killer import killed_at, printed_by
 from tests.refusal import assert_names, refusal
 from tests.trained import METHODS, SMALL, small_shop, trained
 
@@ -305,6 +312,99 @@ def test_a_folder_is_whole_only_once_it_was_compared(
     message = refusal(plain.export, tmp_path / "new")
     assert_names(message, (str(tmp_path / "new"), "differ", "2.5e-01", "at most 1e-05"))
     assert not (tmp_path / "new" / MANIFEST).exists()
+
+
+def export_copy(made: pathlib.Path, folder: pathlib.Path) -> None:
+    """Exports as `export_artifact` does, but copies what a model has exported elsewhere, because to export takes seconds."""
+
+    def write(_: Artifact, __: int, unfinished: pathlib.Path) -> float:
+        for name in FILES:
+            (unfinished / name).write_bytes((made / name).read_bytes())
+        write_sealed(unfinished / MANIFEST, read_sealed(made / MANIFEST, ""))
+        return 0.0
+
+    some_model = types.SimpleNamespace(catalogue=types.SimpleNamespace(ids=range(100)))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("grasp_jax.serving.export._write_and_compare", write)
+        export_artifact(cast(Artifact, some_model), folder)
+
+
+def k_of(folder: pathlib.Path) -> int:
+    """What tells the exports of a test apart."""
+    k: int = read_export(folder).manifest["sizes"]["k"]
+    return k
+
+
+def kill_each_export(root: pathlib.Path) -> None:
+    """Exports again and again over the export in "5", or into a new folder, killed at the first operation on files, the second, and so on.
+
+    Prints what is read afterwards, what there is after another export that fails, and which files are left.
+    """
+    found: dict[str, list[Any]] = {"read": [], "after a failure": [], "left": [], "first": []}
+    for number in itertools.count(1):
+        over, first, failing = (root / f"{name}{number}" for name in ("over", "first", "failing"))
+        shutil.copytree(root / "5", over)
+        (over / "notes.txt").write_text("mine")
+        killed = killed_at(number, over, functools.partial(export_copy, root / "6", over))
+        shutil.copytree(over, failing)
+        found["read"].append(k_of(over))
+        with contextlib.suppress(FileNotFoundError):
+            export_copy(root / "no such folder", failing)
+        found["after a failure"].append(k_of(failing))
+        export_copy(root / "6", over)
+        found["left"].append(sorted(path.name for path in over.iterdir()))
+        killed_at(number, first, functools.partial(export_copy, root / "5", first))
+        export_copy(root / "6", first)
+        found["first"].append(k_of(first))
+        if not killed:
+            break
+    json.dump(found, sys.stdout)
+
+
+def test_a_killed_export_leaves_the_earlier_or_the_new_one(
+    plain: gj.Recommender, tmp_path: pathlib.Path
+) -> None:
+    """A nightly export that is killed between two moves would leave a service with nothing to start from."""
+    for k in (5, 6):
+        plain.export(tmp_path / str(k), k=k)
+    found = printed_by(kill_each_export, tmp_path)
+    read = found["read"]
+    assert len(read) > 30 and read == sorted(read) and set(read) == {5, 6}
+    assert read.count(6) > 7, "killed before the manifest is unlinked and before each move, too"
+    assert found["after a failure"] == read, "the next export would remove the only complete one"
+    assert set(found["first"]) == {6}, "a first export that was killed is repeated"
+    whole = sorted([*FILES, MANIFEST, "notes.txt"])
+    assert all(names == whole for names in found["left"])
+
+
+def test_an_export_that_is_interrupted_between_two_moves(
+    plain: gj.Recommender, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C at the last moment would remove the rest of the new export after half of the earlier one was replaced."""
+    folder, moved = tmp_path / "exported", []
+    plain.export(folder, k=5)
+
+    def third_is_interrupted(source: pathlib.Path, target: pathlib.Path) -> None:
+        if source.parent.name == UNFINISHED and target.parent == folder:
+            moved.append(source)
+            if len(moved) == 3:
+                raise KeyboardInterrupt
+        shutil.move(source, target)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("os.replace", third_is_interrupted)
+        plain.export(folder, k=6)
+    assert not (folder / MANIFEST).exists(), "a mixture would be taken for an export"
+
+    def read_only(*_: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.replace", read_only)
+        message = refusal(read_export, folder)
+        assert_names(message, (str(folder), UNFINISHED, "Read-only", "export the model again"))
+    assert k_of(folder) == 6
+    assert {path.name for path in folder.iterdir()} == {MANIFEST, *FILES}
 
 
 def test_an_export_that_fails_leaves_the_earlier_one(

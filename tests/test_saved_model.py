@@ -1,12 +1,11 @@
 """The folder of a saved model: an earlier model is never lost, other files are left alone, and texts take the room of their length."""
 
 import dataclasses
+import functools
 import itertools
 import json
-import os
 import pathlib
 import shutil
-import signal
 import sys
 import types
 from collections.abc import Callable
@@ -27,8 +26,7 @@ from grasp_jax.models.methods.base import ModelSizes
 from grasp_jax.serving import artifact as saved
 from grasp_jax.serving.artifact import LOCK, MODEL_FILE, Artifact, load_artifact, save_artifact
 from grasp_jax.serving.catalogue import Catalogue
-from tests.command_line import run
-from tests.faults.killer import Killer
+from tests.faults.killer import killed_at, printed_by
 from tests.refusal import assert_names, refusal
 
 
@@ -66,19 +64,6 @@ def value_of(folder: pathlib.Path) -> float:
     return value
 
 
-def killed_save(value: float, folder: pathlib.Path, number: int) -> bool:
-    """Saves in another process, which is killed at an operation on files; returns whether it was, for it has so many."""
-    child = os.fork()
-    if not child:
-        Killer(folder, at=str(number)).install()
-        save_artifact(model_of(value), folder)
-        os._exit(0)
-    _, status = os.waitpid(child, 0)
-    if os.WIFSIGNALED(status):
-        assert os.WTERMSIG(status) == signal.SIGKILL
-    return os.WIFSIGNALED(status)
-
-
 def names_in(folder: pathlib.Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
@@ -88,7 +73,8 @@ def kill_each_save(root: pathlib.Path) -> None:
     folder, values = root / "model", [1.0]
     save_artifact(model_of(1.0), folder)
     for number in itertools.count(1):
-        killed = killed_save(values[-1] + 1.0, folder, number)
+        later = model_of(values[-1] + 1.0)
+        killed = killed_at(number, folder, functools.partial(save_artifact, later, folder))
         values.append(value_of(folder))
         if not killed:
             break
@@ -101,22 +87,13 @@ def kill_each_save_over_format_1(root: pathlib.Path) -> None:
     for number in itertools.count(1):
         folder = root / str(number)
         save_as_format_1(1.0, folder)
-        killed = killed_save(2.0, folder, number)
+        killed = killed_at(number, folder, functools.partial(save_artifact, model_of(2.0), folder))
         values.append(value_of(folder))
         if not killed:
             break
         save_artifact(model_of(3.0), folder)
         left.append(names_in(folder))
     json.dump({"values": values, "left": left}, sys.stdout)
-
-
-def printed_by(program: Callable[[pathlib.Path], None], root: pathlib.Path) -> dict[str, Any]:
-    """What one of these functions prints in a process of its own."""
-    code = f"import pathlib, tests.test_saved_model as t; t.{program.__name__}(pathlib.Path({str(root)!r}))"
-    done = run([sys.executable, "-c", code])
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
 
 
 def test_a_killed_save_leaves_a_model(tmp_path: pathlib.Path) -> None:

@@ -7,13 +7,12 @@ items.safetensors       `ServedModel.items`: the item vectors of a model without
 items.parquet           row, id, title and training interactions of each item
 manifest.json           sealed: what this is, how to call the programs, checksums of the rest; the last to be moved into the folder
 
-An export is written and compared in the subfolder `.unfinished`, and then moved: until then an earlier export stays as it is.
+An export is written and compared in the subfolder `.unfinished`, and then moved: until then an earlier export stays as it is. If the
+process is killed between two moves, the next export or `read_export` makes the rest (`serving.replaced_files`).
 """
 
 import contextlib
-import os
 import pathlib
-import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -50,12 +49,18 @@ from grasp_jax.serving.programs import (
     served_model,
     without_kernels,
 )
+from grasp_jax.serving.replaced_files import (
+    UNFINISHED,
+    finish_replacing,
+    is_complete,
+    replacing_together,
+)
 
 MANIFEST = "manifest.json"
 STATES, TOP_K = "states.stablehlo", "top_k.stablehlo"
 PARAMETERS, ITEMS, TABLE = "parameters.safetensors", "items.safetensors", "items.parquet"
 FILES = (STATES, TOP_K, PARAMETERS, ITEMS, TABLE)
-UNFINISHED, LOCK = ".unfinished", ".exporting"
+LOCK, BUSY = ".exporting", "it exports a model; wait for it, or name another folder"
 KIND, FORMAT_VERSION = "grasp_jax export", 1
 MEND = "copy the whole folder again, or export the model again"
 TOLERANCE = {"float32": 1e-5, "bfloat16": 3e-2}  # of the largest score, by `config.model.dtype`
@@ -129,17 +134,13 @@ def export_artifact(artifact: Artifact, folder: pathlib.Path, k: int = 100) -> f
     """
     k = min(Choice(k).k, len(artifact.catalogue.ids))
     _check_free(folder)
-    is_new, unfinished = not folder.exists(), folder / UNFINISHED
+    is_new = not folder.exists()
     try:
-        with only_one(folder / LOCK, "it exports a model; wait for it, or name another folder"):
-            shutil.rmtree(unfinished, ignore_errors=True)  # of a killed export
-            try:
-                largest = _write_and_compare(artifact, k, unfinished)
-                (folder / MANIFEST).unlink(missing_ok=True)
-                for name in (*FILES, MANIFEST):  # a folder with a manifest is complete
-                    os.replace(unfinished / name, folder / name)
-            finally:
-                shutil.rmtree(unfinished, ignore_errors=True)
+        with (
+            only_one(folder / LOCK, BUSY),
+            replacing_together(folder, (*FILES, MANIFEST)) as unfinished,
+        ):
+            largest = _write_and_compare(artifact, k, unfinished)
     finally:
         if is_new:  # a call that was refused leaves nothing behind
             with contextlib.suppress(OSError):
@@ -148,7 +149,7 @@ def export_artifact(artifact: Artifact, folder: pathlib.Path, k: int = 100) -> f
 
 
 def _write_and_compare(artifact: Artifact, k: int, folder: pathlib.Path) -> float:
-    """Writes all files into a new folder; what it returns and raises is described in `export_artifact`."""
+    """Writes all files into an empty folder; what it returns and raises is described in `export_artifact`."""
     artifact = without_kernels(artifact)
     with jax.default_matmul_precision(PRECISION):
         served = served_model(artifact)
@@ -168,8 +169,10 @@ def read_export(folder: pathlib.Path) -> ExportedModel:
     """Opens an exported model.
 
     Raises:
-      UserError: there is no exported model, a later version wrote it, or a file has changed since it was written.
+      UserError: there is no exported model, a later version wrote it, or a file has changed since it was written; or an export into the
+        folder was interrupted between its last moves, and they cannot be made now.
     """
+    _finish_interrupted(folder)
     manifest = read_sealed(folder / MANIFEST, MEND)
     if (manifest.get("kind"), manifest.get("format")) != (KIND, FORMAT_VERSION):
         raise UserError(
@@ -179,6 +182,20 @@ def read_export(folder: pathlib.Path) -> ExportedModel:
     if damage := first_damaged(folder, manifest["files"]):
         raise UserError(f"{damage}, by the checksum in {folder / MANIFEST}; {MEND}")
     return _opened(folder, manifest)
+
+
+def _finish_interrupted(folder: pathlib.Path) -> None:
+    """Makes the moves that are left of an export that was killed between them."""
+    if not is_complete(folder, MANIFEST):
+        return
+    try:
+        with only_one(folder / LOCK, BUSY):
+            finish_replacing(folder, (*FILES, MANIFEST))
+    except OSError as error:
+        raise UserError(
+            f"{folder}: the last export was interrupted before all its files were moved out of {UNFINISHED}, and they cannot be moved now "
+            f"({error.strerror}); read it once where the folder can be written, or export the model again"
+        ) from error
 
 
 def _opened(folder: pathlib.Path, manifest: dict[str, Any]) -> ExportedModel:
@@ -194,13 +211,15 @@ def _check_free(folder: pathlib.Path) -> None:
     """Raises UserError if the folder has files that no export has written."""
     if not folder.is_dir():
         return
-    with contextlib.suppress(UserError):
-        if read_sealed(folder / MANIFEST, MEND).get("kind") == KIND:
-            return
+    for manifest in (folder / MANIFEST, folder / UNFINISHED / MANIFEST):
+        with contextlib.suppress(UserError):
+            if read_sealed(manifest, MEND).get("kind") == KIND:
+                return
     for name in (*FILES, MANIFEST):
         remove_left_behind(folder / name)
     # a folder with no other files is that of an interrupted export
-    if any(path.name not in (*FILES, UNFINISHED, LOCK) for path in folder.iterdir()):
+    names = {path.name for path in folder.iterdir() if not path.name.startswith(f"{LOCK}.")}
+    if names - {*FILES, UNFINISHED, LOCK}:
         raise UserError(
             f"{folder}: holds other files and no exported model; name a new folder, or an empty one"
         )
@@ -216,7 +235,6 @@ def _write(
         raise UserError(
             f"export: the Python package flatbuffers is missing, and jax writes programs with it ({error}); pip install flatbuffers"
         ) from error
-    folder.mkdir()
     for name, content in contents.items():
         (folder / name).write_bytes(content)
     for name, arrays in ((PARAMETERS, served.parameters), (ITEMS, served.items)):

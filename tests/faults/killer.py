@@ -2,11 +2,15 @@
 
 import builtins
 import io
+import json
 import os
 import pathlib
 import signal
+import sys
 from collections.abc import Callable
 from typing import Any
+
+from tests.command_line import run
 
 CALLS = (
     "replace",
@@ -98,3 +102,27 @@ class Killer:
             os.kill(os.getpid(), signal.SIGKILL)
 
         handle.write = half
+
+
+def killed_at(number: int, folder: pathlib.Path, action: Callable[[], object]) -> bool:
+    """Does something in another process, which is killed at an operation on files of a folder; returns whether there are so many."""
+    child = os.fork()
+    if not child:
+        Killer(folder, at=str(number)).install()
+        action()
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        assert os.WTERMSIG(status) == signal.SIGKILL
+    else:
+        assert os.waitstatus_to_exitcode(status) == 0
+    return os.WIFSIGNALED(status)
+
+
+def printed_by(program: Callable[[pathlib.Path], None], folder: pathlib.Path) -> dict[str, Any]:
+    """The JSON that a function of a test file prints, called with a folder in a process of its own, which may be forked."""
+    code = f"import pathlib, {program.__module__} as t; t.{program.__name__}(pathlib.Path({str(folder)!r}))"
+    done = run([sys.executable, "-c", code])
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
