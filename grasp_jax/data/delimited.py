@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from grasp_jax.data.columns import listed
+from grasp_jax.data.open_marks import refuse_open_marks
 from grasp_jax.data.tables import Table, one_line, shortened
 from grasp_jax.errors import UserError
 
@@ -51,7 +52,8 @@ def read_delimited(path: pathlib.Path, content: bytes, form: str, delimiter: str
       delimiter: that of the file ending; another one is used if the header has only that.
 
     Raises:
-      UserError: no text, no header, no rows, a row of another length than the header, or the header again among the rows.
+      UserError: no text, no header, no rows, a row of another length than the header, a quotation mark that hides rows, or the header again
+        among the rows.
     """
     dialect = dialect_of(path, content, delimiter)
     fields = [*dialect.fields]
@@ -60,6 +62,9 @@ def read_delimited(path: pathlib.Path, content: bytes, form: str, delimiter: str
     if trailing:
         fields.append("")
     parsed = _parse(path, content, dialect, len(fields))
+    # of a file with \" within quotation marks, the bytes of a value cannot be looked up
+    if dialect.quoted and not _escapes(content, dialect):
+        refuse_open_marks(path, content, parsed, dialect.fields, dialect.delimiter)
     notes = [*header_notes(dialect, delimiter)]
     _refuse_second_header(path, parsed, dialect.fields)
     columns: dict[str, pa.ChunkedArray] = {}
@@ -202,8 +207,7 @@ def _parse(path: pathlib.Path, content: bytes, dialect: Dialect, width: int) -> 
         bad.append(row)
         return "error"
 
-    # R writes \" for a quotation mark within quotation marks.
-    escape = "\\" if dialect.quoted and dialect.delimiter == "\t" and b'\\"' in content else False
+    escape = "\\" if _escapes(content, dialect) else False
     parse = pa.csv.ParseOptions(
         delimiter=dialect.delimiter,
         quote_char='"' if dialect.quoted else False,
@@ -236,6 +240,11 @@ def _parse(path: pathlib.Path, content: bytes, dialect: Dialect, width: int) -> 
                 parse.invalid_row_handler = remember
             else:
                 raise UserError(f"{path}: not a readable table: {one_line(error)}") from error
+
+
+def _escapes(content: bytes, dialect: Dialect) -> bool:
+    """Whether a backslash stands before a quotation mark within quotation marks, as R writes it."""
+    return dialect.quoted and dialect.delimiter == "\t" and b'\\"' in content
 
 
 def _refuse_other_than_utf8(path: pathlib.Path, rows: memoryview) -> None:

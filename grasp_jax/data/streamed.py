@@ -17,6 +17,7 @@ import pyarrow.csv
 
 from grasp_jax.data.delimited import Dialect, dialect_of, header_notes
 from grasp_jax.data.dictionary import DictionaryColumn, Encoder, bytes_scalar
+from grasp_jax.data.open_marks import QuotedValues, first_open
 from grasp_jax.data.parts import open_parts
 from grasp_jax.data.tables import Column, Table, is_text
 from grasp_jax.errors import UserError
@@ -158,14 +159,17 @@ def _read_once(
 ) -> tuple[dict[int, Column], int]:
     readers = {place: _ColumnReader(kind) for place, kind in kinds.items()}
     rows = 0
-    for batch in _batches(path, compression, dialect, kinds, quoted):
-        rows += batch.num_rows
-        by_place = {place: batch.column(str(place)) for place in kinds}
-        for place, kind in kinds.items():
-            values = by_place[place]
-            if kind != ID and place not in texts:
-                values = _numbers(values, kind, place)
-            readers[place].add(values)
+    with _opened(path, compression) as file:
+        values_of_file = QuotedValues(file)
+        for batch in _batches(path, compression, dialect, kinds, quoted):
+            rows += batch.num_rows
+            if quoted and first_open(batch, values_of_file, dialect.delimiter):
+                raise _NotStreamable
+            for place, kind in kinds.items():
+                values = batch.column(str(place))
+                if kind != ID and place not in texts:
+                    values = _numbers(values, kind, place)
+                readers[place].add(values)
     if not rows:
         raise _NotStreamable
     columns = {place: reader.column() for place, reader in readers.items()}
@@ -185,7 +189,8 @@ def _batches(
     path: pathlib.Path, compression: str, dialect: Dialect, kinds: Mapping[int, str], quoted: bool
 ) -> Iterator[pa.RecordBatch]:
     names = [str(place) for place in range(len(dialect.fields))]
-    chosen = [str(place) for place in kinds]
+    # a quotation mark that is not closed may be in any column
+    chosen = names if quoted else [str(place) for place in kinds]
     with _opened(path, compression) as file:
         source = _QuoteDetector(file, dialect.begin, detect=dialect.quoted and not quoted)
         try:
