@@ -181,14 +181,31 @@ def test_a_file_of_pairs(tmp_path: pathlib.Path) -> None:
     assert_names(said, ("row 6: item id 8",))
 
 
-def test_a_file_of_lists_is_no_file_of_pairs(tmp_path: pathlib.Path) -> None:
+@pytest.mark.parametrize(
+    "lines", ["1 5\n2 6\n3 7\n4 7 8\n", "1 5\n1 6\n2 6\n3 7\n4 7 8\n", "1 5 6\n"]
+)
+def test_a_file_of_lists_is_no_file_of_pairs(tmp_path: pathlib.Path, lines: str) -> None:
     """Of a file with all items of a user in a line, all users with several items would be left out."""
     path = tmp_path / "inter.txt"
-    path.write_text("1 5\n2 6\n3 7\n4 7 8\n")
+    path.write_text(lines)
+    number, line = len(lines.splitlines()), lines.splitlines()[-1].split()
     for what in (REFUSE, SKIP):
         said = refusal(read_interactions, path, "pairs", COLUMNS, 0.0, None, 0.0, what)
-        assert_names(said, (":4: 3 columns", "'4 7', '4 8'"))
+        user, *items = line
+        assert_names(said, (f":{number}: 3 columns", f"'{user} {items[0]}', '{user} {items[1]}'"))
         assert "config.data.bad_rows" not in said
+
+
+def test_a_line_with_several_items_in_a_file_of_pairs(tmp_path: pathlib.Path) -> None:
+    """One line that a faulty program wrote would stop the run, although a row has two numbers and `skip` leaves bad rows out."""
+    path = tmp_path / "inter.txt"
+    path.write_text("1 5\n1 6\n2 6 7 8\n2 6\n2 7\n1 6 7\n")
+    said = refusal(read_interactions, path, "pairs", COLUMNS)
+    assert_names(said, (":3: 4 columns", "config.data.bad_rows=skip leaves such rows out"))
+    log, report = read_interactions(path, "pairs", COLUMNS, bad_rows=SKIP)
+    assert log.lengths.tolist() == [2, 2] and report.rows == 6
+    what = "which are not two whole numbers from 1, of at most 64 bits"
+    assert report.left_out == ((what, 2, "line 3"),)
 
 
 def test_messages_about_later_rows_name_the_row_of_the_file(tmp_path: pathlib.Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from grasp_jax.config.data import REFUSE
+from grasp_jax.config.data import REFUSE, SKIP
 from grasp_jax.data.bad_rows import LeftOut, check_share, refused
 from grasp_jax.data.columns import DEFAULTS
 from grasp_jax.data.log import InteractionLog, Origin, build_log
@@ -206,6 +206,7 @@ def _only_digits(path: pathlib.Path) -> bool:
 def _read_pairs_slowly(path: pathlib.Path, bad_rows: str) -> tuple[np.ndarray, LeftOut]:
     pairs, bad = [], []
     fault: UserError | None = None
+    list_fault: UserError | None = None
     row = 0  # empty lines are no rows, but a message counts them
     with path.open("rb") as lines:
         for number, raw in enumerate(lines, start=1):
@@ -216,13 +217,15 @@ def _read_pairs_slowly(path: pathlib.Path, bad_rows: str) -> tuple[np.ndarray, L
             try:
                 pairs.append(_pair(f"{path}:{number}", raw, may_be_header=number == 1))
             except UserError as error:
-                if _is_item_list(raw.split()):  # then every line of the file may be one
-                    raise
                 if bad_rows == REFUSE:
-                    raise refused(error) from error
+                    raise _refusal(path, error) from error
                 bad.append((row, number))
                 fault = fault or error
+                if _is_item_list(raw.split()):
+                    list_fault = list_fault or error
             row += 1
+    if list_fault and not _has_line_for_each_item(pairs):
+        raise list_fault
     if fault:
         check_share(fault, len(bad), row)
     if not pairs:
@@ -233,6 +236,23 @@ def _read_pairs_slowly(path: pathlib.Path, bad_rows: str) -> tuple[np.ndarray, L
     reasons = [(what, len(bad), f"line {number:,}") for _, number in bad[:1]]
     left_out = LeftOut(np.array([row for row, _ in bad], np.int64), tuple(reasons))
     return np.asarray(pairs, np.int64), left_out
+
+
+def _refusal(path: pathlib.Path, fault: UserError) -> UserError:
+    """A fault of a line, with the advice to leave such lines out if the others can be read."""
+    try:
+        _read_pairs_slowly(path, SKIP)
+    except UserError:
+        return fault
+    return refused(fault)
+
+
+def _has_line_for_each_item(pairs: Sequence[tuple[int, int]]) -> bool:
+    """Whether users have two lines or more on average.
+
+    Otherwise a file with a line of several items may have all items of each user in a line: its pairs are the users with one item.
+    """
+    return len(pairs) >= 2 * len({user for user, _ in pairs}) > 0
 
 
 def _pair(place: str, raw: bytes, may_be_header: bool) -> tuple[int, int]:
