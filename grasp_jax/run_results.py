@@ -5,7 +5,8 @@ import pathlib
 import shlex
 import shutil
 import sys
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -14,7 +15,8 @@ import numpy as np
 from grasp_jax.config.address import redacted
 from grasp_jax.data.groups import statistics
 from grasp_jax.evaluation.results import comparison_table, save_results, table
-from grasp_jax.evaluation.significance import compare
+from grasp_jax.evaluation.significance import Comparison, compare
+from grasp_jax.evaluation.untrained import is_trained
 from grasp_jax.files import write_sealed
 from grasp_jax.machine import machine
 from grasp_jax.models.backbones import BACKBONES
@@ -108,19 +110,27 @@ def _columns_of_terminal() -> int:
     return shutil.get_terminal_size().columns if sys.stdout and sys.stdout.isatty() else 0
 
 
-def _compare(evaluated: dict[tuple[str, str], Evaluated]) -> list[dict[str, Any]]:
-    """Every pair of methods of each backbone, by each protocol."""
+def _compare(evaluated: Mapping[tuple[str, str], Evaluated]) -> list[dict[str, Any]]:
+    """Every pair of methods of each backbone, by each protocol.
+
+    Two methods that are not trained are the same comparison under each backbone: Holm's correction counts it with the first alone.
+    """
     rows: list[dict[str, Any]] = []
+    untrained: dict[str, dict[tuple[str, str], Comparison]] = defaultdict(dict)
     for backbone in dict.fromkeys(backbone for _, backbone in evaluated):
         trials = {method: trial for (method, of), trial in evaluated.items() if of == backbone}
         for protocol in dict.fromkeys(name for trial in trials.values() for name in trial.gains):
-            comparisons = compare(
-                {
-                    method: trial.gains[protocol]
-                    for method, trial in trials.items()
-                    if protocol in trial.gains
-                }
-            )
+            gains = {
+                method: trial.gains[protocol]
+                for method, trial in trials.items()
+                if protocol in trial.gains
+            }
+            comparisons = compare(gains, known=untrained[protocol])
+            untrained[protocol] |= {
+                (own.first, own.second): own
+                for own in comparisons
+                if not (is_trained(own.first) or is_trained(own.second))
+            }
             rows += [
                 {"protocol": protocol, "backbone": backbone, **dataclasses.asdict(comparison)}
                 for comparison in comparisons

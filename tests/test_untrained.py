@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 import grasp_jax as gj
 from grasp_jax.evaluation.results import COMPARISON_HEADER, comparison_rows, table
@@ -15,6 +16,8 @@ from grasp_jax.report.page import differences_view, page
 from grasp_jax.report.runs import Run
 from grasp_jax.report.tables import Table, all_tables, overall
 from grasp_jax.report.verdict import verdict
+from grasp_jax.run_results import _compare
+from grasp_jax.trial_results import Evaluated
 from tests.trained import SMALL, small_shop
 
 GROUPS = ("all", "tail_item", "head_item", "tail_user", "head_user")
@@ -130,6 +133,41 @@ def test_the_table_of_comparisons() -> None:
     lines = comparison_rows([row for row in rows if row["backbone"] == "sasrec"])
     shown = differences_view(Table("significance", "", list(COMPARISON_HEADER), lines), "run")
     assert "backbone" not in shown.header, "a column with nothing to tell apart"
+
+
+def test_a_pair_of_untrained_methods_is_counted_once() -> None:
+    """Each further backbone would make every other pair pass one test more, and the same comparison have another p-value there."""
+    rng = np.random.default_rng(4)
+    known, texts = rng.random((2, 300))
+    trained = {of: known + 0.01 + 0.1 * rng.standard_normal(300) for of in ("sasrec", "gru4rec")}
+    evaluated = {}
+    for backbone, gains in trained.items():
+        named = {"popularity": known, "semantic_neighbours": texts, "sasrec_ce": gains}
+        for method, own in named.items():
+            evaluated[method, backbone] = Evaluated([], {"full": own})
+    rows = _compare(evaluated)
+    found = {(row["backbone"], row["first"], row["second"]): row["p_value"] for row in rows}
+    assert len(rows) == len(found) == 6
+    pair = ("popularity", "semantic_neighbours")
+    assert found["sasrec", *pair] == found["gru4rec", *pair]
+
+    def raw(first: np.ndarray, second: np.ndarray) -> float:
+        return float(stats.ttest_rel(first, second).pvalue)
+
+    pop_texts, pop_own, texts_own = (
+        raw(known, texts),
+        raw(known, trained["sasrec"]),
+        raw(texts, trained["sasrec"]),
+    )
+    assert texts_own < pop_texts < pop_own, "Holm multiplies by 3, 2 and 1 in this order"
+    assert 3 * texts_own < 2 * pop_texts < pop_own, "so none is raised to the one before it"
+    assert found["sasrec", "semantic_neighbours", "sasrec_ce"] == pytest.approx(3 * texts_own)
+    assert found["sasrec", *pair] == pytest.approx(2 * pop_texts)
+    assert found["sasrec", "popularity", "sasrec_ce"] == pytest.approx(pop_own)
+    pop_own, texts_own = raw(known, trained["gru4rec"]), raw(texts, trained["gru4rec"])
+    assert 2 * texts_own < pop_own, "two pairs are left here: by 2 and 1"
+    assert found["gru4rec", "semantic_neighbours", "sasrec_ce"] == pytest.approx(2 * texts_own)
+    assert found["gru4rec", "popularity", "sasrec_ce"] == pytest.approx(pop_own)
 
 
 def test_compare_in_python(tmp_path: pathlib.Path) -> None:

@@ -7,6 +7,7 @@ varies with the seeds, of which there are few: see `grasp_jax.evaluation.users_a
 import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 
@@ -37,15 +38,22 @@ class Comparison:
     seeds: int = 1
 
 
-def compare(gains: Mapping[str, np.ndarray], seed: int = 0) -> list[Comparison]:
+def compare(
+    gains: Mapping[str, np.ndarray],
+    seed: int = 0,
+    known: Mapping[tuple[str, str], Comparison] = MappingProxyType({}),
+) -> list[Comparison]:
     """Every pair of methods.
 
     Args:
       gains: for each method the metric of each user, [n], or [S, n] with S seeds; all methods have the same users in the same order.
       seed: seed of the bootstrap.
+      known: by its names, the result of a pair that was compared, and counted by Holm's correction, together with other methods. It is
+        returned as it is, and not counted again.
     """
     by_seed = {name: np.atleast_2d(np.asarray(gain, np.float64)) for name, gain in gains.items()}
-    pairs = list(itertools.combinations(by_seed, 2))
+    every = list(itertools.combinations(by_seed, 2))
+    pairs = [pair for pair in every if pair not in known]
     means = {name: gain.mean(axis=0) for name, gain in by_seed.items()}
     differences = [means[b] - means[a] for a, b in pairs]
     draws = (
@@ -53,13 +61,13 @@ def compare(gains: Mapping[str, np.ndarray], seed: int = 0) -> list[Comparison]:
         if pairs
         else np.empty((0, RESAMPLES))
     )
-    comparisons = []
+    compared = dict(known)
     p_values = holm([p_value_of_pair(by_seed[a], by_seed[b]) for a, b in pairs])
     for (a, b), d, resampled, p in zip(pairs, differences, draws, p_values, strict=True):
         low, high = interval_of_pair(by_seed[a], by_seed[b], resampled, LEVEL, seed)
         fewest = min(len(by_seed[a]), len(by_seed[b]))
-        comparisons.append(Comparison(a, b, float(d.mean()), low, high, p, fewest))
-    return comparisons
+        compared[a, b] = Comparison(a, b, float(d.mean()), low, high, p, fewest)
+    return [compared[pair] for pair in every]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -216,8 +216,8 @@ def mean_gates(run: Run) -> Table:
 def significance(run: Run) -> Table:
     """Comparisons of every pair of methods of a backbone."""
     note = (
-        "In percentage points. * marks p below 0.05 after Holm's correction over all pairs of a backbone. The interval is a bootstrap over "
-        "users and, if there are several, over seeds"
+        "In percentage points. * marks p below 0.05 after Holm's correction over all pairs of a backbone; a pair without a backbone is "
+        "counted once, with the pairs of the first. The interval is a bootstrap over users and, if there are several, over seeds"
     )
     if unsure := unsure_note(run.results["comparisons"]):
         note += f". {unsure}"
