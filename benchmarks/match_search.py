@@ -34,10 +34,10 @@ from grasp_jax.parallel.mesh import on_host
 from grasp_jax.run import open_run, prepare
 from grasp_jax.trial import Trial, make_trial, trained
 
-WEIGHTS = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
+WEIGHTS = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)  # and 0, which is no match
 RARE = (0.0, 1.0, 2.0, 4.0, 8.0)
 DECAYS = (0.4, 0.6, 0.8, 1.0)
-SETTINGS = (len(WEIGHTS) - 1) * len(RARE) * len(DECAYS)  # with weight 0 there is no match
+SETTINGS = len(WEIGHTS) * len(RARE) * len(DECAYS)
 METRICS = ("NDCG@10", "HR@10")
 
 
@@ -181,14 +181,15 @@ def ranks_of(
 
 
 def searched(models: Sequence[TrainedModel]) -> dict[Setting, list[float]]:
-    """Validation NDCG@10 without seen items of each model, by setting."""
+    """Validation NDCG@10 without seen items of each model, by setting. With weight 0 it is the same for all other settings."""
     found: dict[Setting, list[float]] = {}
     for model in models:
         valid, seen = model.trial.data.valid, model.trial.data.valid_seen
         assert valid is not None and seen is not None
+        (without,) = ranks_of(model, valid, seen, (RARE[0], DECAYS[0]), [0.0])
         for rare, decay in itertools.product(RARE, DECAYS):
-            each = ranks_of(model, valid, seen, (rare, decay), WEIGHTS)
-            for weight, ranks in zip(WEIGHTS, each, strict=True):
+            each = [without, *ranks_of(model, valid, seen, (rare, decay), WEIGHTS)]
+            for weight, ranks in zip((0.0, *WEIGHTS), each, strict=True):
                 found.setdefault(Setting(weight, rare, decay), []).append(ndcg_at_10(ranks.unseen))
             print(f"seed {model.seed}: match_rare {rare:g}, match_decay {decay:g}", flush=True)
     return found
