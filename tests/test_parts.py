@@ -15,6 +15,7 @@ from grasp_jax.errors import UserError
 from grasp_jax.models.backbones.sasrec import SASRec
 from grasp_jax.models.backbones.towers import PART_WEIGHTS, Towers
 from grasp_jax.training import parts
+from grasp_jax.training.callbacks import Callback, TrainingSummary
 from grasp_jax.training.parts import parts_to_keep
 from tests.packed_rows import POSITIONS, SEGMENTS
 from tests.trained import SMALL, small_shop
@@ -28,6 +29,16 @@ OPTIONS = {
     "max_epochs": 2,
     "learning_rate": 1e-3,
 }
+
+
+class Ended(Callback):
+    """Keeps how trainings ended."""
+
+    def __init__(self) -> None:
+        self.summaries: list[TrainingSummary] = []
+
+    def on_train_end(self, summary: TrainingSummary) -> None:
+        self.summaries.append(summary)
 
 
 def gains_of(worth: dict[str, float], noise: float) -> object:
@@ -85,7 +96,8 @@ def test_left_out_parts_stay_out(tmp_path: pathlib.Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(parts, "STANDARD_ERRORS", -1e9)  # noise is enough
     shop = small_shop()
     model = gj.Recommender(**OPTIONS)
-    model.fit(shop, workdir=tmp_path / "run", refit=True)
+    ended = Ended()
+    model.fit(shop, workdir=tmp_path / "run", refit=True, callbacks=[ended])
     records = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").open()]
     first, second = (record for record in records if record["event"] == "parts")
     assert (first["seed"], second["seed"]) == (42, 43)
@@ -93,6 +105,17 @@ def test_left_out_parts_stay_out(tmp_path: pathlib.Path, monkeypatch: pytest.Mon
     assert first["left_out"] and kept
     assert model._fitted is not None
     after = [record["valid_ndcg@10"][1] for record in (first, second)]
+    summary = ended.summaries[0]
+    best = int(np.argmax([score or 0.0 for score in summary.best]))
+    of_best = (first, second)[best]
+    before, kept_score = of_best["valid_ndcg@10"]
+    assert summary.best[best] == pytest.approx(before, abs=1e-6)
+    assert summary.reason.endswith(
+        f"(best validation NDCG@10 {100 * before:.2f} % at epoch {summary.best_epochs[best]} with all parts, "
+        f"{100 * kept_score:.2f} % without {' and '.join(of_best['left_out'])})"
+    ), "the line would show a score that is not that of the model that answers"
+    model.fit(shop, workdir=tmp_path / "run", callbacks=[ended])
+    assert ended.summaries[-1].reason == summary.reason, "also when nothing is left to train"
     assert model._fitted.validated.score == pytest.approx(np.mean(after), abs=1e-6)
     refitted = json.loads((tmp_path / "run/refit/config.json").read_text())
     assert refitted["model"]["plus"]["parts"] == "+".join(kept)

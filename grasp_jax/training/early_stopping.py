@@ -92,13 +92,16 @@ class Progress(NamedTuple):
         return bool(len(self.active)) and int(self.epoch) < max_epochs
 
 
-def why_stopped(progress: Progress, patience: int, stop_requested: bool = False) -> str:
+def why_stopped(
+    progress: Progress, patience: int, stop_requested: bool = False, of_parts: str = ""
+) -> str:
     """One line for the user: after which epoch training has stopped, why, and which epoch was best.
 
     Args:
       progress: of the finished training.
       patience: epochs without a better score after which a model stops.
       stop_requested: whether a callback requested the stop.
+      of_parts: what follows the best score, `parts.note_on_best`.
     """
     best = int(progress.best.argmax())
     score = f"{100 * progress.best[best]:.2f} %" if progress.best[best] >= 0 else ""
@@ -113,10 +116,12 @@ def why_stopped(progress: Progress, patience: int, stop_requested: bool = False)
     if score and progress.best_epoch[best] == 0 < progress.epoch:
         reason += (
             "; no epoch was better than the model from which this training started, so the model is still that one "
-            f"(validation NDCG@10 {score})"
+            f"(validation NDCG@10 {score}{of_parts})"
         )
     elif score:
-        reason += f" (best validation NDCG@10 {score} at epoch {progress.best_epoch[best]})"
+        reason += (
+            f" (best validation NDCG@10 {score} at epoch {progress.best_epoch[best]}{of_parts})"
+        )
     return f"stopped after epoch {progress.epoch}: {reason}"
 
 

@@ -33,7 +33,7 @@ from grasp_jax.training.callbacks import (
 from grasp_jax.training.early_stopping import Progress, why_stopped
 from grasp_jax.training.epochs import Epoch, make_epoch
 from grasp_jax.training.job import TrainingJob
-from grasp_jax.training.parts import without_harmful_parts
+from grasp_jax.training.parts import note_on_best, without_harmful_parts
 from grasp_jax.training.records import has_labels
 from grasp_jax.training.run_epoch import TrainedEpoch, compile_steps, run_epoch
 from grasp_jax.training.saving import Saver
@@ -91,7 +91,8 @@ def train(
                 int(snapshot.progress.epoch),
                 _epoch_state(trained, snapshot.progress, scores, active),
             )
-        reason = why_stopped(snapshot.progress, config.patience, stop_requested)
+        of_parts = note_on_best(job, snapshot.progress)
+        reason = why_stopped(snapshot.progress, config.patience, stop_requested, of_parts)
         progress_line.end(reason)
         listeners.end(_summary(job, snapshot.progress, reason))
     return snapshot

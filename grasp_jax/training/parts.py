@@ -18,11 +18,14 @@ from grasp_jax.log import logger
 from grasp_jax.models.backbones.towers import PART_WEIGHTS, Towers
 from grasp_jax.models.sequence_model import SequenceModel
 from grasp_jax.parallel.mesh import replicate
+from grasp_jax.training.early_stopping import Progress
 from grasp_jax.training.job import TrainingJob
+from grasp_jax.training.records import has_labels
 from grasp_jax.training.replicas import Replica, one_replica
 from grasp_jax.training.snapshot import Snapshot
 from grasp_jax.training.validation import validation_ranks
 
+PARTS = "parts"  # the event of its lines in metrics.jsonl
 STANDARD_ERRORS = 2.0  # a part is left out if validation gains more than so many standard errors
 
 
@@ -32,9 +35,7 @@ def without_harmful_parts(job: TrainingJob, snapshot: Snapshot) -> Snapshot:
     Models without parts, with named parts (`config.model.plus.parts`) or without validation stay as they are.
     """
     backbone, data = job.model.backbone, job.data
-    if not isinstance(backbone, Towers) or not backbone.kinds or backbone.counted is not None:
-        return snapshot
-    if data.valid is None:
+    if not _chooses_parts(job):
         return snapshot
     kinds = tuple(dict.fromkeys(backbone.kinds))
     before = np.asarray(snapshot.best_params["backbone"][PART_WEIGHTS])
@@ -52,6 +53,30 @@ def without_harmful_parts(job: TrainingJob, snapshot: Snapshot) -> Snapshot:
         return snapshot
     best_params = _with_weights(snapshot.best_params, replicate(data.mesh, jnp.asarray(weights)))
     return snapshot._replace(best_params=best_params)
+
+
+def note_on_best(job: TrainingJob, progress: Progress) -> str:
+    """What follows the best score of a finished training in its last line; empty if all parts of the model with this score are kept.
+
+    Epochs are compared with all parts, so the best score is not that of the model that answers.
+    """
+    if not _chooses_parts(job):
+        return ""
+    best = job.replicas[int(progress.best.argmax())]
+    labels = {
+        "event": PARTS,
+        **job.labels,
+        **dataclasses.asdict(best),
+        "epoch": int(progress.epoch),
+    }
+    # the newest, because an interrupted call may have written one too
+    for record in reversed(job.records.read()):
+        if has_labels(record, labels):
+            _, after = record["valid_ndcg@10"]
+            return (
+                f" with all parts, {100 * after:.2f} % without {' and '.join(record['left_out'])}"
+            )
+    return ""
 
 
 def counted_parts(model: SequenceModel, params: Any) -> tuple[str, ...]:
@@ -97,6 +122,13 @@ def parts_to_keep(
     return kept
 
 
+def _chooses_parts(job: TrainingJob) -> bool:
+    """Whether validation may leave parts out."""
+    backbone = job.model.backbone
+    has_parts = isinstance(backbone, Towers) and bool(backbone.kinds)
+    return has_parts and backbone.counted is None and job.data.valid is not None
+
+
 def _gains(job: TrainingJob, ranker: Ranker, counted: tuple[str, ...]) -> np.ndarray:
     """[n] validation NDCG@10 of each user with some of the parts. The item vectors in `ranker` are the same for all choices."""
     weights = jnp.array([float(kind in counted) for kind in job.model.backbone.kinds], jnp.float32)
@@ -122,7 +154,7 @@ def _report(
     left_out = [kind for kind in kinds if kind not in kept]
     job.records.append(
         {
-            "event": "parts",
+            "event": PARTS,
             **job.labels,
             **dataclasses.asdict(replica),
             "epoch": epoch,
