@@ -41,7 +41,7 @@ from grasp_jax.training.training_set import Sources, TrainingSet, training_set
 STEPS = 8  # steps of the dispatch; more steps do not change a count
 NARROW = 2  # width of the users' rows; counts do not depend on it
 RECORD = RESULTS / "kernels-h100.json"
-COUNTED = ("grasp", "plain")
+COUNTED = ("grasp", "plain", "grasp_plus")
 MODELS = tuple(  # GRU4Rec uses its kernel on a GPU by default
     f"{method}-{backbone}{kernels}"
     for method in COUNTED
@@ -52,7 +52,7 @@ MODELS = tuple(  # GRU4Rec uses its kernel on a GPU by default
 MORE = tuple(  # may be named in --models, but are in no record
     f"{method}-{backbone}{kernels}"
     for kernels in ("", "-backbone")
-    for method in ("grasp_plus", "sasrec_ce", *COUNTED)
+    for method in ("sasrec_ce", *COUNTED)
     for backbone in BACKBONES
 )
 

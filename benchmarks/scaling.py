@@ -23,15 +23,15 @@ from benchmarks.record import Contention, keep, run, table
 from benchmarks.scaling_compiled import write_data
 from grasp_jax.config import Config
 from grasp_jax.errors import UserError
+from grasp_jax.parallel.devices import DEVICES
 from grasp_jax.parallel.plan import (
-    DEVICES,
     MESHES,
-    Layout,
     sent_bytes,
     step_seconds,
     total_bytes,
     total_seconds,
 )
+from grasp_jax.parallel.workload import Layout
 from grasp_jax.planning import Sizes, workload
 from launch.local import visible_gpus
 

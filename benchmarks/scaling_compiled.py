@@ -16,15 +16,11 @@ import numpy as np
 from benchmarks.communication import Collective, collectives
 from benchmarks.lengths import synthetic_log
 from grasp_jax.config import Config
+from grasp_jax.models.frozen import USER_TABLES
 from grasp_jax.parallel.mesh import replicate
-from grasp_jax.parallel.plan import (
-    Layout,
-    sent_bytes,
-    step_bytes,
-    step_flops,
-    table_bytes,
-)
+from grasp_jax.parallel.plan import sent_bytes, step_bytes, step_flops, table_bytes
 from grasp_jax.parallel.rows import ShardedRows
+from grasp_jax.parallel.workload import Layout
 from grasp_jax.planning import Sizes, workload
 from grasp_jax.run import open_run, prepare
 from grasp_jax.training.epochs import chunks, make_epoch
@@ -34,7 +30,6 @@ from grasp_jax.training.step import make_train_steps
 from grasp_jax.trial import Trial, make_trial
 
 METHOD, BACKBONE = "grasp", "sasrec"
-ITEM_TABLES = ("items", "items_similar")
 PURPOSES = ("item rows", "logits", "gradients", "users' rows")
 
 
@@ -51,8 +46,8 @@ def write_data(folder: pathlib.Path, users: int, items: int, width: int) -> None
         np.save(folder / f"{name}.npy", rng.standard_normal((rows, width), np.float32))
 
 
-def config_of(folder: pathlib.Path, layout: Layout, batch: int) -> Config:
-    """GRASP on the data of `write_data`; its bank is made once."""
+def config_of(folder: pathlib.Path, layout: Layout, batch: int, method: str = METHOD) -> Config:
+    """A method on the data of `write_data`; its bank is made once."""
     vectors = {"encoder": "file", "item_file": "items.npy", "user_file": "users.npy"}
     return Config().with_fields(
         {
@@ -60,7 +55,7 @@ def config_of(folder: pathlib.Path, layout: Layout, batch: int) -> Config:
             "tables.users": layout.users,
             "data.path": str(folder / "data"),
             "knowledge": {"path": str(folder / "bank"), **vectors},
-            "model": {"method": METHOD, "backbone": BACKBONE},
+            "model": {"method": method, "backbone": BACKBONE},
             "train.batch_size": batch,
         }
     )
@@ -90,18 +85,18 @@ def purpose(one: Collective) -> str:
     return "gradients" if one.kind in ("all-reduce", "all-gather") else "other"
 
 
-def measure(folder: pathlib.Path, layout: Layout, batch: int) -> dict[str, Any]:
+def measure(folder: pathlib.Path, layout: Layout, batch: int, method: str) -> dict[str, Any]:
     """The compiled and the planned figures of one mesh."""
-    config = config_of(folder, layout, batch)
+    config = config_of(folder, layout, batch, method)
     prepared = prepare(open_run(config, folder / "runs"))
-    trial, mesh = make_trial(prepared, METHOD, BACKBONE), prepared.mesh
+    trial, mesh = make_trial(prepared, method, BACKBONE), prepared.mesh
     compiled = compiled_step(trial)
     memory = compiled.memory_analysis()
     sent = dict.fromkeys((*PURPOSES, "other"), 0.0)
     for one in collectives(compiled.as_text(), mesh.size):
         sent[purpose(one)] += one.sent
-    work = workload(config, Sizes(config.data), prepared.width, METHOD, mesh.size)
-    tables = [trial.data.tables[name] for name in ITEM_TABLES]
+    work = workload(config, Sizes(config.data), prepared.width, method, mesh.size)
+    tables = [table for name, table in trial.data.tables.items() if name not in USER_TABLES]
     arrays = [table.rows if isinstance(table, ShardedRows) else table for table in tables]
     held = table_bytes(work, layout)
     # without the best parameters so far, which a step does not use
@@ -129,12 +124,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("layouts", nargs="+", help="DATAxTABLE:USERS:BATCH")
+    parser.add_argument("--method", default=METHOD, help="grasp or another method of the plan")
     given = parser.parse_args(arguments)
     rows = []
     for text in given.layouts:
         mesh, users, batch = text.split(":")
         data, table = map(int, mesh.split("x"))
-        rows.append(measure(given.folder, Layout(data, table, users), int(batch)))
+        rows.append(measure(given.folder, Layout(data, table, users), int(batch), given.method))
     print(json.dumps(rows))
 
 

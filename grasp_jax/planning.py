@@ -17,10 +17,12 @@ from grasp_jax.data.packing import Packing, plan_packing
 from grasp_jax.data.split import Histories, make_split
 from grasp_jax.data.synthetic import shop_lengths
 from grasp_jax.errors import UserError
+from grasp_jax.job_stages import Job, Stage, dollars
 from grasp_jax.knowledge.neighbours.retrieve import row_groups
 from grasp_jax.models.methods import METHODS
 from grasp_jax.parallel.device_counts import compare_device_counts
-from grasp_jax.parallel.plan import DEVICES, USABLE, Device, Layout, Workload, smallest_layout
+from grasp_jax.parallel.devices import DEVICES, Device
+from grasp_jax.parallel.plan import USABLE, smallest_layout
 from grasp_jax.parallel.plan_text import (
     aligned,
     conclusion,
@@ -29,28 +31,11 @@ from grasp_jax.parallel.plan_text import (
     method_lines,
     money,
 )
-from grasp_jax.parallel.rates import FUSED_KERNELS, KERNELS, LAUNCH
-from grasp_jax.training.losses import SHARED
-from grasp_jax.whole_job import (
-    ONE_EPOCH,
-    Job,
-    Stage,
-    dollars,
-    epoch_steps,
-    measured_steps,
-    shorter,
-    stages,
-)
-
-PLANNED = (
-    "plain",
-    "grasp",
-    "grasp_wo_attention",
-    "grasp_wo_similar",
-    "grasp_wo_global",
-    "grasp_softmax",
-    "sasrec_ce",
-)
+from grasp_jax.parallel.rates import FUSED_KERNELS, KERNELS, LAUNCH, TOWERS
+from grasp_jax.parallel.workload import ItemVectors, Layout, Workload
+from grasp_jax.planned_methods import item_vectors, refusal, validations_of_parts
+from grasp_jax.text_stages import shorter
+from grasp_jax.whole_job import ONE_EPOCH, epoch_steps, measured_steps, stages
 
 
 class Sizes:
@@ -102,6 +87,7 @@ def workload(config: Config, sizes: Sizes, width: int, method: str, devices: int
     packing = sizes.packing(config.train.batch_size)
     with_text = METHODS[method].needs_bank
     loss = METHODS[method].loss_of(config)
+    vectors = item_vectors(config, method, sizes.items, width)
     return Workload(
         users=len(sizes.lengths),
         items=sizes.items,
@@ -118,23 +104,28 @@ def workload(config: Config, sizes: Sizes, width: int, method: str, devices: int
         length=packing.row_length,
         pairs=packing.num_pairs,
         negatives=0 if loss == "ce" else config.train.negatives,
+        vectors=vectors,
         catalogue=loss == "ce",
         gated=METHODS[method].gated(config.model),
         models=len(config.train.seeds)
         * len(config.train.learning_rate)
         * len(config.model.dropout),
-        kernels=launched(config, with_text, devices),
+        kernels=launched(config, vectors, devices),
     )
 
 
-def launched(config: Config, with_text: bool, devices: int) -> int:
-    """Kernels of a step on one device, as counted for two layers; GRU4Rec's kernel is used on one GPU unless the config says otherwise."""
+def launched(config: Config, vectors: ItemVectors, devices: int) -> int:
+    """Kernels of a step on one device, as counted for two layers and three towers; GRU4Rec's kernel is used on one GPU unless the config
+    says otherwise.
+    """
     backbone, kernels = config.model.backbone.split(",")[0].strip(), config.kernels
     on_a_gpu = not config.plan.device.startswith("TPU")
     by_default = kernels == "auto" and backbone == "gru4rec" and on_a_gpu
     fused = devices == 1 and (kernels == "backbone" or by_default)  # a mesh of several refuses them
     counted = FUSED_KERNELS if fused else KERNELS
-    return counted[backbone][0 if with_text else 1]
+    if vectors.towers > 1:
+        return counted[backbone]["grasp_plus"] * vectors.towers // TOWERS
+    return counted[backbone]["grasp" if vectors.networks else "plain"]
 
 
 def is_taken(config: Config, method: str, layout: Layout) -> bool:
@@ -173,13 +164,8 @@ def plan_lines(config: Config, width: int) -> list[str]:
     ]
     own = Layout(config.mesh.data, config.mesh.table, config.tables.users)
     for method in names(config.model.method):
-        if method not in PLANNED:
-            lines += ["", f"{method}: not planned; expected one of {', '.join(PLANNED)}"]
-            continue
-        loss = METHODS[method].loss_of(config.for_method(method))
-        if loss in SHARED:
-            why = f"not planned with the loss {loss!r}, whose negatives a batch shares"
-            lines += ["", f"{method}: {why}; expected bce or ce"]
+        if why := refusal(config.for_method(method), method):
+            lines += ["", f"{method}: {why}"]
             continue
         work_of = functools.partial(workload, config, sizes, width, method)
         work = work_of(own.devices)
@@ -201,6 +187,8 @@ def plan_lines(config: Config, width: int) -> list[str]:
             trained=int((sizes.training > 1).sum()),
             tested=sizes.tested,
             group_pairs=sizes.group_pairs,
+            fits_text=METHODS[method].fits_text(config.for_method(method).model),
+            validations_of_parts=validations_of_parts(config.for_method(method), method),
         )
         found = compare_device_counts(work_of, own, device, accepts)
         if found:
@@ -214,12 +202,14 @@ def plan_lines(config: Config, width: int) -> list[str]:
 
 def _estimate_line(work: Workload) -> str:
     """The assumptions of the estimates of a step."""
+    untimed = " No step with a loss over all items was timed on a GPU." if work.catalogue else ""
     return (
         "how a step is estimated: the longer of arithmetic and memory by the data sheet, plus communication, plus "
         f"{work.kernels:,} kernels of {1e6 * LAUNCH.seconds:.1f} microseconds; or the host's transfers if longer. The kernels are "
         "those of a step with two layers on one H100 (kernels-h100; of GRU4Rec by XLA: profile-gpu), the microseconds those of an "
-        f"operation of SASRec without text, measured on {LAUNCH.on} ({LAUNCH.record}). Several devices launch more kernels, which is not "
-        f"counted. {measured_steps()}: where products are slower than the data sheet says, more devices gain more than in this table."
+        f"operation of SASRec without text, measured on {LAUNCH.on} ({LAUNCH.record}). Several devices launch more kernels, and so do "
+        f"several blocks of scores, which is not counted. {measured_steps()}: where products are slower than the data sheet says, "
+        f"more devices gain more than in this table.{untimed}"
     )
 
 

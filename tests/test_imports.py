@@ -19,7 +19,9 @@ ROOMS = (  # in the order of DESIGN's house: what stands later may import what s
     ("knowledge",),
     ("setup",),  # reads data and texts as a run will, to write a config
     ("models",),
-    ("config_checks", "whole_job", "workdir"),
+    ("config_checks", "planned_methods", "job_stages", "workdir"),
+    ("text_stages",),
+    ("whole_job",),
     ("evaluation",),
     ("training",),
     ("sizes", "planning", "serving", "report"),

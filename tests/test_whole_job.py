@@ -6,14 +6,22 @@ from typing import Any
 
 import pytest
 
+from benchmarks.kernels_of_a_step import Workload as Shape
 from benchmarks.record import RESULTS
 from benchmarks.rehearsal_data import Sizes as ShopSizes
 from configs.industry import get_config as industry
 from grasp_jax.config import Config
+from grasp_jax.data.split import Split
+from grasp_jax.job_stages import ENDPOINT, Job, dollars
+from grasp_jax.models.methods import METHODS
 from grasp_jax.parallel import rates
-from grasp_jax.parallel.plan import DEVICES, Layout, step_seconds, total_seconds
+from grasp_jax.parallel.devices import DEVICES
+from grasp_jax.parallel.plan import step_bytes, step_seconds, total_seconds
+from grasp_jax.parallel.workload import Layout
+from grasp_jax.planned_methods import validations_of_parts
 from grasp_jax.planning import Sizes, plan_lines, workload
-from grasp_jax.whole_job import ENDPOINT, Job, dollars, shorter, stages
+from grasp_jax.text_stages import shorter
+from grasp_jax.whole_job import stages
 
 
 def record(name: str) -> dict[str, Any]:
@@ -76,12 +84,12 @@ def test_kernels_are_those_of_the_records() -> None:
     counted = {row["model"]: row["kernels"] for row in record("kernels-h100")["models"]}
     for backbone, own in rates.FUSED_KERNELS.items():
         suffix = "" if backbone == "gru4rec" else "-backbone"
-        assert own == tuple(counted[f"{name}-{backbone}{suffix}"] for name in ("grasp", "plain"))
+        assert own == {name: counted[f"{name}-{backbone}{suffix}"] for name in own}
     for backbone in ("sasrec", "bert4rec"):
-        names = (f"grasp-{backbone}", f"plain-{backbone}")
-        assert rates.KERNELS[backbone] == tuple(counted[name] for name in names)
+        own = rates.KERNELS[backbone]
+        assert own == {name: counted[f"{name}-{backbone}"] for name in own}
     scanned = {row["model"]: row for row in record("profile-gpu")["models"]}["plain-gru4rec"]
-    assert rates.KERNELS["gru4rec"][1] == round(scanned["operations_per_step"])
+    assert rates.KERNELS["gru4rec"]["plain"] == round(scanned["operations_per_step"])
 
 
 def test_measured_steps_are_compared_with_their_estimates() -> None:
@@ -94,6 +102,24 @@ def test_measured_steps_are_compared_with_their_estimates() -> None:
         assert rate.planned == pytest.approx(planned, rel=0.01), method
 
 
+class SplitSizes(Sizes):
+    """The sizes of a split."""
+
+    def __init__(self, split: Split) -> None:
+        self.lengths, self.items = split.log.lengths, split.log.num_items
+        self.training, self.evaluated = split.train.lengths, len(split.valid.evaluated)
+        self._packings = {}
+
+
+def test_memory_of_late_fusion_is_that_of_a_program_for_a_gpu() -> None:
+    """grasp_plus would be planned on a device whose memory it does not fit: three towers hold 1.1 GB of temporaries at Beauty's shape."""
+    shape = Shape()
+    work = workload(shape.config, SplitSizes(shape.split), shape.sizes.width, "grasp_plus", 1)
+    counted = {row["model"]: row["temporary_mib"] for row in record("kernels-h100")["models"]}
+    planned = sum(step_bytes(work, Layout(1, 1)).values()) / 2**20
+    assert planned == pytest.approx(counted["grasp_plus-sasrec"], rel=0.1)
+
+
 def job_of(changes: dict[str, Any], width: int = 64, method: str = "grasp") -> Job:
     shop = {"data.source": "synthetic", "data.synthetic.num_users": 5000}
     config = Config().with_fields({**shop, **changes})
@@ -101,7 +127,18 @@ def job_of(changes: dict[str, Any], width: int = 64, method: str = "grasp") -> J
     work = workload(config, sizes, width, method, 1)
     trained = int((sizes.training > 1).sum())
     layout, device = Layout(1, 1), DEVICES["H100"]
-    return Job(config, work, layout, device, trained, sizes.tested, sizes.group_pairs)
+    own = config.for_method(method)
+    return Job(
+        own,
+        work,
+        layout,
+        device,
+        trained,
+        sizes.tested,
+        sizes.group_pairs,
+        METHODS[method].fits_text(own.model),
+        validations_of_parts(own, method),
+    )
 
 
 def test_seconds_by_hand() -> None:
@@ -128,6 +165,35 @@ def test_seconds_by_hand() -> None:
     assert (more["answers for all users"].seconds or 0) < (
         found["answers for all users"].seconds or 0
     )
+
+
+def test_a_job_of_late_fusion_by_hand() -> None:
+    """grasp_plus would be planned without the choice of its parts, with scores of one tower, or its tables be counted as free."""
+    job = job_of({"train.max_epochs": 3}, method="grasp_plus")
+    found = {stage.name: stage for stage in stages(job)}
+    assert found["texts of towers"].seconds is None
+    width = 3 * 64 + 64  # three towers, and the match of E=64
+    pair = max(2 * width / job.device.flops, 16 / job.device.bandwidth)
+    assert found["validation"].seconds == pytest.approx(3 * 5000 * 1500 * pair)
+    assert found["choice of parts"].seconds == pytest.approx(5 * 5000 * 1500 * pair)
+    assert found["answers for all users"].seconds == pytest.approx(5000 * 1500 * pair)
+    assert "256 numbers" in found["represent all users"].how
+    named = job_of({"model.plus.parts": "all"}, method="grasp_plus")
+    ids = {
+        "model.plus.text_towers": 0,
+        "model.plus.company_towers": 0,
+        "model.plus.match_weight": 0.0,
+    }
+    without_text = job_of({**ids, "model.plus.parts": "id"}, method="grasp_plus")
+    assert "choice of parts" not in {stage.name for stage in stages(named)}
+    assert "texts of towers" not in {stage.name for stage in stages(without_text)}
+    sampled = {"eval.select": "sampled100"}
+    among, ce = (job_of(sampled, method=method) for method in ("plain", "sasrec_ce"))
+    seconds = [
+        next(stage for stage in stages(each) if stage.name == "validation").seconds
+        for each in (among, ce)
+    ]
+    assert seconds[0] == pytest.approx(seconds[1])  # ranks candidates, whatever the loss is
 
 
 def test_a_language_model_costs_requests_and_tokens() -> None:

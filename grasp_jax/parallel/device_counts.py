@@ -3,17 +3,16 @@
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+from grasp_jax.parallel.devices import Device
 from grasp_jax.parallel.plan import (
     Accepts,
-    Device,
-    Layout,
-    Workload,
     accept_all,
     fits,
     limiting_part,
     step_seconds,
     total_seconds,
 )
+from grasp_jax.parallel.workload import Layout, Workload
 
 MIN_COMPARED = 8  # a plan for fewer devices also estimates the time with up to so many
 

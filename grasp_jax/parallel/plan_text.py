@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 
 from grasp_jax.parallel.device_counts import Estimate, WorkOf
+from grasp_jax.parallel.devices import Device
 from grasp_jax.parallel.plan import (
-    Device,
-    Layout,
     fits,
     sent_bytes,
     step_bytes,
@@ -14,6 +13,7 @@ from grasp_jax.parallel.plan import (
     total_bytes,
     total_seconds,
 )
+from grasp_jax.parallel.workload import Layout
 
 AS_FAST = 1.1  # steps are called equally fast if one takes at most so many times as long
 

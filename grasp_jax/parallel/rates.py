@@ -51,10 +51,17 @@ STEP_GRASP = Rate(1.65e-03, "profile-industry-gpu", "an H200", 512, planned=4.59
 STEP_PLAIN = Rate(4.00e-04, "profile-industry-gpu", "an H200", 512, planned=3.99e-04)
 # Seconds of an operation of SASRec without text at the shape of Beauty, its start included: all of them are short.
 LAUNCH = Rate(1.705e-06, "profile-gpu", "an H100", 208)
-# Kernels of a step with two layers at the shape of Beauty, as XLA compiles it for an H100 (kernels-h100): of GRASP, and without text.
+# Kernels of a step with two layers at the shape of Beauty, as XLA compiles it for an H100 (kernels-h100): of GRASP, without text, and of
+# late fusion with three towers.
+TOWERS = 3
 KERNELS = {
-    "sasrec": (175, 151),
-    "bert4rec": (185, 159),
-    "gru4rec": (2_255, 2_255),  # without its kernel: operations of plain-gru4rec in profile-gpu
+    "sasrec": {"grasp": 175, "plain": 151, "grasp_plus": 440},
+    "bert4rec": {"grasp": 185, "plain": 159, "grasp_plus": 463},
+    # without its kernel: operations of plain-gru4rec in profile-gpu, for each tower
+    "gru4rec": {"grasp": 2_255, "plain": 2_255, "grasp_plus": TOWERS * 2_255},
 }
-FUSED_KERNELS = {"sasrec": (60, 34), "bert4rec": (63, 36), "gru4rec": (60, 35)}
+FUSED_KERNELS = {
+    "sasrec": {"grasp": 60, "plain": 34, "grasp_plus": 129},
+    "bert4rec": {"grasp": 63, "plain": 36, "grasp_plus": 131},
+    "gru4rec": {"grasp": 60, "plain": 35, "grasp_plus": 122},
+}
