@@ -146,7 +146,8 @@ def test_towers_by_hand() -> None:
     moved, of_one = catalogue_traffic(work, alone), score_blocks(work, alone)
     assert of_one.number == 1
     adam = 6 * work.parameters * 4
-    assert moved == 2 * 2 * of_one.bytes + 4 * 301 * 12 * 4 + 2 * 301 * 17 * 4 + adam
+    again = 3 * 7 * 70 * 301 * 4 - 2 * of_one.bytes  # arrays are otherwise written and read once
+    assert moved == again + 4 * 301 * 12 * 4 + 2 * 301 * 17 * 4 + adam
 
 
 def test_smallest_mesh() -> None:
@@ -266,19 +267,18 @@ def test_plan_is_near_what_is_compiled(layout: str, tmp_path: pathlib.Path) -> N
 
 
 @pytest.mark.slow
-def test_late_fusion_on_meshes_as_compiled(tmp_path: pathlib.Path) -> None:
+def test_late_fusion_on_a_mesh_as_compiled(tmp_path: pathlib.Path) -> None:
     """grasp_plus would be planned on devices that share less work, or send more, than its program says."""
     write_data(tmp_path / "data", 200, 1500, 48)
-    layouts = ("2x1:device:32", "1x2:device:32", "2x2:device:32")
     script = [sys.executable, "-m", "benchmarks.scaling_compiled", "--method=grasp_plus"]
-    done = run([*script, str(tmp_path), *layouts], **on_devices(4))
+    done = run([*script, str(tmp_path), "2x2:device:32"], **on_devices(4))
     assert done.returncode == 0, done.stderr[-2000:]
-    for row in json.loads(done.stdout.splitlines()[-1]):
-        assert row["item_table_bytes"] == row["planned_item_table_bytes"]
-        assert row["memory_bytes"] == pytest.approx(row["planned_memory_bytes"], rel=0.15)
-        assert row["flops"] == pytest.approx(row["planned_flops"], rel=0.1)
-        sent, planned = (sum(row[name].values()) for name in ("sent", "planned_sent"))
-        assert sent == pytest.approx(planned, rel=0.25)
+    (row,) = json.loads(done.stdout.splitlines()[-1])
+    assert row["item_table_bytes"] == row["planned_item_table_bytes"]
+    assert row["memory_bytes"] == pytest.approx(row["planned_memory_bytes"], rel=0.15)
+    assert row["flops"] == pytest.approx(row["planned_flops"], rel=0.1)
+    sent, planned = (sum(row[name].values()) for name in ("sent", "planned_sent"))
+    assert sent == pytest.approx(planned, rel=0.25)
 
 
 def test_parameters_and_tables_of_each_planned_method(tmp_path: pathlib.Path) -> None:
