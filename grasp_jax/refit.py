@@ -1,6 +1,7 @@
 """Training once more on everything, for production: for as many epochs as a validated run chose, without validation or test."""
 
 import pathlib
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -8,9 +9,10 @@ from grasp_jax.chosen import Chosen
 from grasp_jax.config import Config
 from grasp_jax.errors import UserError
 from grasp_jax.knowledge.encoders import is_fitted
+from grasp_jax.models.encoders.towers import MATCH
 from grasp_jax.models.methods import METHODS
 from grasp_jax.run import Run
-from grasp_jax.training.parts import counted_parts
+from grasp_jax.training.parts import part_weights
 from grasp_jax.training.replicas import one_replica
 
 FOLDER = "refit"  # within the workdir of the validated run
@@ -44,10 +46,10 @@ def refit_config(run: Run, chosen: Chosen) -> Config:
         and METHODS[trial.method].needs_bank
         and is_fitted(trial.config.knowledge.encoder)
     )
-    counted = counted_parts(trial.model, one_replica(chosen.snapshot.best_params, chosen.replica))
+    weights = part_weights(trial.model, one_replica(chosen.snapshot.best_params, chosen.replica))
     return trial.config.with_fields(
         {
-            **({"model.plus.parts": "+".join(counted)} if counted else {}),
+            **_with_weights(trial.config, weights),
             "data.split": "none",
             "model.dropout": (replica.dropout,),
             "train.learning_rate": (replica.learning_rate,),
@@ -59,3 +61,15 @@ def refit_config(run: Run, chosen: Chosen) -> Config:
             "knowledge.since": str(run.bank_folder) if keeps_encoder else "",
         }
     )
+
+
+def _with_weights(config: Config, weights: Mapping[str, float]) -> dict[str, object]:
+    """Fields that give the parts of late fusion the weights that validation chose; none for a model without parts."""
+    if not weights:
+        return {}
+    counted = "+".join(kind for kind, weight in weights.items() if weight)
+    of_match = weights.get(MATCH) or 1.0  # a match that does not count keeps its weight
+    return {
+        "model.plus.parts": counted,
+        "model.plus.match_weight": config.model.plus.match_weight * of_match,
+    }

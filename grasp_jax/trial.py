@@ -28,7 +28,7 @@ from grasp_jax.training.epochs import TrainingData
 from grasp_jax.training.inherited import keep_directions
 from grasp_jax.training.job import TrainingJob
 from grasp_jax.training.loop import train
-from grasp_jax.training.parts import leaves_parts_out
+from grasp_jax.training.parts import validation_lowered
 from grasp_jax.training.replicas import Replica, one_replica
 from grasp_jax.training.snapshot import Snapshot, copied, initial_snapshot, snapshot_like
 from grasp_jax.training.start_from import (
@@ -199,14 +199,14 @@ def trained(trial: Trial) -> Snapshot:
 def validation_scores(trial: Trial, snapshot: Snapshot) -> np.ndarray:
     """[M] validation NDCG@10 of the replicas, with the parameters that recommend; -1 without validation.
 
-    `snapshot.progress.best` compares epochs, so it is the score with all parts. A replica of which a part was left out at the end is
+    `snapshot.progress.best` compares epochs, so it may be the score with all parts. A replica whose weights were lowered at the end is
     validated again: its score is better, and decides between rates and between methods.
     """
     scores = snapshot.progress.best.copy()
     if trial.data.valid is not None:
         for m in range(len(trial.replicas)):
             # a ranker encodes the whole catalogue, so only replicas that are validated again get one
-            if leaves_parts_out(trial.model, one_replica(snapshot.best_params, m)):
+            if validation_lowered(trial.model, one_replica(snapshot.best_params, m)):
                 scores[m] = ndcg_at_10(validation_ranks(trial.ranker(snapshot, m), trial.data))
     return scores
 

@@ -1,8 +1,9 @@
-"""Late fusion drops the parts without which validation is better."""
+"""Late fusion drops the parts without which validation is better, and lowers the weight of the match."""
 
+import itertools
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +15,9 @@ from grasp_jax.config.model import PARTS
 from grasp_jax.errors import UserError
 from grasp_jax.models.backbones.sasrec import SASRec
 from grasp_jax.models.backbones.towers import PART_WEIGHTS, Towers
-from grasp_jax.training import parts
+from grasp_jax.training import loop, parts
 from grasp_jax.training.callbacks import Callback, TrainingSummary
-from grasp_jax.training.parts import parts_to_keep
+from grasp_jax.training.parts import Choice, lowered_weights
 from tests.packed_rows import POSITIONS, SEGMENTS
 from tests.trained import SMALL, small_shop
 
@@ -42,11 +43,18 @@ class Ended(Callback):
 
 
 def gains_of(worth: dict[str, float], noise: float) -> object:
-    """NDCG of users to which each part adds what it is worth, and noise that is another for each choice of parts."""
+    """NDCG of users to which each part adds what it is worth, and noise that is another for each choice of weights.
 
-    def gains(kept: Sequence[str]) -> np.ndarray:
-        drawn = np.random.default_rng(len(kept)).normal(0, noise, USERS)
-        return sum(worth[part] for part in kept) + drawn
+    A part with half of its weight adds nine tenths of what it is worth if it is useful, and a tenth of it if it is harmful.
+    """
+
+    def gains(weights: Mapping[str, float]) -> np.ndarray:
+        drawn = np.random.default_rng(int(4 * sum(weights.values()))).normal(0, noise, USERS)
+        shares = {0.0: 0.0, 0.25: 0.5, 0.5: 0.9, 1.0: 1.0}
+        return drawn + sum(
+            worth[part] * (shares[weight] if worth[part] > 0 else weight / 5 if weight < 1 else 1.0)
+            for part, weight in weights.items()
+        )
 
     return gains
 
@@ -54,18 +62,44 @@ def gains_of(worth: dict[str, float], noise: float) -> object:
 @pytest.mark.parametrize(
     ("worth", "noise", "expected"),
     [
-        ({"id": 0.3, "text": 0.1, "match": 0.1}, 0.01, ("id", "text", "match")),
-        ({"id": 0.3, "text": -0.1, "match": 0.1}, 0.01, ("id", "match")),
-        ({"id": 0.3, "text": -0.1, "match": -0.2}, 0.01, ("id",)),
-        ({"id": -0.3, "text": -0.1, "match": -0.2}, 0.01, ("text",)),
-        ({"id": 0.3, "text": -0.01, "match": 0.1}, 5.0, ("id", "text", "match")),
+        ({"id": 0.3, "text": 0.1, "match": 0.1}, 0.01, {}),
+        ({"id": 0.3, "text": -0.1, "match": 0.1}, 0.01, {"text": 0.0}),
+        ({"id": 0.3, "text": -0.1, "match": -0.2}, 0.01, {"text": 0.0, "match": 0.0}),
+        ({"id": -0.3, "text": -0.1, "match": -0.2}, 0.01, {"id": 0.0, "match": 0.0}),
+        ({"id": 0.3, "text": -0.01, "match": 0.1}, 5.0, {}),
     ],
 )
-def test_keeps_what_validation_is_not_better_without(
-    worth: dict[str, float], noise: float, expected: tuple[str, ...]
+def test_lowers_what_validation_is_better_without(
+    worth: dict[str, float], noise: float, expected: dict[str, float]
 ) -> None:
     """A useful part would be lost, by a fault or by noise, or a harmful one be kept, or nothing be left."""
-    assert parts_to_keep(tuple(worth), gains_of(worth, noise)) == expected
+    found = lowered_weights(tuple(worth), gains_of(worth, noise))
+    assert found == dict.fromkeys(worth, 1.0) | expected
+
+
+def test_match_gets_the_weight_that_validation_prefers() -> None:
+    """A match that helps a little, but harms with its full weight, would be dropped, or count too much."""
+
+    def gains(weights: Mapping[str, float]) -> np.ndarray:
+        of_match = {0.0: 0.1, 0.25: 0.3, 0.5: 0.2, 1.0: 0.0}[weights["match"]]
+        noise = np.random.default_rng(0).normal(0, 0.01, USERS)
+        return of_match + 0.1 * weights["id"] + noise * weights["match"]
+
+    assert lowered_weights(("id", "match"), gains) == {"id": 1.0, "match": 0.25}
+
+
+def test_two_parts_that_make_up_for_each_other_are_lowered_together() -> None:
+    """A part that helps only as long as the other harms would keep the harmful one in the score: one step alone is worse."""
+
+    def gains(weights: Mapping[str, float]) -> np.ndarray:
+        worth = {(1.0, 1.0): 0.0, (0.0, 0.0): 0.3, (1.0, 0.5): 0.002}
+        noise = np.random.default_rng(int(8 * weights["match"] + weights["text"])).normal(
+            0, 0.005, USERS
+        )
+        return worth.get((weights["text"], weights["match"]), -0.2) + weights["id"] + noise
+
+    expected = {"id": 1.0, "text": 0.0, "match": 0.0}
+    assert lowered_weights(("id", "text", "match"), gains) == expected
 
 
 def test_weight_of_a_part_counts_outside_of_training_alone() -> None:
@@ -110,9 +144,9 @@ def test_left_out_parts_stay_out(tmp_path: pathlib.Path, monkeypatch: pytest.Mon
     of_best = (first, second)[best]
     before, kept_score = of_best["valid_ndcg@10"]
     assert summary.best[best] == pytest.approx(before, abs=1e-6)
+    words = parts._words(of_best["weights"])
     assert summary.reason.endswith(
-        f"(best validation NDCG@10 {100 * before:.2f} % at epoch {summary.best_epochs[best]} with all parts, "
-        f"{100 * kept_score:.2f} % without {' and '.join(of_best['left_out'])})"
+        f"(best validation NDCG@10 {100 * before:.2f} % at epoch {summary.best_epochs[best]}, {100 * kept_score:.2f} % {words})"
     ), "the line would show a score that is not that of the model that answers"
     model.fit(shop, workdir=tmp_path / "run", callbacks=[ended])
     assert ended.summaries[-1].reason == summary.reason, "also when nothing is left to train"
@@ -125,6 +159,51 @@ def test_left_out_parts_stay_out(tmp_path: pathlib.Path, monkeypatch: pytest.Mon
         states = np.stack(list(loaded.user_vectors(users=users)["vector"]))
         parts_of_state = dict(zip(PARTS, np.split(states, [8, 16, 24], 1), strict=True))
         assert {name for name, state in parts_of_state.items() if state.any()} == set(kept)
+
+
+def test_refit_has_the_weight_of_the_match(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The model that recommends would give the match another weight than validation has chosen."""
+    half = {"id": 1.0, "text": 1.0, "company": 0.0, "match": 0.5}
+    monkeypatch.setattr(parts, "lowered_weights", lambda kinds, gains: half)
+    monkeypatch.setattr(parts, "max", lambda first, second, key: first, raising=False)
+    shop = small_shop()
+    model = gj.Recommender(**OPTIONS | {"seeds": 42})
+    model.fit(shop, workdir=tmp_path / "run", refit=True)
+    refitted = json.loads((tmp_path / "run/refit/config.json").read_text())["model"]["plus"]
+    usual = gj.Config().model.plus.match_weight
+    assert (refitted["parts"], refitted["match_weight"]) == ("id+text+match", usual / 2)
+    users = shop.log.user_ids[:5].tolist()
+    first = gj.Recommender.load(tmp_path / "run/refit")
+    states = np.stack(list(first.user_vectors(users=users)["vector"]))
+    assert not states[:, 16:24].any() and states[:, 24:].any()
+
+
+def test_training_continues_if_a_part_hid_that_it_helps(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Towers would stop early because a poor match is added to their scores, so that validation of all parts stands still."""
+    without = {"id": 1.0, "text": 1.0, "company": 1.0, "match": 0.0}
+    scores = {1: 0.5, 2: 0.1, 3: 0.1, 4: 0.9}  # patience ends after epoch 3, and again after 6
+    found = itertools.cycle([Choice(without, (0.5, 0.6)), Choice(without, (0.1, 0.7))])
+    monkeypatch.setattr(parts, "_choose", lambda job, params, m: next(found))
+    monkeypatch.setattr(
+        loop,
+        "validate",
+        lambda model, params, data, progress: np.full(1, scores.get(int(progress.epoch) + 1, 0.0)),
+    )
+    options = OPTIONS | {"seeds": 42, "max_epochs": 9, "patience": 2}
+    model = gj.Recommender(**options).fit(small_shop(), workdir=tmp_path / "run")
+    records = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").open()]
+    epochs = [record for record in records if record["event"] == "epoch"]
+    (chosen,) = (record for record in records if record["event"] == "parts")
+    assert (chosen["weights"], chosen["left_out"]) == (without, ["match"])
+    assert [epoch["valid_ndcg@10"] for epoch in epochs] == [0.5, 0.1, 0.7, 0.9, 0.0, 0.0]
+    assert model._fitted is not None
+    assert model._fitted.validated.snapshot.progress.best_epoch[0] == 4
+    states = np.stack(list(model.user_vectors(histories=[[1, 2]])["vector"]))
+    assert not states[:, 24:].any() and states[:, :8].any()
 
 
 def test_named_parts_must_be_there() -> None:

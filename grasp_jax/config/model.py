@@ -103,8 +103,9 @@ class PlusConfig(Section):
         "validated",
         Joined(("validated", "all"), PARTS),
         "Late fusion: the parts whose scores are added: some of id, text, company and match, "
-        "joined by +, such as id+text | all | validated: after training, each part is dropped if "
-        "validation is better without it by more than two standard errors.",
+        "joined by +, such as id+text | all | validated: before training stops, a part is dropped, "
+        "or the match gets 0.5 or 0.25 of its weight, if validation is better so by more than two "
+        "standard errors.",
         before="validated",  # of early fusion, which all earlier workdirs have, it says nothing
     )
     match_weight: float = field(

@@ -48,7 +48,7 @@ class EpochRecord:
       learning_rate: the replica's.
       epoch: counted from 1.
       loss: mean over the epoch's steps.
-      valid_score: validation NDCG@10, between 0 and 1; None without a validation set. That of late fusion is with all parts of the score.
+      valid_score: validation NDCG@10, between 0 and 1; None without a validation set..
       valid_protocol: the protocol of `valid_score` (`evaluation.protocols`); "none" without a validation set.
       best: the best `valid_score` so far; None without a validation set.
       tokens_per_second: interactions that all replicas together read in a second.
@@ -104,7 +104,7 @@ class TrainingSummary:
       replicas: models trained together.
       epochs: trained epochs, including those before an interruption.
       reason: one line that says why training stopped.
-      best: the best `valid_score` of each replica, also if parts of the score were left out afterwards; None without a validation set.
+      best: the best `valid_score` of each replica, also if weights of parts were lowered afterwards; None without a validation set.
       best_epochs: the epoch of each replica's best parameters, from 1.
     """
 

@@ -72,6 +72,14 @@ class Progress(NamedTuple):
         )
         return progress, better
 
+    def training_on(self, models: np.ndarray, scores: np.ndarray) -> "Progress":
+        """The same state, but the models [M] bool train on, and this epoch is their best, with `scores` [M]."""
+        return self._replace(
+            best=np.where(models, scores, self.best).astype(np.float32),
+            best_epoch=np.where(models, self.epoch, self.best_epoch).astype(np.int32),
+            stopped=self.stopped & ~models,
+        )
+
     def after_unvalidated_epoch(self) -> tuple["Progress", np.ndarray]:
         """Counts one finished epoch of a training without a validation set, where the newest epoch always counts as the best.
 

@@ -10,10 +10,7 @@ import contextlib
 import dataclasses
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from grasp_jax.board import EpochState
@@ -33,11 +30,11 @@ from grasp_jax.training.callbacks import (
 from grasp_jax.training.early_stopping import Progress, why_stopped
 from grasp_jax.training.epochs import Epoch, make_epoch
 from grasp_jax.training.job import TrainingJob
-from grasp_jax.training.parts import note_on_best, without_harmful_parts
+from grasp_jax.training.parts import note_on_best, trained_on, with_chosen_weights
 from grasp_jax.training.records import has_labels
 from grasp_jax.training.run_epoch import TrainedEpoch, compile_steps, run_epoch
 from grasp_jax.training.saving import Saver
-from grasp_jax.training.snapshot import Snapshot
+from grasp_jax.training.snapshot import Snapshot, keep_better
 from grasp_jax.training.validation import UNKNOWN, validate
 
 
@@ -157,7 +154,7 @@ class _Packer:
 
 
 def _select(job: TrainingJob, saver: Saver, snapshot: Snapshot) -> tuple[Snapshot, np.ndarray]:
-    """Validates after an epoch: keeps better parameters, and stops replicas whose patience is exhausted.
+    """Validates after an epoch: keeps better parameters, and stops replicas whose patience is exhausted and to which no other weights help.
 
     Returns:
       The snapshot after the epoch, and [M] scores, `UNKNOWN` for replicas that were not validated.
@@ -172,24 +169,23 @@ def _select(job: TrainingJob, saver: Saver, snapshot: Snapshot) -> tuple[Snapsho
     best_params = snapshot.best_params
     if better.any():
         saver.mark_best_changed()
-        best_params = _keep_better(best_params, params, replicate(job.data.mesh, better))
-    return Snapshot(snapshot.state, best_params, progress), scores
+        best_params = keep_better(best_params, params, replicate(job.data.mesh, better))
+    stopped = progress.stopped & ~snapshot.progress.stopped
+    validated = Snapshot(snapshot.state, best_params, progress)
+    if not stopped.any() or int(progress.epoch) >= job.config.max_epochs:
+        return validated, scores
+    resumed, scores = trained_on(job, validated, stopped, scores)
+    if resumed is not validated:
+        saver.mark_best_changed()
+    return resumed, scores
 
 
 def _choose_parts(job: TrainingJob, saver: Saver, snapshot: Snapshot) -> Snapshot:
-    """At the end of training, leaves out the parts without which the validation score is better."""
-    chosen = without_harmful_parts(job, snapshot)
+    """At the end of training, lowers the weights of parts with which the validation score is worse."""
+    chosen = with_chosen_weights(job, snapshot)
     if chosen is not snapshot:
         saver.mark_best_changed()
     return chosen
-
-
-@jax.jit
-def _keep_better(best: Any, params: Any, better: jax.Array) -> Any:
-    def keep(old: jax.Array, new: jax.Array) -> jax.Array:
-        return jnp.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old)
-
-    return jax.tree.map(keep, best, params)
 
 
 def _save_if_due(

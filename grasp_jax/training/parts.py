@@ -1,13 +1,14 @@
-"""Chooses by validation, at the end of training, which parts of late fusion's score count.
+"""Chooses by validation how much each part of late fusion's score counts.
 
-Each tower is trained by a separate loss, so a tower with wrong texts still adds its score to the scores of the others. To leave it out
-needs no training: its state is multiplied by 0 (`models.backbones.towers`).
+Each tower is trained by a separate loss, and the match is not trained, so a part with wrong or poor texts still adds its score to the
+scores of the others. To leave it out, or to lower the weight of the match, needs no training: a state is multiplied by its weight
+(`models.backbones.towers`).
 """
 
 import dataclasses
 import functools
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,153 +17,254 @@ from grasp_jax.evaluation.metrics import ndcg_gains
 from grasp_jax.evaluation.ranker import Ranker
 from grasp_jax.log import logger
 from grasp_jax.models.backbones.towers import PART_WEIGHTS, Towers
+from grasp_jax.models.encoders.towers import MATCH
 from grasp_jax.models.sequence_model import SequenceModel
 from grasp_jax.parallel.mesh import replicate
 from grasp_jax.training.early_stopping import Progress
 from grasp_jax.training.job import TrainingJob
 from grasp_jax.training.records import has_labels
-from grasp_jax.training.replicas import Replica, one_replica
-from grasp_jax.training.snapshot import Snapshot
+from grasp_jax.training.replicas import one_replica
+from grasp_jax.training.snapshot import Snapshot, keep_better
 from grasp_jax.training.validation import validation_ranks
 
-PARTS = "parts"  # the event of its lines in metrics.jsonl
-STANDARD_ERRORS = 2.0  # a part is left out if validation gains more than so many standard errors
+EVENT = "parts"  # of its lines in metrics.jsonl
+STANDARD_ERRORS = 2.0  # a weight is lowered if validation gains more than so many standard errors
+LOWER = {MATCH: (0.0, 0.25, 0.5)}  # weights below 1 that are tried; only 0 for the towers
+Weights = tuple[float, ...]  # of the parts, in the order of their names
 
 
-def without_harmful_parts(job: TrainingJob, snapshot: Snapshot) -> Snapshot:
-    """The best parameters of each replica, with the weight 0 for the parts that `parts_to_keep` leaves out.
+class Choice(NamedTuple):
+    """The weights that validation prefers for one replica.
+
+    Attributes:
+      weights: name of each part -> its weight, 1 if it counts in full.
+      valid: validation NDCG@10 with weights of 1, and with these.
+    """
+
+    weights: Mapping[str, float]
+    valid: tuple[float, float]
+
+
+def with_chosen_weights(job: TrainingJob, snapshot: Snapshot) -> Snapshot:
+    """At the end of training: the best parameters of each replica with the weights that validation prefers.
 
     Models without parts, with named parts (`config.model.plus.parts`) or without validation stay as they are.
     """
-    backbone, data = job.model.backbone, job.data
-    if not _chooses_parts(job):
+    if not _has_choice(job):
         return snapshot
-    kinds = tuple(dict.fromkeys(backbone.kinds))
     before = np.asarray(snapshot.best_params["backbone"][PART_WEIGHTS])
-    weights = np.ones_like(before)
-    for m, replica in enumerate(job.replicas):
-        ranker = Ranker.of(
-            job.model, one_replica(snapshot.best_params, m), data.device, data.tables
-        )
-        gains = functools.cache(functools.partial(_gains, job, ranker))
-        kept = parts_to_keep(kinds, gains)
-        weights[m] = [kind in kept for kind in backbone.kinds]
-        if kept != kinds:
-            _report(job, int(snapshot.progress.epoch), replica, (kinds, kept), gains)
+    weights = before.copy()
+    for m in range(len(job.replicas)):
+        choice = _choose(job, snapshot.best_params, m)
+        weights[m] = _in_order(job, choice.weights)
+        if is_lowered(choice.weights):
+            _report(job, snapshot, m, choice)
     if np.array_equal(weights, before):
         return snapshot
-    best_params = _with_weights(snapshot.best_params, replicate(data.mesh, jnp.asarray(weights)))
-    return snapshot._replace(best_params=best_params)
+    return snapshot._replace(best_params=_with_weights(job, snapshot.best_params, weights))
+
+
+def trained_on(
+    job: TrainingJob, snapshot: Snapshot, stopped: np.ndarray, scores: np.ndarray
+) -> tuple[Snapshot, np.ndarray]:
+    """Lets replicas train on whose validation score stands still only because a part weighs too much.
+
+    A harmful part hides that the others still improve. So before a replica stops, weights are chosen for its best and for its newest
+    parameters. If the newest ones are better so, they become the best, and the replica is validated with their weights from here on.
+
+    Args:
+      job: the training.
+      snapshot: after an epoch.
+      stopped: [M] bool, the replicas whose patience ended with this epoch.
+      scores: [M] validation NDCG@10 of this epoch.
+
+    Returns:
+      The snapshot and the scores, with the replicas that train on.
+    """
+    if not stopped.any() or not _has_choice(job):
+        return snapshot, scores
+    params = snapshot.state.params
+    weights = np.array(params["backbone"][PART_WEIGHTS])
+    trains_on, scores = np.zeros_like(stopped), scores.copy()
+    for m in map(int, np.flatnonzero(stopped)):
+        of_best, of_newest = (_choose(job, own, m) for own in (snapshot.best_params, params))
+        score, chosen = of_newest.valid[1], _in_order(job, of_newest.weights)
+        if np.array_equal(np.asarray(chosen, np.float32), weights[m]) or score <= of_best.valid[1]:
+            continue
+        trains_on[m], scores[m], weights[m] = True, score, chosen
+        logger.info(
+            f"{job.name}, {job.replicas[m].name}: {_words(of_newest.weights)}, the newest model is the best so far (validation NDCG@10 "
+            f"{100 * score:.2f} %), so training continues with this score"
+        )
+    if not trains_on.any():
+        return snapshot, scores
+    state = snapshot.state._replace(params=_with_weights(job, params, weights))
+    best_params = keep_better(
+        snapshot.best_params, state.params, replicate(job.data.mesh, trains_on)
+    )
+    return Snapshot(state, best_params, snapshot.progress.training_on(trains_on, scores)), scores
 
 
 def note_on_best(job: TrainingJob, progress: Progress) -> str:
-    """What follows the best score of a finished training in its last line; empty if all parts of the model with this score are kept.
+    """What follows the best score of a finished training in its last line: the score of the model that answers, if it is another.
 
-    Epochs are compared with all parts, so the best score is not that of the model that answers.
+    Epochs are compared with the weights of their time; the last choice of weights comes after them.
     """
-    if not _chooses_parts(job):
+    if not _has_choice(job):
         return ""
-    best = job.replicas[int(progress.best.argmax())]
+    best = int(progress.best.argmax())
     labels = {
-        "event": PARTS,
+        "event": EVENT,
         **job.labels,
-        **dataclasses.asdict(best),
+        **dataclasses.asdict(job.replicas[best]),
         "epoch": int(progress.epoch),
     }
     # the newest, because an interrupted call may have written one too
     for record in reversed(job.records.read()):
         if has_labels(record, labels):
-            _, after = record["valid_ndcg@10"]
-            return (
-                f" with all parts, {100 * after:.2f} % without {' and '.join(record['left_out'])}"
-            )
+            after = record["valid_ndcg@10"][1]
+            same = np.isclose(after, progress.best[best], atol=1e-6)
+            return "" if same else f", {100 * after:.2f} % {_words(record['weights'])}"
     return ""
 
 
-def counted_parts(model: SequenceModel, params: Any) -> tuple[str, ...]:
-    """The names of the parts with weight in one trained model; none for a model without parts, or if all parts always count."""
+def part_weights(model: SequenceModel, params: Any) -> dict[str, float]:
+    """The weight of each part in one trained model; empty for a model without parts, or if all parts always count."""
     backbone = model.backbone
     if not isinstance(backbone, Towers) or not backbone.kinds:
-        return ()
+        return {}
     weights = np.asarray(params["backbone"][PART_WEIGHTS])
-    counted = [kind for kind, weight in zip(backbone.kinds, weights, strict=True) if weight]
-    return tuple(dict.fromkeys(counted))
+    return dict(zip(backbone.kinds, map(float, weights), strict=True))
 
 
-def leaves_parts_out(model: SequenceModel, params: Any) -> bool:
-    """Whether validation has left out a part of one trained model. Parts that the config names count in every validation."""
-    backbone = model.backbone
-    if not isinstance(backbone, Towers) or backbone.counted is not None:
-        return False
-    return len(counted_parts(model, params)) < len(set(backbone.kinds))
+def is_lowered(weights: Mapping[str, float]) -> bool:
+    """Whether a part counts less than in full."""
+    return any(weight != 1.0 for weight in weights.values())
 
 
-def parts_to_keep(
-    kinds: tuple[str, ...], gains: Callable[[tuple[str, ...]], np.ndarray]
-) -> tuple[str, ...]:
-    """Backward elimination: leaves out the part without which the validation score rises most, as long as this gain is larger than noise.
+def validation_lowered(model: SequenceModel, params: Any) -> bool:
+    """Whether validation has lowered a weight of one trained model. Parts that the config names count in every validation."""
+    named = isinstance(model.backbone, Towers) and model.backbone.counted is not None
+    return not named and is_lowered(part_weights(model, params))
+
+
+def lowered_weights(
+    kinds: Sequence[str], gains: Callable[[Mapping[str, float]], np.ndarray]
+) -> dict[str, float]:
+    """Lowers one or two weights at a time, as long as the validation score rises by more than noise.
+
+    Two, because a part may help only to make up for another that harms. If no single weight is worth lowering, pairs are not tried.
 
     Args:
-      kinds: names of all parts.
-      gains: function from the names of some parts to [n] NDCG@10 of each validation user with these parts only.
+      kinds: names of the parts.
+      gains: function from the weights of the parts to [n] NDCG@10 of each validation user.
 
     Returns:
-      The names of the parts to keep, in their order; at least one.
+      The weight of each part, at least one above 0.
     """
-    kept = kinds
-    while len(kept) > 1:
-        candidates = [tuple(kind for kind in kept if kind != left_out) for left_out in kept]
-        differences = {parts: gains(parts) - gains(kept) for parts in candidates}
-        best = max(candidates, key=lambda parts: differences[parts].mean())
-        difference = differences[best]
-        standard_error = difference.std() / np.sqrt(len(difference))
-        if difference.mean() <= STANDARD_ERRORS * standard_error:
-            break
-        kept = best
-    return kept
+    weights: dict[str, float] = dict.fromkeys(kinds, 1.0)
+    while True:
+        now = gains(weights)
+        one = list(_lower(weights))
+        if not any(gains(lower).mean() > now.mean() for lower in one):
+            return weights
+        two = [second for first in one for second in _lower(first)]
+        better = [lower for lower in one + two if _is_better(gains(lower), now)]
+        if not better:
+            return weights
+        weights = max(better, key=lambda lower: gains(lower).mean())
 
 
-def _chooses_parts(job: TrainingJob) -> bool:
-    """Whether validation may leave parts out."""
+def _is_better(gains: np.ndarray, than: np.ndarray) -> bool:
+    """Whether users [n] gain more than `STANDARD_ERRORS` on average."""
+    differences = gains - than
+    standard_error = differences.std() / np.sqrt(len(differences))
+    return bool(differences.mean() > STANDARD_ERRORS * standard_error)
+
+
+def _lower(weights: Mapping[str, float]) -> Iterator[dict[str, float]]:
+    """The same weights with a lower one, in every way that leaves a part above 0."""
+    for kind, weight in weights.items():
+        for lower in LOWER.get(kind, (0.0,)):
+            candidate = {**weights, kind: lower}
+            if lower < weight and any(candidate.values()):
+                yield candidate
+
+
+def _has_choice(job: TrainingJob) -> bool:
     backbone = job.model.backbone
-    has_parts = isinstance(backbone, Towers) and bool(backbone.kinds)
-    return has_parts and backbone.counted is None and job.data.valid is not None
+    has_parts = isinstance(backbone, Towers) and backbone.kinds and backbone.counted is None
+    return bool(has_parts) and job.data.valid is not None
 
 
-def _gains(job: TrainingJob, ranker: Ranker, counted: tuple[str, ...]) -> np.ndarray:
-    """[n] validation NDCG@10 of each user with some of the parts. The item vectors in `ranker` are the same for all choices."""
-    weights = jnp.array([float(kind in counted) for kind in job.model.backbone.kinds], jnp.float32)
-    params = _with_weights(ranker.params, replicate(job.data.mesh, weights))
+def _choose(job: TrainingJob, params: Any, m: int) -> Choice:
+    """The better of `lowered_weights` and the weights that the parameters have: those of an earlier choice are not given up for worse."""
+    ranker = _ranker(job, params, m)
+
+    @functools.cache
+    def of_order(weights: Weights) -> np.ndarray:
+        return _gains(job, ranker, weights)
+
+    def gains(weights: Mapping[str, float]) -> np.ndarray:
+        return of_order(_in_order(job, weights))
+
+    full = dict.fromkeys(job.model.backbone.kinds, 1.0)
+    present = part_weights(job.model, one_replica(params, m))
+    chosen = max(
+        lowered_weights(tuple(full), gains), present, key=lambda weights: gains(weights).mean()
+    )
+    return Choice(chosen, (float(gains(full).mean()), float(gains(chosen).mean())))
+
+
+def _ranker(job: TrainingJob, params: Any, m: int) -> Ranker:
+    return Ranker.of(job.model, one_replica(params, m), job.data.device, job.data.tables)
+
+
+def _in_order(job: TrainingJob, weights: Mapping[str, float]) -> Weights:
+    """The weights of the towers and the match, several of which may have the same name."""
+    return tuple(weights[kind] for kind in job.model.backbone.kinds)
+
+
+def _gains(job: TrainingJob, ranker: Ranker, weights: Weights) -> np.ndarray:
+    """[n] validation NDCG@10 of each user with these weights. The item vectors in `ranker` are the same for all weights."""
+    placed = replicate(job.data.mesh, jnp.array(weights, jnp.float32))
+    backbone = {**ranker.params["backbone"], PART_WEIGHTS: placed}
+    params = {**ranker.params, "backbone": backbone}
     return ndcg_gains(validation_ranks(dataclasses.replace(ranker, params=params), job.data))
 
 
-def _with_weights(params: Any, weights: Any) -> Any:
-    """The parameters with new weights of the parts."""
-    return {**params, "backbone": {**params["backbone"], PART_WEIGHTS: weights}}
+def _with_weights(job: TrainingJob, params: Any, weights: np.ndarray) -> Any:
+    """The parameters of M replicas with other weights [M, P] of the parts."""
+    placed = replicate(job.data.mesh, jnp.asarray(weights))
+    return {**params, "backbone": {**params["backbone"], PART_WEIGHTS: placed}}
 
 
-def _report(
-    job: TrainingJob,
-    epoch: int,
-    replica: Replica,
-    parts: tuple[tuple[str, ...], tuple[str, ...]],
-    gains: Callable[[tuple[str, ...]], np.ndarray],
-) -> None:
-    """Writes to the log and the records which parts are left out, and the gain; `parts` are all parts, and the parts that are kept."""
-    kinds, kept = parts
-    before, after = float(gains(kinds).mean()), float(gains(kept).mean())
-    left_out = [kind for kind in kinds if kind not in kept]
+def _report(job: TrainingJob, snapshot: Snapshot, m: int, choice: Choice) -> None:
+    """Writes to the log and the records which weights are lowered, and the gain."""
+    lowered = {kind: weight for kind, weight in choice.weights.items() if weight != 1.0}
     job.records.append(
         {
-            "event": PARTS,
+            "event": EVENT,
             **job.labels,
-            **dataclasses.asdict(replica),
-            "epoch": epoch,
-            "left_out": left_out,
-            "valid_ndcg@10": [before, after],
+            **dataclasses.asdict(job.replicas[m]),
+            "epoch": int(snapshot.progress.epoch),
+            "left_out": [kind for kind, weight in lowered.items() if not weight],
+            "weights": dict(choice.weights),
+            "valid_ndcg@10": list(choice.valid),
         }
     )
+    before, after = choice.valid
     logger.info(
-        f"{job.name}, {replica.name}: the score is used without {' and '.join(left_out)}, because validation is better so "
+        f"{job.name}, {job.replicas[m].name}: the score is used {_words(choice.weights)}, because validation is better so "
         f"(NDCG@10 {100 * after:.2f} % instead of {100 * before:.2f} % with all parts)"
     )
+
+
+def _words(weights: Mapping[str, float]) -> str:
+    """ "without text and with 0.5 of the match"."""
+    lowered = [
+        f"without {kind}" if not weight else f"with {weight:g} of the {kind}"
+        for kind, weight in weights.items()
+        if weight != 1.0
+    ]
+    return " and ".join(lowered) or "with all parts"

@@ -109,3 +109,13 @@ def with_states(state: TrainState, model: SequenceModel, data: TrainingData) -> 
     num_users = len(data.histories.lengths)
     states = newest_states(model, state.params, data.device, data.tables, data.all_users, num_users)
     return state._replace(states=states)
+
+
+@jax.jit
+def keep_better(best: Any, params: Any, better: jax.Array) -> Any:
+    """The best parameters so far: of M models, leaves [M, ...], those of `params` where `better` [M] says so."""
+
+    def keep(old: jax.Array, new: jax.Array) -> jax.Array:
+        return jnp.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+
+    return jax.tree.map(keep, best, params)
