@@ -4,17 +4,20 @@
 # Which method is better on your data, by how much, and is the difference more than chance? This tutorial compares three methods with one
 # loss, one protocol and several seeds.
 #
-# Replace the synthetic shop in the next cell with your data, such as `gj.Dataset.read("folder")`.
+# For your own data, replace the synthetic shop in the next cell, for instance by `gj.Dataset.read("folder")`, and delete `small`.
 
 # %%
 import grasp_jax as gj
 
 shop = gj.Dataset.synthetic(num_users=400, num_items=300, seed=2)
-same = {
+small = {
     "features": 16,
     "mlp": (32,),
     "knowledge__width": 32,
     "max_epochs": 5,
+}  # for a short example
+same = {
+    **small,
     "seeds": (1, 2, 3),
     "eval__select": "full_unseen",  # what validation looks at
 }
@@ -58,7 +61,7 @@ print(pairs.round(4).to_string(index=False))
 
 # %% [markdown]
 # Read the interval first: if it contains 0, these data do not say which of the two is better. Here no interval does. A small p-value does
-# not mean that the difference is large.
+# not mean that the difference is large. These short trainings on a synthetic shop say nothing about real data.
 #
 # ## Next
 #

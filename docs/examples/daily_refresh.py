@@ -88,7 +88,8 @@ print(f"{again.computed} users computed, then {same.computed}")
 # %% [markdown]
 # ## In production
 #
-# Every night, put the file of the new day into the folder of the data. Then continue the training, refit, save, and give the saved model to
+# Every night, add the new day to the data: if the log is a folder of Parquet files, put one more file into it; if it is a CSV file, append
+# the new rows. Then continue the training, refit, save, and give the saved model to
 # the running service:
 #
 # ```bash
@@ -109,4 +110,6 @@ print(f"{again.computed} users computed, then {same.computed}")
 # 5. `--config.train.new_since=DATE` makes a day cheaper: an epoch then reads only the people with purchases since that date and, for each
 #    of them, three others ([Training on](../workdir.md#training-on-from-an-earlier-run)).
 #
-# [Text knowledge](../knowledge.md#the-next-day) has the details, and what was measured.
+# [Text knowledge](../knowledge.md#the-next-day) has the details. In seven steps of a week on Amazon Beauty, continuing lost 3.7 % (± 3.6)
+# of the NDCG@10 of training from nothing, in 14 % of its processor time
+# ([Studies](../studies.md#seven-steps-of-a-week-continued-training)).

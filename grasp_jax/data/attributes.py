@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from grasp_jax.data.columns import needed, renamed
+from grasp_jax.data.columns import needed, renamed, some_of
 from grasp_jax.data.log import rows_of
 from grasp_jax.errors import UserError
 
@@ -112,10 +112,17 @@ def attributes_of(table: "Table", id_name: str, kind: str, title: str = "") -> A
         new_names[own_title] = TITLE
     columns = {new: values_of(table, old) for old, new in new_names.items()}
     all_notes = (
-        f"{kind}s: {path} ({table.form}), {table.num_rows:,} rows",
+        f"{kind}s: {path} ({table.form}), {table.num_rows:,} rows; {_columns_in_words(used, names)}",
         *(f"{kind}s table: {note}" for note in notes),
     )
     return AttributeTable(ids, columns, all_notes)
+
+
+def _columns_in_words(used: Mapping[str, str | None], names: Sequence[str]) -> str:
+    """Which columns are the id and the title, and which others were read: "id is 'sku', title is 'name', others: brand, kind"."""
+    words = [f"{purpose} is {name!r}" for purpose, name in used.items()]
+    others = [name for name in names if name not in used.values()]
+    return ", ".join([*words, f"others: {some_of(others)}"] if others else words)
 
 
 def aligned(table: AttributeTable, ids: np.ndarray) -> tuple[AttributeTable, int]:

@@ -1,7 +1,7 @@
 """Which column of a table has which role: the configured name in any case; an error about a missing column lists the existing ones."""
 
 import pathlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from grasp_jax.errors import UserError
 
@@ -134,3 +134,9 @@ def listed(names: Collection[str], most: int = 12) -> str:
 def bare(name: str) -> str:
     """A name without case, blanks and the type that RecBole writes behind a colon."""
     return name.split(":")[0].strip().casefold().replace(" ", "_").replace("-", "_")
+
+
+def some_of(names: Sequence[str], most: int = 8) -> str:
+    """The first names, and how many more there are."""
+    shown = ", ".join(name[:80] for name in names[:most])
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from grasp_jax.data.columns import some_of
 from grasp_jax.data.split import LEAVE_ONE_OUT, MIN_EVALUATED_LENGTH
 
 if TYPE_CHECKING:  # a dataset has a report
@@ -76,7 +77,7 @@ def summary_lines(dataset: Dataset, include_short_users: bool = False) -> list[s
             "  columns: " + ", ".join(f"{purpose} is {column!r}" for purpose, column in report.used)
         )
     if report.ignored:
-        lines.append("  not read: " + _some(report.ignored))
+        lines.append("  not read: " + some_of(report.ignored))
     lines.append(f"  order: {report.order}")
     if report.sample:
         lines.append("  first rows (user, item, time): " + "; ".join(report.sample))
@@ -137,8 +138,3 @@ def _within(max_lines: int, label: str, notes: Sequence[str]) -> list[str]:
 def _cut(line: str) -> str:
     """A line of at most `MOST_CHARACTERS`, which shows where it was cut."""
     return line if len(line) <= MOST_CHARACTERS else line[: MOST_CHARACTERS - 4] + " ..."
-
-
-def _some(names: tuple[str, ...], most: int = 8) -> str:
-    shown = ", ".join(name[:80] for name in names[:most])
-    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
