@@ -48,7 +48,7 @@ class EpochRecord:
       learning_rate: the replica's.
       epoch: counted from 1.
       loss: mean over the epoch's steps.
-      valid_score: validation NDCG@10, between 0 and 1; None without a validation set..
+      valid_score: validation NDCG@10, between 0 and 1; None without a validation set.
       valid_protocol: the protocol of `valid_score` (`evaluation.protocols`); "none" without a validation set.
       best: the best `valid_score` so far; None without a validation set.
       tokens_per_second: interactions that all replicas together read in a second.
