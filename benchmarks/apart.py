@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 
 ROOT = pathlib.Path(__file__).parent.parent
 SLICE = 0.05  # seconds between two checks of a process that will be killed

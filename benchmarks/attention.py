@@ -28,7 +28,7 @@ from benchmarks.packed_rows import PAPER, PASSES, QUICK, Sizes, packed_segments
 from benchmarks.record import Contention, keep, run, table
 from benchmarks.timing import interleaved, spread
 from benchmarks.workload import temporary_bytes
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 from grasp_jax.kernels import backend
 from grasp_jax.kernels.attention_blocks import attention_mask
 from grasp_jax.kernels.counter_bits import SeededDropout

@@ -19,13 +19,13 @@ import numpy as np
 from benchmarks.arguments import parser_of
 from benchmarks.peak_memory import peak_bytes
 from benchmarks.record import Contention, keep, table
+from grasp_jax.core.progress import progress_bar
 from grasp_jax.knowledge.bank import new_table
 from grasp_jax.knowledge.encoders.geometry import Geometry, mean_direction, to_rows
 from grasp_jax.knowledge.encoders.vector_files import RowVectors
 from grasp_jax.knowledge.neighbours import search_scann
 from grasp_jax.knowledge.neighbours.search_exact import search_exact
 from grasp_jax.knowledge.shards import fill_shards, read_shards
-from grasp_jax.progress import progress_bar
 
 K = 10
 # shares of the leaves that are searched; for a large table `search_scann.build` uses the last

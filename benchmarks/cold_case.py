@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from grasp_jax.core.errors import UserError
 from grasp_jax.data.dataset import Dataset
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.moments import shown, time_bounds
-from grasp_jax.errors import UserError
 
 K = 10
 ITEM = "item"

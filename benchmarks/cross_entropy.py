@@ -18,7 +18,7 @@ from benchmarks.arguments import parser_of
 from benchmarks.record import Contention, keep, run, table
 from benchmarks.timing import interleaved, spread
 from benchmarks.workload import temporary_bytes
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 from grasp_jax.training.cross_entropy import CrossEntropy
 
 TARGETS, WIDTH, ROUNDS = 900, 64, 7

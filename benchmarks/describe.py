@@ -26,11 +26,11 @@ import numpy as np
 from benchmarks import record
 from benchmarks.chat_process import ROOT, ChatProcess, bare_client
 from grasp_jax.config import KnowledgeConfig
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
+from grasp_jax.core.machine import machine
 from grasp_jax.knowledge.describe import chat
 from grasp_jax.knowledge.describe.answers import stored_keys
 from grasp_jax.knowledge.describe.language_model import keys_of
-from grasp_jax.machine import machine
 
 RUNS = ("well_behaved", "misbehaving", "killed")
 # one prompt in this number; the prompt decides, so every run has the same faults

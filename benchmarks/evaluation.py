@@ -32,9 +32,9 @@ from benchmarks.workload import (
     training_of,
 )
 from grasp_jax.config import EvalConfig
+from grasp_jax.core.errors import UserError
 from grasp_jax.data.negatives import draw_candidates, exclusion_index
 from grasp_jax.data.split import Split, leave_one_out
-from grasp_jax.errors import UserError
 from grasp_jax.evaluation import ranking
 from grasp_jax.evaluation.evaluation_set import EvaluationSet, evaluation_set
 from grasp_jax.evaluation.ranker import NO_PAIRS, Ranker, UserStates, item_features, user_states

@@ -31,7 +31,7 @@ from benchmarks.limits import Limits, limits
 from benchmarks.record import Contention, keep, run, table
 from benchmarks.timing import interleaved, spread
 from benchmarks.workload import device_memory
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 from grasp_jax.models.encoders.holistic import HolisticEncoder, combine
 
 ROUNDS = {"gpu": 20, "cpu": 5}

@@ -18,7 +18,7 @@ import numpy as np
 from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 
 PLUGIN, PLATFORM = "jax_plugins.xla_cuda12", "cuda"
 TARGET = pathlib.Path(__file__).with_name("h100.txtpb")

@@ -27,8 +27,8 @@ from benchmarks.workload import (
     training_of,
 )
 from grasp_jax.config import Config
+from grasp_jax.core.errors import UserError
 from grasp_jax.data.split import Split, leave_one_out
-from grasp_jax.errors import UserError
 from grasp_jax.models.batch import GatheredPlaces, SeparateNegatives, Tables
 
 if TYPE_CHECKING:

@@ -30,7 +30,7 @@ from benchmarks.kernels.packed_attention import (
 )
 from benchmarks.packed_rows import PAPER, QUICK, packed_segments
 from benchmarks.record import Contention, keep, run, table
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 from grasp_jax.kernels import backend
 from grasp_jax.kernels.attention_blocks import attention_mask
 from grasp_jax.kernels.gru import gru, gru_scan

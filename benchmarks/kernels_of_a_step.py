@@ -25,8 +25,8 @@ from benchmarks.lengths import BEAUTY_ITEMS, BEAUTY_USERS, QUICK_ITEMS, QUICK_US
 from benchmarks.record import RESULTS, place, run, save, table
 from benchmarks.workload import QUICK, SHAPES, Sizes, config_of, temporary_bytes
 from grasp_jax.config import Config
+from grasp_jax.core.machine import commit
 from grasp_jax.data.split import Split, leave_one_out
-from grasp_jax.machine import commit
 from grasp_jax.models.backbones import BACKBONES
 from grasp_jax.models.batch import Tables
 from grasp_jax.models.frozen import USER_TABLES, Bank, frozen_query_tables

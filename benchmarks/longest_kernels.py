@@ -21,8 +21,8 @@ from benchmarks.lengths import log_to_time
 from benchmarks.profile import ONE_BY_ONE
 from benchmarks.record import Contention, keep, run, table
 from benchmarks.workload import QUICK, SHAPES, config_of, random_tables, training_of
+from grasp_jax.core.errors import UserError
 from grasp_jax.data.split import leave_one_out
-from grasp_jax.errors import UserError
 
 STEPS, LONGEST = 4, 3
 METRICS = {  # Nsight's names of what is measured

@@ -22,17 +22,17 @@ from benchmarks.arguments import parser_of
 from benchmarks.record import Contention, keep, place, run, table
 from grasp_jax.config import Config
 from grasp_jax.config.stored import identity, read_config
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 from grasp_jax.evaluation.evaluation_set import EvaluationSet, in_user_order
 from grasp_jax.evaluation.metrics import group_rows, ndcg_at_10
 from grasp_jax.evaluation.ranker import Ranker, UserBlock
 from grasp_jax.evaluation.ranking import FullRanks, lowest_tie
 from grasp_jax.evaluation.seen import seen_in_block, seen_pairs
-from grasp_jax.evaluation_sets import evaluation_of
 from grasp_jax.models.text_match import match_weights
 from grasp_jax.parallel.mesh import on_host
-from grasp_jax.run import open_run, prepare
-from grasp_jax.trial import Trial, make_trial, trained
+from grasp_jax.trials.evaluation_sets import evaluation_of
+from grasp_jax.trials.run import open_run, prepare
+from grasp_jax.trials.trial import Trial, make_trial, trained
 
 WEIGHTS = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)  # and 0, which is no match
 RARE = (0.0, 1.0, 2.0, 4.0, 8.0)

@@ -17,7 +17,7 @@ import numpy as np
 from benchmarks.apart import run_apart
 from benchmarks.arguments import parser_of
 from benchmarks.record import Contention, keep, run, table
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 
 TIMES, QUICK_TIMES = (1, 2, 4, 8), (1, 2, 4)
 USERS, ITEMS, WIDTH = 6250, 3125, 256

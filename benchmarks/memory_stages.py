@@ -20,13 +20,13 @@ from benchmarks.apart import device_peak_bytes
 from benchmarks.evaluation import full_ranking_bytes
 from benchmarks.peak_memory import peak_bytes
 from grasp_jax.config import Config
-from grasp_jax.evaluation_sets import evaluation_of
+from grasp_jax.core.timing import compile_seconds
 from grasp_jax.knowledge import bank_tables
 from grasp_jax.knowledge.neighbours.retrieve import find_neighbours
-from grasp_jax.run import Run, open_run
-from grasp_jax.run import prepare as prepare_run
-from grasp_jax.timing import compile_seconds
-from grasp_jax.trial import make_trial, train_trial
+from grasp_jax.trials.evaluation_sets import evaluation_of
+from grasp_jax.trials.run import Run, open_run
+from grasp_jax.trials.run import prepare as prepare_run
+from grasp_jax.trials.trial import make_trial, train_trial
 
 EPOCHS = 4  # the first also loads code
 FULL_USERS = 64

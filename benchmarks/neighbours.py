@@ -21,7 +21,7 @@ from benchmarks.bank import K
 from benchmarks.made_up_texts import write_texts
 from benchmarks.record import Contention, keep, run, table
 from benchmarks.retrieval import measure
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 
 QUERIES = 2048  # rows whose neighbours are searched exactly
 QUICK_ROWS, QUICK_WIDTH, QUICK_QUERIES = "20000", 32, 50  # fewer rows are searched exactly

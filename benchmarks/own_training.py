@@ -14,13 +14,13 @@ import numpy as np
 from benchmarks.peak_memory import peak_bytes
 from benchmarks.rivals import protocol
 from grasp_jax.config import Config
+from grasp_jax.core.timing import compile_seconds
 from grasp_jax.evaluation.evaluation_set import in_user_order
 from grasp_jax.evaluation.ranking import sampled_ranks
-from grasp_jax.evaluation_sets import evaluation_of
 from grasp_jax.parallel.mesh import on_host
-from grasp_jax.run import Prepared, open_run, prepare
-from grasp_jax.timing import compile_seconds
-from grasp_jax.trial import make_trial, train_trial
+from grasp_jax.trials.evaluation_sets import evaluation_of
+from grasp_jax.trials.run import Prepared, open_run, prepare
+from grasp_jax.trials.trial import make_trial, train_trial
 
 METHOD, BACKBONE = "plain", "sasrec"
 INTERACTIONS = "inter.txt"

@@ -16,8 +16,8 @@ from typing import Any
 
 from benchmarks.record import RESULTS, run, save
 from benchmarks.study_records import FOLDERS
+from grasp_jax.core.errors import UserError
 from grasp_jax.data.groups import PAPER
-from grasp_jax.errors import UserError
 from grasp_jax.evaluation.results import spread
 from grasp_jax.report import paper
 from grasp_jax.report.formats import markdown

@@ -16,7 +16,7 @@ import numpy as np
 
 import grasp_jax as gj
 from benchmarks.record import RESULTS, run, save
-from grasp_jax.files import write_text
+from grasp_jax.core.files import write_text
 
 RECORD = RESULTS / "picture.json"
 FIGURE = pathlib.Path(__file__).parent.parent / "docs" / "figures" / "recommendation.svg"

@@ -40,9 +40,9 @@ from benchmarks.roofline import Cost, Costs
 from benchmarks.sections.meaning import profile as profile_meaning
 from benchmarks.timing import only_compiles
 from benchmarks.workload import QUICK, SHAPES, Sizes, config_of, random_tables, training_of
+from grasp_jax.core.errors import UserError
+from grasp_jax.core.machine import machine
 from grasp_jax.data.split import Split, leave_one_out
-from grasp_jax.errors import UserError
-from grasp_jax.machine import machine
 from grasp_jax.models.batch import Tables
 from grasp_jax.models.methods import METHODS
 

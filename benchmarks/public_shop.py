@@ -24,7 +24,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.record import run
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 
 Purchases = Mapping[str, Sequence[str]]  # user -> items, oldest first
 Items = Mapping[str, Mapping[str, Any]]  # item -> title and other fields

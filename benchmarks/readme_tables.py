@@ -14,9 +14,9 @@ from benchmarks.study_late_fusion import ahead_tables
 from benchmarks.study_records import page
 from configs import sweep
 from grasp_jax.config import names
+from grasp_jax.core.files import write_text
 from grasp_jax.data.groups import PAPER
 from grasp_jax.evaluation.results import table
-from grasp_jax.files import write_text
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 ROOT = pathlib.Path(__file__).parent.parent

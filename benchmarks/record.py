@@ -13,9 +13,9 @@ from typing import Any
 import jax
 
 from benchmarks.timing import only_compiles
-from grasp_jax.errors import UserError
-from grasp_jax.files import write_text
-from grasp_jax.machine import machine
+from grasp_jax.core.errors import UserError
+from grasp_jax.core.files import write_text
+from grasp_jax.core.machine import machine
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 NOISE = "--quick: the sizes are so small that every time and ratio here is noise; it shows only that the benchmark runs"

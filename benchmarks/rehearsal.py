@@ -25,8 +25,8 @@ from benchmarks.arguments import parser_of
 from benchmarks.record import Contention, place, run, save, table
 from benchmarks.rehearsal_data import Sizes
 from benchmarks.rehearsal_table import STAGES, measured_on, show
-from grasp_jax.errors import UserError
-from grasp_jax.machine import machine
+from grasp_jax.core.errors import UserError
+from grasp_jax.core.machine import machine
 
 STATE, FOUND = "rehearsal.json", "fingerprint.json"
 SOON = 1.0  # seconds into a stage at which a kill happens if the stage before ended before its kill

@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
+from grasp_jax.core.files import replacing
 from grasp_jax.data.synthetic import BRAND_HEADS, BRAND_TAILS, STYLES, shop_lengths
-from grasp_jax.files import replacing
 
 USERS, ITEMS, MEAN_LENGTH = 10_000_000, 1_205_282, 20.88  # the paper's full size
 GROUP = 1000  # items per category and users per segment, so that a search within groups costs rows x 1000

@@ -13,12 +13,12 @@ from absl import flags
 
 from grasp_jax import command as command_line
 from grasp_jax import main as entry
-from grasp_jax.files import read_sealed, write_text
+from grasp_jax.core.files import read_sealed, write_text
 from grasp_jax.knowledge.bank import MANIFEST
 from grasp_jax.knowledge.prepare import encode_bank
-from grasp_jax.run import Run
 from grasp_jax.training.checkpoint import find_model
-from grasp_jax.trial import checkpoint_folder
+from grasp_jax.trials.run import Run
+from grasp_jax.trials.trial import checkpoint_folder
 from grasp_jax.workdir import DATA_FILE
 
 STAGES = ("read", "encode", "fingerprint")

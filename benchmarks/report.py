@@ -25,8 +25,8 @@ from benchmarks.sections import (
     steps,
     training,
 )
-from grasp_jax.errors import UserError
-from grasp_jax.files import write_text
+from grasp_jax.core.errors import UserError
+from grasp_jax.core.files import write_text
 from grasp_jax.report.formats import markdown
 from grasp_jax.report.tables import Table
 

@@ -24,7 +24,7 @@ from benchmarks.arguments import parser_of
 from benchmarks.bank import K, write
 from benchmarks.queries import sample_rows
 from benchmarks.record import Contention, keep, run, table
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 from grasp_jax.knowledge.neighbours.search_scann import leaves_of
 
 FAISS = ROOT / ".rivals" / "faiss" / "bin" / "python"

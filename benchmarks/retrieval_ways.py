@@ -18,11 +18,11 @@ from benchmarks.apart import device_peak_bytes
 from benchmarks.limits import limits
 from benchmarks.peak_memory import peak_bytes
 from benchmarks.queries import sample_rows
+from grasp_jax.core.timing import compile_seconds
 from grasp_jax.knowledge.neighbours import search_clusters, search_scann
 from grasp_jax.knowledge.neighbours.retrieve import recall_target
 from grasp_jax.knowledge.neighbours.search_exact import search_exact
 from grasp_jax.knowledge.neighbours.search_state import SearchState
-from grasp_jax.timing import compile_seconds
 
 TARGET = recall_target(0.95)  # as for a bank that may miss one neighbour in twenty
 

@@ -23,8 +23,8 @@ from benchmarks.in_time import Clock, end_with_this_process, status_of
 from benchmarks.record import RESULTS
 from benchmarks.record import run as run_main
 from benchmarks.timing import COMPILE
-from grasp_jax.cores import cores
-from grasp_jax.errors import UserError
+from grasp_jax.core.cores import cores
+from grasp_jax.core.errors import UserError
 
 OK = "ok"
 WITH_QUICK = ("--shape=", "--forms=", "--models=", "--rivals=")  # arguments that --quick keeps
@@ -206,12 +206,14 @@ def _python(command: Sequence[str]) -> list[str]:
 
 
 def machine_of() -> dict[str, Any]:
-    """`grasp_jax.machine.machine`, by a process that ends, because JAX keeps the device's memory.
+    """`grasp_jax.core.machine.machine`, by a process that ends, because JAX keeps the device's memory.
 
     Raises:
       UserError: JAX does not start.
     """
-    program = "import json; from grasp_jax.machine import machine; print(json.dumps(machine()))"
+    program = (
+        "import json; from grasp_jax.core.machine import machine; print(json.dumps(machine()))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
     )

@@ -22,17 +22,17 @@ from benchmarks.arguments import parser_of
 from benchmarks.record import Contention, keep, run, table
 from benchmarks.scaling_compiled import write_data
 from grasp_jax.config import Config
-from grasp_jax.errors import UserError
-from grasp_jax.parallel.devices import DEVICES
-from grasp_jax.parallel.plan import (
+from grasp_jax.core.errors import UserError
+from grasp_jax.planning.devices import DEVICES
+from grasp_jax.planning.plan import Sizes, workload
+from grasp_jax.planning.step import (
     MESHES,
     sent_bytes,
     step_seconds,
     total_bytes,
     total_seconds,
 )
-from grasp_jax.parallel.workload import Layout
-from grasp_jax.planning import Sizes, workload
+from grasp_jax.planning.workload import Layout
 from launch.local import visible_gpus
 
 EMULATED = 8

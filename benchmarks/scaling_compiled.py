@@ -1,7 +1,7 @@
 """Compiles a training step for meshes of emulated devices, a stage of `benchmarks.scaling`: python -m benchmarks.scaling_compiled.
 
 The bytes of item tables on a device are those of its shards. Memory, operations and bytes sent between devices are read from the compiled
-step. Each figure is printed with that of `grasp_jax.parallel.plan` for the same sizes. The last line is JSON.
+step. Each figure is printed with that of `grasp_jax.planning.step` for the same sizes. The last line is JSON.
 """
 
 import argparse
@@ -18,16 +18,16 @@ from benchmarks.lengths import synthetic_log
 from grasp_jax.config import Config
 from grasp_jax.models.frozen import USER_TABLES
 from grasp_jax.parallel.mesh import replicate
-from grasp_jax.parallel.plan import sent_bytes, step_bytes, step_flops, table_bytes
 from grasp_jax.parallel.rows import ShardedRows
-from grasp_jax.parallel.workload import Layout
-from grasp_jax.planning import Sizes, workload
-from grasp_jax.run import open_run, prepare
+from grasp_jax.planning.plan import Sizes, workload
+from grasp_jax.planning.step import sent_bytes, step_bytes, step_flops, table_bytes
+from grasp_jax.planning.workload import Layout
 from grasp_jax.training.epochs import chunks, make_epoch
 from grasp_jax.training.replicas import per_replica
 from grasp_jax.training.snapshot import initial_snapshot
 from grasp_jax.training.step import make_train_steps
-from grasp_jax.trial import Trial, make_trial
+from grasp_jax.trials.run import open_run, prepare
+from grasp_jax.trials.trial import Trial, make_trial
 
 METHOD, BACKBONE = "grasp", "sasrec"
 PURPOSES = ("item rows", "logits", "gradients", "users' rows")

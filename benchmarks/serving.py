@@ -38,7 +38,7 @@ from benchmarks.arguments import names_of, parser_of
 from benchmarks.record import Contention, keep, run, table
 from benchmarks.serving_model import FEATURES, LENGTH, untrained
 from benchmarks.serving_process import Memory, free_port, served
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 from grasp_jax.serving.artifact import is_saved_model, load_artifact, save_artifact
 
 RIVAL = ROOT / ".rivals" / "torch_service" / "bin" / "python"

@@ -19,7 +19,7 @@ from benchmarks.record import Contention, keep, run, table
 from benchmarks.rivals.batch_histories import histories_of
 from benchmarks.serving_model import FEATURES, LENGTH, untrained
 from grasp_jax.api import Recommender
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 from grasp_jax.serving.artifact import save_artifact
 
 RIVAL = ROOT / ".rivals" / "rectools" / "bin" / "python"

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.apart import ROOT
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 
 STARTS = 900  # seconds within which a service must be ready, also on a busy machine
 EACH = 1.0  # seconds between two measurements of the memory

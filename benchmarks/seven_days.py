@@ -33,11 +33,11 @@ from benchmarks.cold_items import beside, config_of
 from benchmarks.record import Contention, keep, place, run, table
 from grasp_jax.api import Recommender
 from grasp_jax.config import Config
+from grasp_jax.core.errors import UserError
+from grasp_jax.core.files import write_text
+from grasp_jax.core.machine import machine
 from grasp_jax.data.dataset import Dataset
 from grasp_jax.data.log import InteractionLog
-from grasp_jax.errors import UserError
-from grasp_jax.files import write_text
-from grasp_jax.machine import machine
 
 WAYS = ("first day's model", "continued", "from nothing")
 RECIPES: dict[str, dict[str, Any]] = {  # fields of `grasp_plus`

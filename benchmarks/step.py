@@ -33,8 +33,8 @@ from benchmarks.plain_jax import PlainJaxStep
 from benchmarks.project import count_project, least_seconds
 from benchmarks.timing import only_compiles
 from benchmarks.workload import DROPOUT, SHAPES, fewer_users, training_of
-from grasp_jax.errors import UserError
-from grasp_jax.machine import machine
+from grasp_jax.core.errors import UserError
+from grasp_jax.core.machine import machine
 
 DISPATCHES_PER_ROUND = 3
 PACKED = "packed"  # first word in the names of rivals that pack their rows

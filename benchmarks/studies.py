@@ -20,8 +20,8 @@ from benchmarks.study_late_fusion import ahead, domains, headline, shops, splits
 from benchmarks.study_public import public
 from benchmarks.study_records import METRICS, Page, keep, page, path_of, read
 from configs import sweep
+from grasp_jax.core.files import write_text
 from grasp_jax.evaluation.results import spread
-from grasp_jax.files import write_text
 from grasp_jax.report import figures
 from grasp_jax.report.plot import Figure
 from grasp_jax.report.runs import Run

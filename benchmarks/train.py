@@ -27,10 +27,10 @@ from benchmarks.own_training import INTERACTIONS, data_of, paper_settings, prepa
 from benchmarks.record import Contention, keep, run, table
 from benchmarks.rivals.protocol import Data, Report, Settings, read_report, write
 from benchmarks.workload import QUICK
+from grasp_jax.core.errors import UserError
+from grasp_jax.core.machine import machine
 from grasp_jax.data.log import InteractionLog
-from grasp_jax.errors import UserError
 from grasp_jax.evaluation.metrics import metrics
-from grasp_jax.machine import machine
 
 ENVIRONMENTS = ROOT / ".rivals"
 

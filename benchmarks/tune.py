@@ -38,10 +38,10 @@ from benchmarks.tuning import (
 )
 from grasp_jax.config import Config, names, resolve_source
 from grasp_jax.config_file import load_config
+from grasp_jax.core.errors import UserError
+from grasp_jax.core.paths import check_folder
 from grasp_jax.data.dataset import load_dataset
-from grasp_jax.errors import UserError
 from grasp_jax.models.methods import METHODS
-from grasp_jax.paths import check_folder
 
 
 def optuna_proposals(space: Space, seed: int) -> tuple[Propose, dict[str, str]]:

@@ -17,10 +17,10 @@ import numpy as np
 
 from grasp_jax.api import Recommender
 from grasp_jax.config import Config, identity
+from grasp_jax.core.errors import TrainingDiverged, UserError
+from grasp_jax.core.files import read_sealed, write_sealed
+from grasp_jax.core.machine import machine
 from grasp_jax.data.dataset import Dataset
-from grasp_jax.errors import TrainingDiverged, UserError
-from grasp_jax.files import read_sealed, write_sealed
-from grasp_jax.machine import machine
 from grasp_jax.models.methods import METHODS
 from grasp_jax.provenance import difference
 from grasp_jax.training.callbacks import Callback, TrainingSummary

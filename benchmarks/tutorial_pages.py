@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 
 from benchmarks.chat_process import ChatProcess
-from grasp_jax.files import write_text
+from grasp_jax.core.files import write_text
 
 DOCS = pathlib.Path(__file__).parent.parent / "docs"
 EXAMPLES, PAGES = DOCS / "examples", DOCS / "tutorials"

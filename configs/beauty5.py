@@ -28,7 +28,7 @@ given user vectors name items that are validation or test targets in this split.
 from ml_collections import ConfigDict
 
 from grasp_jax.config import default_config
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 
 VALID_AFTER, TEST_AFTER = "2014-03-07", "2014-05-13"  # 80 and 90 % of the interactions are earlier
 ENDPOINT = "http://localhost:8000/v1"

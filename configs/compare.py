@@ -12,7 +12,7 @@ row, add `--config.model.method=llm_esr` with the same workdir. Five seeds: `--c
 from ml_collections import ConfigDict
 
 from configs import beauty5
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 
 METHODS = (
     "popularity,semantic_neighbours,plain,gsasrec,llminit,rlmrec_con,rlmrec_gen,llm_esr,"

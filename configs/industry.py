@@ -20,7 +20,7 @@ and the costs of that size, but not quality. `benchmarks.rehearsal` writes the d
 from ml_collections import ConfigDict
 
 from grasp_jax.config import default_config
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 
 
 def get_config(variant: str = "100k") -> ConfigDict:

@@ -2,7 +2,7 @@
 
 from ml_collections import ConfigDict
 
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 
 SUFFIX = "@llm_esr"
 

@@ -20,7 +20,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from configs import beauty5
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 
 TABLES = {
     "table2": "plain,llminit,rlmrec_con,rlmrec_gen,llm_esr,grasp,grasp_plus",

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from grasp_jax.api import Recommender
     from grasp_jax.comparison import compare
     from grasp_jax.config import Config
+    from grasp_jax.core.errors import TrainingDiverged, UserError
     from grasp_jax.data.dataset import Dataset
-    from grasp_jax.errors import TrainingDiverged, UserError
     from grasp_jax.models.registration import register_backbone, register_method
 
 __version__ = "0.3.0"
@@ -26,8 +26,8 @@ _PLACES = {
     "Config": "grasp_jax.config",
     "Dataset": "grasp_jax.data.dataset",
     "Recommender": "grasp_jax.api",
-    "TrainingDiverged": "grasp_jax.errors",
-    "UserError": "grasp_jax.errors",
+    "TrainingDiverged": "grasp_jax.core.errors",
+    "UserError": "grasp_jax.core.errors",
     "compare": "grasp_jax.comparison",
     "register_backbone": "grasp_jax.models.registration",
     "register_method": "grasp_jax.models.registration",

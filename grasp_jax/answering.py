@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from grasp_jax.core.errors import UserError
+from grasp_jax.core.frames import Frame, as_frame
+from grasp_jax.core.log import logger
+from grasp_jax.core.paths import check_folder
 from grasp_jax.data.attributes import attributes_of
 from grasp_jax.data.dataset import Dataset
 from grasp_jax.data.frames import table_of_frame
-from grasp_jax.errors import UserError
 from grasp_jax.evaluation.audience import states_of
-from grasp_jax.frames import Frame, as_frame
-from grasp_jax.log import logger
-from grasp_jax.paths import check_folder
 from grasp_jax.serving import histories as people
 from grasp_jax.serving.answers import (
     Choice,

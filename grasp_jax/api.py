@@ -18,7 +18,6 @@ import tempfile
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from grasp_jax import compiled
 from grasp_jax.answering import Answering
 from grasp_jax.config import (
     CONFIG_FILE,
@@ -30,12 +29,13 @@ from grasp_jax.config import (
     value_of,
 )
 from grasp_jax.config_checks import check_config
+from grasp_jax.core import compiled
+from grasp_jax.core.errors import UserError
+from grasp_jax.core.frames import Frame, rows_as_frame
+from grasp_jax.core.log import show_progress
+from grasp_jax.core.paths import check_folder
 from grasp_jax.data.dataset import Dataset, load_dataset
-from grasp_jax.errors import UserError
 from grasp_jax.evaluation.ranking_metrics import Metric
-from grasp_jax.frames import Frame, rows_as_frame
-from grasp_jax.log import show_progress
-from grasp_jax.paths import check_folder
 from grasp_jax.serving.artifact import is_saved_model, load_artifact, save_artifact
 from grasp_jax.serving.export import export_artifact
 

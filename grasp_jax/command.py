@@ -8,17 +8,17 @@ from collections.abc import Callable, Sequence
 from absl import flags
 from ml_collections import config_flags
 
-from grasp_jax import compiled
 from grasp_jax.config import CONFIG_FILE, FIELDS, Config, check_workdir, resolve_source
 from grasp_jax.config_checks import check_config
 from grasp_jax.config_file import ConfigFileParser, check_overrides
-from grasp_jax.errors import UserError
+from grasp_jax.core import compiled
+from grasp_jax.core.errors import UserError
+from grasp_jax.core.paths import check_file, check_folder
 from grasp_jax.modes import MODES, Options, plan, report, run_mode
 from grasp_jax.parallel.mesh import make_mesh
 from grasp_jax.parallel.processes import PREEMPTION, join
-from grasp_jax.paths import check_file, check_folder
-from grasp_jax.run import Run, open_run
 from grasp_jax.serving.writers import SUFFIXES
+from grasp_jax.trials.run import Run, open_run
 
 FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file(

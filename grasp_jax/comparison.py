@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from grasp_jax.api import Recommender
+from grasp_jax.core.errors import UserError
+from grasp_jax.core.frames import rows_as_frame
 from grasp_jax.data.dataset import Dataset
-from grasp_jax.errors import UserError
 from grasp_jax.evaluation import significance
 from grasp_jax.evaluation.untrained import trial_label
-from grasp_jax.frames import rows_as_frame
 
 SAME = (
     "eval.full",

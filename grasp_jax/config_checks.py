@@ -5,7 +5,7 @@ import difflib
 from grasp_jax.config import Config, names
 from grasp_jax.config.checks import shown
 from grasp_jax.config.fields import flatten
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 from grasp_jax.kernels.sasrec_layer import WIDTHS
 from grasp_jax.knowledge.encoders import ENCODERS
 from grasp_jax.models.backbones import BACKBONES

@@ -22,7 +22,7 @@ from grasp_jax.config import (
     read_config,
     unknown_field,
 )
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 
 OVERRIDE = re.compile(r"--?(?:no)?config\.([^=\s]+)")
 

@@ -4,8 +4,8 @@ import functools
 import pathlib
 
 from grasp_jax.config import CONFIG_FILE
-from grasp_jax.files import is_sealed
-from grasp_jax.log import logger
+from grasp_jax.core.files import is_sealed
+from grasp_jax.core.log import logger
 
 
 def wrote_no_checksums(workdir: pathlib.Path) -> bool:

@@ -5,7 +5,6 @@ import functools
 import pathlib
 from collections.abc import Sequence
 
-from grasp_jax.chosen import Chosen, artifact_of, audience_of, choose, of_trial
 from grasp_jax.config import (
     CONFIG_FILE,
     Config,
@@ -14,20 +13,21 @@ from grasp_jax.config import (
     names,
     read_config,
 )
+from grasp_jax.core.errors import UserError
+from grasp_jax.core.log import logger
 from grasp_jax.data.dataset import Dataset
-from grasp_jax.errors import UserError
 from grasp_jax.evaluation.audience import Audience
 from grasp_jax.evaluation.ranking_metrics import Metric
-from grasp_jax.log import logger
 from grasp_jax.models.backbones import BACKBONES
 from grasp_jax.models.methods import METHODS
-from grasp_jax.refit import refit_config, refit_workdir
-from grasp_jax.run import check, open_run, prepare
 from grasp_jax.serving.artifact import Artifact
 from grasp_jax.training.callbacks import Callback, OnEpoch
 from grasp_jax.training.checkpoint import find_model, hash_of_model
-from grasp_jax.trial import checkpoint_folder, make_trial, train_trial, trained
-from grasp_jax.trial_results import Evaluated, evaluate_trial, extra_rows, finished
+from grasp_jax.trials.chosen import Chosen, artifact_of, audience_of, choose, of_trial
+from grasp_jax.trials.refit import refit_config, refit_workdir
+from grasp_jax.trials.run import check, open_run, prepare
+from grasp_jax.trials.trial import checkpoint_folder, make_trial, train_trial, trained
+from grasp_jax.trials.trial_results import Evaluated, evaluate_trial, extra_rows, finished
 from grasp_jax.workdir import working_alone
 
 

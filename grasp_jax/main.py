@@ -43,10 +43,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from grasp_jax import __version__
-from grasp_jax.errors import UserError
-from grasp_jax.log import print_messages
-from grasp_jax.outlets import NO_READER, open_outlets, reader_gone
-from grasp_jax.preemption import INTERRUPTED, PREEMPTION
+from grasp_jax.core.errors import UserError
+from grasp_jax.core.log import print_messages
+from grasp_jax.core.outlets import NO_READER, open_outlets, reader_gone
+from grasp_jax.core.preemption import INTERRUPTED, PREEMPTION
 
 # exit statuses: bad input, a full disk or too little memory; and a fault of ours (EX_SOFTWARE of sysexits.h)
 REFUSED, FAULT = 2, 70
@@ -126,7 +126,7 @@ def _status(code: Any) -> int:
 
 def explained(error: BaseException) -> str:
     """A one-line message about an error that the user can fix; empty for a bug of this package."""
-    from grasp_jax.files import disk_is_full
+    from grasp_jax.core.files import disk_is_full
 
     of_device = type(error).__name__ in (
         "JaxRuntimeError",

@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import jax
 
-from grasp_jax.board import board, said
-from grasp_jax.chosen import Chosen, artifact_of, audience_of, choose, wanted_of
 from grasp_jax.config import Config
-from grasp_jax.errors import TrainingDiverged, UserError
+from grasp_jax.core.board import board, said
+from grasp_jax.core.errors import TrainingDiverged, UserError
+from grasp_jax.core.paths import check_folder
 from grasp_jax.evaluation.audience import states_of
 from grasp_jax.evaluation.untrained import trial_label
 from grasp_jax.fitting import serving_model, train_refit
@@ -22,15 +22,10 @@ from grasp_jax.knowledge.audit.write import write_audit
 from grasp_jax.knowledge.bank import MANIFEST, bank_width
 from grasp_jax.knowledge.prepare import prepare_bank
 from grasp_jax.knowledge.texts import dry_run
-from grasp_jax.opening import opening
 from grasp_jax.parallel.processes import is_main_process
-from grasp_jax.paths import check_folder
-from grasp_jax.planning import plan_lines
-from grasp_jax.refit import refit_workdir
+from grasp_jax.planning.plan import plan_lines
 from grasp_jax.report.runs import read_runs
 from grasp_jax.report.write import write_report
-from grasp_jax.run import Prepared, Run, check, claim, prepare
-from grasp_jax.run_results import how_to_serve, report_results
 from grasp_jax.serving.export import export_artifact
 from grasp_jax.serving.histories import place
 from grasp_jax.serving.interrupted import Spread
@@ -40,8 +35,13 @@ from grasp_jax.serving.represent import source_of
 from grasp_jax.serving.users import read_users
 from grasp_jax.serving.vectors import item_vectors
 from grasp_jax.training.checkpoint import hash_of_model
-from grasp_jax.trial import make_trial, train_trial, trained
-from grasp_jax.trial_results import Evaluated, evaluate_trial, finished
+from grasp_jax.trials.chosen import Chosen, artifact_of, audience_of, choose, wanted_of
+from grasp_jax.trials.opening import opening
+from grasp_jax.trials.refit import refit_workdir
+from grasp_jax.trials.run import Prepared, Run, check, claim, prepare
+from grasp_jax.trials.run_results import how_to_serve, report_results
+from grasp_jax.trials.trial import make_trial, train_trial, trained
+from grasp_jax.trials.trial_results import Evaluated, evaluate_trial, finished
 from grasp_jax.workdir import working_alone
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from absl import flags
 
 from grasp_jax import command
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 from grasp_jax.parallel.ray_cluster import on_ray, started_ray
 
 FLAGS = flags.FLAGS

@@ -1,6 +1,6 @@
 """The folder of a run: which config and data it belongs to, and which of its files are valid.
 
-config.json     the config, sealed (`files.write_sealed`)
+config.json     the config, sealed (`core.files.write_sealed`)
 data.json       fingerprint and sizes of the data, and checksums of item_ids.npy, sealed
 item_ids.npy    ids of the rows of the item tables
 candidates/     evaluation negatives, each with a sealed description
@@ -22,11 +22,8 @@ from typing import Any
 import numpy as np
 
 from grasp_jax.config import CONFIG_FILE, Config, DataConfig, save_config
-from grasp_jax.data.log import InteractionLog
-from grasp_jax.data.stored_log import AUTO, AUTO_FROM, LogStore, store_of
-from grasp_jax.earlier_version import say_unverified, wrote_no_checksums
-from grasp_jax.errors import UserError
-from grasp_jax.files import (
+from grasp_jax.core.errors import UserError
+from grasp_jax.core.files import (
     first_damaged,
     read_array,
     read_sealed,
@@ -34,7 +31,10 @@ from grasp_jax.files import (
     write_array,
     write_sealed,
 )
-from grasp_jax.locks import only_one
+from grasp_jax.core.locks import only_one
+from grasp_jax.data.log import InteractionLog
+from grasp_jax.data.stored_log import AUTO, AUTO_FROM, LogStore, store_of
+from grasp_jax.earlier_version import say_unverified, wrote_no_checksums
 from grasp_jax.parallel.processes import is_main_process
 
 DATA_FILE = "data.json"

@@ -17,7 +17,7 @@ from absl import flags
 
 from grasp_jax import command as command_line
 from grasp_jax import main as entry
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 from grasp_jax.knowledge.bank import MANIFEST
 from grasp_jax.knowledge.neighbours.search_blocks import SearchBlocks, SearchTable, write_labels
 from grasp_jax.knowledge.prepare import prepare_bank

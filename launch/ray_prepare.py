@@ -22,7 +22,8 @@ from grasp_jax import command as command_line
 from grasp_jax import main as entry
 from grasp_jax.config import KnowledgeConfig, value_of
 from grasp_jax.config.address import resolved
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
+from grasp_jax.core.progress import progress_bar
 from grasp_jax.knowledge.bank import MANIFEST, bank_lock
 from grasp_jax.knowledge.describe import generate
 from grasp_jax.knowledge.describe.answers import Answer, open_answers
@@ -36,9 +37,8 @@ from grasp_jax.knowledge.texts import prompts_of
 from grasp_jax.knowledge.unfinished_bank import KINDS, begin
 from grasp_jax.modes import Options, run_mode
 from grasp_jax.parallel.ray_cluster import stop_if_failed
-from grasp_jax.progress import progress_bar
 from grasp_jax.ray_command import define_flags, on_cluster, started_cluster, take_mode
-from grasp_jax.run import Run
+from grasp_jax.trials.run import Run
 
 PROMPTS = 256  # of a task; a worker that dies loses at most this number of answers
 

@@ -17,20 +17,20 @@ from typing import Any, NamedTuple
 from absl import flags
 
 from grasp_jax import command as command_line
-from grasp_jax import compiled
 from grasp_jax import main as entry
-from grasp_jax.chosen import audience_of, choose, wanted_of
 from grasp_jax.config import Config
-from grasp_jax.errors import UserError
+from grasp_jax.core import compiled
+from grasp_jax.core.errors import UserError
+from grasp_jax.core.progress import progress_bar
 from grasp_jax.evaluation.audience import Audience, PeopleBlocks, Wanted, best_of_blocks, blocks_of
 from grasp_jax.fitting import serving_model
 from grasp_jax.modes import Options, run_mode
 from grasp_jax.parallel.ray_cluster import stop_if_failed
-from grasp_jax.progress import progress_bar
 from grasp_jax.ray_command import define_flags, on_cluster, started_cluster, take_mode
-from grasp_jax.run import open_run, prepare
 from grasp_jax.serving.interrupted import PART, Parts, fingerprint_of, store_part
 from grasp_jax.serving.users import read_users
+from grasp_jax.trials.chosen import audience_of, choose, wanted_of
+from grasp_jax.trials.run import open_run, prepare
 
 define_flags(workers="Processes that recommend.")
 USERS = flags.DEFINE_integer("users-per-task", PART, "Users of a part, about.", lower_bound=1)

@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import grasp_jax as gj
+from grasp_jax.core.outlets import open_outlets
+from grasp_jax.core.paths import check_folder
 from grasp_jax.main import REFUSED
-from grasp_jax.outlets import open_outlets
 from grasp_jax.parallel.ray_cluster import on_ray, started_ray, stop_if_failed
-from grasp_jax.paths import check_folder
 from grasp_jax.serving.represent import Representations, Shards, represent, shards_of, write_shard
 
 

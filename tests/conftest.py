@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
+from grasp_jax.core.log import logger, print_messages
 from grasp_jax.data.log import InteractionLog, build_log
-from grasp_jax.log import logger, print_messages
 from tests.command_line import CACHE, QUICK
 from tests.compiled import compiled_folder
 from tests.memory_disk import quick_folder

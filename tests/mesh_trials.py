@@ -16,19 +16,19 @@ import jax
 import numpy as np
 import pyarrow.parquet
 
-from grasp_jax.chosen import audience_of, of_trial
 from grasp_jax.config import Config
 from grasp_jax.evaluation.audience import Wanted
 from grasp_jax.parallel.mesh import replicate, shard
-from grasp_jax.run import Prepared, open_run, prepare
 from grasp_jax.serving.recommend import write_recommendations
 from grasp_jax.training import saving
 from grasp_jax.training.epochs import make_epoch
 from grasp_jax.training.replicas import per_replica
 from grasp_jax.training.snapshot import initial_snapshot
 from grasp_jax.training.step import make_train_steps
-from grasp_jax.trial import Trial, make_trial, train_trial
-from grasp_jax.trial_results import evaluate_trial
+from grasp_jax.trials.chosen import audience_of, of_trial
+from grasp_jax.trials.run import Prepared, open_run, prepare
+from grasp_jax.trials.trial import Trial, make_trial, train_trial
+from grasp_jax.trials.trial_results import evaluate_trial
 from tests.command_line import CACHE
 
 EPOCHS = 4  # 28 steps; stopped twice after three saves, a training is not at its end

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 
 
 def refusal(function: Callable[..., Any], *arguments: Any, **options: Any) -> str:

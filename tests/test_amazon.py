@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("tensorflow_datasets", reason="tensorflow-datasets is not installed")
+from grasp_jax.core.errors import UserError
 from grasp_jax.data import amazon
 from grasp_jax.data.amazon import (
     AmazonConfig,
@@ -24,7 +25,6 @@ from grasp_jax.data.amazon import (
 )
 from grasp_jax.data.attributes import AttributeTable
 from grasp_jax.data.log import InteractionLog, build_log
-from grasp_jax.errors import UserError
 from tests.refusal import assert_names
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 from grasp_jax.knowledge.describe import answers
 from grasp_jax.knowledge.describe.answers import Answer, AnswerCache, answer_key, as_keys
 

@@ -19,7 +19,7 @@ from grasp_jax.knowledge.bank import KnowledgeBank
 from grasp_jax.knowledge.refresh import text_hashes
 from grasp_jax.knowledge.texts import require_answers
 from grasp_jax.modes import Options, audit
-from grasp_jax.run import open_run, prepare
+from grasp_jax.trials.run import open_run, prepare
 from tests.chat_server import ChatServer, running
 from tests.command_line import write_dataset
 from tests.refusal import assert_names, refusal

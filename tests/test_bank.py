@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from grasp_jax.files import read_sealed, write_sealed
+from grasp_jax.core.files import read_sealed, write_sealed
 from grasp_jax.knowledge import bank as banks
 from grasp_jax.knowledge.bank import MANIFEST, TABLES, load_bank, save_bank
 from tests.refusal import assert_names, refusal

@@ -9,8 +9,8 @@ import pytest
 from grasp_jax.config import BANK, About, KnowledgeConfig
 from grasp_jax.config.checks import Choice
 from grasp_jax.config.fields import fields_of
+from grasp_jax.core.files import read_sealed, write_sealed
 from grasp_jax.data.attributes import AttributeTable, Texts
-from grasp_jax.files import read_sealed, write_sealed
 from grasp_jax.knowledge import prepare, recipe
 from grasp_jax.knowledge.bank import MANIFEST
 from tests.banks import (

@@ -48,9 +48,9 @@ def test_trains_without_what_a_bare_machine_lacks(
 import json
 import pathlib
 from grasp_jax.config import Config
-from grasp_jax.run import open_run, prepare
-from grasp_jax.trial import make_trial, train_trial
-from grasp_jax.trial_results import evaluate_trial
+from grasp_jax.trials.run import open_run, prepare
+from grasp_jax.trials.trial import make_trial, train_trial
+from grasp_jax.trials.trial_results import evaluate_trial
 
 config = Config.from_dict(json.loads({json.dumps(config.to_dict())!r}))
 run = open_run(config, pathlib.Path({str(tmp_path / "run")!r}))

@@ -11,8 +11,8 @@ from benchmarks.factorised import FactorisedStep
 from benchmarks.lengths import log_to_time
 from benchmarks.sections import search
 from benchmarks.workload import QUICK
+from grasp_jax.core.errors import UserError
 from grasp_jax.data.split import leave_one_out
-from grasp_jax.errors import UserError
 
 
 @pytest.fixture(scope="module")

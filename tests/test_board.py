@@ -12,21 +12,21 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from grasp_jax import board as boards
-from grasp_jax.board import Board, EpochState, Pace, board, clock, current
+from grasp_jax.core import board as boards
+from grasp_jax.core.board import Board, EpochState, Pace, board, clock, current
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.split import leave_one_out
 from grasp_jax.evaluation.results import table
-from grasp_jax.opening import Opening, fact_lines, truncation_lines
+from grasp_jax.trials.opening import Opening, fact_lines, truncation_lines
 from tests.refusal import assert_names
 from tests.test_progress import state
 
 ROOT = pathlib.Path(__file__).parent.parent
 PROGRAM = """
 import logging, sys
-from grasp_jax.board import EpochState, board, said
-from grasp_jax.log import logger, print_messages
-from grasp_jax.progress import EpochProgress, progress_bar
+from grasp_jax.core.board import EpochState, board, said
+from grasp_jax.core.log import logger, print_messages
+from grasp_jax.core.progress import EpochProgress, progress_bar
 print_messages()
 with board(["plain-sasrec", "grasp-sasrec"]):
     print("trial 1 of 2")

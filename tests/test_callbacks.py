@@ -18,7 +18,6 @@ from grasp_jax.evaluation.metrics import ndcg_at_10
 from grasp_jax.evaluation.ranker import Ranker
 from grasp_jax.evaluation.ranking import full_ranks
 from grasp_jax.evaluation.seen import seen_pairs
-from grasp_jax.run import open_run, prepare
 from grasp_jax.training import callbacks as callbacks_module
 from grasp_jax.training.callbacks import (
     Callback,
@@ -35,7 +34,8 @@ from grasp_jax.training.records import Records
 from grasp_jax.training.replicas import Replica, one_replica
 from grasp_jax.training.snapshot import Snapshot, initial_snapshot
 from grasp_jax.training.tensorboard import TensorBoardCallback
-from grasp_jax.trial import make_trial
+from grasp_jax.trials.run import open_run, prepare
+from grasp_jax.trials.trial import make_trial
 from tests.command_line import write_dataset
 from tests.refusal import assert_names, refusal
 

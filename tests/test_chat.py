@@ -10,7 +10,7 @@ import pytest
 
 from grasp_jax.config import KnowledgeConfig
 from grasp_jax.config.address import OPENAI, check_endpoint, redacted, resolved
-from grasp_jax.errors import EndpointError, UserError
+from grasp_jax.core.errors import EndpointError, UserError
 from grasp_jax.knowledge.describe import chat, describers
 from grasp_jax.knowledge.describe.answers import AnswerCache
 from grasp_jax.knowledge.describe.endpoint import Usage

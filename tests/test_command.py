@@ -7,8 +7,9 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from grasp_jax import command, compiled
+from grasp_jax import command
 from grasp_jax.config import default_config
+from grasp_jax.core import compiled
 from tests.refusal import assert_names, refusal
 
 

@@ -12,7 +12,7 @@ from grasp_jax.config.model import QUERIES_BY_INTERACTION
 from grasp_jax.config_checks import check_config
 from grasp_jax.knowledge.corruption import KINDS
 from grasp_jax.models.gate_queries import BY_INTERACTION, QUERIES
-from grasp_jax.parallel.devices import DEVICES
+from grasp_jax.planning.devices import DEVICES
 from tests.changed_config import changed
 from tests.refusal import assert_names, refusal
 

@@ -9,7 +9,7 @@ import pytest
 from grasp_jax.config import FIELDS, Config
 from grasp_jax.config.checks import Number, Numbers
 from grasp_jax.config_checks import check_config
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 from tests.refusal import assert_names, refusal
 
 DEFAULTS = {name: about.default for name, about in FIELDS.items()}

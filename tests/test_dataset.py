@@ -15,7 +15,7 @@ from grasp_jax.config import Config, DataConfig, resolve_source
 from grasp_jax.data.dataset import Dataset, load_dataset
 from grasp_jax.data.split import make_split
 from grasp_jax.data.summary import summary_lines
-from grasp_jax.run import open_run
+from grasp_jax.trials.run import open_run
 from tests.refusal import assert_names, refusal
 
 INTERACTIONS = {

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import grasp_jax as gj
+from grasp_jax.core.errors import UserError
 from grasp_jax.data.log import InteractionLog
-from grasp_jax.errors import UserError
 from grasp_jax.training import training_set
 from grasp_jax.training.replicas import PerReplica
 from grasp_jax.training.step import Step, make_train_steps

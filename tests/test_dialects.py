@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
+from grasp_jax.core.errors import UserError
 from grasp_jax.data.attributes import read_attributes
 from grasp_jax.data.readers import find_interactions, read_interactions
-from grasp_jax.errors import UserError
 from tests.logs import read_log
 from tests.refusal import assert_names, refusal
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from grasp_jax.errors import TrainingDiverged
+from grasp_jax.core.errors import TrainingDiverged
 from grasp_jax.training import divergence
 from grasp_jax.training.replicas import Replica
 
@@ -59,6 +59,6 @@ def test_a_full_disk_does_not_hide_the_divergence(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("grasp_jax.files.os.fsync", full)
+    monkeypatch.setattr("grasp_jax.core.files.os.fsync", full)
     message = said(tmp_path, np.nan, finite=True)
     assert "could not be stored (No space left on device)" in message and "loss nan" in message

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from grasp_jax.config import KnowledgeConfig
+from grasp_jax.core.errors import EndpointError, UserError
 from grasp_jax.data.attributes import AttributeTable, Texts
 from grasp_jax.data.log import build_log
 from grasp_jax.data.split import leave_one_out
-from grasp_jax.errors import EndpointError, UserError
 from grasp_jax.knowledge.describe import shared_answers as sharing
 from grasp_jax.knowledge.describe.answers import AnswerCache, answer_key, open_answers
 from grasp_jax.knowledge.describe.model_folder import check_sentence_folder

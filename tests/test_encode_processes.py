@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from grasp_jax.core.errors import UserError
 from grasp_jax.data.attributes import Texts
-from grasp_jax.errors import UserError
 from grasp_jax.knowledge import prepare, shards
 from grasp_jax.knowledge.encoders import ENCODERS, encoder_class, make_encoder, processes
 from grasp_jax.knowledge.encoders.lsa import LsaEncoder

@@ -20,10 +20,9 @@ import pytest
 
 import grasp_jax as gj
 from grasp_jax.config import read_config
-from grasp_jax.files import HOST, read_sealed, write_sealed
+from grasp_jax.core.files import HOST, read_sealed, write_sealed
 from grasp_jax.models.backbones import BACKBONES
 from grasp_jax.modes import Options, run_mode
-from grasp_jax.run import open_run
 from grasp_jax.serving.answers import Answer
 from grasp_jax.serving.artifact import Artifact
 from grasp_jax.serving.export import (
@@ -37,6 +36,7 @@ from grasp_jax.serving.export import (
     read_export,
 )
 from grasp_jax.serving.histories import check_one_query
+from grasp_jax.trials.run import open_run
 from tests.command_line import keeping_programs
 from tests.faults.killer import killed_at, printed_by
 from tests.refusal import assert_names, refusal

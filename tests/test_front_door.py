@@ -13,11 +13,11 @@ import pytest
 
 import grasp_jax as gj
 from grasp_jax.config import read_config
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 from grasp_jax.modes import Options, run_mode
-from grasp_jax.run import open_run
 from grasp_jax.training.run_epoch import _train_steps
 from grasp_jax.training.snapshot import _initial_states
+from grasp_jax.trials.run import open_run
 from tests.refusal import assert_names, refusal
 from tests.trained import SMALL, at_small_size, small_shop
 

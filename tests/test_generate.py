@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from grasp_jax.config import KnowledgeConfig
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 from grasp_jax.knowledge.describe import describers as describe
 from grasp_jax.knowledge.describe import generate
 from grasp_jax.knowledge.describe.answers import Answer, AnswerCache

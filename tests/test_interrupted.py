@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from grasp_jax.core.files import HOST, write_sealed
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.evaluation.audience import Wanted, best_items
-from grasp_jax.files import HOST, write_sealed
 from grasp_jax.serving import interrupted, recommend
 from tests.test_recommend import ITEMS, TOP, Model, audience_of, log_of, model_of, serve
 

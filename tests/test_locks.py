@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from grasp_jax import locks
-from grasp_jax.locks import only_one
+from grasp_jax.core import locks
+from grasp_jax.core.locks import only_one
 from tests.refusal import assert_names, refusal
 
 
@@ -35,7 +35,7 @@ def test_a_held_lock_names_its_holder(tmp_path: pathlib.Path) -> None:
 def test_a_killed_holder_is_followed(tmp_path: pathlib.Path) -> None:
     """After kill -9 nobody could go on."""
     path = tmp_path / ".lock"
-    program = f"import pathlib, os, grasp_jax.locks as l\nwith l.only_one(pathlib.Path({str(path)!r}), ''): os._exit(9)"
+    program = f"import pathlib, os, grasp_jax.core.locks as l\nwith l.only_one(pathlib.Path({str(path)!r}), ''): os._exit(9)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 9
     assert path.exists()
     enter(path)
@@ -101,8 +101,8 @@ def test_of_many_one_enters(tmp_path: pathlib.Path) -> None:
         json.dumps({"host": socket.gethostname(), "pid": 2**22 + 1, "started": "never"})
     )
     program = f"""
-import os, pathlib, time, grasp_jax.locks as l
-from grasp_jax.errors import UserError
+import os, pathlib, time, grasp_jax.core.locks as l
+from grasp_jax.core.errors import UserError
 out = pathlib.Path({str(out)!r})
 def note(what): (out / f"{{what}}-{{os.getpid()}}").touch()
 def until(count, *whats):

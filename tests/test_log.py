@@ -8,7 +8,9 @@ import pytest
 from tests.command_line import ROOT
 
 SPEAK = "\nlogger.info('100 % done')\nlogger.warning('damaged')\n"
-START = "import logging, sys\nfrom grasp_jax.log import logger, print_messages, show_progress\n"
+START = (
+    "import logging, sys\nfrom grasp_jax.core.log import logger, print_messages, show_progress\n"
+)
 HOW = {
     "as imported": ("", "", "damaged\n"),
     "progress": ("show_progress()", "100 % done\ndamaged\n", ""),

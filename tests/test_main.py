@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow.parquet as parquet
 import pytest
 
+from grasp_jax.core.files import disk_is_full, read_sealed, write_sealed
 from grasp_jax.evaluation.protocols import PROTOCOLS
-from grasp_jax.files import disk_is_full, read_sealed, write_sealed
 from grasp_jax.main import explained
 from grasp_jax.models.methods import METHODS
 from tests.command_line import arguments, one_line_error, run, write_dataset

@@ -9,7 +9,7 @@ import pytest
 
 import grasp_jax as gj
 from benchmarks import match_search
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 from grasp_jax.evaluation.metrics import ndcg_at_10
 from grasp_jax.evaluation.ranking import FullRanks
 from grasp_jax.training.validation import validation_ranks

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 from grasp_jax.parallel.mesh import make_mesh
 from tests.command_line import on_devices, run, write_dataset
 

@@ -12,18 +12,18 @@ import pytest
 
 import grasp_jax as gj
 from benchmarks import cold_parts
-from grasp_jax.chosen import artifact_of, of_trial
 from grasp_jax.config import Config
 from grasp_jax.config.fields import Affects, fields_of
 from grasp_jax.evaluation.ranker import item_features
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.new_items import NewTexts
-from grasp_jax.run import open_run, prepare
 from grasp_jax.serving.artifact import Artifact, load_artifact, save_artifact
 from grasp_jax.serving.export import read_export
 from grasp_jax.serving.new_items import ADDED, FEWEST, add_items
 from grasp_jax.training.snapshot import initial_snapshot
-from grasp_jax.trial import make_trial
+from grasp_jax.trials.chosen import artifact_of, of_trial
+from grasp_jax.trials.run import open_run, prepare
+from grasp_jax.trials.trial import make_trial
 from tests.refusal import assert_names, refusal
 
 NUM_USERS, NUM_ITEMS = 30, 50

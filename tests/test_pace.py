@@ -11,7 +11,6 @@ import pytest
 
 from grasp_jax.config import Config
 from grasp_jax.parallel.mesh import replicate
-from grasp_jax.run import Prepared, open_run, prepare
 from grasp_jax.training import pace as pace_module
 from grasp_jax.training import run_epoch
 from grasp_jax.training.epochs import chunks, make_epoch
@@ -20,7 +19,8 @@ from grasp_jax.training.pace import GROWTH, Pace
 from grasp_jax.training.part_of_steps import Part
 from grasp_jax.training.records import Records
 from grasp_jax.training.snapshot import Snapshot, initial_snapshot
-from grasp_jax.trial import Trial, make_trial
+from grasp_jax.trials.run import Prepared, open_run, prepare
+from grasp_jax.trials.trial import Trial, make_trial
 from tests.command_line import write_dataset
 
 BATCH = 5  # of 60 users: twelve steps an epoch

@@ -12,7 +12,7 @@ import pytest
 
 import grasp_jax as gj
 from grasp_jax.config.model import PARTS
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 from grasp_jax.models.backbones.sasrec import SASRec
 from grasp_jax.models.backbones.towers import PART_WEIGHTS, Towers
 from grasp_jax.training import loop, parts

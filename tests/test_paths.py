@@ -4,7 +4,7 @@ import pathlib
 
 import pytest
 
-from grasp_jax.paths import check_file, check_folder
+from grasp_jax.core.paths import check_file, check_folder
 from tests.refusal import assert_names, refusal
 
 SUFFIXES = (".parquet", ".csv")

@@ -12,10 +12,14 @@ from benchmarks.communication import collectives
 from benchmarks.scaling_compiled import compiled_step, config_of, write_data
 from grasp_jax.config import Config
 from grasp_jax.models.frozen import USER_TABLES
-from grasp_jax.parallel.device_counts import compare_device_counts
-from grasp_jax.parallel.devices import DEVICES, Device
 from grasp_jax.parallel.exchange import id_capacity
-from grasp_jax.parallel.plan import (
+from grasp_jax.planning.catalogue import catalogue_traffic, score_blocks
+from grasp_jax.planning.device_counts import compare_device_counts
+from grasp_jax.planning.devices import DEVICES, Device
+from grasp_jax.planning.methods import PLANNED
+from grasp_jax.planning.plan import Sizes, device_of, is_taken, launched, plan_lines, workload
+from grasp_jax.planning.rates import LAUNCH
+from grasp_jax.planning.step import (
     limiting_part,
     sent_bytes,
     smallest_layout,
@@ -26,15 +30,11 @@ from grasp_jax.parallel.plan import (
     total_bytes,
     total_seconds,
 )
-from grasp_jax.parallel.plan_catalogue import catalogue_traffic, score_blocks
-from grasp_jax.parallel.plan_text import conclusion, duration
-from grasp_jax.parallel.rates import LAUNCH
-from grasp_jax.parallel.workload import ItemVectors, Layout, Network, Workload
-from grasp_jax.planned_methods import PLANNED
-from grasp_jax.planning import Sizes, device_of, is_taken, launched, plan_lines, workload
-from grasp_jax.run import open_run, prepare
+from grasp_jax.planning.words import conclusion, duration
+from grasp_jax.planning.workload import ItemVectors, Layout, Network, Workload
 from grasp_jax.training.snapshot import snapshot_like
-from grasp_jax.trial import make_trial
+from grasp_jax.trials.run import open_run, prepare
+from grasp_jax.trials.trial import make_trial
 from tests.command_line import on_devices, one_line_error, run
 
 IDS = ItemVectors(4, (), 0, losses=(4,))

@@ -11,12 +11,12 @@ from collections.abc import Callable
 import pytest
 
 from grasp_jax import main
-from grasp_jax.errors import UserError
-from grasp_jax.outlets import NO_READER, Outlet
-from grasp_jax.preemption import INTERRUPTED, PREEMPTED
+from grasp_jax.core.errors import UserError
+from grasp_jax.core.outlets import NO_READER, Outlet
+from grasp_jax.core.preemption import INTERRUPTED, PREEMPTED
 from tests.command_line import ROOT, one_line_error, run_afresh
 
-LIGHT = "import os, signal, sys\nfrom grasp_jax.preemption import PREEMPTION\nPREEMPTION.listen()\n"
+LIGHT = "import os, signal, sys\nfrom grasp_jax.core.preemption import PREEMPTION\nPREEMPTION.listen()\n"
 
 
 def ended(program: str) -> subprocess.CompletedProcess[str]:
@@ -69,7 +69,8 @@ def test_signals(how: str) -> None:
 def test_what_is_half_written_goes(tmp_path: pathlib.Path) -> None:
     """Ctrl-C while a file is written would leave a piece of it."""
     result = ended(
-        f"import pathlib\nfrom grasp_jax.files import replacing\nwith replacing(pathlib.Path({str(tmp_path)!r}) / 'r.csv') as partial:\n"
+        "import pathlib\nfrom grasp_jax.core.files import replacing\n"
+        f"with replacing(pathlib.Path({str(tmp_path)!r}) / 'r.csv') as partial:\n"
         "    partial.write_text('half')\n    os.kill(os.getpid(), signal.SIGINT)\n"
     )
     assert result.returncode == INTERRUPTED and not list(tmp_path.iterdir())

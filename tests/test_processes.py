@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 from grasp_jax.parallel.processes import PREEMPTED, join
 from tests.command_line import ROOT, arguments, run, write_dataset
 from tests.trained import by_command_line

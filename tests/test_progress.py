@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from grasp_jax import progress as progress_module
-from grasp_jax.board import EpochState
-from grasp_jax.log import logger
+from grasp_jax.core import progress as progress_module
+from grasp_jax.core.board import EpochState
+from grasp_jax.core.log import logger
+from grasp_jax.core.progress import EpochProgress, NoBar, progress_bar
 from grasp_jax.parallel import processes
-from grasp_jax.progress import EpochProgress, NoBar, progress_bar
 from grasp_jax.training import saving
 from grasp_jax.training.early_stopping import Progress, why_stopped
 from grasp_jax.training.saving import SavePolicy

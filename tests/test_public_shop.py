@@ -6,7 +6,7 @@ import pathlib
 import pytest
 
 from benchmarks.public_shop import Items, Purchases, from_histories, from_sequences, write_shop
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 
 SEQUENCES, TEXTS = "ann b3 b1 b2\nlee b1 b3\n", "b1 red hat\nb2 blue hat\nb3 shoe\n"
 HEADER = "user_id,item_title,history_item_id,item_id\n"

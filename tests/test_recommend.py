@@ -14,13 +14,13 @@ import pyarrow.parquet
 import pytest
 
 from grasp_jax.config import ModelConfig
+from grasp_jax.core.files import UNFINISHED, read_sealed, sha256
 from grasp_jax.data.log import InteractionLog, build_log
 from grasp_jax.data.split import Histories
 from grasp_jax.evaluation import audience, seen
 from grasp_jax.evaluation.audience import Audience, Wanted, best_items, whole_histories
 from grasp_jax.evaluation.ranker import Ranker, top_items
 from grasp_jax.evaluation.seen import seen_pairs
-from grasp_jax.files import UNFINISHED, read_sealed, sha256
 from grasp_jax.models.batch import PackedBatch
 from grasp_jax.models.build import build_model
 from grasp_jax.models.device_data import DeviceData

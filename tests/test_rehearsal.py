@@ -14,8 +14,8 @@ from benchmarks.record import Contention
 from benchmarks.rehearsal_data import Sizes, item_ids, user_ids, write_shop
 from configs.industry import get_config
 from grasp_jax.config import Config, resolve_source
+from grasp_jax.core.errors import UserError
 from grasp_jax.data.dataset import Dataset
-from grasp_jax.errors import UserError
 
 SIZES = Sizes(2000)
 

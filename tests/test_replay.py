@@ -11,11 +11,11 @@ from grasp_jax.config import Config, TrainConfig
 from grasp_jax.data.log import InteractionLog, build_log
 from grasp_jax.data.packing import pack, plan_packing, stratified_batches
 from grasp_jax.data.split import Split, all_training, by_time, leave_one_out
-from grasp_jax.run import open_run, prepare
 from grasp_jax.training.epochs import make_epoch
 from grasp_jax.training.replay import Replay, replay_of
 from grasp_jax.training.replicas import Replica
-from grasp_jax.trial import make_trial
+from grasp_jax.trials.run import open_run, prepare
+from grasp_jax.trials.trial import make_trial
 from tests.refusal import assert_names, refusal
 from tests.trained import small_shop
 

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from grasp_jax.config import Config
+from grasp_jax.core.files import write_sealed
 from grasp_jax.evaluation.protocols import PROTOCOLS
-from grasp_jax.files import write_sealed
 from grasp_jax.report.figures import all_figures, curve_families, families
 from grasp_jax.report.formats import comma_separated, latex, markdown
 from grasp_jax.report.joined import joined

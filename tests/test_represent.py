@@ -11,8 +11,8 @@ import pyarrow.parquet
 import pytest
 
 import grasp_jax as gj
+from grasp_jax.core.errors import UserError
 from grasp_jax.data.log import InteractionLog
-from grasp_jax.errors import UserError
 from grasp_jax.evaluation.audience import whole_histories
 from grasp_jax.serving import represent as module
 from grasp_jax.serving.represent import Represented, history_fingerprints

@@ -12,8 +12,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from grasp_jax import files
-from grasp_jax.errors import UserError
+from grasp_jax.core import files
+from grasp_jax.core.errors import UserError
 from grasp_jax.training.checkpoint import Checkpoints
 from tests.command_line import ROOT, arguments, run, write_dataset
 

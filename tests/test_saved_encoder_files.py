@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from grasp_jax.files import read_sealed, write_sealed
+from grasp_jax.core.files import read_sealed, write_sealed
 from grasp_jax.knowledge.bank import ENCODER, MANIFEST
 from grasp_jax.knowledge.encoders import ENCODERS, sentences
 from grasp_jax.knowledge.encoders.openai import OpenAiEncoder

@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 
 from grasp_jax.config import Config
+from grasp_jax.core.files import checksums, write_array, write_arrays, write_sealed
+from grasp_jax.core.locks import only_one
 from grasp_jax.data.attributes import AttributeTable
 from grasp_jax.data.split import Histories
-from grasp_jax.files import checksums, write_array, write_arrays, write_sealed
 from grasp_jax.knowledge.text.columns import as_texts, cleaned
 from grasp_jax.knowledge.text.prompts import History, user_prompt
 from grasp_jax.knowledge.text.writer import TextWriter
-from grasp_jax.locks import only_one
 from grasp_jax.models.methods.base import ModelSizes
 from grasp_jax.serving import artifact as saved
 from grasp_jax.serving.artifact import LOCK, MODEL_FILE, Artifact, load_artifact, save_artifact

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import yaml
 
+from grasp_jax.core.errors import EndpointError
 from grasp_jax.data.dataset import data_settings
-from grasp_jax.errors import EndpointError
 from grasp_jax.serving.answers import Answer, Choice, People, answer
 from grasp_jax.serving.catalogue import Catalogue
 from grasp_jax.serving.http import fixed_programs, server

@@ -14,11 +14,11 @@ import pytest
 from grasp_jax.config_file import load_config
 from grasp_jax.data.dataset import Dataset
 from grasp_jax.data.split import make_split
+from grasp_jax.planning.sizes import check_sizes
 from grasp_jax.setup import sample as samples
 from grasp_jax.setup.command import main, write_config
 from grasp_jax.setup.look import look
 from grasp_jax.setup.write import config_text, python_call
-from grasp_jax.sizes import check_sizes
 from tests.command_line import one_line_error
 from tests.command_line import run_afresh as run
 from tests.refusal import assert_names, refusal

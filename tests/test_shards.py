@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from grasp_jax.core.errors import UserError
+from grasp_jax.core.files import write_arrays
 from grasp_jax.data.attributes import Texts
-from grasp_jax.errors import UserError
-from grasp_jax.files import write_arrays
 from grasp_jax.knowledge import prepare, shards, unfinished_bank
 from grasp_jax.knowledge.bank import TABLES, KnowledgeBank, bank_lock
 from grasp_jax.knowledge.encoders.geometry import unit_rows

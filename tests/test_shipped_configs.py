@@ -9,7 +9,7 @@ import pytest
 from configs import sweep
 from grasp_jax.config import Config, flatten, names, value_of
 from grasp_jax.config_checks import check_config
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 from grasp_jax.models.methods import METHODS
 from tests.changed_config import checked
 

@@ -9,7 +9,7 @@ from grasp_jax.config import Config
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.split import Split, leave_one_out
 from grasp_jax.models.methods import METHODS
-from grasp_jax.sizes import check_sizes, memory_of_devices, parameters
+from grasp_jax.planning.sizes import check_sizes, memory_of_devices, parameters
 from tests.refusal import assert_names, refusal
 
 USERS, ITEMS, LENGTH, GB = 2000, 1000, 10, 1e9

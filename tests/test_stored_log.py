@@ -13,12 +13,12 @@ import pandas as pd
 import pytest
 
 from grasp_jax.config import Config
+from grasp_jax.core.locks import only_one
 from grasp_jax.data import log_source, sources, stored_log
 from grasp_jax.data.dataset import Dataset
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.stored_log import ARRAYS, MANIFEST
-from grasp_jax.locks import only_one
-from grasp_jax.run import open_run
+from grasp_jax.trials.run import open_run
 from grasp_jax.workdir import STORED_LOG
 from tests.command_line import write_dataset
 from tests.refusal import assert_names, refusal
@@ -292,7 +292,7 @@ def test_a_stored_log_may_be_read_only(
 ) -> None:
     """Colleagues who may read a store, and not write it, would be refused."""
     expected = read(shop)
-    monkeypatch.setattr("grasp_jax.paths.os.access", lambda *_: False)
+    monkeypatch.setattr("grasp_jax.core.paths.os.access", lambda *_: False)
     assert_same(read(shop), expected)
     assert len(reads) == 1
     refused = refusal(Dataset.read, shop, store=str(shop.parent / "new"))

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from grasp_jax.core.errors import UserError
 from grasp_jax.data.dataset import Dataset
 from grasp_jax.data.split import leave_one_out
 from grasp_jax.data.synthetic import (
@@ -14,7 +15,6 @@ from grasp_jax.data.synthetic import (
     ShopSpec,
     make_shop,
 )
-from grasp_jax.errors import UserError
 
 NUM_USERS, NUM_ITEMS = 600, 3000
 

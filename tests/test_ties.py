@@ -12,7 +12,7 @@ from grasp_jax.config import Config
 from grasp_jax.data.dataset import Dataset
 from grasp_jax.data.log import InteractionLog, build_log
 from grasp_jax.data.ties import num_tied, shuffled_ties
-from grasp_jax.run import open_run, prepare_bank_of
+from grasp_jax.trials.run import open_run, prepare_bank_of
 from tests.refusal import assert_names, refusal
 
 BEAUTY5 = pathlib.Path(__file__).parents[2] / "shared" / "data" / "beauty5"

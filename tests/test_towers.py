@@ -12,9 +12,9 @@ import pytest
 
 import grasp_jax as gj
 from grasp_jax.config import Config
+from grasp_jax.core.errors import UserError
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.split import leave_one_out
-from grasp_jax.errors import UserError
 from grasp_jax.models.backbones.sasrec import SASRec
 from grasp_jax.models.backbones.towers import Towers
 from grasp_jax.models.encoders.towers import COMPANY, MATCH, TEXT, TowerEncoder

@@ -12,13 +12,13 @@ import jax.numpy as jnp
 import pytest
 
 from grasp_jax.config import Config
-from grasp_jax.run import Prepared, open_run, prepare
 from grasp_jax.training import run_epoch
 from grasp_jax.training.checkpoint import Checkpoints
 from grasp_jax.training.loop import train
 from grasp_jax.training.records import Records
 from grasp_jax.training.snapshot import initial_snapshot
-from grasp_jax.trial import Trial, make_trial
+from grasp_jax.trials.run import Prepared, open_run, prepare
+from grasp_jax.trials.trial import Trial, make_trial
 from tests.command_line import write_dataset
 
 EPOCHS, BATCH = 4, 16

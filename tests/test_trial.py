@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from grasp_jax.config import Config
-from grasp_jax.run import check, open_run, prepare
 from grasp_jax.training.replicas import Replica
-from grasp_jax.trial import make_trial, preferred_replicas
+from grasp_jax.trials.run import check, open_run, prepare
+from grasp_jax.trials.trial import make_trial, preferred_replicas
 from tests.refusal import assert_names, refusal
 
 

@@ -16,8 +16,8 @@ from grasp_jax.report.page import differences_view, page
 from grasp_jax.report.runs import Run
 from grasp_jax.report.tables import Table, all_tables, overall
 from grasp_jax.report.verdict import verdict
-from grasp_jax.run_results import _compare
-from grasp_jax.trial_results import Evaluated
+from grasp_jax.trials.run_results import _compare
+from grasp_jax.trials.trial_results import Evaluated
 from tests.trained import SMALL, small_shop
 
 GROUPS = ("all", "tail_item", "head_item", "tail_user", "head_user")

@@ -12,16 +12,16 @@ from benchmarks.rehearsal_data import Sizes as ShopSizes
 from configs.industry import get_config as industry
 from grasp_jax.config import Config
 from grasp_jax.data.split import Split
-from grasp_jax.job_stages import ENDPOINT, Job, dollars
 from grasp_jax.models.methods import METHODS
-from grasp_jax.parallel import rates
-from grasp_jax.parallel.devices import DEVICES
-from grasp_jax.parallel.plan import step_bytes, step_seconds, total_seconds
-from grasp_jax.parallel.workload import Layout
-from grasp_jax.planned_methods import validations_of_parts
-from grasp_jax.planning import Sizes, plan_lines, workload
-from grasp_jax.text_stages import shorter
-from grasp_jax.whole_job import stages
+from grasp_jax.planning import rates
+from grasp_jax.planning.devices import DEVICES
+from grasp_jax.planning.job import stages
+from grasp_jax.planning.methods import validations_of_parts
+from grasp_jax.planning.plan import Sizes, plan_lines, workload
+from grasp_jax.planning.stages import ENDPOINT, Job, dollars
+from grasp_jax.planning.step import step_bytes, step_seconds, total_seconds
+from grasp_jax.planning.text_stages import shorter
+from grasp_jax.planning.workload import Layout
 
 
 def record(name: str) -> dict[str, Any]:

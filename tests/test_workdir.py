@@ -11,16 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from grasp_jax import Recommender, trial_results
+from grasp_jax import Recommender
 from grasp_jax.config import CONFIG_FILE, Config, check_workdir, save_config
-from grasp_jax.locks import only_one
+from grasp_jax.core.locks import only_one
 from grasp_jax.modes import Options, run_mode
 from grasp_jax.report.runs import read_runs
-from grasp_jax.run import open_run
-from grasp_jax.run_results import how_to_report, how_to_serve
 from grasp_jax.serving.http.source import open_source
 from grasp_jax.training.checkpoint import MANIFEST, Checkpoints, find_model, record_newest
 from grasp_jax.training.records import Records
+from grasp_jax.trials import trial_results
+from grasp_jax.trials.run import open_run
+from grasp_jax.trials.run_results import how_to_report, how_to_serve
 from grasp_jax.workdir import LOCK
 from tests.command_line import write_dataset
 from tests.refusal import assert_names, refusal

@@ -2,8 +2,8 @@
 
 import time
 
+from grasp_jax.core.preemption import PREEMPTION
 from grasp_jax.main import run
-from grasp_jax.preemption import PREEMPTION
 from grasp_jax.training.records import Records
 
 SECONDS = 240.0  # for the signal to come

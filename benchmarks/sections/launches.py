@@ -9,7 +9,7 @@ from benchmarks.kernels_of_a_step import RECORD
 from benchmarks.record import RESULTS, run
 from benchmarks.sections.kernel_meaning import KERNEL, fastest_of_xla
 from benchmarks.trace import OTHER, STAGES
-from grasp_jax.files import write_text
+from grasp_jax.core.files import write_text
 from grasp_jax.report.formats import markdown
 from grasp_jax.report.tables import Table
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from benchmarks.record import machine_line
 from benchmarks.scaling import PLANNED_DEVICE, planned, show
-from grasp_jax.parallel.plan import limiting_part
+from grasp_jax.planning.step import limiting_part
 from grasp_jax.report.tables import Table
 
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 
 OPENAI = "https://api.openai.com/v1"
 OF_ENVIRONMENT = "OPENAI_BASE_URL"  # used by the official client if no address is given

@@ -1,7 +1,7 @@
 """Checks of single fields of a config: each refuses a value in one line that names the field.
 
 The upper ends of numbers are far beyond what anybody trains, yet within what 32-bit counters and
-this program's arithmetic take; whether a run fits the machine is for `grasp_jax.sizes` to say, once
+this program's arithmetic take; whether a run fits the machine is for `grasp_jax.planning.sizes` to say, once
 the data are known.
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from grasp_jax.config.address import check_address, check_variable
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 
 LONGEST_TEXT = 4096  # characters of a value: paths end there on Linux
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")

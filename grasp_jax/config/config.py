@@ -19,7 +19,7 @@ from grasp_jax.config.training import (
     TablesConfig,
     TrainConfig,
 )
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 
 Changes = Mapping[str, Mapping[str, Any]]  # of a method or a source: {"model": {"dropout": (0.5,)}}
 OVERRIDES = ("by_source", "by_method")  # fields with the overrides for a source or a method

@@ -20,7 +20,7 @@ from grasp_jax.config.checks import (
     Whole,
 )
 from grasp_jax.config.fields import NOTHING, Section, field
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 
 SOURCES = ("files", "synthetic", "amazon")
 AUTO = "auto"

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self, TypeVar
 import numpy as np
 
 from grasp_jax.config.checks import Check
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 
 T = TypeVar("T")
 REPLACED = {  # fields of earlier versions, and their replacements

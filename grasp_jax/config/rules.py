@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from grasp_jax.config.fields import names
 from grasp_jax.config.model import QUERIES_BY_INTERACTION
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 
 if TYPE_CHECKING:
     from grasp_jax.config.config import Config

@@ -9,8 +9,8 @@ from typing import Any
 from grasp_jax.config.checks import Folder
 from grasp_jax.config.config import FIELDS, OVERRIDES, Config
 from grasp_jax.config.fields import NOTHING, flatten
-from grasp_jax.errors import UserError
-from grasp_jax.files import read_sealed, write_sealed
+from grasp_jax.core.errors import UserError
+from grasp_jax.core.files import read_sealed, write_sealed
 
 CONFIG_FILE = "config.json"
 MEND = "use another --workdir or restore the file"

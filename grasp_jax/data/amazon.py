@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
+from grasp_jax.core.errors import UserError
+from grasp_jax.core.files import sha256
+from grasp_jax.core.log import logger
 from grasp_jax.data.amazon_dumps import find_dumps, read_records
 from grasp_jax.data.attributes import AttributeTable
 from grasp_jax.data.log import InteractionLog, build_log
-from grasp_jax.errors import UserError
-from grasp_jax.files import sha256
-from grasp_jax.log import logger
 
 VERSION = "1.1.0"  # of the prepared data; 1.0.0 did not hold what a user rated low
 TEXT_FIELDS = ("brand", "price", "description")

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Any
 
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 
 
 def find_dumps(folder: pathlib.Path, category: str) -> tuple[pathlib.Path, pathlib.Path]:

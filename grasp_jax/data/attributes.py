@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from grasp_jax.core.errors import UserError
 from grasp_jax.data.columns import needed, renamed, some_of
 from grasp_jax.data.log import rows_of
-from grasp_jax.errors import UserError
 
 if TYPE_CHECKING:  # which needs pyarrow
     from grasp_jax.data.tables import Table

@@ -3,7 +3,7 @@
 import pathlib
 from collections.abc import Collection, Mapping, Sequence
 
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 
 Where = pathlib.Path | str  # the start of a message: a file, or a frame in words
 DEFAULTS = {"user": "user", "item": "item", "timestamp": "timestamp", "rating": "rating"}

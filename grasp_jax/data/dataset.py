@@ -8,13 +8,13 @@ from collections.abc import Mapping
 import numpy as np
 
 from grasp_jax.config import DataConfig, SyntheticConfig
+from grasp_jax.core.errors import UserError
 from grasp_jax.data.attributes import Texts
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.readers import folder_of
 from grasp_jax.data.sources import read_frames, read_source
 from grasp_jax.data.stored_log import LogStore, store_of
 from grasp_jax.data.summary import ReadReport, summary_lines
-from grasp_jax.errors import UserError
 
 TABLE_SUFFIXES = (
     ".csv",

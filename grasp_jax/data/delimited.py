@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
+from grasp_jax.core.errors import UserError
 from grasp_jax.data.columns import listed
 from grasp_jax.data.open_marks import refuse_open_marks
 from grasp_jax.data.tables import Table, one_line, shortened
-from grasp_jax.errors import UserError
 
 DELIMITERS = {",": "','", "\t": "tabs", ";": "';'", "|": "'|'"}
 SAMPLED_LINES = 50  # lines from which the quoting of a TSV is determined

@@ -9,8 +9,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import pyarrow as pa
 
+from grasp_jax.core.errors import UserError
 from grasp_jax.data.tables import JSON_KINDS, Column, Table, one_line
-from grasp_jax.errors import UserError
 
 _EXPECTED = "expected a pandas, polars or pyarrow table, or a dictionary of columns"
 

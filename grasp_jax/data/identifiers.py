@@ -9,12 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from grasp_jax.core.errors import UserError
 from grasp_jax.data.bad_rows import BadRows
 from grasp_jax.data.dictionary import DictionaryColumn, dictionary_column, int64_array, int64_of
 from grasp_jax.data.encoded import Encoded, encoded
 from grasp_jax.data.tables import Table, beyond_int64, filled_text, is_text, shortened, text_of
 from grasp_jax.data.text_bytes import are_plain_ascii, ascii_strings, bytes_of_texts, lexical_order
-from grasp_jax.errors import UserError
 
 LONGEST = 512  # characters; NumPy gives every distinct id the size of the longest
 # how programs spell a missing value

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from grasp_jax.config.data import REFUSE, SKIP
+from grasp_jax.core.errors import UserError
 from grasp_jax.data.bad_rows import BadRows, LeftOut, NoValue, check_share, refuse_all, refused
 from grasp_jax.data.columns import Where, needed, rating_name, renamed, time_name
 from grasp_jax.data.delimited import refuse_data_as_header
@@ -19,7 +20,6 @@ from grasp_jax.data.streamed import ID, NUMBER, TIME, Wanted
 from grasp_jax.data.summary import SAMPLED_ROWS, ReadReport, sample_rows
 from grasp_jax.data.tables import Table, is_text, number_column
 from grasp_jax.data.times import Times, time_column
-from grasp_jax.errors import UserError
 
 SETTING = "config.data.columns"
 Read = TypeVar("Read")

@@ -5,8 +5,8 @@ import json
 import pathlib
 from typing import Any
 
+from grasp_jax.core.errors import UserError
 from grasp_jax.data.tables import Table, one_line
-from grasp_jax.errors import UserError
 
 
 def read_json_lines(path: pathlib.Path, content: bytes, form: str) -> Table:

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from grasp_jax.core.errors import UserError
 from grasp_jax.data.bad_rows import source_rows
 from grasp_jax.data.encoded import Encoded, encoded, grouped, stable_order
-from grasp_jax.errors import UserError
 
 FIRST_OF = 1000  # missing items; a message names the one that occurs first
 

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from grasp_jax.config import DataConfig
+from grasp_jax.core.files import checksums
 from grasp_jax.data.parts import checked_parts
-from grasp_jax.files import checksums
 
 SHOWN = 32  # hexadecimal digits of a fingerprint that a message may show
 CODE = pathlib.Path(__file__).parent

@@ -7,8 +7,8 @@ import re
 
 import numpy as np
 
+from grasp_jax.core.errors import UserError
 from grasp_jax.data.log import InteractionLog
-from grasp_jax.errors import UserError
 
 EARLIEST = int(datetime.datetime(1990, 1, 1, tzinfo=datetime.UTC).timestamp())
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from grasp_jax.core.errors import UserError
 from grasp_jax.data.log import InteractionLog, distinct
-from grasp_jax.errors import UserError
 
 INTERACTIONS_PER_BLOCK = 1 << 22  # whose exclusions are computed together, some 70 bytes each
 USERS_PER_BLOCK = 4096  # whose negatives stay together in the cache of a core

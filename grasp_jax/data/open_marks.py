@@ -12,8 +12,8 @@ from typing import IO, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from grasp_jax.core.errors import UserError
 from grasp_jax.data.text_bytes import bytes_of_texts
-from grasp_jax.errors import UserError
 
 MARK = b'"'
 NEWLINE, RETURN = ord("\n"), ord("\r")

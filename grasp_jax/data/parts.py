@@ -4,7 +4,7 @@ import os
 import pathlib
 from typing import Any
 
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 
 MAGIC = b"PAR1"  # how a Parquet file begins
 

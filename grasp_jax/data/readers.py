@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from grasp_jax.config.data import REFUSE, SKIP
+from grasp_jax.core.errors import UserError
 from grasp_jax.data.bad_rows import LeftOut, check_share, refused
 from grasp_jax.data.columns import DEFAULTS
 from grasp_jax.data.log import InteractionLog, Origin, build_log
 from grasp_jax.data.parts import is_in_parts, is_parquet_folder, parts_of
 from grasp_jax.data.summary import ReadReport, sample_rows
-from grasp_jax.errors import UserError
 
 _ENDINGS = ("tsv", "csv", "parquet", "jsonl")
 _PACKED = tuple(

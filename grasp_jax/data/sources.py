@@ -9,6 +9,8 @@ import jax
 
 from grasp_jax.config import DataConfig
 from grasp_jax.config.data import REFUSE
+from grasp_jax.core.errors import UserError
+from grasp_jax.core.log import logger
 from grasp_jax.data.attributes import (
     AttributeTable,
     Texts,
@@ -25,8 +27,6 @@ from grasp_jax.data.stored_log import LogStore, names_folder, read_through
 from grasp_jax.data.summary import SAMPLED_ROWS, ReadReport, sample_rows
 from grasp_jax.data.synthetic import ShopSpec, make_shop
 from grasp_jax.data.ties import FILE, num_tied, ties_as
-from grasp_jax.errors import UserError
-from grasp_jax.log import logger
 
 MEMORY_SHARE = 0.3  # of the memory, for the frozen tables; projections, optimiser and the program take the rest
 

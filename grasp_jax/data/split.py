@@ -10,10 +10,10 @@ import hashlib
 import numpy as np
 
 from grasp_jax.config import DataConfig
+from grasp_jax.core.errors import UserError
+from grasp_jax.core.log import logger
 from grasp_jax.data.log import InteractionLog, distinct_items
 from grasp_jax.data.moments import Moment, shown, time_bounds
-from grasp_jax.errors import UserError
-from grasp_jax.log import logger
 
 LEAVE_ONE_OUT, TIME, NONE = MODES = ("leave_one_out", "time", "none")
 ALL_INTERACTIONS = "training part of each history: all interactions"  # `Split.cut_off` of "none"

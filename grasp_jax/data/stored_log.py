@@ -17,11 +17,8 @@ from typing import Any
 import numpy as np
 
 from grasp_jax.config import DataConfig
-from grasp_jax.data.log import InteractionLog
-from grasp_jax.data.log_source import Source
-from grasp_jax.data.summary import ReadReport
-from grasp_jax.errors import UserError
-from grasp_jax.files import (
+from grasp_jax.core.errors import UserError
+from grasp_jax.core.files import (
     checksums,
     first_damaged,
     read_array,
@@ -29,9 +26,12 @@ from grasp_jax.files import (
     write_array,
     write_sealed,
 )
-from grasp_jax.locks import only_one
-from grasp_jax.log import logger
-from grasp_jax.paths import check_folder, check_name
+from grasp_jax.core.locks import only_one
+from grasp_jax.core.log import logger
+from grasp_jax.core.paths import check_folder, check_name
+from grasp_jax.data.log import InteractionLog
+from grasp_jax.data.log_source import Source
+from grasp_jax.data.summary import ReadReport
 
 FIELD = "config.data.store"
 AUTO, OFF = "auto", "off"  # values of `config.data.store`; any other is a folder

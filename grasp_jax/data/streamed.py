@@ -15,12 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
+from grasp_jax.core.errors import UserError
 from grasp_jax.data.delimited import Dialect, dialect_of, header_notes
 from grasp_jax.data.dictionary import DictionaryColumn, Encoder, bytes_scalar
 from grasp_jax.data.open_marks import QuotedValues, first_open
 from grasp_jax.data.parts import open_parts
 from grasp_jax.data.tables import Column, Table, is_text
-from grasp_jax.errors import UserError
 
 HEAD = 1 << 20  # bytes from which the dialect is determined
 # bytes that are parsed at a time; pyarrow reads some blocks ahead, and a row must fit into a block

@@ -15,11 +15,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet
 
+from grasp_jax.core.errors import UserError
 from grasp_jax.data.bad_rows import BadRows, NoValue, no_value, place_of, source_rows
 from grasp_jax.data.columns import Where
 from grasp_jax.data.dictionary import DictionaryColumn
 from grasp_jax.data.parts import check_column, checked_parts, is_in_parts, open_parts
-from grasp_jax.errors import UserError
 
 if TYPE_CHECKING:  # which needs this module's names
     from grasp_jax.data.streamed import Wanted

@@ -10,8 +10,8 @@ import hashlib
 
 import numpy as np
 
+from grasp_jax.core.errors import UserError
 from grasp_jax.data.log import InteractionLog
-from grasp_jax.errors import UserError
 
 FILE, SHUFFLE = "file", "shuffle"
 

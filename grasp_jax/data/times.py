@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from grasp_jax.core.errors import UserError
 from grasp_jax.data.bad_rows import BadRows
 from grasp_jax.data.dictionary import int64_of
 from grasp_jax.data.moments import EARLIEST, PER_SECOND, day_of, unit_of
 from grasp_jax.data.tables import Table, filled_text, is_text, shortened, text_of
-from grasp_jax.errors import UserError
 
 # numbers from here on are taken for seconds since 1970, or finer; smaller ones are only an order
 EPOCH_LIKE = 10**8

@@ -8,10 +8,10 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from grasp_jax.core.errors import UserError
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.packing import pack_in_blocks
 from grasp_jax.data.split import Histories
-from grasp_jax.errors import UserError
 from grasp_jax.evaluation.ranker import (
     NO_PAIRS,
     Products,

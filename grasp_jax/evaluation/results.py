@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from grasp_jax.core.files import write_sealed
 from grasp_jax.evaluation.protocols import EXPLAINED
 from grasp_jax.evaluation.untrained import NONE, is_trained, shown_backbone, without_repeats
-from grasp_jax.files import write_sealed
 
 COLUMNS = ("NDCG@10", "HR@10", "NDCG@20", "HR@20", "MRR")
 GROUP_COLUMNS = ("tail_item", "head_item", "tail_user", "head_user")

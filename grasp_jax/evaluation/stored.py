@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from grasp_jax.errors import UserError
-from grasp_jax.files import (
+from grasp_jax.core.errors import UserError
+from grasp_jax.core.files import (
     first_damaged,
     read_array,
     read_sealed,
@@ -16,7 +16,7 @@ from grasp_jax.files import (
     write_array,
     write_sealed,
 )
-from grasp_jax.log import logger
+from grasp_jax.core.log import logger
 from grasp_jax.provenance import difference
 
 

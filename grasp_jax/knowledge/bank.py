@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from grasp_jax.errors import UserError
-from grasp_jax.files import checksums, first_damaged, open_table, read_sealed, write_sealed
-from grasp_jax.locks import only_one
-from grasp_jax.log import logger
+from grasp_jax.core.errors import UserError
+from grasp_jax.core.files import checksums, first_damaged, open_table, read_sealed, write_sealed
+from grasp_jax.core.locks import only_one
+from grasp_jax.core.log import logger
 
 TABLES = ("items", "items_similar", "users", "users_similar")
 EXTRAS = ("ids", "texts", "centre", "neighbours", "status")  # of items and of users, as "items_ids"

@@ -5,9 +5,9 @@ import functools
 import numpy as np
 
 from grasp_jax.config import KnowledgeConfig, value_of
+from grasp_jax.core.errors import UserError
 from grasp_jax.data.attributes import Texts
 from grasp_jax.data.split import Split
-from grasp_jax.errors import UserError
 from grasp_jax.knowledge.bank import new_table
 from grasp_jax.knowledge.encoders.geometry import (
     Blocks,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from grasp_jax.config import CorruptionConfig
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 
 KINDS = ("none", "swap", "template", "drop")
 USERS, ITEMS = 1, 2  # purposes of the random streams

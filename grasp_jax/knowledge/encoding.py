@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from grasp_jax.config import KnowledgeConfig, value_of
+from grasp_jax.core.errors import UserError
+from grasp_jax.core.progress import progress_bar
 from grasp_jax.data.attributes import Texts
 from grasp_jax.data.split import Split
-from grasp_jax.errors import UserError
 from grasp_jax.knowledge.corruption import ITEMS, USERS, described_by
 from grasp_jax.knowledge.encoders import encoder_class, is_fitted
 from grasp_jax.knowledge.encoders.base import TextEncoder
@@ -19,7 +20,6 @@ from grasp_jax.knowledge.encoders.vector_files import RowVectors, open_vectors
 from grasp_jax.knowledge.shards import fill_shards, missing_shards
 from grasp_jax.knowledge.text.prompts import item_titles
 from grasp_jax.knowledge.unfinished_bank import KINDS, UnfinishedBank
-from grasp_jax.progress import progress_bar
 
 
 def fitted_encoder(config: KnowledgeConfig, work: UnfinishedBank) -> TextEncoder:

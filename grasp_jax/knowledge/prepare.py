@@ -8,9 +8,9 @@ import pathlib
 import time
 
 from grasp_jax.config import KnowledgeConfig, value_of
+from grasp_jax.core.errors import UserError
 from grasp_jax.data.attributes import Texts
 from grasp_jax.data.split import Split
-from grasp_jax.errors import UserError
 from grasp_jax.knowledge.bank import (
     MANIFEST,
     KnowledgeBank,

@@ -4,7 +4,7 @@ import pathlib
 
 import numpy as np
 
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 from grasp_jax.knowledge.bank import KnowledgeBank
 from grasp_jax.knowledge.encoders.geometry import shortened, unit_rows
 from grasp_jax.knowledge.shards import read_shards

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 from grasp_jax.knowledge.bank import KnowledgeBank
 from grasp_jax.knowledge.neighbours.search_exact import search_exact
 

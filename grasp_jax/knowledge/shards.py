@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from grasp_jax.errors import UserError
-from grasp_jax.files import read_arrays, write_arrays
+from grasp_jax.core.errors import UserError
+from grasp_jax.core.files import read_arrays, write_arrays
 from grasp_jax.knowledge.encoders.vector_files import RowVectors
 
 SHARD_ROWS = 1024

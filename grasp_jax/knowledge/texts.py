@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from grasp_jax.config import KnowledgeConfig, value_of
+from grasp_jax.core.errors import UserError
 from grasp_jax.data.attributes import AttributeTable, Texts
 from grasp_jax.data.split import Split
-from grasp_jax.errors import UserError
 from grasp_jax.knowledge.corruption import ITEMS, USERS, corrupt_texts
 from grasp_jax.knowledge.describe.describers import DESCRIBERS, count_unanswered, what_is_missing
 from grasp_jax.knowledge.encoders import encoder_class, make_encoder

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from grasp_jax.config import KnowledgeConfig, value_of
+from grasp_jax.core.errors import UserError
+from grasp_jax.core.log import logger
 from grasp_jax.data.attributes import Texts
 from grasp_jax.data.split import Split, ends_no_later
-from grasp_jax.errors import UserError
 from grasp_jax.knowledge.bank import (
     ENCODER,
     MANIFEST,
@@ -26,7 +27,6 @@ from grasp_jax.knowledge.neighbours.search import check_search
 from grasp_jax.knowledge.recipe import UPDATABLE_KEYS
 from grasp_jax.knowledge.refresh import text_hashes, unchanged_rows
 from grasp_jax.knowledge.texts import describe, prompts_of
-from grasp_jax.log import logger
 
 KINDS = ("items", "users")
 GROUP_FIELDS = {"items": "group_column", "users": "user_group_column"}  # of the `knowledge` section

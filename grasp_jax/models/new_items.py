@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from grasp_jax.config import ModelConfig
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 
 
 class NewTexts(NamedTuple):

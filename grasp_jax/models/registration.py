@@ -3,7 +3,7 @@
 import re
 from typing import TypeVar
 
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 from grasp_jax.models.backbones import BACKBONES
 from grasp_jax.models.backbones.base import Backbone
 from grasp_jax.models.methods import METHODS

@@ -6,8 +6,8 @@ rather than items. Full whitening amplifies noise as much as meaning. So each di
 
 import numpy as np
 
+from grasp_jax.core.log import logger
 from grasp_jax.knowledge.encoders.geometry import principal_axes
-from grasp_jax.log import logger
 
 # share of the largest variance: smaller variances are noise and are not amplified further
 SMALLEST = 1e-6

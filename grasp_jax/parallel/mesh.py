@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 
 DATA, TABLE = "data", "table"
 ALL = (DATA, TABLE)

@@ -14,9 +14,9 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
+from grasp_jax.core.preemption import PREEMPTED, PREEMPTION
 from grasp_jax.parallel.mesh import shard
-from grasp_jax.preemption import PREEMPTED, PREEMPTION
 
 __all__ = [
     "CONTINUE",

@@ -3,8 +3,8 @@
 import pathlib
 
 from grasp_jax.config import CONFIG_FILE
-from grasp_jax.errors import UserError
-from grasp_jax.files import first_damaged, read_sealed
+from grasp_jax.core.errors import UserError
+from grasp_jax.core.files import first_damaged, read_sealed
 from grasp_jax.training.checkpoint import find_model
 from grasp_jax.training.records import Records
 from grasp_jax.workdir import DATA_FILE, read_item_ids, read_trial_file, trial_files

@@ -5,7 +5,7 @@ import hashlib
 import pathlib
 from typing import Any
 
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 from grasp_jax.report.plot import DARK, LIGHT
 
 FOLDER = pathlib.Path(__file__).parent / "templates"

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from grasp_jax.config import CONFIG_FILE, Config, value_of
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
+from grasp_jax.core.files import CHECKSUM, read_arrays, read_object, read_text
 from grasp_jax.evaluation.metrics import ndcg_gains
 from grasp_jax.evaluation.protocols import FULL, PROTOCOLS, UNSEEN
-from grasp_jax.files import CHECKSUM, read_arrays, read_object, read_text
 from grasp_jax.report.check import READ_FILE, check_finished
 from grasp_jax.training.records import Records
 

@@ -3,7 +3,7 @@
 import pathlib
 from collections.abc import Sequence
 
-from grasp_jax.files import write_text
+from grasp_jax.core.files import write_text
 from grasp_jax.report.figures import all_figures
 from grasp_jax.report.formats import comma_separated, latex, markdown
 from grasp_jax.report.names import run_labels

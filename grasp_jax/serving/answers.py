@@ -6,10 +6,10 @@ from typing import Literal, NamedTuple, TypeAlias, cast
 
 import numpy as np
 
+from grasp_jax.core.errors import UserError
+from grasp_jax.core.log import logger
 from grasp_jax.data.log import InteractionLog
-from grasp_jax.errors import UserError
 from grasp_jax.evaluation.audience import Audience, Wanted, best_items
-from grasp_jax.log import logger
 from grasp_jax.serving.artifact import Artifact
 from grasp_jax.serving.catalogue import Catalogue
 

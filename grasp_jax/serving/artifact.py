@@ -31,8 +31,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 import grasp_jax
 from grasp_jax.config import Config, as_changes, to_json
-from grasp_jax.errors import UserError
-from grasp_jax.files import (
+from grasp_jax.core.errors import UserError
+from grasp_jax.core.files import (
     checksums,
     first_damaged,
     open_table,
@@ -42,8 +42,8 @@ from grasp_jax.files import (
     write_arrays,
     write_sealed,
 )
+from grasp_jax.core.locks import only_one
 from grasp_jax.knowledge.encoders.saved import SavedTextEncoder
-from grasp_jax.locks import only_one
 from grasp_jax.models.build import build_model
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.methods.base import ModelSizes

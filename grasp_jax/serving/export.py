@@ -24,15 +24,15 @@ import safetensors.numpy
 from jax import export
 
 import grasp_jax
-from grasp_jax.errors import UserError
-from grasp_jax.files import (
+from grasp_jax.core.errors import UserError
+from grasp_jax.core.files import (
     checksums,
     first_damaged,
     read_sealed,
     remove_left_behind,
     write_sealed,
 )
-from grasp_jax.locks import only_one
+from grasp_jax.core.locks import only_one
 from grasp_jax.serving.answers import Answer, Choice, People, answer
 from grasp_jax.serving.artifact import Artifact
 from grasp_jax.serving.catalogue import Catalogue

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from grasp_jax.core.errors import UserError
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.split import Histories, Split
-from grasp_jax.errors import UserError
 from grasp_jax.evaluation.audience import Audience, whole_histories
 from grasp_jax.evaluation.ranker import Ranker
 from grasp_jax.models.batch import Params

@@ -18,10 +18,10 @@ import jax
 import numpy as np
 
 from grasp_jax import __version__
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
+from grasp_jax.core.files import disk_is_full, read_sealed, sha256, write_arrays, write_sealed
+from grasp_jax.core.log import logger
 from grasp_jax.evaluation.audience import Lists, Wanted, num_blocks
-from grasp_jax.files import disk_is_full, read_sealed, sha256, write_arrays, write_sealed
-from grasp_jax.log import logger
 
 PART = 65_536  # users of a part; fewer users are not worth a folder
 MANIFEST = "parts.json"

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
+from grasp_jax.core.files import remove_left_behind, replacing, sha256, write_sealed, write_text
+from grasp_jax.core.progress import progress_bar
 from grasp_jax.evaluation.audience import Audience, Lists, Wanted, best_items, num_blocks
-from grasp_jax.files import remove_left_behind, replacing, sha256, write_sealed, write_text
 from grasp_jax.parallel.processes import is_main_process
-from grasp_jax.progress import progress_bar
 from grasp_jax.serving.interrupted import Parts, Spread, parts_of
 from grasp_jax.serving.writers import open_writer
 

@@ -19,7 +19,8 @@ def replacing_together(folder: pathlib.Path, names: Sequence[str]) -> Iterator[p
 
     Args:
       folder: exists; no other process writes there.
-      names: of the files. The last one says that the others are complete: the caller writes it last, and in one step (`files.replacing`).
+      names: of the files. The last one says that the others are complete: the caller writes it last, and in one step
+        (`core.files.replacing`).
     """
     finish_replacing(folder, names)
     unfinished = folder / UNFINISHED

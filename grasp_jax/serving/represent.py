@@ -22,13 +22,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
+from grasp_jax.core.errors import UserError
+from grasp_jax.core.files import read_sealed, replacing, sha256, write_sealed
+from grasp_jax.core.log import logger
+from grasp_jax.core.progress import progress_bar
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.split import Histories
-from grasp_jax.errors import UserError
 from grasp_jax.evaluation.audience import whole_histories
-from grasp_jax.files import read_sealed, replacing, sha256, write_sealed
-from grasp_jax.log import logger
-from grasp_jax.progress import progress_bar
 from grasp_jax.serving.answers import row_of_items
 from grasp_jax.serving.artifact import Artifact
 from grasp_jax.serving.catalogue import Catalogue

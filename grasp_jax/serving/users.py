@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
+from grasp_jax.core.errors import UserError
+from grasp_jax.core.files import read_text
+from grasp_jax.core.log import logger
 from grasp_jax.data.dataset import Dataset
 from grasp_jax.data.log import InteractionLog
-from grasp_jax.errors import UserError
-from grasp_jax.files import read_text
-from grasp_jax.log import logger
 from grasp_jax.serving.answers import Ids, Unknown, as_text, is_list, listed
 
 MEND = "--users takes one user id per line, as UTF-8 text, or a .parquet file with a column 'user'"

@@ -5,10 +5,10 @@ import shlex
 from collections.abc import Sequence
 
 from grasp_jax.config import TrainConfig
-from grasp_jax.errors import UserError
-from grasp_jax.files import write_text
-from grasp_jax.flags import Once, command_parser, filled
-from grasp_jax.paths import check_file
+from grasp_jax.core.errors import UserError
+from grasp_jax.core.files import write_text
+from grasp_jax.core.flags import Once, command_parser, filled
+from grasp_jax.core.paths import check_file
 from grasp_jax.setup.look import look
 from grasp_jax.setup.write import batch_size, config_text, data_name, python_call
 

@@ -8,8 +8,8 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from grasp_jax.errors import UserError
-from grasp_jax.files import read_text, write_text
+from grasp_jax.core.errors import UserError
+from grasp_jax.core.files import read_text, write_text
 
 INTERACTIONS = ("user", "item", "timestamp", "rating")
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from grasp_jax.config import DataConfig
 from grasp_jax.config.data import SKIP
+from grasp_jax.core.errors import UserError
 from grasp_jax.data.bad_rows import BadRows, check_share
 from grasp_jax.data.columns import listed
 from grasp_jax.data.identifiers import id_column
@@ -17,7 +18,6 @@ from grasp_jax.data.parts import parts_of
 from grasp_jax.data.readers import KNOWN_NAMES
 from grasp_jax.data.tables import Table, values_of
 from grasp_jax.data.times import time_column
-from grasp_jax.errors import UserError
 from grasp_jax.knowledge.text.columns import why_no_text
 from grasp_jax.setup import names
 from grasp_jax.setup.matches import is_of_users, matches_of

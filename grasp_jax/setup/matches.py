@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from grasp_jax.core.errors import UserError
 from grasp_jax.data.identifiers import id_column
 from grasp_jax.data.tables import Table, values_of
-from grasp_jax.errors import UserError
 from grasp_jax.setup import names
 from grasp_jax.setup.sample import Sample
 

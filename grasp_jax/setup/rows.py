@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.parquet
 
 from grasp_jax.config.data import SKIP
+from grasp_jax.core.errors import UserError
 from grasp_jax.data.bad_rows import FIELD
 from grasp_jax.data.interactions import columns_used, columns_wanted, readable_rows
 from grasp_jax.data.parts import parts_of
@@ -15,7 +16,6 @@ from grasp_jax.data.readers import read_interactions
 from grasp_jax.data.streamed import stream_parquet
 from grasp_jax.data.summary import reasons_in_words
 from grasp_jax.data.tables import UNREADABLE, Table, ending_of, read_table
-from grasp_jax.errors import UserError
 from grasp_jax.setup.sample import Sample
 
 MOST_ROWS = 5_000_000  # of Parquet

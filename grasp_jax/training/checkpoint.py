@@ -18,10 +18,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
+from grasp_jax.core.errors import UserError
+from grasp_jax.core.files import checksums, disk_is_full, first_damaged, read_sealed, write_sealed
+from grasp_jax.core.log import logger
 from grasp_jax.earlier_version import say_unverified, wrote_no_checksums
-from grasp_jax.errors import UserError
-from grasp_jax.files import checksums, disk_is_full, first_damaged, read_sealed, write_sealed
-from grasp_jax.log import logger
 from grasp_jax.parallel.processes import barrier, is_main_process
 from grasp_jax.provenance import MadeFrom, difference, hash_of_arrays
 

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from grasp_jax.errors import TrainingDiverged
-from grasp_jax.files import write_arrays
+from grasp_jax.core.errors import TrainingDiverged
+from grasp_jax.core.files import write_arrays
 from grasp_jax.models.device_data import gather_batch
 from grasp_jax.training.checkpoint import Checkpoints
 from grasp_jax.training.epochs import make_epoch

@@ -13,9 +13,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from grasp_jax.config import CONFIG_FILE, ModelConfig, read_config
-from grasp_jax.errors import UserError
-from grasp_jax.files import write_arrays
-from grasp_jax.log import logger
+from grasp_jax.core.errors import UserError
+from grasp_jax.core.files import write_arrays
+from grasp_jax.core.log import logger
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.methods.base import Facts
 from grasp_jax.models.methods.llminit import fitted_components

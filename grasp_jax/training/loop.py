@@ -13,12 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from grasp_jax.board import EpochState
-from grasp_jax.log import logger
+from grasp_jax.core.board import EpochState
+from grasp_jax.core.log import logger
+from grasp_jax.core.progress import EpochProgress
+from grasp_jax.core.timing import Stopwatch
 from grasp_jax.parallel.mesh import replicate
 from grasp_jax.parallel.processes import PREEMPTION, STOP
-from grasp_jax.progress import EpochProgress
-from grasp_jax.timing import Stopwatch
 from grasp_jax.training.callbacks import (
     Callback,
     Callbacks,

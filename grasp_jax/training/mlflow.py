@@ -8,7 +8,7 @@ Nothing is sent anywhere but to the server or the folder that `tracking_uri` nam
 import dataclasses
 from typing import Any
 
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 from grasp_jax.training.callbacks import Callback, EpochRecord, TrainingSummary
 from grasp_jax.training.replicas import Replica
 

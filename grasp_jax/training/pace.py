@@ -6,7 +6,7 @@ Several processes must dispatch the same steps, so they wait for three dispatche
 
 import time
 
-from grasp_jax.timing import compile_seconds
+from grasp_jax.core.timing import compile_seconds
 
 GROWTH = 4  # largest factor between two dispatches, because one short measurement may mislead
 

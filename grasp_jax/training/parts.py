@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from grasp_jax.core.log import logger
 from grasp_jax.evaluation.metrics import ndcg_gains
 from grasp_jax.evaluation.ranker import Ranker
-from grasp_jax.log import logger
 from grasp_jax.models.backbones.towers import PART_WEIGHTS, Towers
 from grasp_jax.models.encoders.towers import MATCH
 from grasp_jax.models.sequence_model import SequenceModel

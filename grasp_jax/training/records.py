@@ -10,9 +10,9 @@ import zlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from grasp_jax.core.errors import UserError
+from grasp_jax.core.files import read_text, write_text
 from grasp_jax.earlier_version import say_unverified, wrote_no_checksums
-from grasp_jax.errors import UserError
-from grasp_jax.files import read_text, write_text
 
 CRC = "crc"
 

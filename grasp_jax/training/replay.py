@@ -10,10 +10,10 @@ import dataclasses
 import numpy as np
 
 from grasp_jax.config import TrainConfig
+from grasp_jax.core.errors import UserError
+from grasp_jax.core.log import logger
 from grasp_jax.data.moments import parse_moment, shown
 from grasp_jax.data.split import LEAVE_ONE_OUT, Split
-from grasp_jax.errors import UserError
-from grasp_jax.log import logger
 
 
 @dataclasses.dataclass(frozen=True)

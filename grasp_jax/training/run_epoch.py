@@ -14,13 +14,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from grasp_jax.log import logger
+from grasp_jax.core.log import logger
+from grasp_jax.core.timing import Stopwatch
 from grasp_jax.models.batch import Params, Tables
 from grasp_jax.models.device_data import DeviceData
 from grasp_jax.models.sequence_model import SequenceModel
 from grasp_jax.parallel.mesh import on_host, replicate
 from grasp_jax.parallel.processes import CONTINUE, PREEMPTION, STOP, max_over_processes
-from grasp_jax.timing import Stopwatch
 from grasp_jax.training.divergence import check_finite
 from grasp_jax.training.early_stopping import Progress
 from grasp_jax.training.epochs import Chunk, Epoch, chunks

@@ -3,7 +3,7 @@
 import dataclasses
 import time
 
-from grasp_jax.log import logger
+from grasp_jax.core.log import logger
 from grasp_jax.parallel.processes import CONTINUE, PREEMPTION, SAVE, STOP
 from grasp_jax.training.checkpoint import Checkpoints, hash_of_model, record_newest
 from grasp_jax.training.early_stopping import as_progress

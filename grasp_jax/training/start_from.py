@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from grasp_jax.config import CONFIG_FILE
-from grasp_jax.errors import UserError
-from grasp_jax.files import read_object
+from grasp_jax.core.errors import UserError
+from grasp_jax.core.files import read_object
+from grasp_jax.core.log import logger
 from grasp_jax.knowledge.bank import MANIFEST, KnowledgeBank, identity, load_bank, read_manifest
 from grasp_jax.knowledge.encoders import is_fitted
-from grasp_jax.log import logger
 from grasp_jax.training.checkpoint import Checkpoints, find_model
 from grasp_jax.workdir import read_item_ids
 

@@ -9,7 +9,7 @@ import os
 import pathlib
 from typing import Any
 
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 from grasp_jax.training.callbacks import Callback, EpochRecord, TrainingSummary
 from grasp_jax.training.replicas import Replica
 

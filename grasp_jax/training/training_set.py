@@ -10,14 +10,14 @@ import numpy as np
 from jax.sharding import Mesh
 
 from grasp_jax.config import Config
+from grasp_jax.core.errors import UserError
+from grasp_jax.core.log import logger
 from grasp_jax.data.negatives import ExclusionIndex, exclusion_index
 from grasp_jax.data.packing import Packing, plan_packing
 from grasp_jax.data.split import Split
-from grasp_jax.errors import UserError
 from grasp_jax.evaluation.evaluation_set import EvaluationSet
 from grasp_jax.evaluation.protocols import UNSEEN
 from grasp_jax.evaluation.seen import seen_pairs
-from grasp_jax.log import logger
 from grasp_jax.models.batch import Tables
 from grasp_jax.models.build import build_backbone, build_model
 from grasp_jax.models.device_data import DeviceData, interaction_logits

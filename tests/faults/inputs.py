@@ -25,9 +25,9 @@ from safetensors.numpy import save_file
 
 from grasp_jax import main
 from grasp_jax.config import Config, check_workdir, save_config
+from grasp_jax.core.errors import UserError
 from grasp_jax.data.attributes import read_attributes
 from grasp_jax.data.log import InteractionLog, build_log
-from grasp_jax.errors import UserError
 from grasp_jax.knowledge.audit.ratings import read_ratings
 from grasp_jax.knowledge.audit.sheet import HEADER
 from grasp_jax.knowledge.encoders.vector_files import open_vectors

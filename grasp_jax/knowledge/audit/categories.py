@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from grasp_jax.config import KnowledgeConfig
+from grasp_jax.core.errors import UserError
 from grasp_jax.data.attributes import AttributeTable
-from grasp_jax.errors import UserError
 from grasp_jax.knowledge.audit.groups import sampled
 from grasp_jax.knowledge.neighbours import NONE
 from grasp_jax.knowledge.text.columns import as_list

@@ -7,8 +7,8 @@ import statistics
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from grasp_jax.errors import UserError
-from grasp_jax.files import read_text
+from grasp_jax.core.errors import UserError
+from grasp_jax.core.files import read_text
 from grasp_jax.knowledge.audit.groups import wilson
 from grasp_jax.knowledge.audit.sheet import UNSUPPORTED
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from grasp_jax.config import AuditConfig
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 from grasp_jax.knowledge.audit.groups import sampled
 from grasp_jax.knowledge.audit.subjects import Subject
 from grasp_jax.knowledge.text.clean import STATUSES, clean

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from grasp_jax.config import KnowledgeConfig
+from grasp_jax.core.errors import UserError
 from grasp_jax.data.attributes import Texts
 from grasp_jax.data.split import Split
-from grasp_jax.errors import UserError
 from grasp_jax.knowledge.audit.groups import HistoryGroups, history_groups
 from grasp_jax.knowledge.bank import KnowledgeBank
 from grasp_jax.knowledge.refresh import text_hashes

@@ -5,7 +5,7 @@ import json
 import pathlib
 from collections.abc import Sequence
 
-from grasp_jax.files import write_text
+from grasp_jax.core.files import write_text
 from grasp_jax.knowledge.audit.figures import all_figures
 from grasp_jax.knowledge.audit.findings import findings
 from grasp_jax.knowledge.audit.measure import Audit

@@ -23,8 +23,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from grasp_jax.config import DescribeConfig, EmbedConfig
-from grasp_jax.errors import UserError
-from grasp_jax.log import logger
+from grasp_jax.core.errors import UserError
+from grasp_jax.core.log import logger
 
 SHARD_ANSWERS = 16_384
 SHARDS_IN_MEMORY = 4

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from grasp_jax.config import DescribeConfig, KnowledgeConfig
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
+from grasp_jax.core.log import logger
 from grasp_jax.knowledge.describe.answers import AnswerCache, open_answers, rows_to_request
 from grasp_jax.knowledge.describe.chat import CHAT
 from grasp_jax.knowledge.describe.endpoint import Usage
@@ -22,7 +23,6 @@ from grasp_jax.knowledge.describe.language_model import (
 )
 from grasp_jax.knowledge.text.clean import STATUSES
 from grasp_jax.knowledge.text.prompts import Filled, PromptOf
-from grasp_jax.log import logger
 
 Described = tuple[Sequence[str], np.ndarray]  # texts, and [rows] uint8 indices into STATUSES
 LANGUAGE_MODELS: dict[str, LanguageModel] = {"openai": CHAT, "transformers": GENERATE}

@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 
 from grasp_jax.config import DescribeConfig, EmbedConfig
 from grasp_jax.config.address import check_endpoint, redacted, resolved
-from grasp_jax.errors import EndpointError, UserError
-from grasp_jax.progress import progress_bar
+from grasp_jax.core.errors import EndpointError, UserError
+from grasp_jax.core.progress import progress_bar
 
 CHARACTERS_PER_TOKEN = 4  # of English text, for estimates before the endpoint has counted
 FIRST_RETRIES = 2  # of the very first request, so that a wrong address is reported within seconds

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from grasp_jax.config import DescribeConfig, KnowledgeConfig
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
+from grasp_jax.core.log import logger
 from grasp_jax.knowledge.describe.language_model import SYSTEM
 from grasp_jax.knowledge.describe.model_folder import FIELD, model_folder
-from grasp_jax.log import logger
 
 
 class Generated(NamedTuple):

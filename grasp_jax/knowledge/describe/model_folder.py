@@ -4,8 +4,8 @@ import hashlib
 import json
 import pathlib
 
-from grasp_jax.errors import UserError
-from grasp_jax.files import read_text
+from grasp_jax.core.errors import UserError
+from grasp_jax.core.files import read_text
 
 FIELD = "config.knowledge.local.model"
 WEIGHTS = (".safetensors", ".bin", ".onnx")

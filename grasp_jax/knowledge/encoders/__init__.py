@@ -6,7 +6,7 @@ of the libraries that encoders need.
 """
 
 from grasp_jax.config import KnowledgeConfig
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 from grasp_jax.knowledge.encoders.base import TextEncoder
 from grasp_jax.knowledge.encoders.file import FileEncoder
 from grasp_jax.knowledge.encoders.lsa import LsaEncoder

@@ -9,7 +9,7 @@ import numpy as np
 
 from grasp_jax.config import EmbedConfig
 from grasp_jax.config.address import OTHER_CACHE_BY, of_key, resolved
-from grasp_jax.errors import EndpointError, UserError
+from grasp_jax.core.errors import EndpointError, UserError
 from grasp_jax.knowledge.describe.answers import (
     Answer,
     AnswerCache,

@@ -7,8 +7,8 @@ from typing import Self
 import numpy as np
 
 from grasp_jax.config import KnowledgeConfig
-from grasp_jax.errors import UserError
-from grasp_jax.files import sha256
+from grasp_jax.core.errors import UserError
+from grasp_jax.core.files import sha256
 from grasp_jax.knowledge.encoders.base import TextEncoder
 from grasp_jax.knowledge.encoders.state import read_state, write_state
 

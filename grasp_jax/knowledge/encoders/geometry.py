@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from grasp_jax.config import KnowledgeConfig
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 
 Blocks = Callable[[], Iterator[np.ndarray]]  # the [n, E] blocks of a table, read again in each call
 SMALLEST = 1e-6  # share of the largest variance, below which whitening treats a direction as noise and does not amplify it

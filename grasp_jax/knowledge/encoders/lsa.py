@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 from grasp_jax.knowledge.encoders.state import read_state, write_state
 from grasp_jax.knowledge.encoders.tfidf import TfIdf, TfIdfEncoder, too_little_text
 

@@ -9,9 +9,9 @@ import numpy as np
 
 from grasp_jax.config import EmbedConfig, KnowledgeConfig
 from grasp_jax.config.address import resolved
+from grasp_jax.core.log import logger
 from grasp_jax.knowledge.encoders.base import TextEncoder
 from grasp_jax.knowledge.encoders.state import read_state, write_state
-from grasp_jax.log import logger
 
 if TYPE_CHECKING:  # it needs pyarrow, which training on ids does not
     from grasp_jax.knowledge.describe.answers import AnswerCache

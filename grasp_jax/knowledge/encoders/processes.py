@@ -19,8 +19,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from grasp_jax.cores import cores
-from grasp_jax.errors import UserError
+from grasp_jax.core.cores import cores
+from grasp_jax.core.errors import UserError
 from grasp_jax.knowledge.encoders import encoder_class
 from grasp_jax.knowledge.encoders.base import TextEncoder
 from grasp_jax.knowledge.encoders.lsa import LsaEncoder

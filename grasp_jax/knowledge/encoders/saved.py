@@ -11,7 +11,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
+from grasp_jax.core.log import logger
 from grasp_jax.knowledge.encoders import encoder_class
 from grasp_jax.knowledge.encoders.base import TextEncoder
 from grasp_jax.knowledge.encoders.geometry import Geometry, to_rows
@@ -19,7 +20,6 @@ from grasp_jax.knowledge.encoders.state import STATE, read_state, write_state
 from grasp_jax.knowledge.neighbours import NONE
 from grasp_jax.knowledge.neighbours.pooling import nearest_of, weighted_mean
 from grasp_jax.knowledge.text.writer import TextWriter
-from grasp_jax.log import logger
 
 KIND = "knowledge"
 MODEL = "model"  # the folder of the encoder proper, within

@@ -8,11 +8,11 @@ from typing import Any, Self
 import numpy as np
 
 from grasp_jax.config import KnowledgeConfig, SentenceConfig
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
+from grasp_jax.core.log import logger
 from grasp_jax.knowledge.describe.model_folder import check_sentence_folder, fingerprint
 from grasp_jax.knowledge.encoders.base import TextEncoder
 from grasp_jax.knowledge.encoders.state import read_state, write_state
-from grasp_jax.log import logger
 
 
 class SentenceEncoder(TextEncoder):

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from grasp_jax.errors import UserError
-from grasp_jax.files import (
+from grasp_jax.core.errors import UserError
+from grasp_jax.core.files import (
     checksums,
     first_damaged,
     read_array,

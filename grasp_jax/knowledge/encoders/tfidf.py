@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from grasp_jax.config import KnowledgeConfig
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 from grasp_jax.knowledge.encoders.base import TextEncoder
 
 MAX_TERMS = 200_000

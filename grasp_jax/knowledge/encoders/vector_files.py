@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from grasp_jax.errors import UserError
-from grasp_jax.files import read_array, read_text
-from grasp_jax.log import logger
+from grasp_jax.core.errors import UserError
+from grasp_jax.core.files import read_array, read_text
+from grasp_jax.core.log import logger
 
 RowVectors = Callable[[np.ndarray], np.ndarray]  # [n] rows -> [n, E] float32
 CHECKED = 4096  # rows at a time

@@ -6,11 +6,11 @@ from collections.abc import Callable
 import numpy as np
 
 from grasp_jax.config import KnowledgeConfig
+from grasp_jax.core.errors import UserError
+from grasp_jax.core.log import logger
+from grasp_jax.core.progress import progress_bar
 from grasp_jax.data.attributes import AttributeTable
-from grasp_jax.errors import UserError
 from grasp_jax.knowledge.neighbours.search import Approximation, recall, top_neighbours
-from grasp_jax.log import logger
-from grasp_jax.progress import progress_bar
 
 Search = Callable[
     [np.ndarray, int, np.ndarray | None, Callable[[int], object], pathlib.Path], np.ndarray

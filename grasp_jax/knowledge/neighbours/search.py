@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 from grasp_jax.knowledge.neighbours import NONE
 from grasp_jax.knowledge.neighbours.search_clusters import search_clusters
 from grasp_jax.knowledge.neighbours.search_exact import search_exact

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import ml_dtypes  # noqa: F401  # so that NumPy knows the name bfloat16
 import numpy as np
 
-from grasp_jax.files import write_arrays
+from grasp_jax.core.files import write_arrays
 from grasp_jax.knowledge.neighbours.search_exact import search_exact
 from grasp_jax.knowledge.neighbours.search_state import SearchState
 

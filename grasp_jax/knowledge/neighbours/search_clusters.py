@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from grasp_jax.core.log import logger
 from grasp_jax.knowledge.neighbours import NONE
 from grasp_jax.knowledge.neighbours.clusters import (
     clusters_for,
@@ -32,7 +33,6 @@ from grasp_jax.knowledge.neighbours.search_exact import (
     search_exact,
 )
 from grasp_jax.knowledge.neighbours.search_state import SearchState
-from grasp_jax.log import logger
 
 FEWEST_ROWS = 16_384  # below, exact search is as fast
 SAMPLED_ROWS = 1024  # rows on which the number of probes is tuned

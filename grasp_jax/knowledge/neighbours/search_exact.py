@@ -15,8 +15,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from grasp_jax.core.log import logger
 from grasp_jax.knowledge.neighbours.search_resident import fits, load, search_resident
-from grasp_jax.log import logger
 
 # a device's queries for one pass over the keys; among all rows, a device's part of a block. Each pass copies all keys to a GPU.
 QUERY_BLOCKS = {"gpu": 131_072}

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from grasp_jax.errors import UserError
-from grasp_jax.files import sha256
+from grasp_jax.core.errors import UserError
+from grasp_jax.core.files import sha256
+from grasp_jax.core.log import logger
 from grasp_jax.knowledge.neighbours import NONE
 from grasp_jax.knowledge.neighbours.search_exact import search_exact
-from grasp_jax.log import logger
 
 QUERY_BLOCK = 1024
 SEARCHED_LEAVES = 48  # at least, by default: with fewer, a small catalogue of real texts misses a tenth of the true neighbours

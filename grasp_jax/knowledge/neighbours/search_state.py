@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from grasp_jax.errors import UserError
-from grasp_jax.files import read_arrays, write_arrays
+from grasp_jax.core.errors import UserError
+from grasp_jax.core.files import read_arrays, write_arrays
 
 SECONDS = 60.0  # between two writes of the state at least, and
 WRITE_SHARE = 20  # so many times the duration of a write

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from grasp_jax.core.errors import UserError
 from grasp_jax.data.attributes import AttributeTable
-from grasp_jax.errors import UserError
 
 MADE = "attributes"  # the template's field for all text columns
 MAX_PART_CHARACTERS = (

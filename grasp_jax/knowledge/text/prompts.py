@@ -11,10 +11,10 @@ from typing import Any, NamedTuple, overload
 
 import numpy as np
 
+from grasp_jax.core.errors import UserError
+from grasp_jax.core.files import read_text
 from grasp_jax.data.attributes import AttributeTable
 from grasp_jax.data.split import Histories
-from grasp_jax.errors import UserError
-from grasp_jax.files import read_text
 from grasp_jax.knowledge.text.columns import as_list, field_names
 
 TEMPLATE_FOLDER = pathlib.Path(__file__).parent / "templates"

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from grasp_jax.core.errors import UserError
 from grasp_jax.data.attributes import AttributeTable
 from grasp_jax.data.split import Histories
-from grasp_jax.errors import UserError
 from grasp_jax.knowledge.text.columns import MADE, field_names, with_made
 from grasp_jax.knowledge.text.prompts import History, item_prompt, single_fields, user_prompt
 

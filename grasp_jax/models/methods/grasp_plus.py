@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from grasp_jax.config import Config, ModelConfig, PlusConfig
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 from grasp_jax.models.backbones.base import Backbone
 from grasp_jax.models.backbones.towers import Towers
 from grasp_jax.models.batch import Params, Tables

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from grasp_jax.config import Config, ModelConfig
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 from grasp_jax.knowledge.neighbours.search import top_neighbours
 from grasp_jax.models.auxiliary import AuxiliaryLoss, BatchStates
 from grasp_jax.models.backbones.base import Backbone

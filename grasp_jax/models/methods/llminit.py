@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from grasp_jax.config import ModelConfig
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 from grasp_jax.models.batch import Params, Tables
 from grasp_jax.models.frozen import Bank, FrozenTable
 from grasp_jax.models.methods.base import Facts

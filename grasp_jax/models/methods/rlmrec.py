@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from grasp_jax.config import Config, ModelConfig
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 from grasp_jax.models.auxiliary import AuxiliaryLoss, BatchStates
 from grasp_jax.models.batch import NO_CONTEXT, StepContext, Tables
 from grasp_jax.models.frozen import Bank, FrozenTable, of_bank

@@ -11,7 +11,7 @@ from typing import ClassVar
 import jax.numpy as jnp
 
 from grasp_jax.config import Config, ModelConfig
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 from grasp_jax.models.backbones.base import Backbone
 from grasp_jax.models.backbones.cosine import CosineStates
 from grasp_jax.models.encoders.mixture import MixtureEncoder

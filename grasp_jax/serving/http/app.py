@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 import grasp_jax
-from grasp_jax.errors import EndpointError, UserError
+from grasp_jax.core.errors import EndpointError, UserError
 from grasp_jax.serving.http.guard import Guard
 from grasp_jax.serving.http.requests import (
     Body,

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 from grasp_jax.knowledge.neighbours.search_scann import build, import_scann, leaves_of
 from grasp_jax.serving.answers import Answer
 

@@ -9,10 +9,10 @@ import sys
 from collections.abc import Sequence
 
 from grasp_jax import __version__
-from grasp_jax.errors import UserError
-from grasp_jax.flags import Parser
+from grasp_jax.core.errors import UserError
+from grasp_jax.core.flags import Parser
+from grasp_jax.core.outlets import open_outlets
 from grasp_jax.main import FAULT, REFUSED, explained
-from grasp_jax.outlets import open_outlets
 from grasp_jax.serving.http.approximate import check_approximate
 from grasp_jax.serving.http.settings import (
     TOKEN,

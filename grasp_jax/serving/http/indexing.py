@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 from grasp_jax.knowledge.neighbours.search_scann import leaves_of
 from grasp_jax.serving.http.approximate import Index
 from grasp_jax.serving.http.snapshot import Person, Snapshot

@@ -13,7 +13,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from grasp_jax.errors import EndpointError, UserError
+from grasp_jax.core.errors import EndpointError, UserError
 from grasp_jax.serving.http.settings import Limits
 
 LONGEST_ID = 512

@@ -13,8 +13,8 @@ from types import FrameType
 
 import uvicorn
 
-from grasp_jax.errors import UserError
-from grasp_jax.log import logger
+from grasp_jax.core.errors import UserError
+from grasp_jax.core.log import logger
 from grasp_jax.main import FAULT, REFUSED
 from grasp_jax.serving.histories import check_one_query
 from grasp_jax.serving.http.app import create_app

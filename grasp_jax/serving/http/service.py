@@ -7,7 +7,7 @@ import threading
 from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
-from grasp_jax.errors import EndpointError, UserError
+from grasp_jax.core.errors import EndpointError, UserError
 from grasp_jax.serving.answers import as_text
 from grasp_jax.serving.http.changes import Item, check_new, with_new_items, with_removed
 from grasp_jax.serving.http.id_mapping import as_json_items, requested_people, requested_rows

@@ -6,7 +6,7 @@ import os
 import pathlib
 from collections.abc import Mapping
 
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 
 TOKEN = "GRASP_SERVE_TOKEN"  # environment variable with the bearer token
 SHORTEST_TOKEN = 16  # characters; a shorter one can be guessed

@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from grasp_jax import compiled
 from grasp_jax.api import Recommender
 from grasp_jax.config import CONFIG_FILE, DataConfig, read_config
+from grasp_jax.core import compiled
+from grasp_jax.core.errors import DataChanged, UserError
 from grasp_jax.data.bad_rows import HINT
 from grasp_jax.data.dataset import Dataset
 from grasp_jax.data.readers import folder_of
-from grasp_jax.errors import DataChanged, UserError
 from grasp_jax.fitting import Fitted
 from grasp_jax.models.device_data import QUERY_TABLES
 from grasp_jax.models.gate_queries import query_tables

@@ -7,8 +7,8 @@ import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from grasp_jax.core.errors import UserError
 from grasp_jax.data.amazon_dumps import read_records
-from grasp_jax.errors import UserError
 from grasp_jax.setup.fetch.tables import Tables, filled
 
 REVIEW = ("reviewerID", "asin", "overall", "unixReviewTime")

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterator
 from typing import IO, Any
 
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 
 MOST_RATIO = 200  # bytes out of one byte; tables of ratings and JSON have 4 to 12
 DAMAGED = (  # what the standard library raises of an archive that it cannot read

@@ -10,11 +10,11 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from grasp_jax.errors import UserError
-from grasp_jax.files import read_sealed, sha256, write_sealed
-from grasp_jax.flags import Once, command_parser, filled
-from grasp_jax.locks import only_one
-from grasp_jax.paths import check_folder
+from grasp_jax.core.errors import UserError
+from grasp_jax.core.files import read_sealed, sha256, write_sealed
+from grasp_jax.core.flags import Once, command_parser, filled
+from grasp_jax.core.locks import only_one
+from grasp_jax.core.paths import check_folder
 from grasp_jax.setup.fetch.amazon import amazon
 from grasp_jax.setup.fetch.download import digest_of, download, text_at
 from grasp_jax.setup.fetch.movielens import movielens

@@ -17,10 +17,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from grasp_jax import __version__
-from grasp_jax.errors import UserError
-from grasp_jax.files import write_text
-from grasp_jax.log import logger
-from grasp_jax.progress import EVERY, progress_bar
+from grasp_jax.core.errors import UserError
+from grasp_jax.core.files import write_text
+from grasp_jax.core.log import logger
+from grasp_jax.core.progress import EVERY, progress_bar
 
 BLOCK = 1 << 18  # bytes
 TIMEOUT = 60.0  # seconds without a byte

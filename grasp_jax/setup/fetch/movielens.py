@@ -6,7 +6,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 from grasp_jax.setup.fetch.archives import MEND, first_bytes, member_called, open_zip, zip_lines
 from grasp_jax.setup.fetch.tables import Tables, filled
 

@@ -7,7 +7,7 @@ publisher keeps with the archive. The publishers of the Amazon files name none.
 import dataclasses
 import difflib
 
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 
 GROUPLENS = "https://files.grouplens.org/datasets/movielens"
 SNAP = "https://snap.stanford.edu/data/amazon/productGraph/categoryFiles"

@@ -7,8 +7,8 @@ import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from grasp_jax.errors import UserError
-from grasp_jax.files import replacing
+from grasp_jax.core.errors import UserError
+from grasp_jax.core.files import replacing
 
 COLUMNS = ("user", "item", "rating", "timestamp")
 NAMES = ("interactions.csv", "items.jsonl")

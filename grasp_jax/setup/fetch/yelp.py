@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from grasp_jax.errors import UserError
+from grasp_jax.core.errors import UserError
 from grasp_jax.setup.fetch.archives import MEND, lines_of, tar_lines
 from grasp_jax.setup.fetch.tables import Tables, filled
 

@@ -1,0 +1,122 @@
+"""Progress of long work: the live table of a run's trials on a terminal, or a bar; of training a line now and then elsewhere."""
+
+import contextlib
+import logging
+import time
+from typing import Any
+
+from grasp_jax.core.board import TRAINING, Board, EpochState, Pace, clock, current
+from grasp_jax.core.log import logger
+
+EVERY = 20.0  # seconds between two lines
+
+
+class NoBar(contextlib.nullcontext[Any]):
+    """What is called of a bar, without one."""
+
+    disable = True
+
+    def update(self, amount: float = 1) -> None:
+        """Shows nothing."""
+
+    def set_postfix_str(self, text: str, refresh: bool = True) -> None:
+        """Shows nothing."""
+
+    def close(self) -> None:
+        """Shows nothing."""
+
+    def __enter__(self) -> "NoBar":
+        return self
+
+
+class BoardBar(NoBar):
+    """A bar in the state of a trial on the live table, in steps of at least a hundredth."""
+
+    def __init__(self, board: Board, name: str, total: int, description: str) -> None:
+        super().__init__()
+        self._board, self._name, self._total = board, name, max(total, 1)
+        self._description, self._done, self._shown = description, 0.0, -1
+
+    def update(self, amount: float = 1) -> None:
+        """Adds units."""
+        self._done += amount
+        percent = int(100 * self._done / self._total)
+        if percent > self._shown:
+            self._shown = percent
+            self._board.say(self._name, f"{self._description} {percent} %")
+
+
+def progress_bar(total: int, description: str, unit: str, initial: int = 0, trial: str = "") -> Any:
+    """A context with `update(amount)`: tqdm's bar of `total` units, on the standard error.
+
+    There is no bar where that is no terminal, where INFO is not shown (`grasp_jax.core.log`), or where
+    tqdm is not installed. Of a `trial` on the live table it is in that table.
+    """
+    if not logger.isEnabledFor(logging.INFO):
+        return NoBar()
+    if (board := current(trial)) is not None:
+        return BoardBar(board, trial, total, description)
+    try:
+        from tqdm import tqdm
+    except ModuleNotFoundError:  # a bare GPU machine
+        return NoBar()
+    return tqdm(
+        total=total,
+        initial=initial,
+        desc=description,
+        unit=unit,
+        unit_scale=unit == "B",  # 30.4M of bytes, and not 30408704
+        disable=None,
+    )
+
+
+class EpochProgress:
+    """Progress of a training: its row of the live table, or a bar, on a terminal; elsewhere the
+    first epoch, the last and one every 20 s. Why it ended is said on all of them.
+
+    Args:
+      name: of what is trained, with which each line begins.
+      max_epochs: epochs at most.
+      done: epochs that an earlier process has done.
+    """
+
+    def __init__(self, name: str, max_epochs: int, done: int) -> None:
+        self._name, self._max_epochs, self._pace = name, max_epochs, Pace(done)
+        self._board = current(name)
+        self._bar = NoBar() if self._board else progress_bar(max_epochs, name, "epoch", done)
+        if self._board is not None:
+            self._board.say(name, TRAINING)
+        self._last_line = float("-inf")
+        self._unsaid = ""  # the newest epoch, if it was not shown
+
+    def epoch_done(self, epoch: int, state: EpochState) -> None:
+        """Shows the state after an epoch, counted from 1."""
+        left = self._pace.left(epoch, self._max_epochs)
+        if self._board is not None:
+            self._board.update(self._name, f"{epoch} of {self._max_epochs}", state, left)
+            return
+        self._bar.set_postfix_str(str(state))
+        self._bar.update()
+        if self._bar.disable:
+            count = f"epoch {epoch} of at most {self._max_epochs}"
+            remaining = f", at most {clock(left)} left" if epoch < self._max_epochs else ""
+            self._unsaid = f"{self._name}: {count}: {state}{remaining}"
+        if time.perf_counter() - self._last_line > EVERY:
+            self._say()
+
+    def end(self, why: str) -> None:
+        """Shows the last epoch, and why it was the last."""
+        self.close()
+        self._say()
+        if self._board is not None:
+            self._board.say(self._name, "trained")
+        logger.info(f"{self._name}: {why}")
+
+    def close(self) -> None:
+        """Ends the bar."""
+        self._bar.close()
+
+    def _say(self) -> None:
+        if self._unsaid:
+            logger.info(self._unsaid)
+            self._unsaid, self._last_line = "", time.perf_counter()
