@@ -16,6 +16,7 @@ from benchmarks.facts import facts
 from benchmarks.record import RESULTS
 from benchmarks.study_alone import alone
 from benchmarks.study_by_loss import by_loss
+from benchmarks.study_defaults import defaults
 from benchmarks.study_late_fusion import ahead, domains, headline, shops, splits, wrong
 from benchmarks.study_public import public
 from benchmarks.study_records import METRICS, Page, keep, page, path_of, read
@@ -317,6 +318,7 @@ STUDIES: dict[str, tuple[str, Callable[[], Page]]] = {
     "wrong": ("studies.md", wrong),
     "shops": ("studies.md", shops),
     "domains": ("studies.md", domains),
+    "defaults": ("studies.md", defaults),
     "splits": ("studies.md", splits),
     "encoders": ("studies.md", encoders),
     "cold": ("studies.md", cold),

@@ -9,7 +9,7 @@ from grasp_jax.evaluation.results import spread
 from grasp_jax.report.runs import Run
 from grasp_jax.report.tables import Table, trials, values
 
-OTHER_NAME = {"plain": BASELINE}  # of the row by cross-entropy
+OTHER_NAME = {"plain": BASELINE, "gsasrec": BASELINE}  # of the row by cross-entropy
 PROTOCOLS = ("full_unseen", "sampled100")
 
 

@@ -63,10 +63,10 @@ def keep(name: str, folders: Sequence[str]) -> None:
 
 
 def _left_out(folder: pathlib.Path) -> list[dict[str, Any]]:
-    """Which parts of `grasp_plus` validation left out, and its NDCG@10 with all parts and without these."""
+    """Which weights of the parts of `grasp_plus` validation lowered, and its NDCG@10 with all parts and with these weights."""
     lines = map(json.loads, (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
     return [
-        {key: line[key] for key in ("method", "seed", "left_out", "valid_ndcg@10")}
+        {key: line.get(key) for key in ("method", "seed", "left_out", "weights", "valid_ndcg@10")}
         for line in lines
         if line["event"] == "parts"
     ]
