@@ -2,6 +2,7 @@
 
 import functools
 import os
+import shutil
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
@@ -34,9 +35,11 @@ COMPILED = os.environ.setdefault(CACHE, str(compiled_folder()))
 jax.config.update("jax_compilation_cache_dir", COMPILED)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
-# Files of this process, and of those that it starts; unless a user has chosen a place for them.
+# Files of this process, and of those that it starts; unless a user has chosen a place for them. Programs that tests kill leave theirs.
+TEMPORARY = ""  # of this session; its workers inherit TMPDIR
 if "TMPDIR" not in os.environ and (folder := quick_folder()):
-    os.environ["TMPDIR"] = tempfile.tempdir = folder
+    TEMPORARY = tempfile.mkdtemp(prefix="grasp_jax-tests-", dir=folder)
+    os.environ["TMPDIR"] = tempfile.tempdir = TEMPORARY
 
 # Examples are drawn alike in every session, and however slowly a busy machine draws them.
 settings.register_profile(
@@ -87,6 +90,12 @@ LONG = (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files that take ten seconds or more come first: begun last, one core would wait for the other."""
     items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
+
+
+def pytest_sessionfinish(exitstatus: int) -> None:
+    """The memory is free again, unless a failed test's files are worth a look."""
+    if TEMPORARY and exitstatus == pytest.ExitCode.OK:
+        shutil.rmtree(TEMPORARY, ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)
