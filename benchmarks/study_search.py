@@ -28,7 +28,10 @@ def table(runs: Sequence[Run]) -> Table:
         body.append([shown(name), by, str(epochs), "; ".join(cells), str(models)])
     header = ["method", "loss", "epochs", "tried: validation NDCG@10", "models"]
     title = "Settings that were tried; validation chose the bold one"
-    note = "Mean over seeds, percent, without seen items. Epochs are the most epochs of one model. A row with one setting was not tuned, except for the match of `grasp_plus`."
+    note = (
+        "Mean over seeds, percent, without seen items. Epochs are the most epochs of one model. A row with one setting was not tuned, "
+        "except for the match of `grasp_plus`."
+    )
     return Table("ahead-search", title, header, body, note)
 
 

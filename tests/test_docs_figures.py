@@ -276,12 +276,16 @@ def defaults_sentences() -> list[str]:
     def lead(name: str) -> float:
         return 100 * (ours(name) / unseen(runs[f"defaults-{name}"], "sasrec_ce") - 1)
 
+    toys = unseen(runs["best-toys"], "grasp_plus")
+    (before,) = (run for run in read("domains")[0] if run.name == "domain-toys")
     return [
         f"`grasp_plus` is {lead('industrial'):.0f} % ahead of SASRec on Industrial and Scientific, {lead('office'):.0f} % on Office "
         f"Products and {lead('movies'):.0f} % on MovieLens",
         f"`grasp_plus` had {ours('movies-earlier'):.2f}, {-lead('movies-earlier'):.0f} % less than SASRec",
         f"the test NDCG@10 is {ours('movies'):.2f}",
         f"({ours('industrial'):.2f} instead of {ours('industrial-earlier'):.2f})",
+        f"{toys:.2f} instead of {unseen(before, 'grasp_plus'):.2f}, {100 * (toys / unseen(before, 'sasrec_ce') - 1):.0f} % ahead of SASRec "
+        f"instead of {domain_lead('toys'):.0f} %",
     ]
 
 
