@@ -17,7 +17,7 @@ WIDTH = 140  # of a line of Markdown
 HEADER = ["what", "grasp_jax", "best rival", "ratio", "share of the limit", "machine"]
 NOTE = (
     "A ratio above 1 means that grasp_jax is faster. The best rival is the fastest other program in the same run on the same machine;\n"
-    "RecTools, faiss and scann are other software, and we wrote the other rivals for these comparisons. The share of the limit is the part\n"
+    "RecTools, faiss and scann are other software, and we wrote the others for these comparisons. The share of the limit is the part\n"
     "of our time that the necessary matrix products (of a step, those with text vectors) would take at the highest rate of the machine,\n"
     "measured in the same run or by the same version. A dash means that it was not counted."
 )
