@@ -15,9 +15,11 @@ from grasp_jax.config.model import PARTS
 from grasp_jax.core.errors import UserError
 from grasp_jax.models.backbones.sasrec import SASRec
 from grasp_jax.models.backbones.towers import PART_WEIGHTS, Towers
-from grasp_jax.training import loop, parts
+from grasp_jax.training import loop, parts, weight_search
 from grasp_jax.training.callbacks import Callback, TrainingSummary
-from grasp_jax.training.parts import Choice, lowered_weights
+from grasp_jax.training.parts import Choice
+from grasp_jax.training.replicas import one_replica
+from grasp_jax.training.weight_search import lowered_weights
 from tests.packed_rows import POSITIONS, SEGMENTS
 from tests.trained import SMALL, small_shop
 
@@ -127,7 +129,7 @@ def test_left_out_parts_stay_out(tmp_path: pathlib.Path, monkeypatch: pytest.Mon
     """A resumed or loaded model, a refit or a new item's score would count a part again that validation has left out; or the score of all
     parts, which is lower, would let another method answer.
     """
-    monkeypatch.setattr(parts, "STANDARD_ERRORS", -1e9)  # noise is enough
+    monkeypatch.setattr(weight_search, "STANDARD_ERRORS", -1e9)  # noise is enough
     shop = small_shop()
     model = gj.Recommender(**OPTIONS)
     ended = Ended()
@@ -142,11 +144,10 @@ def test_left_out_parts_stay_out(tmp_path: pathlib.Path, monkeypatch: pytest.Mon
     summary = ended.summaries[0]
     best = int(np.argmax([score or 0.0 for score in summary.best]))
     of_best = (first, second)[best]
-    before, kept_score = of_best["valid_ndcg@10"]
-    assert summary.best[best] == pytest.approx(before, abs=1e-6)
-    words = parts._words(of_best["weights"])
+    kept_score = of_best["valid_ndcg@10"][1]
+    assert summary.best[best] == pytest.approx(kept_score, abs=1e-6)
     assert summary.reason.endswith(
-        f"(best validation NDCG@10 {100 * before:.2f} % at epoch {summary.best_epochs[best]}, {100 * kept_score:.2f} % {words})"
+        f"(best validation NDCG@10 {100 * kept_score:.2f} % at epoch {summary.best_epochs[best]})"
     ), "the line would show a score that is not that of the model that answers"
     model.fit(shop, workdir=tmp_path / "run", callbacks=[ended])
     assert ended.summaries[-1].reason == summary.reason, "also when nothing is left to train"
@@ -167,7 +168,7 @@ def test_refit_has_the_weight_of_the_match(
     """The model that recommends would give the match another weight than validation has chosen."""
     half = {"id": 1.0, "text": 1.0, "company": 0.0, "match": 0.5}
     monkeypatch.setattr(parts, "lowered_weights", lambda kinds, gains: half)
-    monkeypatch.setattr(parts, "max", lambda first, second, key: first, raising=False)
+    monkeypatch.setattr(parts, "is_better", lambda gains, than: False)
     shop = small_shop()
     model = gj.Recommender(**OPTIONS | {"seeds": 42})
     model.fit(shop, workdir=tmp_path / "run", refit=True)
@@ -178,6 +179,15 @@ def test_refit_has_the_weight_of_the_match(
     first = gj.Recommender.load(tmp_path / "run/refit")
     states = np.stack(list(first.user_vectors(users=users)["vector"]))
     assert not states[:, 16:24].any() and states[:, 24:].any()
+    second = gj.Recommender(**OPTIONS | {"seeds": 42}, start_from=str(tmp_path / "run"))
+    second.fit(
+        shop, workdir=tmp_path / "next", refit=True
+    )  # the refit starts from the first run, too
+    assert second._fitted is not None
+    chosen = second._fitted.serving
+    params = one_replica(chosen.snapshot.best_params, chosen.replica)
+    assert parts.part_weights(chosen.trial.model, params) == half | {"match": 1.0}
+    assert chosen.trial.config.model.plus.match_weight == usual / 2
 
 
 def test_training_continues_if_a_part_hid_that_it_helps(

@@ -75,8 +75,6 @@ def test_why_training_stopped() -> None:
     asked = f"stopped after epoch 37: a callback asked to stop {best}"
     assert why_stopped(seen, 20, stop_requested=True) == asked
     assert why_stopped(start, 20) == "stopped after epoch 0: reached train.max_epochs"
-    with_parts = why_stopped(seen, 20, of_parts=" with all parts, 34.00 % without match")
-    assert "33.41 % at epoch 17 with all parts, 34.00 % without match)" in with_parts
     continued = seen._replace(best_epoch=np.array([30, 0], np.int32))
     said = why_stopped(continued, 20)
     assert "no epoch was better than the model from which this training started" in said

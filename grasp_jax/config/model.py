@@ -103,7 +103,7 @@ class PlusConfig(Section):
         "validated",
         Joined(("validated", "all"), PARTS),
         "Late fusion: the parts whose scores are added: some of id, text, company and match, "
-        "joined by +, such as id+text | all | validated: before training stops, a part is dropped, "
+        "joined by +, such as id+text | all | validated: when patience ends, and after training, a part is dropped, "
         "or the match gets 0.5 or 0.25 of its weight, if validation is better so by more than two "
         "standard errors.",
         before="validated",  # of early fusion, which all earlier workdirs have, it says nothing

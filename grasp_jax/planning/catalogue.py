@@ -13,7 +13,7 @@ from grasp_jax.planning.workload import FLOAT, Layout, Workload
 # one tower, and those of several, which are also split and joined.
 FEATURE_COPIES, HIDDEN_COPIES, VECTOR_COPIES, TOWER_COPIES = 5, 2, 2, 4
 # A block of scores is written, read for the maximum and for the sum, read and written as exponentials, and read by two products.
-SCORE_PASSES = 7
+LOSS_PASSES = 7
 
 
 class Blocks(NamedTuple):
@@ -72,9 +72,7 @@ def catalogue_traffic(work: Workload, layout: Layout) -> float:
         return 0.0
     vectors, blocks = work.vectors, score_blocks(work, layout)
     local_items = float(math.ceil(work.items / layout.table))
-    times = (
-        2 if work.gated else SCORE_PASSES / 2
-    )  # that each of a block's arrays is written or read
+    times = 2 if work.gated else LOSS_PASSES / 2  # that each of a block's arrays is written or read
     again = (times * blocks.number * len(vectors.losses) - 2) * blocks.bytes
     items = 4 * blocks.number * local_items * sum(vectors.losses) * FLOAT
     rows = 2 * local_items * vectors.row_bytes

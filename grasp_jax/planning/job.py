@@ -54,7 +54,7 @@ def _training(job: Job) -> Iterator[Stage]:
     yield _validated("validation", job, epochs)
     if times := job.validations_of_parts:
         stage = _validated("choice of parts", job, times)
-        how = f"each part is left out once; more if validation leaves one out; {stage.how}"
+        how = f"each part is left out once, and the match also gets two lower weights; more if validation lowers one; {stage.how}"
         yield stage._replace(how=how)
 
 

@@ -16,6 +16,7 @@ from grasp_jax.models.encoders.towers import TowerEncoder
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.methods.base import ModelSizes
 from grasp_jax.planning.workload import FLOAT, ItemVectors, Network
+from grasp_jax.training.weight_search import lower_weights_of
 
 PLANNED = (
     "plain",
@@ -72,7 +73,7 @@ def validations_of_parts(config: Config, method: str) -> int:
     backbone = build_backbone(config.model, method, config.model.backbone.split(",")[0].strip())
     if not isinstance(backbone, Towers) or not backbone.kinds or backbone.counted is not None:
         return 0
-    return 1 + len(set(backbone.kinds))
+    return 1 + sum(len(lower_weights_of(kind)) for kind in set(backbone.kinds))
 
 
 def _of_ids(encoder: IdEncoder, config: Config) -> ItemVectors:

@@ -24,7 +24,7 @@ def replacing_together(folder: pathlib.Path, names: Sequence[str]) -> Iterator[p
     """
     finish_replacing(folder, names)
     unfinished = folder / UNFINISHED
-    unfinished.mkdir()
+    unfinished.mkdir(exist_ok=True)
     try:
         yield unfinished
     except BaseException:

@@ -104,7 +104,7 @@ class TrainingSummary:
       replicas: models trained together.
       epochs: trained epochs, including those before an interruption.
       reason: one line that says why training stopped.
-      best: the best `valid_score` of each replica, also if weights of parts were lowered afterwards; None without a validation set.
+      best: the best `valid_score` of each replica, with the weights of parts that were chosen last; None without a validation set.
       best_epochs: the epoch of each replica's best parameters, from 1.
     """
 

@@ -12,7 +12,7 @@ class Progress(NamedTuple):
       epoch: [] int32 epochs finished.
       step: [] int32 steps done within the next epoch.
       loss_sum: [M] float32 losses of those steps.
-      best: [M] float32 best validation NDCG@10.
+      best: [M] float32 best validation NDCG@10; at the end, with the weights of parts that were chosen last.
       best_epoch: [M] int32, counted from 1; 0 before the first validation.
       stopped: [M] bool.
     """
@@ -100,16 +100,13 @@ class Progress(NamedTuple):
         return bool(len(self.active)) and int(self.epoch) < max_epochs
 
 
-def why_stopped(
-    progress: Progress, patience: int, stop_requested: bool = False, of_parts: str = ""
-) -> str:
+def why_stopped(progress: Progress, patience: int, stop_requested: bool = False) -> str:
     """One line for the user: after which epoch training has stopped, why, and which epoch was best.
 
     Args:
       progress: of the finished training.
       patience: epochs without a better score after which a model stops.
       stop_requested: whether a callback requested the stop.
-      of_parts: what follows the best score, `parts.note_on_best`.
     """
     best = int(progress.best.argmax())
     score = f"{100 * progress.best[best]:.2f} %" if progress.best[best] >= 0 else ""
@@ -124,12 +121,10 @@ def why_stopped(
     if score and progress.best_epoch[best] == 0 < progress.epoch:
         reason += (
             "; no epoch was better than the model from which this training started, so the model is still that one "
-            f"(validation NDCG@10 {score}{of_parts})"
+            f"(validation NDCG@10 {score})"
         )
     elif score:
-        reason += (
-            f" (best validation NDCG@10 {score} at epoch {progress.best_epoch[best]}{of_parts})"
-        )
+        reason += f" (best validation NDCG@10 {score} at epoch {progress.best_epoch[best]})"
     return f"stopped after epoch {progress.epoch}: {reason}"
 
 

@@ -30,7 +30,7 @@ from grasp_jax.training.callbacks import (
 from grasp_jax.training.early_stopping import Progress, why_stopped
 from grasp_jax.training.epochs import Epoch, make_epoch
 from grasp_jax.training.job import TrainingJob
-from grasp_jax.training.parts import note_on_best, trained_on, with_chosen_weights
+from grasp_jax.training.parts import continued, with_chosen_weights
 from grasp_jax.training.records import has_labels
 from grasp_jax.training.run_epoch import TrainedEpoch, compile_steps, run_epoch
 from grasp_jax.training.saving import Saver
@@ -88,8 +88,7 @@ def train(
                 int(snapshot.progress.epoch),
                 _epoch_state(trained, snapshot.progress, scores, active),
             )
-        of_parts = note_on_best(job, snapshot.progress)
-        reason = why_stopped(snapshot.progress, config.patience, stop_requested, of_parts)
+        reason = why_stopped(snapshot.progress, config.patience, stop_requested)
         progress_line.end(reason)
         listeners.end(_summary(job, snapshot.progress, reason))
     return snapshot
@@ -174,10 +173,10 @@ def _select(job: TrainingJob, saver: Saver, snapshot: Snapshot) -> tuple[Snapsho
     validated = Snapshot(snapshot.state, best_params, progress)
     if not stopped.any() or int(progress.epoch) >= job.config.max_epochs:
         return validated, scores
-    resumed, scores = trained_on(job, validated, stopped, scores)
-    if resumed is not validated:
+    going_on, scores = continued(job, validated, stopped, scores)
+    if going_on is not validated:
         saver.mark_best_changed()
-    return resumed, scores
+    return going_on, scores
 
 
 def _choose_parts(job: TrainingJob, saver: Saver, snapshot: Snapshot) -> Snapshot:

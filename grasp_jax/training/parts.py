@@ -7,7 +7,7 @@ scores of the others. To leave it out, or to lower the weight of the match, need
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -17,19 +17,14 @@ from grasp_jax.core.log import logger
 from grasp_jax.evaluation.metrics import ndcg_gains
 from grasp_jax.evaluation.ranker import Ranker
 from grasp_jax.models.backbones.towers import PART_WEIGHTS, Towers
-from grasp_jax.models.encoders.towers import MATCH
 from grasp_jax.models.sequence_model import SequenceModel
 from grasp_jax.parallel.mesh import replicate
-from grasp_jax.training.early_stopping import Progress
 from grasp_jax.training.job import TrainingJob
-from grasp_jax.training.records import has_labels
 from grasp_jax.training.replicas import one_replica
 from grasp_jax.training.snapshot import Snapshot, keep_better
 from grasp_jax.training.validation import validation_ranks
+from grasp_jax.training.weight_search import is_better, lowered_weights
 
-EVENT = "parts"  # of its lines in metrics.jsonl
-STANDARD_ERRORS = 2.0  # a weight is lowered if validation gains more than so many standard errors
-LOWER = {MATCH: (0.0, 0.25, 0.5)}  # weights below 1 that are tried; only 0 for the towers
 Weights = tuple[float, ...]  # of the parts, in the order of their names
 
 
@@ -46,25 +41,30 @@ class Choice(NamedTuple):
 
 
 def with_chosen_weights(job: TrainingJob, snapshot: Snapshot) -> Snapshot:
-    """At the end of training: the best parameters of each replica with the weights that validation prefers.
+    """At the end of training: the best parameters of each replica with the weights that validation prefers, and the scores with these.
 
     Models without parts, with named parts (`config.model.plus.parts`) or without validation stay as they are.
     """
     if not _has_choice(job):
         return snapshot
     before = np.asarray(snapshot.best_params["backbone"][PART_WEIGHTS])
-    weights = before.copy()
+    weights, scores = before.copy(), snapshot.progress.best.copy()
     for m in range(len(job.replicas)):
         choice = _choose(job, snapshot.best_params, m)
         weights[m] = _in_order(job, choice.weights)
-        if is_lowered(choice.weights):
+        changed = not np.array_equal(weights[m], before[m])
+        if changed:
+            scores[m] = choice.valid[1]
+        if changed or is_lowered(choice.weights):
             _report(job, snapshot, m, choice)
     if np.array_equal(weights, before):
         return snapshot
-    return snapshot._replace(best_params=_with_weights(job, snapshot.best_params, weights))
+    best_params = _with_weights(job, snapshot.best_params, weights)
+    progress = snapshot.progress._replace(best=scores)
+    return snapshot._replace(best_params=best_params, progress=progress)
 
 
-def trained_on(
+def continued(
     job: TrainingJob, snapshot: Snapshot, stopped: np.ndarray, scores: np.ndarray
 ) -> tuple[Snapshot, np.ndarray]:
     """Lets replicas train on whose validation score stands still only because a part weighs too much.
@@ -92,6 +92,7 @@ def trained_on(
         if np.array_equal(np.asarray(chosen, np.float32), weights[m]) or score <= of_best.valid[1]:
             continue
         trains_on[m], scores[m], weights[m] = True, score, chosen
+        _record(job, snapshot, m, of_newest, event="parts_before_stop")
         logger.info(
             f"{job.name}, {job.replicas[m].name}: {_words(of_newest.weights)}, the newest model is the best so far (validation NDCG@10 "
             f"{100 * score:.2f} %), so training continues with this score"
@@ -105,29 +106,6 @@ def trained_on(
     return Snapshot(state, best_params, snapshot.progress.training_on(trains_on, scores)), scores
 
 
-def note_on_best(job: TrainingJob, progress: Progress) -> str:
-    """What follows the best score of a finished training in its last line: the score of the model that answers, if it is another.
-
-    Epochs are compared with the weights of their time; the last choice of weights comes after them.
-    """
-    if not _has_choice(job):
-        return ""
-    best = int(progress.best.argmax())
-    labels = {
-        "event": EVENT,
-        **job.labels,
-        **dataclasses.asdict(job.replicas[best]),
-        "epoch": int(progress.epoch),
-    }
-    # the newest, because an interrupted call may have written one too
-    for record in reversed(job.records.read()):
-        if has_labels(record, labels):
-            after = record["valid_ndcg@10"][1]
-            same = np.isclose(after, progress.best[best], atol=1e-6)
-            return "" if same else f", {100 * after:.2f} % {_words(record['weights'])}"
-    return ""
-
-
 def part_weights(model: SequenceModel, params: Any) -> dict[str, float]:
     """The weight of each part in one trained model; empty for a model without parts, or if all parts always count."""
     backbone = model.backbone
@@ -135,6 +113,15 @@ def part_weights(model: SequenceModel, params: Any) -> dict[str, float]:
         return {}
     weights = np.asarray(params["backbone"][PART_WEIGHTS])
     return dict(zip(backbone.kinds, map(float, weights), strict=True))
+
+
+def with_named_parts(model: SequenceModel, params: Any, new: Any) -> Any:
+    """Parameters of an earlier run, with the weights of new ones if the config names the parts that count: a refit names them."""
+    backbone = model.backbone
+    if not isinstance(backbone, Towers) or not backbone.kinds or backbone.counted is None:
+        return params
+    weights = new["backbone"][PART_WEIGHTS]
+    return {**params, "backbone": {**params["backbone"], PART_WEIGHTS: weights}}
 
 
 def is_lowered(weights: Mapping[str, float]) -> bool:
@@ -148,49 +135,6 @@ def validation_lowered(model: SequenceModel, params: Any) -> bool:
     return not named and is_lowered(part_weights(model, params))
 
 
-def lowered_weights(
-    kinds: Sequence[str], gains: Callable[[Mapping[str, float]], np.ndarray]
-) -> dict[str, float]:
-    """Lowers one or two weights at a time, as long as the validation score rises by more than noise.
-
-    Two, because a part may help only to make up for another that harms. If no single weight is worth lowering, pairs are not tried.
-
-    Args:
-      kinds: names of the parts.
-      gains: function from the weights of the parts to [n] NDCG@10 of each validation user.
-
-    Returns:
-      The weight of each part, at least one above 0.
-    """
-    weights: dict[str, float] = dict.fromkeys(kinds, 1.0)
-    while True:
-        now = gains(weights)
-        one = list(_lower(weights))
-        if not any(gains(lower).mean() > now.mean() for lower in one):
-            return weights
-        two = [second for first in one for second in _lower(first)]
-        better = [lower for lower in one + two if _is_better(gains(lower), now)]
-        if not better:
-            return weights
-        weights = max(better, key=lambda lower: gains(lower).mean())
-
-
-def _is_better(gains: np.ndarray, than: np.ndarray) -> bool:
-    """Whether users [n] gain more than `STANDARD_ERRORS` on average."""
-    differences = gains - than
-    standard_error = differences.std() / np.sqrt(len(differences))
-    return bool(differences.mean() > STANDARD_ERRORS * standard_error)
-
-
-def _lower(weights: Mapping[str, float]) -> Iterator[dict[str, float]]:
-    """The same weights with a lower one, in every way that leaves a part above 0."""
-    for kind, weight in weights.items():
-        for lower in LOWER.get(kind, (0.0,)):
-            candidate = {**weights, kind: lower}
-            if lower < weight and any(candidate.values()):
-                yield candidate
-
-
 def _has_choice(job: TrainingJob) -> bool:
     backbone = job.model.backbone
     has_parts = isinstance(backbone, Towers) and backbone.kinds and backbone.counted is None
@@ -198,7 +142,7 @@ def _has_choice(job: TrainingJob) -> bool:
 
 
 def _choose(job: TrainingJob, params: Any, m: int) -> Choice:
-    """The better of `lowered_weights` and the weights that the parameters have: those of an earlier choice are not given up for worse."""
+    """`lowered_weights`, or the weights that the parameters have, of an earlier choice, if these are better by more than noise."""
     ranker = _ranker(job, params, m)
 
     @functools.cache
@@ -209,10 +153,12 @@ def _choose(job: TrainingJob, params: Any, m: int) -> Choice:
         return of_order(_in_order(job, weights))
 
     full = dict.fromkeys(job.model.backbone.kinds, 1.0)
-    present = part_weights(job.model, one_replica(params, m))
-    chosen = max(
-        lowered_weights(tuple(full), gains), present, key=lambda weights: gains(weights).mean()
+    present, chosen = (
+        part_weights(job.model, one_replica(params, m)),
+        lowered_weights(tuple(full), gains),
     )
+    if is_lowered(present) and is_better(gains(present), gains(chosen)):
+        chosen = present
     return Choice(chosen, (float(gains(full).mean()), float(gains(chosen).mean())))
 
 
@@ -240,23 +186,28 @@ def _with_weights(job: TrainingJob, params: Any, weights: np.ndarray) -> Any:
 
 
 def _report(job: TrainingJob, snapshot: Snapshot, m: int, choice: Choice) -> None:
-    """Writes to the log and the records which weights are lowered, and the gain."""
-    lowered = {kind: weight for kind, weight in choice.weights.items() if weight != 1.0}
-    job.records.append(
-        {
-            "event": EVENT,
-            **job.labels,
-            **dataclasses.asdict(job.replicas[m]),
-            "epoch": int(snapshot.progress.epoch),
-            "left_out": [kind for kind, weight in lowered.items() if not weight],
-            "weights": dict(choice.weights),
-            "valid_ndcg@10": list(choice.valid),
-        }
-    )
+    """Writes to the log and the records which weights the model has, and the gain."""
+    _record(job, snapshot, m, choice, event="parts")
     before, after = choice.valid
     logger.info(
         f"{job.name}, {job.replicas[m].name}: the score is used {_words(choice.weights)}, because validation is better so "
         f"(NDCG@10 {100 * after:.2f} % instead of {100 * before:.2f} % with all parts)"
+        if is_lowered(choice.weights)
+        else f"{job.name}, {job.replicas[m].name}: the score is used with all parts again (NDCG@10 {100 * after:.2f} %)"
+    )
+
+
+def _record(job: TrainingJob, snapshot: Snapshot, m: int, choice: Choice, event: str) -> None:
+    job.records.append(
+        {
+            "event": event,
+            **job.labels,
+            **dataclasses.asdict(job.replicas[m]),
+            "epoch": int(snapshot.progress.epoch),
+            "left_out": [kind for kind, weight in choice.weights.items() if not weight],
+            "weights": dict(choice.weights),
+            "valid_ndcg@10": list(choice.valid),
+        }
     )
 
 

@@ -25,7 +25,7 @@ from grasp_jax.training.epochs import TrainingData
 from grasp_jax.training.inherited import keep_directions
 from grasp_jax.training.job import TrainingJob
 from grasp_jax.training.loop import train
-from grasp_jax.training.parts import validation_lowered
+from grasp_jax.training.parts import validation_lowered, with_named_parts
 from grasp_jax.training.replicas import Replica, one_replica
 from grasp_jax.training.snapshot import Snapshot, copied, initial_snapshot, snapshot_like
 from grasp_jax.training.start_from import (
@@ -164,7 +164,8 @@ def _initial(trial: Trial) -> Snapshot:
     rows = earlier_rows(trial.run.split.log.item_ids, earlier.item_ids)
     if METHODS[trial.method].needs_bank and trial.prepared.bank is not None:
         check_basis(earlier, trial.prepared.bank, earlier_banks(workdir), rows)
-    params = replicate(data.mesh, start_from(initial.state.params, earlier, rows))
+    given = replicate(data.mesh, start_from(initial.state.params, earlier, rows))
+    params = with_named_parts(trial.model, given, initial.state.params)
     logger.info(
         f"{trial.name}: starts from {workdir}, which knows {(rows >= 0).sum():,} of {len(rows):,} items"
     )
