@@ -3,7 +3,7 @@
     import grasp_jax as gj
 
     shop = gj.Dataset.read("folder")
-    model = gj.Recommender(method="grasp_plus", backbone="sasrec", dropout=0.3).fit(shop)
+    model = gj.Recommender(method="grasp_plus", dropout=0.3, eval__select="full_unseen").fit(shop)
     model.recommend(users=["ann", "lee"], k=10)
 
 The names below are imported when they are first used, so that `import grasp_jax` takes no time.

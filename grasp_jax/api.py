@@ -3,7 +3,7 @@
     import grasp_jax as gj
 
     shop = gj.Dataset.read("folder")
-    model = gj.Recommender(method="grasp_plus", backbone="sasrec", dropout=0.3)
+    model = gj.Recommender(method="grasp_plus", dropout=0.3, eval__select="full_unseen")
     model.fit(shop)
     model.recommend(users=["ann", "lee"], k=10)
     model.save("model")

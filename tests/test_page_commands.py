@@ -25,6 +25,7 @@ from tests.test_service_page import serving
 PAGES = (
     "README.md",
     "docs/start.md",
+    "docs/choosing.md",
     "docs/command-line.md",
     "docs/data-formats.md",
     "docs/gpu.md",
