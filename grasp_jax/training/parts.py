@@ -106,22 +106,23 @@ def continued(
     return Snapshot(state, best_params, snapshot.progress.training_on(trains_on, scores)), scores
 
 
+def part_names(model: SequenceModel) -> tuple[str, ...]:
+    """The name of each part that has a weight; none for a model without parts, or if all parts always count."""
+    return tuple(model.backbone.kinds) if isinstance(model.backbone, Towers) else ()
+
+
 def part_weights(model: SequenceModel, params: Any) -> dict[str, float]:
     """The weight of each part in one trained model; empty for a model without parts, or if all parts always count."""
-    backbone = model.backbone
-    if not isinstance(backbone, Towers) or not backbone.kinds:
-        return {}
-    weights = np.asarray(params["backbone"][PART_WEIGHTS])
-    return dict(zip(backbone.kinds, map(float, weights), strict=True))
+    names = part_names(model)
+    weights = np.asarray(params["backbone"][PART_WEIGHTS]) if names else ()
+    return dict(zip(names, map(float, weights), strict=True))
 
 
 def with_named_parts(model: SequenceModel, params: Any, new: Any) -> Any:
     """Parameters of an earlier run, with the weights of new ones if the config names the parts that count: a refit names them."""
-    backbone = model.backbone
-    if not isinstance(backbone, Towers) or not backbone.kinds or backbone.counted is None:
+    if not part_names(model) or _is_validated(model):
         return params
-    weights = new["backbone"][PART_WEIGHTS]
-    return {**params, "backbone": {**params["backbone"], PART_WEIGHTS: weights}}
+    return _replaced(params, new["backbone"][PART_WEIGHTS])
 
 
 def is_lowered(weights: Mapping[str, float]) -> bool:
@@ -131,14 +132,16 @@ def is_lowered(weights: Mapping[str, float]) -> bool:
 
 def validation_lowered(model: SequenceModel, params: Any) -> bool:
     """Whether validation has lowered a weight of one trained model. Parts that the config names count in every validation."""
-    named = isinstance(model.backbone, Towers) and model.backbone.counted is not None
-    return not named and is_lowered(part_weights(model, params))
+    return _is_validated(model) and is_lowered(part_weights(model, params))
+
+
+def _is_validated(model: SequenceModel) -> bool:
+    """Whether the model has parts of which the config names none, so that validation chooses their weights."""
+    return bool(part_names(model)) and model.backbone.counted is None
 
 
 def _has_choice(job: TrainingJob) -> bool:
-    backbone = job.model.backbone
-    has_parts = isinstance(backbone, Towers) and backbone.kinds and backbone.counted is None
-    return bool(has_parts) and job.data.valid is not None
+    return _is_validated(job.model) and job.data.valid is not None
 
 
 def _choose(job: TrainingJob, params: Any, m: int) -> Choice:
@@ -153,10 +156,7 @@ def _choose(job: TrainingJob, params: Any, m: int) -> Choice:
         return of_order(_in_order(job, weights))
 
     full = dict.fromkeys(job.model.backbone.kinds, 1.0)
-    present, chosen = (
-        part_weights(job.model, one_replica(params, m)),
-        lowered_weights(tuple(full), gains),
-    )
+    present, chosen = part_weights(job.model, ranker.params), lowered_weights(tuple(full), gains)
     if is_lowered(present) and is_better(gains(present), gains(chosen)):
         chosen = present
     return Choice(chosen, (float(gains(full).mean()), float(gains(chosen).mean())))
@@ -174,15 +174,18 @@ def _in_order(job: TrainingJob, weights: Mapping[str, float]) -> Weights:
 def _gains(job: TrainingJob, ranker: Ranker, weights: Weights) -> np.ndarray:
     """[n] validation NDCG@10 of each user with these weights. The item vectors in `ranker` are the same for all weights."""
     placed = replicate(job.data.mesh, jnp.array(weights, jnp.float32))
-    backbone = {**ranker.params["backbone"], PART_WEIGHTS: placed}
-    params = {**ranker.params, "backbone": backbone}
+    params = _replaced(ranker.params, placed)
     return ndcg_gains(validation_ranks(dataclasses.replace(ranker, params=params), job.data))
 
 
 def _with_weights(job: TrainingJob, params: Any, weights: np.ndarray) -> Any:
     """The parameters of M replicas with other weights [M, P] of the parts."""
-    placed = replicate(job.data.mesh, jnp.asarray(weights))
-    return {**params, "backbone": {**params["backbone"], PART_WEIGHTS: placed}}
+    return _replaced(params, replicate(job.data.mesh, jnp.asarray(weights)))
+
+
+def _replaced(params: Any, weights: Any) -> Any:
+    """The parameters with other weights of the parts, which are on the devices already."""
+    return {**params, "backbone": {**params["backbone"], PART_WEIGHTS: weights}}
 
 
 def _report(job: TrainingJob, snapshot: Snapshot, m: int, choice: Choice) -> None:
