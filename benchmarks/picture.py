@@ -1,8 +1,8 @@
-"""The picture of README.md: what a customer has bought, the texts of these items, what the quickstart's model recommends, and why.
+"""The picture of README.md: what a customer has bought, the texts of these items, what `grasp_plus` recommends, and why.
 
-make quickstart                                     # trains the model
-python -m benchmarks.picture runs/quickstart        # chooses a customer, stores the answer in benchmarks/results/picture.json, draws
-python -m benchmarks.picture                        # draws docs/figures/recommendation.svg, and -phone.svg, from the stored answer
+python -m grasp_jax.main --config=configs/quickstart.py --config.model.method=grasp_plus --workdir=runs/picture     # trains the model
+python -m benchmarks.picture runs/picture     # chooses a customer, stores the answer in benchmarks/results/picture.json, and draws
+python -m benchmarks.picture                  # draws docs/figures/recommendation.svg, and -phone.svg, from the stored answer
 """
 
 import html
@@ -17,6 +17,7 @@ import numpy as np
 import grasp_jax as gj
 from benchmarks.record import RESULTS, run, save
 from grasp_jax.core.files import write_text
+from grasp_jax.models.encoders.towers import TowerEncoder
 
 RECORD = RESULTS / "picture.json"
 FIGURE = pathlib.Path(__file__).parent.parent / "docs" / "figures" / "recommendation.svg"
@@ -39,16 +40,21 @@ STYLE = """
 
 
 def choose(workdir: str) -> dict[str, Any]:
-    """Chooses a test user whose last purchase, unknown to the model, is recommended; the model is the one that validation chose.
+    """Chooses a test user whose last purchase, unknown to the model, is recommended.
 
     This is the first user with `HISTORY` to `HISTORY` + 2 different purchases before the last one, whose last purchase is among the first
     `SHOWN` recommendations.
     """
     model = gj.Recommender.load(workdir)
     fitted = model.fitted_on(None)
+    encoder = fitted.serving.trial.model.encoder
+    if not isinstance(encoder, TowerEncoder) or not encoder.matches:
+        raise gj.UserError(f"{workdir}: {model.method} has no match; expected a run of grasp_plus")
     log, texts = fitted.dataset.log, fitted.dataset.texts.items
     if texts is None:
-        raise gj.UserError(f"{workdir}: the data has no texts; expected the quickstart's run")
+        raise gj.UserError(
+            f"{workdir}: the data has no texts; expected that of the quickstart's shop"
+        )
     ids, titles = fitted.dataset.item_ids, fitted.dataset.titles
     row_of = {str(name): row for row, name in enumerate(ids.tolist())}
     kinds = [
@@ -56,7 +62,8 @@ def choose(workdir: str) -> dict[str, Any]:
         for value in texts.columns["attributes"]
     ]
     vectors = np.stack(model.item_vectors()["vector"].to_list())
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    of_texts = vectors[:, encoder.mask_width :]  # the match, which follows after the towers
+    of_texts /= np.linalg.norm(of_texts, axis=1, keepdims=True)
     for user in range(log.num_users):
         items = log.items[log.offsets[user] : log.offsets[user + 1]]
         history, target = items[:-1], int(items[-1])
@@ -70,7 +77,7 @@ def choose(workdir: str) -> dict[str, Any]:
         about = [{"title": str(titles[row]), "text": kinds[row]} for row in seen.tolist()]
         shown = []
         for row in rows:
-            cosines = vectors[seen] @ vectors[row]
+            cosines = of_texts[seen] @ of_texts[row]
             shown.append(
                 {
                     "title": str(titles[row]),
@@ -88,7 +95,7 @@ def choose(workdir: str) -> dict[str, Any]:
             "recommended": shown,
         }
     raise gj.UserError(
-        f"{workdir}: no test user has the last purchase among the first {SHOWN}; expected the quickstart's run"
+        f"{workdir}: no test user has the last purchase among the first {SHOWN}; expected that of the quickstart's shop"
     )
 
 
@@ -99,7 +106,7 @@ def draw(record: dict[str, Any]) -> str:
     tall = (bottom - TOP - (len(shown) - 1) * GAP) / len(shown)
     parts = [
         *_purchases(history, LEFT),
-        *_model(record, MIDDLE, TOP, bottom - TOP),
+        *_model(MIDDLE, TOP, bottom - TOP),
         *_recommendations(shown, RIGHT, TOP, tall),
     ]
     for start, end in ((LEFT[1], MIDDLE[0]), (MIDDLE[1], RIGHT[0])):
@@ -113,13 +120,13 @@ def draw_narrow(record: dict[str, Any]) -> str:
     """The same, one part below the other: on a phone the wide picture would have letters of six pixels."""
     history, shown = record["history"], record["recommended"]
     second = TOP + len(history) * (BOX + GAP) + HEADING
-    high = len(_said(record)) * LINE + 2 * GAP
+    high = len(SAID) * LINE + 2 * GAP
     third = second + high + GAP + HEADING
     bottom = third + len(shown) * (TALL + GAP)
     caption = textwrap.wrap(_caption(record), 54)
     parts = [
         *_purchases(history, COLUMN),
-        *_model(record, COLUMN, second, high),
+        *_model(COLUMN, second, high),
         *_recommendations(shown, COLUMN, third, TALL),
         *(
             _text(COLUMN[0], bottom + 16 + LINE * k, line, "small")
@@ -130,9 +137,7 @@ def draw_narrow(record: dict[str, Any]) -> str:
 
 
 def _svg(width: int, height: float, parts: list[str]) -> str:
-    title = (
-        "Purchases of a customer, what the model reads, and its three recommendations with reasons"
-    )
+    title = "Purchases of a customer, how grasp_plus scores items, and its three recommendations with reasons"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" aria-label="{title}">\n<title>{title}</title>\n'
         f'<style>{STYLE}</style>\n<rect class="page" width="{width}" height="{height}" rx="8"/>\n'
@@ -152,31 +157,34 @@ def _purchases(history: list[dict[str, Any]], column: tuple[int, int]) -> list[s
     return parts
 
 
-def _said(record: dict[str, Any]) -> list[tuple[str, str]]:
-    """What the model reads: lines and their kinds."""
-    name = f"{record['method'].upper()} on {record['backbone'].upper().replace('REC', 'Rec')}"
-    return [
-        ("Vectors of these texts,", "bold"),
-        ("frozen, made once", "small"),
-        ("", ""),
-        ("a text of the customer,", "bold"),
-        ("from these purchases", "small"),
-        ("", ""),
-        ("vectors of similar items", "bold"),
-        ("and similar customers", "small"),
-        ("", ""),
-        (name, "bold"),
-        ("weighs them and scores", "small"),
-        ("all items of the shop", "small"),
-    ]
+# The parts of the score: lines and their kinds.
+SAID = [
+    ("grasp_plus adds", "bold"),
+    ("four scores for each item:", "small"),
+    ("", ""),
+    ("IDs:", "bold"),
+    ("which items people buy", "small"),
+    ("after these purchases", "small"),
+    ("", ""),
+    ("texts:", "bold"),
+    ("which kinds of items follow", "small"),
+    ("", ""),
+    ("company:", "bold"),
+    ("the same, with the texts", "small"),
+    ("of items bought near it", "small"),
+    ("", ""),
+    ("match:", "bold"),
+    ("how similar its text is to", "small"),
+    ("these texts; not trained", "small"),
+]
 
 
-def _model(record: dict[str, Any], column: tuple[int, int], top: float, height: float) -> list[str]:
+def _model(column: tuple[int, int], top: float, height: float) -> list[str]:
     """The second part."""
     return [
-        _heading(column, top, "2. What it reads"),
+        _heading(column, top, "2. How it scores items"),
         _box(column, top, height, "model"),
-        *_lines(column, top, height, _said(record)),
+        *_lines(column, top, height, SAID),
     ]
 
 
@@ -190,7 +198,7 @@ def _recommendations(
         lines = [
             *((line, "bold") for line in textwrap.wrap(f"{place + 1}. {item['title']}", 36)),
             (f"text: {item['text']}", "small"),
-            (f"most like purchase {item['like']} (cosine {item['cosine']:.2f})", "small"),
+            (f"text most like purchase {item['like']} (cosine {item['cosine']:.2f})", "small"),
         ]
         if item["bought_next"]:
             lines.append(("bought next; not shown to the model", "green"))

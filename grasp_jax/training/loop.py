@@ -180,7 +180,7 @@ def _select(job: TrainingJob, saver: Saver, snapshot: Snapshot) -> tuple[Snapsho
 
 
 def _choose_parts(job: TrainingJob, saver: Saver, snapshot: Snapshot) -> Snapshot:
-    """At the end of training, lowers the weights of parts with which the validation score is worse."""
+    """At the end of training, chooses the weights of the parts by validation."""
     chosen = with_chosen_weights(job, snapshot)
     if chosen is not snapshot:
         saver.mark_best_changed()

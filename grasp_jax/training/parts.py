@@ -43,25 +43,41 @@ class Choice(NamedTuple):
 def with_chosen_weights(job: TrainingJob, snapshot: Snapshot) -> Snapshot:
     """At the end of training: the best parameters of each replica with the weights that validation prefers, and the scores with these.
 
-    Models without parts, with named parts (`config.model.plus.parts`) or without validation stay as they are.
+    Weights are also chosen for the newest parameters of replicas that `train.max_epochs` stops, because a harmful part may have hidden that
+    they are better; replicas that stop earlier have been through `continued`. Models without parts, with named parts
+    (`config.model.plus.parts`) or without validation stay as they are.
     """
     if not _has_choice(job):
         return snapshot
+    progress = snapshot.progress
     before = np.asarray(snapshot.best_params["backbone"][PART_WEIGHTS])
-    weights, scores = before.copy(), snapshot.progress.best.copy()
+    weights, scores, from_newest = before.copy(), progress.best.copy(), np.zeros(len(before), bool)
     for m in range(len(job.replicas)):
-        choice = _choose(job, snapshot.best_params, m)
+        choice, from_newest[m] = _last_choice(job, snapshot, m)
         weights[m] = _in_order(job, choice.weights)
-        changed = not np.array_equal(weights[m], before[m])
+        changed = from_newest[m] or not np.array_equal(weights[m], before[m])
         if changed:
             scores[m] = choice.valid[1]
         if changed or is_lowered(choice.weights):
-            _report(job, snapshot, m, choice)
-    if np.array_equal(weights, before):
+            _report(job, snapshot, m, choice, of_newest=bool(from_newest[m]))
+    if np.array_equal(weights, before) and not from_newest.any():
         return snapshot
-    best_params = _with_weights(job, snapshot.best_params, weights)
-    progress = snapshot.progress._replace(best=scores)
-    return snapshot._replace(best_params=best_params, progress=progress)
+    best_params = _better(job, snapshot.best_params, snapshot.state.params, from_newest)
+    return snapshot._replace(
+        best_params=_with_weights(job, best_params, weights),
+        progress=progress.training_on(from_newest, scores)._replace(best=scores),
+    )
+
+
+def _last_choice(job: TrainingJob, snapshot: Snapshot, m: int) -> tuple[Choice, bool]:
+    """The weights for the best parameters of a replica, or for its newest ones if these are better so; and whether for the newest."""
+    of_best = _choose(job, snapshot.best_params, m)
+    progress = snapshot.progress
+    if progress.stopped[m] or progress.best_epoch[m] == progress.epoch:
+        return of_best, False
+    of_newest = _choose(job, snapshot.state.params, m)
+    newest_is_better = of_newest.valid[1] > of_best.valid[1]
+    return (of_newest if newest_is_better else of_best), newest_is_better
 
 
 def continued(
@@ -100,9 +116,7 @@ def continued(
     if not trains_on.any():
         return snapshot, scores
     state = snapshot.state._replace(params=_with_weights(job, params, weights))
-    best_params = keep_better(
-        snapshot.best_params, state.params, replicate(job.data.mesh, trains_on)
-    )
+    best_params = _better(job, snapshot.best_params, state.params, trains_on)
     return Snapshot(state, best_params, snapshot.progress.training_on(trains_on, scores)), scores
 
 
@@ -178,6 +192,11 @@ def _gains(job: TrainingJob, ranker: Ranker, weights: Weights) -> np.ndarray:
     return ndcg_gains(validation_ranks(dataclasses.replace(ranker, params=params), job.data))
 
 
+def _better(job: TrainingJob, best_params: Any, params: Any, better: np.ndarray) -> Any:
+    """The best parameters of M replicas; of those that `better` [M] names, `params`."""
+    return keep_better(best_params, params, replicate(job.data.mesh, better))
+
+
 def _with_weights(job: TrainingJob, params: Any, weights: np.ndarray) -> Any:
     """The parameters of M replicas with other weights [M, P] of the parts."""
     return _replaced(params, replicate(job.data.mesh, jnp.asarray(weights)))
@@ -188,15 +207,16 @@ def _replaced(params: Any, weights: Any) -> Any:
     return {**params, "backbone": {**params["backbone"], PART_WEIGHTS: weights}}
 
 
-def _report(job: TrainingJob, snapshot: Snapshot, m: int, choice: Choice) -> None:
+def _report(job: TrainingJob, snapshot: Snapshot, m: int, choice: Choice, of_newest: bool) -> None:
     """Writes to the log and the records which weights the model has, and the gain."""
     _record(job, snapshot, m, choice, event="parts")
     before, after = choice.valid
+    used = "the model of the last epoch is used" if of_newest else "the score is used"
     logger.info(
-        f"{job.name}, {job.replicas[m].name}: the score is used {_words(choice.weights)}, because validation is better so "
+        f"{job.name}, {job.replicas[m].name}: {used} {_words(choice.weights)}, because validation is better so "
         f"(NDCG@10 {100 * after:.2f} % instead of {100 * before:.2f} % with all parts)"
         if is_lowered(choice.weights)
-        else f"{job.name}, {job.replicas[m].name}: the score is used with all parts again (NDCG@10 {100 * after:.2f} %)"
+        else f"{job.name}, {job.replicas[m].name}: {used} with all parts again (NDCG@10 {100 * after:.2f} %)"
     )
 
 
