@@ -13,11 +13,11 @@ import pytest
 
 from grasp_jax.config import Config, check_workdir
 from grasp_jax.config.data import REFUSE, SKIP
-from grasp_jax.data import bad_rows, tables
+from grasp_jax.data import bad_rows, table_files
 from grasp_jax.data.dataset import Dataset, load_dataset
 from grasp_jax.data.log import InteractionLog
+from grasp_jax.data.read_report import ReadReport
 from grasp_jax.data.readers import read_interactions
-from grasp_jax.data.summary import ReadReport
 from grasp_jax.workdir import claim, data_change
 from tests.refusal import assert_names, refusal
 from tests.tables import COLUMNS, write_table
@@ -411,7 +411,7 @@ def test_a_missing_id_is_no_reason_to_read_all_columns(
     def whole(*arguments: Any) -> None:
         raise AssertionError("the whole table was read")
 
-    monkeypatch.setattr(tables, "_read_parquet", whole)
+    monkeypatch.setattr(table_files, "_read_parquet", whole)
     log, report = read_interactions(path, "log", COLUMNS, bad_rows=SKIP)
     assert log.num_interactions == 6
     assert [count for _, count, _ in report.left_out] == [3, 3]

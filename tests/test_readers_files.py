@@ -8,7 +8,7 @@ import pytest
 from grasp_jax.data.attributes import read_attributes
 from grasp_jax.data.dataset import Dataset
 from grasp_jax.data.readers import KNOWN_NAMES, find_interactions
-from grasp_jax.data.tables import read_table
+from grasp_jax.data.table_files import read_table
 from grasp_jax.setup.sample import sample
 from tests.logs import read_log
 from tests.refusal import assert_names, refusal

@@ -17,8 +17,8 @@ from grasp_jax.data.columns import DEFAULTS
 from grasp_jax.data.dictionary import Encoder
 from grasp_jax.data.encoded import encoded, grouped, stable_order
 from grasp_jax.data.log import InteractionLog
+from grasp_jax.data.read_report import ReadReport
 from grasp_jax.data.readers import read_interactions
-from grasp_jax.data.summary import ReadReport
 from tests.refusal import refusal
 
 Read = tuple[InteractionLog, ReadReport]

@@ -9,7 +9,8 @@ from grasp_jax.config import Config, DataConfig
 from grasp_jax.data.attributes import Texts, read_attributes
 from grasp_jax.data.dataset import Dataset, load_dataset
 from grasp_jax.data.log import build_log
-from grasp_jax.data.summary import MOST_LINES, ReadReport, summary_lines
+from grasp_jax.data.read_report import ReadReport
+from grasp_jax.data.summary import MOST_LINES
 from tests.logs import read_log
 from tests.refusal import assert_names, refusal
 
@@ -50,7 +51,7 @@ def test_a_stranger_sees_what_was_read(folder: pathlib.Path) -> None:
             max_missing_text=0.5,
         )
     )
-    lines = summary_lines(dataset)
+    lines = dataset.summary()
     text = "\n".join(lines)
     assert_names(
         text,
@@ -79,33 +80,33 @@ def test_the_first_item_without_text_is_named(folder: pathlib.Path) -> None:
     """Somebody would have to join both tables to find the item that theirs lacks."""
     (folder / "items.csv").write_text("item,title\ni2,Balm\n")
     section = data_section(folder, items_file="items.csv", max_missing_text=0.9)
-    lines = summary_lines(load_dataset(section))
+    lines = load_dataset(section).summary()
     told = "  3 items are not in the items table and have no text; the first is i1"
     assert told in lines
     (folder / "items.csv").write_text("item,title\ni1,Soap\ni2,Balm\ni3,Oil\ni4,Wax\n")
-    assert not any("no text" in line for line in summary_lines(load_dataset(section)))
+    assert not any("no text" in line for line in load_dataset(section).summary())
 
 
 def test_the_order_of_the_file_is_said(tmp_path: pathlib.Path) -> None:
     """Would break what a user most needs to know: that nothing but the place in the file says what came first."""
     (tmp_path / "interactions.csv").write_text("user,item\nu,i\nu,j\nu,k\n")
-    assert "  order: as in the file (no time column)" in summary_lines(
-        load_dataset(data_section(tmp_path))
+    assert (
+        "  order: as in the file (no time column)" in load_dataset(data_section(tmp_path)).summary()
     )
     (tmp_path / "interactions.csv").write_text("user,item,timestamp\nu,i,2\nu,j,1\nu,k,3\n")
-    assert "  order: by column 'timestamp', 1 to 3" in summary_lines(
-        load_dataset(data_section(tmp_path))
+    assert (
+        "  order: by column 'timestamp', 1 to 3" in load_dataset(data_section(tmp_path)).summary()
     )
     config = data_section(tmp_path)
     config = config.with_fields({"columns.timestamp": ""})
-    lines = summary_lines(load_dataset(config))
+    lines = load_dataset(config).summary()
     assert (
         "  order: as in the file (config.data.columns.timestamp is empty)" in lines
         and "  not read: timestamp" in lines
     )
     (tmp_path / "inter.txt").write_text("1 5\n1 6\n1 7\n")
     config = config.with_fields({"columns.user": "client"})
-    text = "\n".join(summary_lines(load_dataset(config)))
+    text = "\n".join(load_dataset(config).summary())
     assert_names(
         text,
         (
@@ -122,7 +123,7 @@ def test_other_sources_have_a_summary(tmp_path: pathlib.Path) -> None:
     config = DataConfig().with_fields(
         {"source": "synthetic", "synthetic.num_users": 50, "synthetic.num_items": 100}
     )
-    lines = summary_lines(load_dataset(config))
+    lines = load_dataset(config).summary()
     assert "synthetic shop" in lines[0] and "50 users, 100 items" in lines[1]
 
 
@@ -142,7 +143,7 @@ def test_a_summary_is_short_whatever_was_decided() -> None:
         1,
         tuple(f"note {k}" for k in range(30)),
     )
-    lines = summary_lines(Dataset(log, Texts(), report))
+    lines = Dataset(log, Texts(), report).summary()
     assert (
         len(lines) <= MOST_LINES
         and max(map(len, lines)) <= 200
@@ -260,7 +261,7 @@ def test_a_rating_column_that_is_not_used_is_named(folder: pathlib.Path) -> None
     """A researcher would not learn that one star counts as much as five, or which field changes that."""
     assert (
         "  not read: device, rating (every rating counts: config.data.min_rating is 0)"
-        in summary_lines(load_dataset(data_section(folder)))
+        in load_dataset(data_section(folder)).summary()
     )
     config = data_section(folder)
     config = config.with_fields({"columns.rating": "stars"})

@@ -66,7 +66,7 @@ def read_attributes(path: pathlib.Path, id_name: str, kind: str, title: str = ""
       UserError: missing file, no rows, no id or title column, or an id that is null or repeated.
     """
     # needs pyarrow, which texts that were made here do not need
-    from grasp_jax.data.tables import read_table
+    from grasp_jax.data.table_files import read_table
 
     return attributes_of(read_table(path), id_name, kind, title)
 

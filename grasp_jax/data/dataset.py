@@ -11,10 +11,11 @@ from grasp_jax.config import DataConfig, SyntheticConfig
 from grasp_jax.core.errors import UserError
 from grasp_jax.data.attributes import Texts
 from grasp_jax.data.log import InteractionLog
+from grasp_jax.data.read_report import ReadReport
 from grasp_jax.data.readers import folder_of
 from grasp_jax.data.sources import read_frames, read_source
 from grasp_jax.data.stored_log import LogStore, store_of
-from grasp_jax.data.summary import ReadReport, summary_lines
+from grasp_jax.data.summary import summary_lines
 
 TABLE_SUFFIXES = (
     ".csv",
@@ -171,9 +172,13 @@ class Dataset:
     def _as_given(self, kind: str, ids: np.ndarray) -> np.ndarray:
         return ids.astype(str) if kind in self.report.text_ids else ids
 
-    def summary(self) -> list[str]:
-        """At most 15 lines: what was read, how each column is used, the order of interactions, and what was left out."""
-        return summary_lines(self)
+    def summary(self, include_short_users: bool = False) -> list[str]:
+        """At most 15 lines: what was read, how each column is used, the order of interactions, and what was left out.
+
+        Args:
+          include_short_users: whether users with two interactions are tested (`config.eval.include_short_users`).
+        """
+        return summary_lines(self.report, self.log, self.data.split, include_short_users)
 
     def __repr__(self) -> str:
         items, users = self.texts.items, self.texts.users

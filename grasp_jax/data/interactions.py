@@ -16,8 +16,8 @@ from grasp_jax.data.dictionary import DictionaryColumn
 from grasp_jax.data.encoded import Encoded
 from grasp_jax.data.identifiers import encoded_ids, holds_text
 from grasp_jax.data.log import InteractionLog, Origin, build_log
+from grasp_jax.data.read_report import SAMPLED_ROWS, ReadReport, sample_rows
 from grasp_jax.data.streamed import ID, NUMBER, TIME, Wanted
-from grasp_jax.data.summary import SAMPLED_ROWS, ReadReport, sample_rows
 from grasp_jax.data.tables import Table, is_text, number_column
 from grasp_jax.data.times import Times, time_column
 

@@ -13,7 +13,7 @@ from grasp_jax.data.bad_rows import LeftOut, check_share, refused
 from grasp_jax.data.columns import DEFAULTS
 from grasp_jax.data.log import InteractionLog, Origin, build_log
 from grasp_jax.data.parts import is_in_parts, is_parquet_folder, parts_of
-from grasp_jax.data.summary import ReadReport, sample_rows
+from grasp_jax.data.read_report import ReadReport, sample_rows
 
 _ENDINGS = ("tsv", "csv", "parquet", "jsonl")
 _PACKED = tuple(
@@ -126,7 +126,7 @@ def read_interactions(
         return log, _report_of_pairs(path, pairs, left_out, columns)
     from grasp_jax.data.dictionary import lean_memory  # need pyarrow, as a .txt file does not
     from grasp_jax.data.interactions import columns_wanted, log_of_table
-    from grasp_jax.data.tables import read_table
+    from grasp_jax.data.table_files import read_table
 
     with lean_memory():
         table = read_table(path, columns_wanted(columns, min_rating))

@@ -21,10 +21,10 @@ from grasp_jax.data.attributes import (
 from grasp_jax.data.bad_rows import FIELD
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.log_source import source_of
+from grasp_jax.data.read_report import SAMPLED_ROWS, ReadReport, sample_rows
 from grasp_jax.data.readers import find_interactions, folder_of, known_files, read_interactions
 from grasp_jax.data.split import make_split
 from grasp_jax.data.stored_log import LogStore, names_folder, read_through
-from grasp_jax.data.summary import SAMPLED_ROWS, ReadReport, sample_rows
 from grasp_jax.data.synthetic import ShopSpec, make_shop
 from grasp_jax.data.ties import FILE, num_tied, ties_as
 

@@ -31,7 +31,7 @@ from grasp_jax.core.log import logger
 from grasp_jax.core.paths import check_folder, check_name
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.log_source import Source
-from grasp_jax.data.summary import ReadReport
+from grasp_jax.data.read_report import ReadReport
 
 FIELD = "config.data.store"
 AUTO, OFF = "auto", "off"  # values of `config.data.store`; any other is a folder

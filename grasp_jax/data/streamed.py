@@ -1,7 +1,7 @@
 """Reads some columns of a large CSV, TSV or Parquet table block by block; other columns are never held in memory.
 
 Ids that are texts are dictionary-encoded on the way; times and ratings that are plain numbers become numbers. This is the fast path for
-a table without faults. Anything unusual or faulty returns None, and then `tables.read_table` reads the whole table and names the fault.
+a table without faults. Anything unusual or faulty returns None, and then `table_files` reads the whole table and names the fault.
 """
 
 import gzip

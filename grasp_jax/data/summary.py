@@ -1,72 +1,29 @@
 """What was read and how it was understood, in a few lines that users can check against what they meant."""
 
-from __future__ import annotations
-
-import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from grasp_jax.data.columns import some_of
+from grasp_jax.data.log import InteractionLog
+from grasp_jax.data.read_report import MOST_OF_ID, ReadReport
 from grasp_jax.data.split import LEAVE_ONE_OUT, MIN_EVALUATED_LENGTH
 
-if TYPE_CHECKING:  # a dataset has a report
-    from grasp_jax.data.dataset import Dataset
-
-SAMPLED_ROWS = 3
 MOST_LINES = 15
 MOST_CHARACTERS = 200  # of a line
-MOST_OF_ID = 40  # characters of an id
 MOST_BAD = 4  # lines on rows that were left out
 
 
-@dataclasses.dataclass(frozen=True)
-class ReadReport:
-    """What a reader did.
-
-    Attributes:
-      files: what was read, each with its format.
-      rows: interactions in the source, before any were left out.
-      used: purpose and column, such as ("user", "user_id").
-      ignored: columns that are not read, each with the reason where there is one.
-      order: how the interactions of a user are ordered.
-      sample: the first rows, user, item and time; ids are the only personal data.
-      low_rated: rows left out for their rating.
-      min_rating: the bound.
-      without_text: items that the items table lacks.
-      without_attributes: users that the users table lacks.
-      notes: other decisions.
-      text_ids: "user" and "item" where the source holds such ids as texts, though the log may hold them as numbers.
-      left_out: of rows that cannot be used: what is wrong with them, how many they are, and where the first is.
-      first_without_text: the lowest id of an item that the items table lacks.
-    """
-
-    files: tuple[str, ...] = ()
-    rows: int = 0
-    used: tuple[tuple[str, str], ...] = ()
-    ignored: tuple[str, ...] = ()
-    order: str = ""
-    sample: tuple[str, ...] = ()
-    low_rated: int = 0
-    min_rating: float = 0.0
-    without_text: int = 0
-    without_attributes: int = 0
-    notes: tuple[str, ...] = ()
-    text_ids: tuple[str, ...] = ()
-    left_out: tuple[tuple[str, int, str], ...] = ()
-    first_without_text: str = ""
-
-
-def summary_lines(dataset: Dataset, include_short_users: bool = False) -> list[str]:
+def summary_lines(
+    report: ReadReport, log: InteractionLog, split: str, include_short_users: bool
+) -> list[str]:
     """At most 15 lines: what was read, which columns for what, in which order, and what was left out.
 
     The sample rows show ids and times of users, and nothing else that is personal.
     """
-    report, log = dataset.report, dataset.log
     bought = np.bincount(log.items, minlength=log.num_items) > 0
     shortest = MIN_EVALUATED_LENGTH - 1 if include_short_users else MIN_EVALUATED_LENGTH
-    by_length = dataset.data.split == LEAVE_ONE_OUT  # whom another split evaluates, it says itself
+    by_length = split == LEAVE_ONE_OUT  # whom another split evaluates, it says itself
     short = int((log.lengths < shortest).sum()) if by_length else 0
     lines = [f"read: {file}" for file in report.files]
     lines.append(
@@ -115,15 +72,6 @@ def reasons_in_words(reasons: Sequence[tuple[str, int, str]], rows: int) -> list
         f"{count:,} of {rows:,} rows, {what}; the first is {place}"
         for what, count, place in reasons
     ]
-
-
-def sample_rows(users: np.ndarray, items: np.ndarray, times: np.ndarray | None) -> tuple[str, ...]:
-    """The first rows of a source as a summary shows them."""
-    columns = [users, items] if times is None else [users, items, times]
-    return tuple(
-        ", ".join(str(column[row])[:MOST_OF_ID] for column in columns)
-        for row in range(min(SAMPLED_ROWS, len(users)))
-    )
 
 
 def _within(max_lines: int, label: str, notes: Sequence[str]) -> list[str]:

@@ -12,7 +12,8 @@ from grasp_jax.core.flags import command_parser, filled
 from grasp_jax.core.paths import check_folder
 from grasp_jax.data.columns import bare, listed
 from grasp_jax.data.delimited import read_delimited
-from grasp_jax.data.tables import Table, read_table, values_of
+from grasp_jax.data.table_files import read_table
+from grasp_jax.data.tables import Table, values_of
 from grasp_jax.setup import names
 from grasp_jax.setup.converted import Converted, only_file, text_lines, write_converted
 from grasp_jax.setup.sample import readable

@@ -15,7 +15,8 @@ from grasp_jax.data.parts import parts_of
 from grasp_jax.data.readers import read_interactions
 from grasp_jax.data.streamed import stream_parquet
 from grasp_jax.data.summary import reasons_in_words
-from grasp_jax.data.tables import UNREADABLE, Table, ending_of, read_table
+from grasp_jax.data.table_files import UNREADABLE, ending_of, read_table
+from grasp_jax.data.tables import Table
 from grasp_jax.setup.sample import Sample
 
 MOST_ROWS = 5_000_000  # of Parquet

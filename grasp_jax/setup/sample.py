@@ -12,7 +12,8 @@ from grasp_jax.core.errors import UserError
 from grasp_jax.data.delimited import read_delimited
 from grasp_jax.data.json_lines import read_json_lines
 from grasp_jax.data.parts import checked_parts, parts_of
-from grasp_jax.data.tables import UNREADABLE, Table, ending_of, one_line
+from grasp_jax.data.table_files import UNREADABLE, ending_of
+from grasp_jax.data.tables import Table, one_line
 
 LOOKED_AT = 16 << 20  # bytes of a text file
 ROWS = 200_000  # of a Parquet file

@@ -6,7 +6,7 @@ from typing import Any
 
 from grasp_jax.data.groups import statistics
 from grasp_jax.data.split import Split
-from grasp_jax.data.summary import MOST_LINES, summary_lines
+from grasp_jax.data.summary import MOST_LINES
 from grasp_jax.knowledge.texts import sample_prompts
 from grasp_jax.trials.run import Run
 
@@ -54,7 +54,7 @@ def opening(run: Run) -> Opening:
         if run.needs_bank
         else ([], [])
     )
-    summary = summary_lines(run.dataset, run.config.eval.include_short_users)
+    summary = run.dataset.summary(run.config.eval.include_short_users)
     facts = [
         *fact_lines(statistics(run.split, run.groups)),
         *truncation_lines(run.split, run.config.data.max_length),
