@@ -15,6 +15,7 @@ from benchmarks import cold_parts
 from grasp_jax.config import Config
 from grasp_jax.config.fields import Affects, fields_of
 from grasp_jax.evaluation.ranker import item_features
+from grasp_jax.models.backbones.towers import PART_WEIGHTS
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.new_items import NewTexts
 from grasp_jax.serving.artifact import Artifact, load_artifact, save_artifact
@@ -369,6 +370,26 @@ def test_refusals(made: Make, shop: gj.Dataset) -> None:
         100,
         101,
     ]
+
+
+def test_parts_that_validation_left_out(made: Make) -> None:
+    """New items would be added and get no score, so that they are never recommended; or be refused although one part knows them."""
+    good = {"item": ["n1"], "title": ["red soap"]}
+    for options, known in (({}, False), ({"id_start": "text"}, True)):
+        artifact = made("grasp_plus", options)
+        backbone = dict(artifact.params["backbone"])
+        left_out = np.zeros_like(backbone[PART_WEIGHTS])
+        left_out[0] = 1.0  # the ID tower alone
+        alone = dataclasses.replace(
+            artifact,
+            params={**artifact.params, "backbone": {**backbone, PART_WEIGHTS: left_out}},
+        )
+        if known:
+            assert len(add_items(alone, good).catalogue.ids) == NUM_ITEMS + 1
+            continue
+        assert_names(refusal(add_items, alone, good), ("text, company, match", "parts=all"))
+        left_out[-1] = 0.25
+        assert len(add_items(alone, good).catalogue.ids) == NUM_ITEMS + 1
 
 
 def test_saved_models_of_earlier_versions_load(made: Make, tmp_path: pathlib.Path) -> None:

@@ -15,6 +15,7 @@ from grasp_jax.config.model import PARTS
 from grasp_jax.core.errors import UserError
 from grasp_jax.models.backbones.sasrec import SASRec
 from grasp_jax.models.backbones.towers import PART_WEIGHTS, Towers
+from grasp_jax.models.parts import part_weights
 from grasp_jax.training import loop, parts, weight_search
 from grasp_jax.training.callbacks import Callback, TrainingSummary
 from grasp_jax.training.parts import Choice
@@ -186,7 +187,7 @@ def test_refit_has_the_weight_of_the_match(
     assert second._fitted is not None
     chosen = second._fitted.serving
     params = one_replica(chosen.snapshot.best_params, chosen.replica)
-    assert parts.part_weights(chosen.trial.model, params) == half | {"match": 1.0}
+    assert part_weights(chosen.trial.model, params) == half | {"match": 1.0}
     assert chosen.trial.config.model.plus.match_weight == usual / 2
 
 

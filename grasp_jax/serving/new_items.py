@@ -17,9 +17,11 @@ from grasp_jax.evaluation.ranker import item_features
 from grasp_jax.knowledge.encoders.saved import SavedTextEncoder
 from grasp_jax.knowledge.text.columns import as_texts
 from grasp_jax.models.build import build_model
+from grasp_jax.models.encoders.towers import ID
 from grasp_jax.models.frozen import ITEM_TABLES
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.new_items import NewTexts
+from grasp_jax.models.parts import part_weights
 from grasp_jax.serving.answers import as_text, is_list, listed
 from grasp_jax.serving.artifact import GROUPS, Artifact
 from grasp_jax.serving.catalogue import Catalogue
@@ -50,8 +52,8 @@ def add_items(
       tables "items" and "items_similar".
 
     Raises:
-      UserError: the model reads no texts of items, an id is known already or occurs twice, a column is missing or has another length, an
-        item has no text, or the encoder raises it.
+      UserError: the model reads no texts of items, or validation has left out its parts that do; an id is known already or occurs twice, a
+        column is missing or has another length, an item has no text, or the encoder raises it.
     """
     method = METHODS[artifact.method]
     if not method.needs_bank:
@@ -263,9 +265,17 @@ def _made(artifact: Artifact, texts: NewTexts) -> dict[str, np.ndarray]:
     any.
 
     Raises:
-      UserError: as in `Method.of_new_items`, or the encoder reads a table that `Method.of_new_items` does not return.
+      UserError: as in `Method.of_new_items`, validation has left out all parts that read texts, or the encoder reads a table that
+        `Method.of_new_items` does not return.
     """
     read, count = METHODS[artifact.method].of_new_items(texts), len(texts.items)
+    weights = part_weights(artifact.model, artifact.params)
+    if read.ids is None and weights and not any(weights[part] for part in weights if part != ID):
+        left_out = ", ".join(part for part in weights if part != ID)
+        raise UserError(
+            f"add_items: validation has left out all parts of this {artifact.method} that read texts ({left_out}), so each new item would "
+            "have a score of 0; train a model on data with these items, or a new one with config.model.plus.parts=all"
+        )
     size = max(FEWEST, 1 << (count - 1).bit_length())
     params, own = dict(artifact.params), artifact.params.get("encoder", {})
     found = {}

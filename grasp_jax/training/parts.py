@@ -16,7 +16,8 @@ import numpy as np
 from grasp_jax.core.log import logger
 from grasp_jax.evaluation.metrics import ndcg_gains
 from grasp_jax.evaluation.ranker import Ranker
-from grasp_jax.models.backbones.towers import PART_WEIGHTS, Towers
+from grasp_jax.models.backbones.towers import PART_WEIGHTS
+from grasp_jax.models.parts import is_lowered, part_names, part_weights
 from grasp_jax.models.sequence_model import SequenceModel
 from grasp_jax.parallel.mesh import replicate
 from grasp_jax.training.job import TrainingJob
@@ -120,28 +121,11 @@ def continued(
     return Snapshot(state, best_params, snapshot.progress.training_on(trains_on, scores)), scores
 
 
-def part_names(model: SequenceModel) -> tuple[str, ...]:
-    """The name of each part that has a weight; none for a model without parts, or if all parts always count."""
-    return tuple(model.backbone.kinds) if isinstance(model.backbone, Towers) else ()
-
-
-def part_weights(model: SequenceModel, params: Any) -> dict[str, float]:
-    """The weight of each part in one trained model; empty for a model without parts, or if all parts always count."""
-    names = part_names(model)
-    weights = np.asarray(params["backbone"][PART_WEIGHTS]) if names else ()
-    return dict(zip(names, map(float, weights), strict=True))
-
-
 def with_named_parts(model: SequenceModel, params: Any, new: Any) -> Any:
     """Parameters of an earlier run, with the weights of new ones if the config names the parts that count: a refit names them."""
     if not part_names(model) or _is_validated(model):
         return params
     return _replaced(params, new["backbone"][PART_WEIGHTS])
-
-
-def is_lowered(weights: Mapping[str, float]) -> bool:
-    """Whether a part counts less than in full."""
-    return any(weight != 1.0 for weight in weights.values())
 
 
 def validation_lowered(model: SequenceModel, params: Any) -> bool:
