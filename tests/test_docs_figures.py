@@ -94,12 +94,11 @@ def studies_sentences() -> list[str]:
     of_rows = {
         trial: unseen(run, trials(run)[0][0]) for trial, run in merged(read("ahead")[0]).items()
     }
-    ours, sasrec, llminit, llm_esr, rlmrec = (
-        of_rows[name, "cross-entropy"]
-        for name in ("grasp_plus", "sasrec_ce", "llminit", "llm_esr", "rlmrec_gen")
+    ours, sasrec, llminit = (
+        of_rows[name, "cross-entropy"] for name in ("grasp_plus", "sasrec_ce", "llminit")
     )
     gsasrec = of_rows["gsasrec", "gBCE"]
-    bce = {name: of_rows[name, "BCE"] for name in ("plain", "llminit", "llm_esr", "rlmrec_gen")}
+    bce = {name: of_rows[name, "BCE"] for name in ("plain", "llminit")}
 
     def lead(run: str, other: str) -> str:
         return f"{100 * (unseen(runs[run], 'grasp_plus') / unseen(runs[run], other) - 1):.0f} %"
@@ -153,8 +152,7 @@ def studies_sentences() -> list[str]:
             *of_ties
         ),
         time + ", so `grasp_plus` is {:.0f} % and {:.0f} % ahead".format(*of_time),
-        f"SASRec {sasrec:.2f} instead of {bce['plain']:.2f}, LLMInit {llminit:.2f} instead of {bce['llminit']:.2f}, "
-        f"LLM-ESR {llm_esr:.2f} instead of {bce['llm_esr']:.2f}, generative RLMRec {rlmrec:.2f} instead of {bce['rlmrec_gen']:.2f}",
+        f"SASRec {sasrec:.2f} instead of {bce['plain']:.2f}, LLMInit {llminit:.2f} instead of {bce['llminit']:.2f}",
         f"without cross-entropy: {gsasrec:.2f}, {100 * (gsasrec / bce['plain'] - 1):.0f} % more than SASRec with BCE, and "
         f"{100 * (1 - gsasrec / sasrec):.0f} % less than SASRec with cross-entropy",
     ]
