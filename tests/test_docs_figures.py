@@ -258,7 +258,7 @@ def seven_sentences() -> list[str]:
     return [
         f"{loss(runs[3])} less NDCG@10 than training from nothing in every step, {three} its",
         f"loses {loss(runs[3])} of the NDCG@10 of training from nothing, {on:.2f} against {nothing:.2f}, {three} its",
-        f"instead of three it loses {loss(runs[5])} {five} the processor",
+        f"instead of three, it loses {loss(runs[5])} {five} the processor",
         f"loses a third ({first:.2f})",
         f"chosen setting are {', '.join(changes[:-1])} and {changes[-1]} %",
     ]
