@@ -1,7 +1,8 @@
 """The rows of the study `ahead`: which runs belong to one row, and which of the settings that were tried the row has.
 
-A run's name is STUDY-VARIANT, or STUDY-VARIANT-seedN if its seeds were trained in several runs. Rows of `grasp_plus`, of which there are
-many variants, are named by the variant; other rows are named by their method.
+A run's name is STUDY-VARIANT, followed by -dropoutN or -rates if it tried other dropouts or learning rates, and by -seedN if its seeds
+were trained in several runs. Rows of `grasp_plus`, of which there are many variants, are named by the variant; other rows are named by
+their method.
 """
 
 import re
@@ -25,7 +26,7 @@ Setting = tuple[float, float]  # dropout and learning rate; 0 in runs that did n
 def label(run: Run, method: str) -> str:
     """The name of a row: the method, or for `grasp_plus` the variant in the run's name; and the number of epochs if it is not `EPOCHS`."""
     if method == OURS:
-        return re.sub(r"^[a-z]+-|-seed\d+$", "", run.name)
+        return re.sub(r"^[a-z]+-|-(dropout|seed)\d+|-rates", "", run.name)
     raw = run.config.get("model", {}).get("start_components") == "raw"
     return with_epochs(run, method) + ", raw vectors" * raw
 
