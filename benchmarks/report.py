@@ -51,36 +51,35 @@ INTRODUCTION = f"""# Performance: all tables
 """
 SCREEN = f"""# Performance
 
-This page compares the speed of this package with other software. Below the table stands what to conclude from each row; details follow.
+This page compares the speed of this package with other software. It also says what to expect of your own data, and how to measure it.
 {GENERATED}
 """
-READ_ON = """## What to expect of your own data
+EXPECT = """## What to expect of your own data
 
-* **The shorter the histories, the larger the gain.** The rivals pad every history to the longest length that the model reads; this package
-  packs them.
-* **Wide text vectors cost little**, because this package projects each distinct text of a batch once.
+* **The shorter the histories, the larger the gain**, because this package does not pad them.
+* **Wide text vectors cost less than in the rivals**, because this package projects each distinct text of a batch once. Still, this can be
+  the longest stage of a step, as a figure below shows.
 * **On a GPU, use larger batches**, or train several seeds and learning rates together. A step of a small model consists of some two hundred
   operations of a few microseconds, hardly longer than their start.
 * **Several GPUs are not measured.** [Scaling](scaling.md) says what was computed, and what was measured on emulated devices.
-
-## Read on
-
-* [All tables](performance-tables.md): the parts of a step, the longest operations, evaluation, memory, neighbours, kernels, scaling, and
-  [aims on a GPU](performance-tables.md#aims-on-a-gpu) with what was measured.
-* [Kernels](kernels.md): which GPU kernels are the default, and why; [how many kernels a step should
-  launch](kernels.md#how-many-kernels-a-step-should-launch), and how many it does.
-* [Serving](serving.md), [representations](representations.md): requests per second and users per second.
 
 ## Measure on your own machine
 
 From the root of the repository (if `make` installed the package, write `.venv/bin/python`):
 
-* `python -m benchmarks.profile --out=profile.json` shows on one screen what limits a training step on your machine. It needs no data and
-  takes minutes. For each part of the step it prints the time, the operations, the bytes, and what limits it; then the longest operations,
-  what would make the step faster, and how many cores other programs used meanwhile. `--models=grasp-sasrec` measures one model alone.
+* `python -m benchmarks.profile --out=profile.json` shows on one screen what limits a training step, and what would make it faster. It needs
+  no data and takes minutes. `--models=grasp-sasrec` measures one model alone.
 * `make bench` compares the step with PyTorch.
 * `python -m benchmarks.run --out=FOLDER` runs all benchmarks. Without `--out` a benchmark replaces the record in `benchmarks/results`, from
   which these pages are generated.
+"""
+READ_ON = """## Read on
+
+* [All tables](performance-tables.md): the parts of a step, evaluation, memory, neighbours, kernels, and [aims on a
+  GPU](performance-tables.md#aims-on-a-gpu) with what was measured.
+* [Kernels](kernels.md): which GPU kernels are the default, and [how many a step should
+  launch](kernels.md#how-many-kernels-a-step-should-launch).
+* [Serving](serving.md), [representations](representations.md): requests per second and users per second.
 """
 OPERATIONS = """## The longest operations of a step
 
@@ -173,7 +172,7 @@ def _filled(text: str) -> str:
 
 
 def first_screen(results: pathlib.Path | None = None) -> str:
-    """docs/performance.md: comparisons with other software and three figures, a conclusion from each, and then the details."""
+    """docs/performance.md: comparisons with other software and their conclusions, advice, three figures, and then the details."""
     records = kept(dict.fromkeys([*overview.COMPARISONS, *pictures.NEEDED]), results)
     table, sentences, details = overview.overview(records)
     figures = [
@@ -189,8 +188,9 @@ def first_screen(results: pathlib.Path | None = None) -> str:
             "**What to conclude**, row by row:\n",
             *sentences,
             "",
-            *(["### Figures\n", *figures] if figures else []),
-            "### More about each row\n",
+            EXPECT,
+            *(["## Figures\n", *figures] if figures else []),
+            "## Causes and limits of each row\n",
             *details,
             "",
             READ_ON,

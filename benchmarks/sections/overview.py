@@ -16,12 +16,16 @@ Record = dict[str, Any]
 WIDTH = 140  # of a line of Markdown
 HEADER = ["what", "grasp_jax", "best rival", "ratio", "share of the limit", "machine"]
 NOTE = (
-    "A ratio above 1 means that grasp_jax is faster. The best rival is the fastest other program in the same run on the same machine;\n"
-    "RecTools, faiss and scann are other software, and we wrote the others for these comparisons. The share of the limit is the part\n"
-    "of our time that the necessary matrix products (of a step, those with text vectors) would take at the highest rate of the machine,\n"
-    "measured in the same run or by the same version. A dash means that it was not counted."
+    "A ratio above 1 means that grasp_jax is faster. The best rival is the fastest other program in the same run on the same machine.\n"
+    "RecTools, faiss and scann are other software; we wrote the other rivals for these comparisons. A step is one update of the model\n"
+    "with one batch. The share of the limit is the part of our time that the necessary matrix products would take at the highest rate\n"
+    "of the machine, measured in the same run or by the same version. Of a step, only products with text vectors count. A dash means\n"
+    "that the share was not counted."
 )
-PADDED = " Those programs pad histories. How much of the gain comes from packing them was measured for the next row only."
+PADDED = (
+    " Those programs pad all histories to one length. None that packs histories, or sorts them by length, was measured for this row; it "
+    "would be closer to ours."
+)
 WITHOUT_INDEX = ("faiss flat",)  # other searches that build no index
 PROFILES = {"step-cpu-256": "profile-cpu", "step-gpu-256": "profile-gpu"}  # of the same step
 AIM = 2.0  # times as fast as the best program that packs
@@ -77,11 +81,9 @@ def training(record: Record) -> Comparison | None:
         machine(record),
         f"Training without text is {_times(ratio)} as fast as with the fastest other program."
         + (PADDED if ratio > 1 else ""),
-        f"With this package, all {ours['epochs']} epochs with validation take {ours['seconds'] / 60:.0f} minutes. The rivals were stopped "
-        f"after {shared} epochs.{others} The rivals compute {record['sizes']['max_length']} positions for each history, but most "
-        "histories in this data are far shorter. No program that packs histories, or sorts them by length, was measured for an epoch; it "
-        "would be closer to ours. "
-        f"Validation NDCG@10 after {shared} epochs: {alike}.",
+        f"The rivals compute {record['sizes']['max_length']} positions for each history, but most histories in this data are far shorter."
+        f"{others} The rivals were stopped after {shared} epochs. Validation NDCG@10 is then {alike}. With this package, all "
+        f"{ours['epochs']} epochs with validation take {ours['seconds'] / 60:.0f} minutes.",
     )
 
 
@@ -100,10 +102,8 @@ def step(record: Record) -> Comparison | None:
         "text vectors that are projected once for each distinct item of a batch."
     )
     gpu = (
-        "The rivals pad their histories. The gain over them is smaller on a GPU than on a CPU, because padding costs less there. A program "
-        "that packs, as on a CPU, has not been measured on a GPU yet; it would be closer to ours. Our step consists of many operations of "
-        "a few microseconds. How much of that time is their start was not measured, because the profiler splits the CUDA graphs that "
-        "launch them."
+        "The gain is smaller than on a CPU, because padding costs less on a GPU. A program that packs, as on a CPU, has not been measured "
+        "on a GPU yet; it would be closer to ours. How much of our step is the start of its many short operations was not measured."
     )
     return Comparison(
         f"one training step of GRASP, {record['sizes']['batch_size']} users, on a {'GPU' if on_gpu else 'CPU'}",
@@ -116,34 +116,27 @@ def step(record: Record) -> Comparison | None:
         f"{where}, a PyTorch program with our packing and factorising takes {ratio:.2f} times our time."
         + (
             " So the gain over other programs comes from packing (several histories in a row, without padding) and factorising (each "
-            "distinct text of a batch is projected once)."
+            "distinct text of a batch is projected once), not from JAX."
             if ratio < AS_FAST
             else ""
         )
         if best["name"].startswith(PACKED)
         else f"{where}, a step is {_times(ratio)} as fast as that of the fastest program that pads histories.",
-        _beside_packed(ours, best, rivals)
-        if best["name"].startswith(PACKED)
-        else gpu
-        if on_gpu
-        else cpu,
+        _beside_packed(ours, rivals) if best["name"].startswith(PACKED) else gpu if on_gpu else cpu,
         record["project"]["seconds"] / ours["seconds_per_step"] if "project" in record else None,
     )
 
 
-def _beside_packed(ours: Record, best: Record, rivals: list[Record]) -> str:
-    """The conclusion if the best rival packs its rows; it also names the slowest rival that pads them."""
-    said = (
-        "This rival is our own PyTorch program, written for this comparison: it has the same packed rows, the same factorised projection "
-        f"and fused Adam. It needs {best['seconds_per_step'] / ours['seconds_per_step']:.2f} times our time."
-    )
+def _beside_packed(ours: Record, rivals: list[Record]) -> str:
+    """The details if the best rival packs its rows; they also name the slowest rival that pads them."""
+    said = "This rival is our own PyTorch program, with the same packed rows, the same factorised projection and fused Adam."
     padded = [row for row in rivals if not row["name"].startswith(PACKED)]
     if padded:
         slowest = max(padded, key=lambda row: row["seconds_per_step"])
         times = slowest["seconds_per_step"] / ours["seconds_per_step"]
-        said += f" A straightforward program ({slowest['name']}) needs {times:.0f} times our time."
-    if best["seconds_per_step"] < AS_FAST * ours["seconds_per_step"]:
-        said += " So the gain comes from packing and factorising, not from JAX."
+        said += (
+            f" The slowest program that pads, {slowest['name']}, needs {times:.0f} times our time."
+        )
     return said
 
 
@@ -158,9 +151,9 @@ def why_not_twice(found: Comparison, profile: Record) -> str:
     other = machine(profile) != found.machine
     rough = " This is a rough estimate: that profile is of another machine." if other else ""
     return (
-        f" We aimed at {AIM:g} times its speed, and do not reach that. {percent(share)} of our step are float32 products with text vectors "
-        f"at the highest rate of the processor (`{PROFILES['step-cpu-256']}.json`, {machine(profile)}). Both programs must compute them. "
-        f"So a step of nothing else would still be only {_figure(found.ratio / share)} times as fast as the rival's.{rough}"
+        f" We aimed at {AIM:g} times the rival's speed, and do not reach that: {percent(share)} of our step are float32 products with text "
+        f"vectors at the highest rate of the processor (`{PROFILES['step-cpu-256']}.json`, {machine(profile)}), and both programs must "
+        f"compute them. A step of nothing else would be only {_figure(found.ratio / share)} times as fast as the rival's.{rough}"
     )
 
 
@@ -191,8 +184,8 @@ def serving(record: Record) -> Comparison:
         machine(record),
         f"Our service answers {_times(ratio)} as many requests as a plain service"
         + (", because it answers waiting requests together." if ratio > 1 else "."),
-        "Our service answers waiting requests in batches, which raises the throughput and makes single requests wait a little. With each "
-        f"service at half of its own largest load, the median answer takes {halves[0]} from ours and {halves[1]} from the rival.",
+        "Single requests wait a little for others. With each service at half of its own largest load, the median answer takes "
+        f"{halves[0]} from ours and {halves[1]} from the rival.",
     )
 
 
@@ -213,8 +206,8 @@ def retrieval(record: Record) -> Comparison | None:
         machine(record),
         f"Our exact search is {_times(ratio)} as fast as the best other search, {best['way']}."
         + _with_index(ours, others),
-        "At this size our exact search is as fast as the best other search, so exact search is the default. It computes each product "
-        "once for both of its rows, so its share of the limit may be above 100 %. For larger tables use `knowledge.retrieval=clusters`.",
+        "Exact search is the default; for larger tables use `knowledge.retrieval=clusters`. Exact search computes each product once for "
+        "both of its rows, so its share of the limit may be above 100 %.",
         ours["share_of_limit"],
     )
 
@@ -242,8 +235,7 @@ def describing(record: Record) -> Comparison:
         ratio,
         machine(record),
         f"Asking a language model safely, with every answer checked and stored, costs {100 * (1 - ratio):.0f} % of the speed.",
-        f"The rival checks and stores nothing. Our client checks every answer and writes it to disk, which costs {100 * (1 - ratio):.0f} % "
-        "of the speed. In return, a run that is killed never pays twice for an answer that it has written.",
+        "The rival checks and stores nothing. With our client, a run that is killed never pays twice for an answer that it has written.",
     )
 
 
@@ -290,7 +282,7 @@ def overview(records: Mapping[str, Record]) -> tuple[Table, list[str], list[str]
     sentences = [_item(own.sentence) for own in found.values()]
     details = [
         _item(
-            f"**{own.what[0].upper()}{own.what[1:]}** ({own.machine}). {own.details} (`benchmarks/results/{name}.json`)"
+            f"**{own.what[0].upper()}{own.what[1:]}.** {own.details} (`benchmarks/results/{name}.json`)"
         )
         for name, own in found.items()
     ]

@@ -75,9 +75,9 @@ def stages(records: Mapping[str, Record]) -> Picture:
     panel.name(0, "GRASP on SASRec", "stage of a step", "share of the busy time")
     return Picture(
         panel.figure().standalone(),
-        f"The longest stage of a step differs between devices ({'; '.join(said)}). Project is the products with text vectors, backbone is "
-        "SASRec. On a CPU, project leaves little to gain. On a GPU with narrow vectors, many short operations share the time, so fewer "
-        "operations would help.",
+        f"The longest stage of a step differs between devices ({'; '.join(said)}). E is the width of the text vectors, project is the "
+        "products with them, and backbone is SASRec. On a CPU, project leaves little to gain. On a GPU with narrow vectors, many short "
+        "operations share the time, so fewer operations would help.",
     )
 
 
