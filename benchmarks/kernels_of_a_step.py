@@ -48,6 +48,8 @@ MODELS = tuple(  # GRU4Rec uses its kernel on a GPU by default
     for backbone in BACKBONES
     for kernels in ("", "-backbone")
     if not (backbone == "gru4rec" and kernels)
+) + tuple(  # what these add to a step without text does not depend on the backbone
+    f"{method}-sasrec" for method in ("llm_esr", "rlmrec_con", "rlmrec_gen", "unisrec")
 )
 MORE = tuple(  # may be named in --models, but are in no record
     f"{method}-{backbone}{kernels}"
@@ -79,9 +81,12 @@ class Workload:
         method, backbone, kernels = (*name.split("-"), "auto")[:3]
         config = self.config.with_fields({"kernels": kernels}).for_method(method)
         tables: dict[str, np.ndarray] = {}
+        wide = {*USER_TABLES}  # tables whose rows here are narrower than in a run
         if METHODS[method].needs_bank:
             facts = Facts(config.model, self.split.item_counts, split=self.split)
-            tables = {own.name: own.rows for own in METHODS[method].tables(self.bank, facts)}
+            declared = METHODS[method].tables(self.bank, facts)
+            tables = {own.name: own.rows for own in declared}
+            wide |= {own.name for own in declared if own.bank_name in USER_TABLES}
         gated = METHODS[method].gated(config.model)
         if gated:
             asked = frozen_query_tables(config.model.gate_query, self.bank, self.split)
@@ -92,7 +97,7 @@ class Workload:
         training = training_set(config, method, backbone, sources)
         shapes = {
             name: jax.ShapeDtypeStruct(
-                (len(rows), width) if name in USER_TABLES else rows.shape, rows.dtype
+                (len(rows), width) if name in wide else rows.shape, rows.dtype
             )
             for name, rows in tables.items()
         }

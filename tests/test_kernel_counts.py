@@ -30,6 +30,10 @@ AT_MOST = {  # what there are today; a change that launches fewer lowers its bou
     "grasp_plus-bert4rec": 463,
     "grasp_plus-bert4rec-backbone": 131,
     "grasp_plus-gru4rec": 122,
+    "llm_esr-sasrec": 259,
+    "rlmrec_con-sasrec": 226,
+    "rlmrec_gen-sasrec": 191,
+    "unisrec-sasrec": 184,
 }
 RECOUNTED = (
     "plain-sasrec",

@@ -6,16 +6,20 @@ from typing import Any
 import jax.numpy as jnp
 
 from grasp_jax.config import Config
-from grasp_jax.models.backbones.towers import Towers
+from grasp_jax.models.backbones.towers import is_validated
 from grasp_jax.models.build import build_backbone
 from grasp_jax.models.encoders.base import ItemEncoder
+from grasp_jax.models.encoders.dual_view import DualViewEncoder
 from grasp_jax.models.encoders.holistic import HolisticEncoder
 from grasp_jax.models.encoders.id_table import IdEncoder
 from grasp_jax.models.encoders.id_text import IdTextEncoder
+from grasp_jax.models.encoders.mixture import MixtureEncoder
 from grasp_jax.models.encoders.towers import TowerEncoder
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.methods.base import ModelSizes
-from grasp_jax.planning.workload import FLOAT, ItemVectors, Network
+from grasp_jax.models.methods.llm_esr import Distillation
+from grasp_jax.models.methods.rlmrec import GENERATIVE, Alignment
+from grasp_jax.planning.workload import FLOAT, Contrast, Further, ItemVectors, Network
 from grasp_jax.training.weight_search import lower_weights_of
 
 PLANNED = (
@@ -30,6 +34,11 @@ PLANNED = (
     "grasp_wo_global",
     "grasp_softmax",
     "grasp_plus",
+    "llm_esr",
+    "rlmrec_con",
+    "rlmrec_gen",
+    "unisrec",
+    "unisrec_id",
 )
 
 
@@ -68,10 +77,28 @@ def item_vectors(config: Config, method: str, items: int, width: int) -> ItemVec
     return counted._replace(copied_bytes=counted.trained * FLOAT)
 
 
+def further_parts(config: Config, method: str, users: int, width: int) -> Further:
+    """What a step of one of `PLANNED` computes in addition to item vectors, their backbone and the loss of the next item.
+
+    Args:
+      config, method, width: as of `item_vectors`.
+      users: N.
+    """
+    loss = METHODS[method].auxiliary(config.model, ModelSizes(0, 0, width))
+    if isinstance(loss, Distillation):
+        return Further(views=2, similar=min(config.model.llm_esr.similar_users, users - 1))
+    if not isinstance(loss, Alignment):
+        return Further()
+    features, hidden = loss.features, (loss.features + width) // 2
+    if loss.kind == GENERATIVE:
+        return Further(contrast=Contrast(Network(features, hidden, width), generative=True))
+    return Further(contrast=Contrast(Network(width, hidden, features), False, loss.among_all_users))
+
+
 def validations_of_parts(config: Config, method: str) -> int:
     """How often at least the parts of late fusion are validated after training (`training.parts`); 0 if validation does not choose."""
     backbone = build_backbone(config.model, method, config.model.backbone.split(",")[0].strip())
-    if not isinstance(backbone, Towers) or not backbone.kinds or backbone.counted is not None:
+    if not is_validated(backbone):
         return 0
     return 1 + sum(len(lower_weights_of(kind)) for kind in set(backbone.kinds))
 
@@ -96,6 +123,29 @@ def _of_id_and_text(encoder: IdTextEncoder, config: Config) -> ItemVectors:
         networks.append(Network(2 * features, 0, features))
     row_bytes = encoder.width * _table_bytes(config)
     return ItemVectors(features, tuple(networks), features, row_bytes, losses=(features,))
+
+
+def _of_views(encoder: DualViewEncoder, config: Config) -> ItemVectors:
+    """Two views of D numbers: an ID vector and the text."""
+    view, width = encoder.view, encoder.width
+    network = Network(width, 0, view, folded=width // 2)
+    row_bytes = width * _table_bytes(config)
+    return ItemVectors(view, (network,), view, row_bytes, losses=(2 * view,))
+
+
+def _of_experts(encoder: MixtureEncoder, config: Config) -> ItemVectors:
+    """The results of all experts for a row, and the logits of their gates."""
+    features, width = encoder.features, encoder.width
+    network = Network(width, 0, features, experts=encoder.experts)
+    dtype = jnp.dtype(config.model.table_dtype)
+    # rows that differ from those of the table: in float32 and with their length, and those with dropout
+    changed = dtype != jnp.float32 or encoder.row_norm != 1.0
+    rows = width * (changed + (encoder.dropout > 0))
+    trained = features if encoder.with_ids else 0
+    row_bytes = width * dtype.itemsize
+    return ItemVectors(
+        trained, (network,), network.first, row_bytes, joined=rows, losses=(features,)
+    )
 
 
 def _of_towers(encoder: TowerEncoder, config: Config) -> ItemVectors:
@@ -129,5 +179,7 @@ _COUNTED: dict[type[ItemEncoder], Callable[[Any, Config], ItemVectors]] = {
     IdEncoder: _of_ids,
     HolisticEncoder: _of_grasp,
     IdTextEncoder: _of_id_and_text,
+    DualViewEncoder: _of_views,
+    MixtureEncoder: _of_experts,
     TowerEncoder: _of_towers,
 }

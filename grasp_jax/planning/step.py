@@ -13,6 +13,12 @@ from grasp_jax.parallel.exchange import id_capacity
 from grasp_jax.parallel.pairs import pair_capacity, row_capacity
 from grasp_jax.planning.catalogue import catalogue_bytes, catalogue_traffic, score_blocks
 from grasp_jax.planning.devices import Device
+from grasp_jax.planning.further import (
+    crossing_bytes,
+    further_flops,
+    further_tables,
+    loss_bytes,
+)
 from grasp_jax.planning.rates import LAUNCH
 from grasp_jax.planning.workload import FLOAT, Layout, Workload
 
@@ -34,10 +40,12 @@ def table_bytes(work: Workload, layout: Layout) -> dict[str, float]:
     user_row = 2 * work.width * work.table_bytes * work.gated
     logits = 2 * work.gated
     evaluated = math.ceil(work.evaluated / layout.devices)
+    further = further_tables(work, layout)
     return {
         "item tables": math.ceil(work.items / layout.table) * work.vectors.row_bytes
-        + work.items * work.vectors.copied_bytes,
-        "user tables": math.ceil(work.users * share) * user_row,
+        + work.items * work.vectors.copied_bytes
+        + further["item tables"],
+        "user tables": math.ceil(work.users * share) * user_row + further["user tables"],
         # item, user, query and logits of each interaction; excluded items and their offsets
         "interactions": ((3 + logits) * work.interactions + work.interactions + work.users) * FLOAT,
         # each candidate and its logits
@@ -51,7 +59,7 @@ def step_bytes(work: Workload, layout: Layout) -> dict[str, float]:
     """Additional bytes on a device during a step: the arrays that are kept for the backward pass."""
     places, negatives = (count / layout.devices for count in (work.places, layout.negatives(work)))
     ids = places + negatives
-    rows = ids * work.vectors.row_bytes
+    rows = ids * (work.vectors.row_bytes + work.vectors.joined * FLOAT)
     all_items, scores = catalogue_bytes(work, layout), score_blocks(work, layout).bytes
     # histories gather item vectors, which are computed on the devices that have the rows
     if work.catalogue:
@@ -63,11 +71,13 @@ def step_bytes(work: Workload, layout: Layout) -> dict[str, float]:
         "scores": work.models * scores,
         "hidden layer": work.models * 3 * ids * work.vectors.hidden * FLOAT,
         "backbone": work.models
-        * work.vectors.towers
+        * work.backbones
         * work.layers
         * places
         * (16 * work.features + 4 * work.length)
         * FLOAT,
+        "cross-attention": work.models * crossing_bytes(work, layout),
+        "additional loss": work.models * loss_bytes(work, layout),
         "gradients": work.models * work.parameters * FLOAT,
         "users' rows": work.models * user_row_bytes(work, layout).stored,
     }
@@ -146,8 +156,8 @@ def sent_bytes(work: Workload, layout: Layout) -> dict[str, float]:
 
 
 def step_flops(work: Workload, layout: Layout) -> float:
-    """Floating-point operations of matrix products on a device: networks (of frozen rows twice, because they have no gradient), logits, and
-    backbones and scores (three times: forward, and both gradients).
+    """Floating-point operations of matrix products on a device: networks (of frozen rows twice, because they have no gradient), logits,
+    backbones and scores (three times: forward, and both gradients), products of two matrices by each other, and `further_flops`.
 
     If item tables are sharded, networks read every slot of an exchange, also empty ones. Vectors of all items are computed again along
     "data".
@@ -164,10 +174,11 @@ def step_flops(work: Workload, layout: Layout) -> float:
     scores = 3 * 2 * targets * work.items * sum(work.vectors.losses) * work.catalogue
     logits = 2 * negatives * 2 * work.width * work.gated
     block = 2 * 6 * work.features**2 + 2 * 2 * work.length * work.features
-    backbones = 3 * work.vectors.towers * work.layers * work.places * block
+    backbones = 3 * work.backbones * work.layers * work.places * block
     repeated = layout.data if work.catalogue and not work.gated else 1
-    total = repeated * (frozen + last) + scores + logits + backbones
-    return work.models * total / layout.devices
+    total = repeated * (frozen + last) + scores + logits + backbones + further_flops(work, layout)
+    folded = 3 * 2 * sum(own.inputs * own.folded * own.outputs for own in networks)
+    return work.models * (total / layout.devices + folded)
 
 
 def step_seconds(work: Workload, layout: Layout, device: Device) -> dict[str, float]:

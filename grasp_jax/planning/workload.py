@@ -12,21 +12,30 @@ class Network(NamedTuple):
       inputs: numbers of the rows of an item that it reads.
       hidden: H; 0: there is no hidden layer.
       outputs: D.
+      folded: width between two matrices that a step multiplies by each other, so that rows are multiplied by one; 0: there is one matrix.
+      experts: K matrices, whose results gates mix; each has a centre, which is subtracted from the rows, and two numbers of its gate. 0: no
+        experts.
     """
 
     inputs: int
     hidden: int
     outputs: int
+    folded: int = 0
+    experts: int = 0
 
     @property
     def first(self) -> int:
         """Width of the product with the frozen rows."""
-        return self.hidden or self.outputs
+        return self.experts * (self.outputs + 2) or self.hidden or self.outputs
 
     @property
     def parameters(self) -> int:
         """Numbers of its matrices and biases."""
-        return (self.inputs + 1) * self.first + (self.hidden + 1) * self.outputs * (self.hidden > 0)
+        if self.experts:
+            return self.inputs * (self.first + self.experts)
+        if between := self.folded or self.hidden:
+            return (self.inputs + 1) * between + (between + 1) * self.outputs
+        return (self.inputs + 1) * self.outputs
 
 
 class ItemVectors(NamedTuple):
@@ -61,6 +70,34 @@ class ItemVectors(NamedTuple):
         return sum(network.hidden for network in self.networks)
 
 
+class Contrast(NamedTuple):
+    """The loss of RLMRec, which contrasts representations with texts.
+
+    Attributes:
+      network: computes vectors of the width D from texts, or of the width E from representations.
+      generative: whether it reads representations.
+      all_users: whether a user's text is contrasted with those of all users.
+    """
+
+    network: Network
+    generative: bool = False
+    all_users: bool = False
+
+
+class Further(NamedTuple):
+    """What some methods compute in addition to the others.
+
+    Attributes:
+      views: vectors of D numbers of an item, each of which goes through the same backbone after a cross-attention to the other.
+      similar: users with whose newest states the state of each user of a batch is compared.
+      contrast: the loss of RLMRec.
+    """
+
+    views: int = 1
+    similar: int = 0
+    contrast: Contrast | None = None
+
+
 class Workload(NamedTuple):
     """The sizes of a step with self-attention backbones.
 
@@ -77,6 +114,7 @@ class Workload(NamedTuple):
       catalogue: whether each target is scored against all items (the loss is "ce"); then no negatives are drawn, and G is 0.
       gated: whether item vectors depend on the user.
       kernels: number of kernels that a step launches on a device; 0 if launches are not counted.
+      further: what only some methods compute.
     """
 
     users: int
@@ -99,6 +137,7 @@ class Workload(NamedTuple):
     catalogue: bool = False
     gated: bool = False
     kernels: int = 0
+    further: Further = Further()
 
     @property
     def places(self) -> int:
@@ -108,18 +147,27 @@ class Workload(NamedTuple):
     @property
     def vector_width(self) -> int:
         """Numbers of an item's vector and of a state: D for each tower, and the match."""
-        return self.vectors.towers * self.features + self.vectors.match
+        return self.backbones * self.features + self.vectors.match
+
+    @property
+    def backbones(self) -> int:
+        """Passes through a backbone: one for each tower or view."""
+        return self.vectors.towers * self.further.views
 
     @property
     def parameters(self) -> int:
         """Number of parameters of one model: ID vectors, networks, and backbones, whose blocks have four D x D matrices and an MLP with
-        two.
+        two. A cross-attention has four D x D matrices and one bias.
         """
         encoder = self.items * self.vectors.trained
         encoder += sum(network.parameters for network in self.vectors.networks)
         block = 6 * self.features**2 + 10 * self.features
         backbone = self.layers * block + (self.length + 2) * self.features
-        return encoder + self.vectors.towers * backbone
+        contrast = self.further.contrast
+        crossings = self.further.views if self.further.views > 1 else 0
+        further = crossings * (4 * self.features**2 + self.features)
+        further += 0 if contrast is None else contrast.network.parameters
+        return encoder + self.vectors.towers * backbone + further
 
 
 class Layout(NamedTuple):

@@ -16,7 +16,7 @@ import numpy as np
 from grasp_jax.core.log import logger
 from grasp_jax.evaluation.metrics import ndcg_gains
 from grasp_jax.evaluation.ranker import Ranker
-from grasp_jax.models.backbones.towers import PART_WEIGHTS
+from grasp_jax.models.backbones.towers import PART_WEIGHTS, is_validated
 from grasp_jax.models.parts import is_lowered, part_names, part_weights
 from grasp_jax.models.sequence_model import SequenceModel
 from grasp_jax.parallel.mesh import replicate
@@ -123,23 +123,18 @@ def continued(
 
 def with_named_parts(model: SequenceModel, params: Any, new: Any) -> Any:
     """Parameters of an earlier run, with the weights of new ones if the config names the parts that count: a refit names them."""
-    if not part_names(model) or _is_validated(model):
+    if not part_names(model) or is_validated(model.backbone):
         return params
     return _replaced(params, new["backbone"][PART_WEIGHTS])
 
 
 def validation_lowered(model: SequenceModel, params: Any) -> bool:
     """Whether validation has lowered a weight of one trained model. Parts that the config names count in every validation."""
-    return _is_validated(model) and is_lowered(part_weights(model, params))
-
-
-def _is_validated(model: SequenceModel) -> bool:
-    """Whether the model has parts of which the config names none, so that validation chooses their weights."""
-    return bool(part_names(model)) and model.backbone.counted is None
+    return is_validated(model.backbone) and is_lowered(part_weights(model, params))
 
 
 def _has_choice(job: TrainingJob) -> bool:
-    return _is_validated(job.model) and job.data.valid is not None
+    return is_validated(job.model.backbone) and job.data.valid is not None
 
 
 def _choose(job: TrainingJob, params: Any, m: int) -> Choice:

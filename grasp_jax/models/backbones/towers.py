@@ -1,12 +1,13 @@
 """A backbone for each tower of late fusion (`encoders.towers`): all of the same kind, with separate parameters and dropout."""
 
 from collections.abc import Sequence
+from typing import TypeGuard
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from grasp_jax.models.backbones.base import BackboneWrapper
+from grasp_jax.models.backbones.base import Backbone, BackboneWrapper
 from grasp_jax.models.backbones.fixed import PooledHistory
 from grasp_jax.models.batch import split_towers
 
@@ -63,3 +64,8 @@ class Towers(BackboneWrapper):
         """[P] float32: 1 for the parts that count, otherwise 0. Training does not change it."""
         counted = self.kinds if self.counted is None else self.counted
         return jnp.array([float(kind in counted) for kind in self.kinds], jnp.float32)
+
+
+def is_validated(backbone: Backbone) -> TypeGuard[Towers]:
+    """Whether validation chooses how much each part of a backbone's states counts: it has such parts, and the config names none."""
+    return isinstance(backbone, Towers) and bool(backbone.kinds) and backbone.counted is None
