@@ -18,7 +18,7 @@ from benchmarks.workload import temporary_bytes
 from grasp_jax.core.machine import commit
 
 RECORD = RESULTS / "plan-memory-h100.json"
-METHODS = ("plain", "rlmrec_con", "rlmrec_gen")
+METHODS = ("plain", "rlmrec_con", "rlmrec_gen", "llm_esr")
 BATCH = 1024  # users of a step
 
 

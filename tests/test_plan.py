@@ -11,7 +11,7 @@ import pytest
 from benchmarks.communication import collectives
 from benchmarks.scaling_compiled import compiled_step, config_of, write_data
 from grasp_jax.config import Config
-from grasp_jax.models.frozen import USER_TABLES
+from grasp_jax.models.frozen import USER_TABLES as QUERY_TABLES
 from grasp_jax.parallel.exchange import id_capacity
 from grasp_jax.planning.catalogue import catalogue_traffic, score_blocks
 from grasp_jax.planning.device_counts import compare_device_counts
@@ -31,12 +31,20 @@ from grasp_jax.planning.step import (
     total_seconds,
 )
 from grasp_jax.planning.words import conclusion, duration
-from grasp_jax.planning.workload import ItemVectors, Layout, Network, Workload
+from grasp_jax.planning.workload import (
+    Contrast,
+    Further,
+    ItemVectors,
+    Layout,
+    Network,
+    Workload,
+)
 from grasp_jax.training.snapshot import snapshot_like
 from grasp_jax.trials.run import open_run, prepare
-from grasp_jax.trials.trial import make_trial
+from grasp_jax.trials.trial import Trial, make_trial
 from tests.command_line import on_devices, one_line_error, run
 
+USER_TABLES = (*QUERY_TABLES, "user_text", "similar_users")
 IDS = ItemVectors(4, (), 0, losses=(4,))
 TEXT = ItemVectors(0, (Network(4 * 8, 16, 4),), 3 * 16, row_bytes=2 * 8 * 2, losses=(4,))
 WORK = Workload(
@@ -148,6 +156,72 @@ def test_towers_by_hand() -> None:
     adam = 6 * work.parameters * 4
     again = 3 * 7 * 70 * 301 * 4 - 2 * of_one.bytes  # arrays are otherwise written and read once
     assert moved == again + 4 * 301 * 12 * 4 + 2 * 301 * 17 * 4 + adam
+
+
+def test_views_by_hand() -> None:
+    """A plan would count one backbone for LLM-ESR's two views, or its parameters twice, or forget the states of all users."""
+    network = Network(8, 0, 4, folded=4)
+    vectors = ItemVectors(4, (network,), 4, 8 * 2, losses=(8,))
+    one = WORK._replace(vectors=vectors)
+    both, alone = one._replace(further=Further(views=2, similar=10)), Layout(1, 1)
+    assert network.parameters == 9 * 4 + 5 * 4
+    assert both.vector_width == 8 and both.parameters - one.parameters == 2 * (4 * 16 + 4)
+    assert table_bytes(both, alone)["user tables"] == 1000 * (10 + 8) * 4
+    stored, of_one = step_bytes(both, alone), step_bytes(one, alone)
+    assert stored["backbone"] == 2 * of_one["backbone"] and "cross-attention" not in of_one
+    assert stored["additional loss"] == 16 * (10 + 2) * 8 * 4
+    places, block = 4 * 24, 2 * 6 * 16 + 2 * 2 * 24 * 4
+    crossed = 2 * 4 * 16 + 2 * 2 * 24 * 4
+    more = step_flops(both, alone) - step_flops(one, alone)
+    assert more == 3 * places * (2 * block + 2 * crossed)
+    unfolded = one._replace(vectors=vectors._replace(networks=(Network(8, 0, 4),)))
+    for layout in (alone, Layout(4, 1)):  # each device multiplies the two matrices
+        assert step_flops(one, layout) - step_flops(unfolded, layout) == 3 * 2 * 8 * 4 * 4
+    assert sent_bytes(both, Layout(4, 1))["additional loss"] == 3 / 4 * 2 * 16 * 8 * 4
+
+
+def test_contrasts_by_hand() -> None:
+    """A plan would not know that RLMRec's logits grow with the square of a batch, or that texts have no gradient."""
+    ids = WORK._replace(vectors=IDS)
+    con = ids._replace(further=Further(contrast=Contrast(Network(8, 6, 4))))
+    gen = ids._replace(further=Further(contrast=Contrast(Network(4, 6, 8), generative=True)))
+    alone, places, targets, users = Layout(1, 1), 4 * 24, 70, 16
+    assert con.parameters - ids.parameters == 9 * 6 + 7 * 4
+    held = table_bytes(con, Layout(1, 4, "sharded"))
+    assert held["item tables"] == 76 * 8 * 2 and held["user tables"] == 250 * 8 * 2
+    of_con, of_gen = (step_flops(own, alone) - step_flops(ids, alone) for own in (con, gen))
+    texts = places + targets + users
+    pairs = places**2 + targets**2 + users**2
+    assert of_con == 2 * texts * (2 * 8 * 6 + 3 * 6 * 4) + 3 * 2 * pairs * 4
+    every = places + users
+    assert of_gen == 2 * every * 3 * (4 * 6 + 6 * 8) + 2 * 2 * every**2 * 8
+    # of one contrast at a time: logits and their gradient, texts, and both layers
+    stored = step_bytes(con, alone)["additional loss"]
+    assert stored == (2 * places**2 + places * (8 + 6 + 4)) * 4
+    everyone = con._replace(further=Further(contrast=Contrast(Network(8, 6, 4), False, True)))
+    assert step_flops(everyone, alone) - step_flops(con, alone) == (
+        2 * 1000 * (2 * 8 * 6 + 3 * 6 * 4) + 3 * 2 * users * (1000 - users) * 4
+    )
+    # all devices get the texts of items and of negatives, here at every place, and reduce their gradient
+    sent = sent_bytes(con, Layout(4, 1))["additional loss"]
+    assert sent == 3 / 4 * (2 * users * 4 + 2 * 3 * places * 4) * 4
+
+
+def test_experts_by_hand() -> None:
+    """A plan would count one expert, or send the results of all experts where devices reduce the gradient of their mixture."""
+    network = Network(8, 0, 4, experts=3)
+    assert network.first == 3 * (4 + 2)
+    assert network.parameters == 3 * 8 * 4 + 3 * 8 + 2 * 8 * 3
+    vectors = ItemVectors(0, (network,), 18, 8 * 2, joined=8, losses=(4,))
+    work = WORK._replace(vectors=vectors, negatives=0, catalogue=True)
+    ids = WORK._replace(vectors=IDS, negatives=0, catalogue=True)
+    alone = Layout(1, 1)
+    numbers = [step_bytes(own, alone)["items' numbers"] for own in (work, ids)]
+    assert numbers[0] - numbers[1] == 301 * (2 * 18 + 8) * 4
+    assert step_flops(work, alone) - step_flops(ids, alone) == 2 * 2 * 301 * 8 * 18
+    sent = [sent_bytes(work, Layout(*own))["item rows"] for own in ((4, 1), (2, 2))]
+    assert sent[0] == 2 * 3 / 4 * 301 * 4 * 4
+    assert sent[1] == (2 * 3 / 4 * 301 * (18 + 4) + 2 * 4 * 24 / 4 * 4) * 4
 
 
 def test_smallest_mesh() -> None:
@@ -267,18 +341,37 @@ def test_plan_is_near_what_is_compiled(layout: str, tmp_path: pathlib.Path) -> N
 
 
 @pytest.mark.slow
-def test_late_fusion_on_a_mesh_as_compiled(tmp_path: pathlib.Path) -> None:
-    """grasp_plus would be planned on devices that share less work, or send more, than its program says."""
-    write_data(tmp_path / "data", 200, 1500, 48)
-    script = [sys.executable, "-m", "benchmarks.scaling_compiled", "--method=grasp_plus"]
-    done = run([*script, str(tmp_path), "2x2:device:32"], **on_devices(4))
+@pytest.mark.parametrize(
+    ("method", "layout", "width"),
+    [
+        ("grasp_plus", "2x2:device:32", 48),
+        ("llm_esr", "2x2:device:32", 72),
+        ("rlmrec_con", "2x2:device:32", 48),
+        ("rlmrec_gen", "2x2:device:32", 48),
+        ("unisrec", "4x1:device:32", 48),
+    ],
+)
+def test_other_methods_on_a_mesh_as_compiled(
+    method: str, layout: str, width: int, tmp_path: pathlib.Path
+) -> None:
+    """A method would be planned on devices that share less work, or send more, than its program says."""
+    write_data(tmp_path / "data", 200, 1500, width)
+    script = [sys.executable, "-m", "benchmarks.scaling_compiled", f"--method={method}"]
+    done = run([*script, str(tmp_path), layout], **on_devices(4))
     assert done.returncode == 0, done.stderr[-2000:]
     (row,) = json.loads(done.stdout.splitlines()[-1])
     assert row["item_table_bytes"] == row["planned_item_table_bytes"]
-    assert row["memory_bytes"] == pytest.approx(row["planned_memory_bytes"], rel=0.15)
+    if method not in ("rlmrec_con", "rlmrec_gen"):  # a CPU keeps all contrasts at once
+        assert row["memory_bytes"] == pytest.approx(row["planned_memory_bytes"], rel=0.15)
     assert row["flops"] == pytest.approx(row["planned_flops"], rel=0.1)
     sent, planned = (sum(row[name].values()) for name in ("sent", "planned_sent"))
     assert sent == pytest.approx(planned, rel=0.25)
+
+
+def states_of_users(trial: Trial) -> int:
+    """Bytes of the states that a method reads of all users."""
+    like = snapshot_like(trial.model, trial.replicas, trial.data).state.states
+    return 0 if like is None else like.size * like.dtype.itemsize
 
 
 def test_parameters_and_tables_of_each_planned_method(tmp_path: pathlib.Path) -> None:
@@ -298,31 +391,57 @@ def test_parameters_and_tables_of_each_planned_method(tmp_path: pathlib.Path) ->
         tables = {"item tables": 0, "user tables": 0}
         for name, table in trial.data.tables.items():
             tables["user tables" if name in USER_TABLES else "item tables"] += table.nbytes
+        tables["user tables"] += states_of_users(trial)
         held = table_bytes(work, Layout(1, 1))
         assert {name: held[name] for name in tables} == tables, method
 
 
-@pytest.mark.parametrize(("method", "width"), [("sasrec_ce", 8), ("grasp_plus", 48)])
-def test_cross_entropy_as_compiled(method: str, width: int, tmp_path: pathlib.Path) -> None:
-    """A loss over all items would be planned with bytes or operations that its step does not have; XLA says which it has."""
-    write_data(tmp_path / "data", 300, 900, width)
-    config = config_of(tmp_path, Layout(1, 1), 64, method).with_fields({"model.num_layers": 1})
-    trial = make_trial(prepare(open_run(config, tmp_path / "runs")), method, "sasrec")
+def planned_and_compiled(
+    folder: pathlib.Path, method: str, width: int, items: int = 900
+) -> tuple[dict[str, float], dict[str, float]]:
+    """The bytes of arguments and temporaries of a step, and its operations, as planned and as XLA counts them."""
+    write_data(folder / "data", 300, items, width)
+    config = config_of(folder, Layout(1, 1), 64, method).with_fields({"model.num_layers": 1})
+    trial = make_trial(prepare(open_run(config, folder / "runs")), method, "sasrec")
     compiled, layout = compiled_step(trial), Layout(1, 1)
-    memory, work = (
-        compiled.memory_analysis(),
-        workload(config, Sizes(config.data), width, method, 1),
-    )
+    memory = compiled.memory_analysis()
+    work = workload(config, Sizes(config.data), width, method, 1)
     held = table_bytes(work, layout)
-    arguments = sum(held.values()) - held["validation"] - held["parameters"] / 4
-    assert arguments == pytest.approx(memory.argument_size_in_bytes, rel=0.03)
-    if (
-        method == "sasrec_ce"
-    ):  # a CPU keeps the scores of several towers at once, a GPU those of one (`test_whole_job`)
-        planned = arguments + sum(step_bytes(work, layout).values())
-        found = memory.argument_size_in_bytes + memory.temp_size_in_bytes
-        assert planned == pytest.approx(found, rel=0.15)
-    assert step_flops(work, layout) == pytest.approx(compiled.cost_analysis()["flops"], rel=0.15)
+    # what a step does not read: candidates, the best parameters, and the table from which ID vectors start
+    unread = held["validation"] + held["parameters"] / 4 + items * work.vectors.copied_bytes
+    planned = {
+        "arguments": sum(held.values()) - unread,
+        "temporaries": sum(step_bytes(work, layout).values()),
+        "operations": step_flops(work, layout),
+    }
+    found = {
+        "arguments": memory.argument_size_in_bytes,
+        "temporaries": memory.temp_size_in_bytes,
+        "operations": compiled.cost_analysis()["flops"],
+    }
+    return planned, found
+
+
+@pytest.mark.parametrize(
+    ("method", "width"),
+    [
+        ("sasrec_ce", 8),
+        ("grasp_plus", 48),
+        ("llm_esr", 72),
+        ("rlmrec_con", 48),
+        ("rlmrec_gen", 48),
+        ("unisrec_id", 48),
+    ],
+)
+def test_a_step_as_compiled(method: str, width: int, tmp_path: pathlib.Path) -> None:
+    """A method would be planned with bytes or operations that its step does not have; XLA says which it has."""
+    planned, found = planned_and_compiled(tmp_path, method, width)
+    assert planned["arguments"] == pytest.approx(found["arguments"], rel=0.03)
+    # a CPU keeps the scores of several towers or contrasts at once, a GPU those of one (`test_whole_job`)
+    if method not in ("grasp_plus", "rlmrec_con", "rlmrec_gen"):
+        in_all = [own["arguments"] + own["temporaries"] for own in (planned, found)]
+        assert in_all[0] == pytest.approx(in_all[1], rel=0.15)
+    assert planned["operations"] == pytest.approx(found["operations"], rel=0.15)
 
 
 def test_a_plan_is_printed_without_a_workdir() -> None:
@@ -362,7 +481,7 @@ def test_lines_of_a_plan() -> None:
         {
             "data.source": "synthetic",
             "data.synthetic.num_users": 500,
-            "model.method": "grasp,llm_esr",
+            "model.method": "grasp,gsasrec",
             "plan.tflops": 7.0,
         }
     )
@@ -372,7 +491,7 @@ def test_lines_of_a_plan() -> None:
     assert any(line.startswith("1 (as configured)") for line in lines)
     assert any("kernels of 1.7 microseconds" in line for line in lines)
     assert any(
-        line.startswith("llm_esr: not planned; expected one of plain, ") and "grasp_plus" in line
+        line.startswith("gsasrec: not planned; expected one of plain, ") and "grasp_plus" in line
         for line in lines
     )
     assert Sizes(config.data).evaluated == 500

@@ -88,6 +88,10 @@ def test_kernels_are_those_of_the_records() -> None:
     for backbone in ("sasrec", "bert4rec"):
         own = rates.KERNELS[backbone]
         assert own == {name: counted[f"{name}-{backbone}"] for name in own}
+    for method, added in rates.ADDED_KERNELS.items():
+        if method != "unisrec_id":
+            like = "plain" if method.startswith("rlmrec") else "grasp"
+            assert rates.KERNELS["sasrec"][like] + added == counted[f"{method}-sasrec"]
     scanned = {row["model"]: row for row in record("profile-gpu")["models"]}["plain-gru4rec"]
     assert rates.KERNELS["gru4rec"]["plain"] == round(scanned["operations_per_step"])
 
@@ -118,6 +122,26 @@ def test_memory_of_late_fusion_is_that_of_a_program_for_a_gpu() -> None:
     counted = {row["model"]: row["temporary_mib"] for row in record("kernels-h100")["models"]}
     planned = sum(step_bytes(work, Layout(1, 1)).values()) / 2**20
     assert planned == pytest.approx(counted["grasp_plus-sasrec"], rel=0.1)
+
+
+@pytest.mark.parametrize("method", ["rlmrec_con", "rlmrec_gen"])
+def test_memory_of_contrasts_is_that_of_a_program_for_a_gpu(method: str) -> None:
+    """RLMRec would be planned with a batch whose logits do not fit: those of 1,024 users need more than everything else."""
+    shape, found = Shape(), record("plan-memory-h100")
+    config = shape.config.with_fields({"train.batch_size": found["users"]})
+    work = workload(config, SplitSizes(shape.split), shape.sizes.width, method, 1)
+    counted = {row["method"]: row["temporary_bytes"] for row in found["steps"]}
+    planned = sum(step_bytes(work, Layout(1, 1)).values())
+    assert planned == pytest.approx(counted[method], rel=0.15)
+
+
+def test_memory_of_experts_is_that_of_a_program_for_a_gpu() -> None:
+    """UniSRec would be planned without the text rows of all items, which its dropout copies in every step."""
+    shape = Shape()
+    work = workload(shape.config, SplitSizes(shape.split), shape.sizes.width, "unisrec", 1)
+    counted = {row["model"]: row["temporary_mib"] for row in record("kernels-h100")["models"]}
+    planned = sum(step_bytes(work, Layout(1, 1)).values()) / 2**20
+    assert planned == pytest.approx(counted["unisrec-sasrec"], rel=0.15)
 
 
 def job_of(changes: dict[str, Any], width: int = 64, method: str = "grasp") -> Job:
@@ -194,6 +218,22 @@ def test_a_job_of_late_fusion_by_hand() -> None:
         for each in (among, ce)
     ]
     assert seconds[0] == pytest.approx(seconds[1])  # ranks candidates, whatever the loss is
+
+
+def test_a_job_of_similar_users_by_hand() -> None:
+    """LLM-ESR would be planned without its search of similar users, or without the states of all users before each epoch."""
+    grouped = {"knowledge.group_column": "category", "knowledge.user_group_column": "segment"}
+    job = job_of({"train.max_epochs": 3, **grouped}, method="llm_esr")
+    found = {stage.name: stage for stage in stages(job)}
+    searched = 5000.0**2 * 1536 * rates.EXACT_GPU.seconds
+    assert found["neighbours of users"].seconds is None  # its groups are not known
+    assert found["similar users"].seconds == pytest.approx(searched)
+    whole = -(-job.trained // job.work.batch) * 3
+    one = total_seconds(step_seconds(job.work, job.layout, job.device))
+    assert found["states of all users"].seconds == pytest.approx(whole * one / 3)
+    assert "128 numbers" in found["represent all users"].how
+    plain = {stage.name for stage in stages(job_of({}, method="plain"))}
+    assert not plain & {"similar users", "states of all users"}
 
 
 def test_a_language_model_costs_requests_and_tokens() -> None:

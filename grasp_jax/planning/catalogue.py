@@ -46,16 +46,17 @@ def score_blocks(work: Workload, layout: Layout) -> Blocks:
 def catalogue_bytes(work: Workload, layout: Layout) -> float:
     """Bytes of the vectors or features of all items; 0 if negatives are drawn.
 
-    Vectors are on every device, with their gradient; hidden layers and the rows that networks read are sharded. With gates there are no
-    vectors of items but features.
+    Vectors are on every device, with their gradient, and so are the results of experts. Hidden layers and the rows that networks read are
+    sharded. With gates there are no vectors of items but features.
     """
     if not work.catalogue:
         return 0.0
     vectors = work.vectors
     if work.gated:
         return FLOAT * FEATURE_COPIES * float(work.items) * vectors.numbers / layout.devices
-    copies = TOWER_COPIES if vectors.towers > 1 else VECTOR_COPIES
-    of_item = copies * vectors.towers * work.features + VECTOR_COPIES * vectors.match
+    copies = TOWER_COPIES if work.backbones > 1 else VECTOR_COPIES
+    of_item = copies * work.backbones * work.features + VECTOR_COPIES * vectors.match
+    of_item += HIDDEN_COPIES * vectors.mixed
     of_row = HIDDEN_COPIES * vectors.hidden + vectors.joined
     local_items = math.ceil(work.items / layout.table)
     return FLOAT * (float(work.items) * of_item + float(local_items) * of_row)

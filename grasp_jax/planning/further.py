@@ -6,57 +6,63 @@
 import math
 from typing import NamedTuple
 
-from grasp_jax.planning.workload import FLOAT, Layout, Workload
+from grasp_jax.planning.workload import FLOAT, Further, Layout, Workload
 
 HEADS = 2  # of the cross-attention (`models.backbones.dual_view`)
-CROSSED = 12  # arrays of D numbers of a place that a cross-attention keeps
+CROSSED = 12  # numbers of D of a place that a cross-attention keeps
 
 
 class Pairs(NamedTuple):
-    """One contrastive loss: the logits of `anchors` representations and `keys` texts."""
+    """One contrastive loss: the logits of `anchors` representations and `keys` texts.
+
+    Attributes:
+      anchors, keys: their numbers in a step.
+      texts: rows of texts that it reads.
+      devices: number of devices that share it; the others repeat it.
+    """
 
     anchors: float
     keys: float
+    texts: float
+    devices: int
 
 
 def pairs_of(work: Workload, layout: Layout) -> list[Pairs]:
-    """The contrastive losses of a step, over all devices: of users, of the items of histories, and of negatives; or one of all."""
-    contrast = work.further.contrast
+    """The contrastive losses of a step: of users, of the items of histories, and of negatives; or one of users and items together."""
+    contrast, batch, places = work.further.contrast, work.batch, work.places
     if contrast is None:
         return []
-    batch, places = work.batch, work.places
     if contrast.generative:
-        return [Pairs(batch + places, batch + places)]
-    # the first negative of each target; for all items in the loss as many as there are places
+        every = batch + places
+        return [Pairs(every, every, every, layout.devices)]
+    # the first negative of each target; as many as there are places, if each target is scored against all items
     negatives = places if work.catalogue or layout.devices > 1 else work.pairs
     users = work.users if contrast.all_users else batch
-    return [Pairs(batch, users), Pairs(places, places), Pairs(negatives, negatives)]
-
-
-def texts_read(work: Workload, layout: Layout) -> float:
-    """Rows of texts that the contrastive losses of a step read, over all devices."""
-    own = pairs_of(work, layout)
-    all_users = work.further.contrast is not None and work.further.contrast.all_users
-    return sum(each.anchors for each in own) + work.users * all_users
+    texts = batch + users * contrast.all_users
+    of_users = Pairs(batch, users, texts, 1)
+    return [of_users, *(Pairs(n, n, n, layout.devices) for n in (places, negatives))]
 
 
 def further_flops(work: Workload, layout: Layout) -> float:
-    """Operations of matrix products on all devices together.
+    """Operations of matrix products on a device.
 
     Products with texts have no gradient of the texts. `gen` contrasts with the texts themselves, so these have none in the contrast either.
     """
     total = 0.0
     if work.further.views > 1:
         of_place = 2 * 4 * work.features**2 + 2 * 2 * work.length * work.features
-        total += 3 * work.further.views * work.places * of_place
-    if (contrast := work.further.contrast) is None:
+        total += 3 * work.further.views * work.places * of_place / layout.devices
+    contrast = work.further.contrast
+    if contrast is None:
         return total
-    network, rows = contrast.network, texts_read(work, layout)
+    network = contrast.network
     passes = (3, 2) if contrast.generative else (2, 3)  # of the first layer, and of the contrast
-    of_row = passes[0] * network.inputs * network.first + 3 * network.hidden * network.outputs
-    pairs = sum(own.anchors * own.keys for own in pairs_of(work, layout))
-    return total + 2 * rows * of_row + passes[1] * 2 * pairs * network.outputs
-    
+    of_text = passes[0] * network.inputs * network.first + 3 * network.hidden * network.outputs
+    for own in pairs_of(work, layout):
+        of_pairs = passes[1] * own.anchors * own.keys * network.outputs
+        total += 2 * (own.texts * of_text + of_pairs) / own.devices
+    return total
+
 
 def further_tables(work: Workload, layout: Layout) -> dict[str, float]:
     """Bytes of frozen tables and of states on a device: RLMRec's texts, LLM-ESR's similar users, and the states of all users."""
@@ -71,28 +77,63 @@ def further_tables(work: Workload, layout: Layout) -> dict[str, float]:
     }
 
 
-def crossing_bytes(work: Workload, layout: Layout) -> float:
-    """Bytes on a device of the cross-attention between views, which are kept for the backward pass."""
-    if work.further.views == 1:
-        return 0.0
-    of_place = CROSSED * work.features + 4 * HEADS * work.length
-    return FLOAT * work.further.views * work.places / layout.devices * of_place
+def further_bytes(work: Workload, layout: Layout) -> dict[str, float]:
+    """Bytes on a device during a step of one model; empty for methods without such parts."""
+    if work.further == Further():
+        return {}
+    crossed = 0.0
+    if work.further.views > 1:
+        of_place = CROSSED * work.features + 4 * HEADS * work.length
+        crossed = FLOAT * work.further.views * work.places / layout.devices * of_place
+    return {"cross-attention": crossed, "additional loss": _loss_bytes(work, layout)}
 
 
-def loss_bytes(work: Workload, layout: Layout) -> float:
+def further_sent(work: Workload, layout: Layout) -> dict[str, float]:
+    """Bytes that a device sends in a step of one model; empty for methods without such parts."""
+    sent = _numbers_sent(work, layout) * (layout.devices - 1) / layout.devices
+    return {} if work.further == Further() else {"additional loss": FLOAT * sent}
+
+
+def _loss_bytes(work: Workload, layout: Layout) -> float:
     """Bytes on a device of the additional loss.
 
-    XLA computes the contrastive losses one after the other, each with its gradient, so the largest one counts: its logits and their
-    gradient, the rows of texts, and the results of both layers.
+    XLA for a GPU computes the contrastive losses one after the other, each with its gradient, so the largest one counts: its logits and
+    their gradient, the rows of texts, and the results of both layers.
     """
-    batch = math.ceil(work.batch / layout.devices)
-    distilled = batch * (work.further.similar + 2) * work.vector_width * (work.further.similar > 0)
-    contrast = work.further.contrast
+    similar, contrast = work.further.similar, work.further.contrast
     if contrast is None:
-        return FLOAT * float(distilled)
+        return FLOAT * float(work.batch * (similar + 2) * work.vector_width * (similar > 0))
     network = contrast.network
-    of_row = network.inputs + network.hidden + network.outputs
+    of_text = network.inputs + network.hidden + network.outputs
     return FLOAT * max(
-        2.0 * own.anchors * own.keys + max(own.anchors, own.keys) * of_row
+        (2.0 * own.anchors * own.keys + own.texts * of_text) / own.devices
+        + own.keys * network.outputs * (own.devices > 1)
         for own in pairs_of(work, layout)
     )
+
+
+def _numbers_sent(work: Workload, layout: Layout) -> float:
+    """Numbers of the arrays that devices exchange for the additional loss, twice if they are reduced.
+
+    All devices get the keys of a contrast that they share, and reduce the gradient of keys that are computed. With split item tables all
+    devices get the rows of texts. `gen` joins users and items, and divides them anew, forward and backward. States of the newest items are
+    on all devices.
+    """
+    contrast = work.further.contrast
+    newest = 2.0 * work.batch * work.vector_width
+    if contrast is None:
+        numbers = newest * (work.further.similar > 0)
+    elif contrast.generative:
+        of_both = work.width + work.features
+        every = work.batch + work.places
+        numbers = 2.5 * newest + every * (work.width + 2 * of_both / layout.devices)
+        numbers += 2 * work.places * work.width * (layout.table > 1)
+    else:
+        shared = [own for own in pairs_of(work, layout) if own.devices > 1]
+        of_key = 3 * work.features + 2 * work.width * (layout.table > 1)
+        numbers = newest + of_key * sum(own.keys for own in shared)
+        if contrast.all_users and layout.users == "sharded":
+            numbers += 3.0 * work.users * work.features
+    if contrast is not None and layout.users == "sharded":
+        numbers += 2 * work.batch * work.width
+    return numbers

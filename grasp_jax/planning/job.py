@@ -32,7 +32,7 @@ def stages(job: Job) -> Iterator[Stage]:
     yield _ranked("answers for all users", job, (work.users, 1), _exactly(job))
     numbers = (
         ""
-        if work.vectors.towers == 1
+        if work.vector_width == work.features
         else f"by one tower, without a match; here a state has {work.vector_width} numbers and takes longer"
     )
     yield measured("represent all users", work.users, "users", rates.REPRESENT, what=numbers)
@@ -49,6 +49,12 @@ def _training(job: Job) -> Iterator[Stage]:
     if train.new_since:
         how += "; with train.new_since an epoch has fewer steps, so this is too high"
     yield _on_devices(job, "all epochs", f"{epochs * steps:,} steps", epochs * seconds, how)
+    if job.work.further.similar:
+        how = "before each epoch; assumed: a third of an epoch over all users, because there is no backward pass"
+        seconds = epochs * _whole_epoch(job) * _step(job) / 3
+        yield _on_devices(
+            job, "states of all users", f"{epochs:,} x {job.work.users:,} users", seconds, how
+        )
     if job.config.data.split == "none":
         return
     yield _validated("validation", job, epochs)

@@ -23,7 +23,7 @@ from grasp_jax.planning.device_counts import compare_device_counts
 from grasp_jax.planning.devices import DEVICES, Device
 from grasp_jax.planning.job import ONE_EPOCH, epoch_steps, measured_steps, stages
 from grasp_jax.planning.methods import further_parts, item_vectors, refusal, validations_of_parts
-from grasp_jax.planning.rates import FUSED_KERNELS, KERNELS, LAUNCH, TOWERS
+from grasp_jax.planning.rates import ADDED_KERNELS, FUSED_KERNELS, KERNELS, LAUNCH, TOWERS
 from grasp_jax.planning.stages import Job, Stage, dollars
 from grasp_jax.planning.step import USABLE, smallest_layout
 from grasp_jax.planning.text_stages import shorter
@@ -110,7 +110,7 @@ def workload(config: Config, sizes: Sizes, width: int, method: str, devices: int
         models=len(config.train.seeds)
         * len(config.train.learning_rate)
         * len(config.model.dropout),
-        kernels=launched(config, vectors, devices),
+        kernels=launched(config, vectors, devices) + ADDED_KERNELS.get(method, 0),
         further=further_parts(config, method, len(sizes.lengths), width),
     )
 

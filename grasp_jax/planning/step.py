@@ -14,10 +14,10 @@ from grasp_jax.parallel.pairs import pair_capacity, row_capacity
 from grasp_jax.planning.catalogue import catalogue_bytes, catalogue_traffic, score_blocks
 from grasp_jax.planning.devices import Device
 from grasp_jax.planning.further import (
-    crossing_bytes,
+    further_bytes,
     further_flops,
+    further_sent,
     further_tables,
-    loss_bytes,
 )
 from grasp_jax.planning.rates import LAUNCH
 from grasp_jax.planning.workload import FLOAT, Layout, Workload
@@ -76,11 +76,9 @@ def step_bytes(work: Workload, layout: Layout) -> dict[str, float]:
         * places
         * (16 * work.features + 4 * work.length)
         * FLOAT,
-        "cross-attention": work.models * crossing_bytes(work, layout),
-        "additional loss": work.models * loss_bytes(work, layout),
         "gradients": work.models * work.parameters * FLOAT,
         "users' rows": work.models * user_row_bytes(work, layout).stored,
-    }
+    } | {name: work.models * own for name, own in further_bytes(work, layout).items()}
 
 
 class UserRowBytes(NamedTuple):
@@ -141,6 +139,9 @@ def sent_bytes(work: Workload, layout: Layout) -> dict[str, float]:
             vectors.numbers * (layout.table - 1) / layout.table
             + (vectors.numbers - vectors.match) * 2 * _sent_share(layout)
         )
+        if vectors.mixed:  # the gradient of the mixture is reduced, and that of its parts is gathered like themselves
+            gathered = vectors.numbers * (layout.table > 1) + work.features
+            features = work.items * gathered * 2 * _sent_share(layout)
         states = 2 * (layout.table - 1) * work.places / layout.devices * sum(vectors.losses)
         item_rows = FLOAT * (features + states)
     if layout.users != "device" and not work.catalogue:
@@ -151,6 +152,7 @@ def sent_bytes(work: Workload, layout: Layout) -> dict[str, float]:
         "logits": others * work.gated * pairs * (2 * FLOAT + 2 * FLOAT),
         "gradients": 2 * _sent_share(layout) * work.parameters * FLOAT,
         "users' rows": users.to_group + users.to_all,
+        **further_sent(work, layout),
     }
     return {name: work.models * sent for name, sent in of_one_model.items()}
 
@@ -176,9 +178,9 @@ def step_flops(work: Workload, layout: Layout) -> float:
     block = 2 * 6 * work.features**2 + 2 * 2 * work.length * work.features
     backbones = 3 * work.backbones * work.layers * work.places * block
     repeated = layout.data if work.catalogue and not work.gated else 1
-    total = repeated * (frozen + last) + scores + logits + backbones + further_flops(work, layout)
+    total = repeated * (frozen + last) + scores + logits + backbones
     folded = 3 * 2 * sum(own.inputs * own.folded * own.outputs for own in networks)
-    return work.models * (total / layout.devices + folded)
+    return work.models * (total / layout.devices + folded + further_flops(work, layout))
 
 
 def step_seconds(work: Workload, layout: Layout, device: Device) -> dict[str, float]:
@@ -192,7 +194,7 @@ def step_seconds(work: Workload, layout: Layout, device: Device) -> dict[str, fl
     all_rate = device.link if layout.devices <= device.per_host else device.network
     table_rate = device.link if layout.table <= device.per_host else device.network
     users = user_row_bytes(work, layout)
-    along_all = sent["gradients"] + work.models * users.to_all
+    along_all = sent["gradients"] + work.models * users.to_all + sent.get("additional loss", 0.0)
     along_table = sent["item rows"] + work.models * users.to_group
     if layout.users == "device":
         along_table += sent["logits"]

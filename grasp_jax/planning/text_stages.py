@@ -20,6 +20,8 @@ def text_stages(job: Job) -> Iterator[Stage]:
     yield _encode(job.config, work)
     for kind, rows in (("items", work.items), ("users", work.users)):
         yield _neighbours(job, kind, rows)
+    if work.further.similar:
+        yield _exact(job, "similar users", work.users)
     if job.fits_text:
         how = "whitening, and sums of the texts of items that are bought next to an item, were not measured"
         yield Stage("texts of towers", f"{work.items:,} items", None, HOST, how)
@@ -94,17 +96,22 @@ def _neighbours(job: Job, kind: str, rows: int) -> Stage:
         how = f"{source(rates.GROUPED, pairs)} at E=32; with E in proportion"
         return Stage(name, work, seconds, HOST, how)
     if own.retrieval == "exact":
-        # narrower rows take no less time, because choosing the best does not depend on the width
-        cost = float(rows) ** 2 * max(width, MEASURED_WIDTH)
-        how = f"{source(rates.EXACT_GPU, cost)}; waiting for the host is included; one of these devices is assumed to be as fast"
-        how += ", and counted alone: several were not timed"
-        work = f"{rows:,} x {rows:,} rows"
-        return Stage(name, work, cost * rates.EXACT_GPU.seconds, DEVICES, how, devices=1)
+        return _exact(job, name, rows)
     if own.retrieval == "scann":
         how = f"{source(rates.SCANN, rows)}, E=1024, by ScaNN; a row costs more in a larger table"
         return Stage(name, f"{rows:,} rows", rows * rates.SCANN.seconds, HOST, how)
     how = f"{source(rates.CLUSTERS, rows**1.5 * width)}, divided by {CORES} cores; with the rows to the power 1.5"
     return Stage(name, f"{rows:,} rows in clusters", _by_clusters(rows, width), HOST, how)
+
+
+def _exact(job: Job, name: str, rows: int) -> Stage:
+    """An exact search of the neighbours of all rows among all rows."""
+    # narrower rows take no less time, because choosing the best does not depend on the width
+    cost = float(rows) ** 2 * max(job.work.width, MEASURED_WIDTH)
+    how = f"{source(rates.EXACT_GPU, cost)}; waiting for the host is included; one of these devices is assumed to be as fast"
+    how += ", and counted alone: several were not timed"
+    work = f"{rows:,} x {rows:,} rows"
+    return Stage(name, work, cost * rates.EXACT_GPU.seconds, DEVICES, how, devices=1)
 
 
 def _by_clusters(rows: int, width: int) -> float:

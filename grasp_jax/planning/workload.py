@@ -48,7 +48,8 @@ class ItemVectors(NamedTuple):
         tables are split.
       row_bytes: bytes of the frozen rows of an item, which may be split over devices.
       copied_bytes: bytes of further frozen rows of an item, which every device has.
-      joined: numbers of the rows of different tables that are joined before networks read them.
+      joined: numbers of the rows that a step makes from those of the tables before networks read them: rows of different tables joined, in
+        float32, or with dropout.
       towers: number of towers of D numbers, each with a separate backbone.
       match: numbers of the text after the towers, which is not trained.
       losses: numbers of an item's vector that each of the losses over a whole catalogue multiplies.
@@ -68,6 +69,11 @@ class ItemVectors(NamedTuple):
     def hidden(self) -> int:
         """Numbers of all hidden layers."""
         return sum(network.hidden for network in self.networks)
+
+    @property
+    def mixed(self) -> int:
+        """Numbers of all experts and their gates."""
+        return sum(network.first for network in self.networks if network.experts)
 
 
 class Contrast(NamedTuple):
