@@ -30,6 +30,7 @@ from grasp_jax.trials.run import open_run, prepare
 from grasp_jax.trials.trial import Trial, make_trial
 
 METHOD, BACKBONE = "grasp", "sasrec"
+OF_USERS = (*USER_TABLES, "user_text", "similar_users")  # tables with a row for each user
 PURPOSES = ("item rows", "logits", "gradients", "users' rows")
 
 
@@ -96,7 +97,7 @@ def measure(folder: pathlib.Path, layout: Layout, batch: int, method: str) -> di
     for one in collectives(compiled.as_text(), mesh.size):
         sent[purpose(one)] += one.sent
     work = workload(config, Sizes(config.data), prepared.width, method, mesh.size)
-    tables = [table for name, table in trial.data.tables.items() if name not in USER_TABLES]
+    tables = [table for name, table in trial.data.tables.items() if name not in OF_USERS]
     arrays = [table.rows if isinstance(table, ShardedRows) else table for table in tables]
     held = table_bytes(work, layout)
     # without the best parameters so far, which a step does not use
