@@ -74,6 +74,7 @@ CPU = {
     "kernels_of_a_step": Benchmark(
         "benchmarks.kernels_of_a_step", only_named=True
     ),  # it needs the compiler for an H100
+    "plan_memory": Benchmark("benchmarks.plan_memory", only_named=True),  # it needs it too
     "train": Benchmark(
         "benchmarks.train", only_named=True
     ),  # hours, with the rivals that are installed

@@ -124,15 +124,18 @@ def test_memory_of_late_fusion_is_that_of_a_program_for_a_gpu() -> None:
     assert planned == pytest.approx(counted["grasp_plus-sasrec"], rel=0.1)
 
 
-@pytest.mark.parametrize("method", ["rlmrec_con", "rlmrec_gen"])
-def test_memory_of_contrasts_is_that_of_a_program_for_a_gpu(method: str) -> None:
+@pytest.mark.parametrize("method", ["plain", "rlmrec_con", "rlmrec_gen", "llm_esr"])
+def test_memory_of_many_users_is_that_of_a_program_for_a_gpu(method: str) -> None:
     """RLMRec would be planned with a batch whose logits do not fit: those of 1,024 users need more than everything else."""
     shape, found = Shape(), record("plan-memory-h100")
     config = shape.config.with_fields({"train.batch_size": found["users"]})
     work = workload(config, SplitSizes(shape.split), shape.sizes.width, method, 1)
     counted = {row["method"]: row["temporary_bytes"] for row in found["steps"]}
-    planned = sum(step_bytes(work, Layout(1, 1)).values())
-    assert planned == pytest.approx(counted[method], rel=0.15)
+    stored = step_bytes(work, Layout(1, 1))
+    # text rows, which a program for a CPU keeps and this one gathers again; so the plan is a quarter too high for LLM-ESR
+    again = stored["rows"] * (method == "llm_esr")
+    assert sum(stored.values()) - again == pytest.approx(counted[method], rel=0.15)
+    assert sum(stored.values()) == pytest.approx(counted[method], rel=0.3)
 
 
 def test_memory_of_experts_is_that_of_a_program_for_a_gpu() -> None:

@@ -81,11 +81,12 @@ def further_bytes(work: Workload, layout: Layout) -> dict[str, float]:
     """Bytes on a device during a step of one model; empty for methods without such parts."""
     if work.further == Further():
         return {}
-    crossed = 0.0
-    if work.further.views > 1:
-        of_place = CROSSED * work.features + 4 * HEADS * work.length
-        crossed = FLOAT * work.further.views * work.places / layout.devices * of_place
-    return {"cross-attention": crossed, "additional loss": _loss_bytes(work, layout)}
+    of_loss = {"additional loss": _loss_bytes(work, layout)}
+    if work.further.views == 1:
+        return of_loss
+    of_place = CROSSED * work.features + 4 * HEADS * work.length
+    crossed = FLOAT * work.further.views * work.places / layout.devices * of_place
+    return {"cross-attention": crossed, **of_loss}
 
 
 def further_sent(work: Workload, layout: Layout) -> dict[str, float]:

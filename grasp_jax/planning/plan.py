@@ -35,7 +35,7 @@ from grasp_jax.planning.words import (
     method_lines,
     money,
 )
-from grasp_jax.planning.workload import ItemVectors, Layout, Workload
+from grasp_jax.planning.workload import Further, ItemVectors, Layout, Workload
 
 
 class Sizes:
@@ -204,6 +204,8 @@ def plan_lines(config: Config, width: int) -> list[str]:
 def _estimate_line(work: Workload) -> str:
     """The assumptions of the estimates of a step."""
     untimed = " No step with a loss over all items was timed on a GPU." if work.catalogue else ""
+    if work.further != Further():
+        untimed += " No step of this method was timed on a GPU."
     return (
         "how a step is estimated: the longer of arithmetic and memory by the data sheet, plus communication, plus "
         f"{work.kernels:,} kernels of {1e6 * LAUNCH.seconds:.1f} microseconds; or the host's transfers if longer. The kernels are "
