@@ -430,8 +430,8 @@ def planned_and_compiled(
         ("grasp_plus", 48),
         ("llm_esr", 72),
         ("rlmrec_con", 48),
-        ("rlmrec_gen", 48),
-        ("unisrec_id", 48),
+        pytest.param("rlmrec_gen", 48, marks=pytest.mark.slow),
+        pytest.param("unisrec_id", 48, marks=pytest.mark.slow),
     ],
 )
 def test_a_step_as_compiled(method: str, width: int, tmp_path: pathlib.Path) -> None:
