@@ -18,6 +18,7 @@ import grasp_jax as gj
 from benchmarks.record import RESULTS, run, save
 from grasp_jax.core.files import write_text
 from grasp_jax.models.encoders.towers import TowerEncoder
+from grasp_jax.models.parts import is_lowered, part_weights
 
 RECORD = RESULTS / "picture.json"
 FIGURE = pathlib.Path(__file__).parent.parent / "docs" / "figures" / "recommendation.svg"
@@ -47,13 +48,18 @@ def choose(workdir: str) -> dict[str, Any]:
     """
     model = gj.Recommender.load(workdir)
     fitted = model.fitted_on(None)
-    encoder = fitted.serving.trial.model.encoder
+    artifact = fitted.artifact()
+    encoder = artifact.model.encoder
     if not isinstance(encoder, TowerEncoder) or not encoder.matches:
         raise gj.UserError(f"{workdir}: {model.method} has no match; expected a run of grasp_plus")
     log, texts = fitted.dataset.log, fitted.dataset.texts.items
     if texts is None:
         raise gj.UserError(
             f"{workdir}: the data has no texts; expected that of the quickstart's shop"
+        )
+    if is_lowered(part_weights(artifact.model, artifact.params)):
+        raise gj.UserError(
+            f"{workdir}: validation lowered parts of the score; the picture shows all"
         )
     ids, titles = fitted.dataset.item_ids, fitted.dataset.titles
     row_of = {str(name): row for row, name in enumerate(ids.tolist())}
@@ -169,9 +175,9 @@ SAID = [
     ("texts:", "bold"),
     ("which kinds of items follow", "small"),
     ("", ""),
-    ("company:", "bold"),
-    ("the same, with the texts", "small"),
-    ("of items bought near it", "small"),
+    ("texts of company:", "bold"),
+    ("the same, with the texts of", "small"),
+    ("items bought next to it", "small"),
     ("", ""),
     ("match:", "bold"),
     ("how similar its text is to", "small"),

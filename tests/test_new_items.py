@@ -14,6 +14,7 @@ import grasp_jax as gj
 from benchmarks import cold_parts
 from grasp_jax.config import Config
 from grasp_jax.config.fields import Affects, fields_of
+from grasp_jax.config.model import PARTS
 from grasp_jax.evaluation.ranker import item_features
 from grasp_jax.models.backbones.towers import PART_WEIGHTS
 from grasp_jax.models.methods import METHODS
@@ -372,24 +373,47 @@ def test_refusals(made: Make, shop: gj.Dataset) -> None:
     ]
 
 
-def test_parts_that_validation_left_out(made: Make) -> None:
-    """New items would be added and get no score, so that they are never recommended; or be refused although one part knows them."""
-    good = {"item": ["n1"], "title": ["red soap"]}
-    for options, known in (({}, False), ({"id_start": "text"}, True)):
-        artifact = made("grasp_plus", options)
-        backbone = dict(artifact.params["backbone"])
-        left_out = np.zeros_like(backbone[PART_WEIGHTS])
-        left_out[0] = 1.0  # the ID tower alone
-        alone = dataclasses.replace(
-            artifact,
-            params={**artifact.params, "backbone": {**backbone, PART_WEIGHTS: left_out}},
-        )
-        if known:
-            assert len(add_items(alone, good).catalogue.ids) == NUM_ITEMS + 1
-            continue
-        assert_names(refusal(add_items, alone, good), ("text, company, match", "parts=all"))
-        left_out[-1] = 0.25
-        assert len(add_items(alone, good).catalogue.ids) == NUM_ITEMS + 1
+def with_parts(artifact: Artifact, **weights: float) -> Artifact:
+    """The model with these weights of its parts, and 0 for all others."""
+    backbone = dict(artifact.params["backbone"])
+    backbone[PART_WEIGHTS] = np.array([weights.get(part, 0.0) for part in PARTS], np.float32)
+    return dataclasses.replace(artifact, params={**artifact.params, "backbone": backbone})
+
+
+@pytest.mark.parametrize(
+    ("options", "weights"),
+    [
+        ({}, {"id": 1.0}),
+        ({"plus__parts": "id"}, {"id": 1.0}),  # as in a refit
+        ({"plus__match_new": 0.0}, {"id": 1.0, "match": 1.0}),
+    ],
+)
+def test_parts_without_a_score_for_new_items(
+    made: Make, options: dict[str, Any], weights: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """New items would be added, after their texts were sent to an encoder, and never be recommended."""
+    artifact = with_parts(made("grasp_plus", options), **weights)
+    monkeypatch.setattr(type(artifact.encoder), "item_vectors", None)  # nothing is encoded
+    refused = refusal(add_items, artifact, {"item": ["n1"], "title": ["red soap"]})
+    assert_names(refused, ("add_items", *weights, "0 for a new item", "parts=all"))
+
+
+@pytest.mark.parametrize(
+    ("options", "weights"),
+    [
+        ({}, {"id": 1.0, "match": 0.25}),
+        ({}, {"company": 1.0}),
+        ({"id_start": "text"}, {"id": 1.0}),
+    ],
+)
+def test_parts_with_a_score_for_new_items(
+    made: Make, options: dict[str, Any], weights: dict[str, float]
+) -> None:
+    """New items would be refused although a part of the score knows them."""
+    artifact = with_parts(made("grasp_plus", options), **weights)
+    added = add_items(artifact, {"item": ["n1"], "title": ["red soap"]})
+    state = np.repeat([weights.get(part, 0.0) for part in PARTS], [8, 8, 8, 9])
+    assert np.abs(added.features[-1] * state).max() > 0
 
 
 def test_saved_models_of_earlier_versions_load(made: Make, tmp_path: pathlib.Path) -> None:

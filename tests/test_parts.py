@@ -217,31 +217,41 @@ def test_training_continues_if_a_part_hid_that_it_helps(
     assert not states[:, 24:].any() and states[:, :8].any()
 
 
-@pytest.mark.parametrize(("of_newest", "best_epoch"), [(0.7, 3), (0.5, 1)])
+@pytest.mark.parametrize("patience", [2, 3])
 def test_newest_model_may_be_the_best_at_the_last_epoch(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, of_newest: float, best_epoch: int
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, patience: int
 ) -> None:
-    """With a schedule that ends before patience does, towers that a poor match hides would never be compared with the best epoch."""
+    """With a schedule that ends before patience does, or with it, towers that a poor match hides would never be compared with the best
+    epoch; or one seed would get the parameters of the other.
+    """
     without = {"id": 1.0, "text": 1.0, "company": 1.0, "match": 0.0}
-    found = iter([Choice(without, (0.5, 0.6)), Choice(without, (0.1, of_newest))])
-    monkeypatch.setattr(parts, "_choose", lambda job, params, m: next(found))
+    # of the best epoch, the first, and of the newest; the newest model of the first seed is better, that of the second is not
+    found = {(0, 1): (0.5, 0.6), (0, 3): (0.1, 0.7), (1, 1): (0.5, 0.6), (1, 3): (0.1, 0.55)}
+    count = iter([(0, 1), (0, 3), (1, 1), (1, 3), (0, 3), (1, 1)])
+    monkeypatch.setattr(
+        parts, "_choose", lambda job, params, m: Choice(without, found[next(count)])
+    )
     scores = {1: 0.5, 2: 0.1, 3: 0.1}
     monkeypatch.setattr(
         loop,
         "validate",
-        lambda model, params, data, progress: np.full(1, scores[int(progress.epoch) + 1]),
+        lambda model, params, data, progress: np.full(2, scores[int(progress.epoch) + 1]),
     )
-    options = OPTIONS | {"seeds": 42, "max_epochs": 3, "patience": 3}
+    options = OPTIONS | {"max_epochs": 3, "patience": patience}
     model = gj.Recommender(**options).fit(small_shop(), workdir=tmp_path / "run")
     assert model._fitted is not None
     snapshot = model._fitted.validated.snapshot
-    assert snapshot.progress.best_epoch[0] == best_epoch
-    assert snapshot.progress.best[0] == pytest.approx(max(of_newest, 0.6))
-    best, newest = (
-        jax.tree.leaves({**params["backbone"], PART_WEIGHTS: 0})
-        for params in (snapshot.best_params, snapshot.state.params)
-    )
-    assert all(map(np.array_equal, best, newest)) == (best_epoch == 3)
+    assert snapshot.progress.best_epoch.tolist() == [3, 1]
+    np.testing.assert_allclose(snapshot.progress.best, [0.7, 0.6])
+    for m, is_newest in enumerate((True, False)):
+        best, newest = (
+            jax.tree.leaves({**one_replica(params, m)["backbone"], PART_WEIGHTS: 0})
+            for params in (snapshot.best_params, snapshot.state.params)
+        )
+        assert all(map(np.array_equal, best, newest)) == is_newest
+    records = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").open()]
+    chosen = [record for record in records if record["event"] == "parts"]
+    assert [record["model_epoch"] for record in chosen] == [3, 1]
     states = np.stack(list(model.user_vectors(histories=[[1, 2]])["vector"]))
     assert not states[:, 24:].any() and states[:, :8].any()
 

@@ -438,9 +438,11 @@ def test_a_step_as_compiled(method: str, width: int, tmp_path: pathlib.Path) -> 
     """A method would be planned with bytes or operations that its step does not have; XLA says which it has."""
     planned, found = planned_and_compiled(tmp_path, method, width)
     assert planned["arguments"] == pytest.approx(found["arguments"], rel=0.03)
+    in_all = [own["arguments"] + own["temporaries"] for own in (planned, found)]
     # a CPU keeps the scores of several towers or contrasts at once, a GPU those of one (`test_whole_job`)
-    if method not in ("grasp_plus", "rlmrec_con", "rlmrec_gen"):
-        in_all = [own["arguments"] + own["temporaries"] for own in (planned, found)]
+    if method in ("grasp_plus", "rlmrec_con", "rlmrec_gen"):
+        assert 0.5 * in_all[1] < in_all[0] < in_all[1]
+    else:
         assert in_all[0] == pytest.approx(in_all[1], rel=0.15)
     assert planned["operations"] == pytest.approx(found["operations"], rel=0.15)
 

@@ -124,8 +124,11 @@ def test_memory_of_late_fusion_is_that_of_a_program_for_a_gpu() -> None:
     assert planned == pytest.approx(counted["grasp_plus-sasrec"], rel=0.1)
 
 
-@pytest.mark.parametrize("method", ["plain", "rlmrec_con", "rlmrec_gen", "llm_esr"])
-def test_memory_of_many_users_is_that_of_a_program_for_a_gpu(method: str) -> None:
+@pytest.mark.parametrize(
+    ("method", "tolerance"),
+    [("plain", 0.15), ("rlmrec_con", 0.15), ("rlmrec_gen", 0.15), ("llm_esr", 0.3)],
+)
+def test_memory_of_many_users_is_that_of_a_program_for_a_gpu(method: str, tolerance: float) -> None:
     """RLMRec would be planned with a batch whose logits do not fit: those of 1,024 users need more than everything else."""
     shape, found = Shape(), record("plan-memory-h100")
     config = shape.config.with_fields({"train.batch_size": found["users"]})
@@ -135,7 +138,7 @@ def test_memory_of_many_users_is_that_of_a_program_for_a_gpu(method: str) -> Non
     # text rows, which a program for a CPU keeps and this one gathers again; so the plan is a quarter too high for LLM-ESR
     again = stored["rows"] * (method == "llm_esr")
     assert sum(stored.values()) - again == pytest.approx(counted[method], rel=0.15)
-    assert sum(stored.values()) == pytest.approx(counted[method], rel=0.3)
+    assert sum(stored.values()) == pytest.approx(counted[method], rel=tolerance)
 
 
 def test_memory_of_experts_is_that_of_a_program_for_a_gpu() -> None:

@@ -6,9 +6,10 @@
 import math
 from typing import NamedTuple
 
+from grasp_jax.models.backbones.dual_view import DualView
 from grasp_jax.planning.workload import FLOAT, Further, Layout, Workload
 
-HEADS = 2  # of the cross-attention (`models.backbones.dual_view`)
+HEADS = DualView.num_heads  # of the cross-attention
 CROSSED = 12  # numbers of D of a place that a cross-attention keeps
 
 

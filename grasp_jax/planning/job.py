@@ -60,7 +60,10 @@ def _training(job: Job) -> Iterator[Stage]:
     yield _validated("validation", job, epochs)
     if times := job.validations_of_parts:
         stage = _validated("choice of parts", job, times)
-        how = f"each part is left out once, and the match also gets two lower weights; more if validation lowers one; {stage.how}"
+        how = (
+            "each part is left out once, and the match also gets two lower weights; more if validation lowers one, and twice as many if "
+            f"the last epoch is not the best; {stage.how}"
+        )
         yield stage._replace(how=how)
 
 

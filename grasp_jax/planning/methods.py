@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from grasp_jax.config import Config
-from grasp_jax.models.backbones.towers import is_validated
+from grasp_jax.models.backbones.towers import validation_chooses_parts
 from grasp_jax.models.build import build_backbone
 from grasp_jax.models.encoders.base import ItemEncoder
 from grasp_jax.models.encoders.dual_view import DualViewEncoder
@@ -98,7 +98,7 @@ def further_parts(config: Config, method: str, users: int, width: int) -> Furthe
 def validations_of_parts(config: Config, method: str) -> int:
     """How often at least the parts of late fusion are validated after training (`training.parts`); 0 if validation does not choose."""
     backbone = build_backbone(config.model, method, config.model.backbone.split(",")[0].strip())
-    if not is_validated(backbone):
+    if not validation_chooses_parts(backbone):
         return 0
     return 1 + sum(len(lower_weights_of(kind)) for kind in set(backbone.kinds))
 

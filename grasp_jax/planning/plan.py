@@ -35,7 +35,7 @@ from grasp_jax.planning.words import (
     method_lines,
     money,
 )
-from grasp_jax.planning.workload import Further, ItemVectors, Layout, Workload
+from grasp_jax.planning.workload import ItemVectors, Layout, Workload
 
 
 class Sizes:
@@ -196,16 +196,16 @@ def plan_lines(config: Config, width: int) -> list[str]:
             head = f"{method} with other numbers of devices, in the fastest mesh of each that fits, B={work.batch} as configured:"
             steps, price = epoch_steps(job), config.plan.device_price
             lines += ["", head, *count_lines(found, own, steps, price), conclusion(found, own)]
-        lines.append(_estimate_line(work))
+        lines.append(_estimate_line(method, work))
         lines += ["", *_job_lines(method, job)]
     return lines
 
 
-def _estimate_line(work: Workload) -> str:
+def _estimate_line(method: str, work: Workload) -> str:
     """The assumptions of the estimates of a step."""
     untimed = " No step with a loss over all items was timed on a GPU." if work.catalogue else ""
-    if work.further != Further():
-        untimed += " No step of this method was timed on a GPU."
+    if method in ADDED_KERNELS:
+        untimed = " No step of this method was timed on a GPU."
     return (
         "how a step is estimated: the longer of arithmetic and memory by the data sheet, plus communication, plus "
         f"{work.kernels:,} kernels of {1e6 * LAUNCH.seconds:.1f} microseconds; or the host's transfers if longer. The kernels are "

@@ -65,6 +65,6 @@ FUSED_KERNELS = {
     "bert4rec": {"grasp": 63, "plain": 36, "grasp_plus": 131},
     "gru4rec": {"grasp": 60, "plain": 35, "grasp_plus": 122},
 }
-# Kernels of a step on SASRec in addition to those of `KERNELS`, of GRASP for methods whose networks read texts: cross-attention, experts,
-# and additional losses (kernels-h100; unisrec_id was not counted by itself). They do not depend on the backbone.
+# Kernels of a step on SASRec in addition to those of GRASP (llm_esr, unisrec), whose networks read texts too, or of plain SASRec (rlmrec):
+# cross-attention, experts, and additional losses (kernels-h100). Assumed: as many on other backbones, and for unisrec_id as for unisrec.
 ADDED_KERNELS = {"llm_esr": 84, "rlmrec_con": 75, "rlmrec_gen": 40, "unisrec": 9, "unisrec_id": 9}

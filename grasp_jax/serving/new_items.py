@@ -17,7 +17,7 @@ from grasp_jax.evaluation.ranker import item_features
 from grasp_jax.knowledge.encoders.saved import SavedTextEncoder
 from grasp_jax.knowledge.text.columns import as_texts
 from grasp_jax.models.build import build_model
-from grasp_jax.models.encoders.towers import ID
+from grasp_jax.models.encoders.towers import ID, MATCH
 from grasp_jax.models.frozen import ITEM_TABLES
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.new_items import NewTexts
@@ -52,8 +52,8 @@ def add_items(
       tables "items" and "items_similar".
 
     Raises:
-      UserError: the model reads no texts of items, or validation has left out its parts that do; an id is known already or occurs twice, a
-        column is missing or has another length, an item has no text, or the encoder raises it.
+      UserError: the model reads no texts of items, or no part of its score does; an id is known already or occurs twice, a column is
+        missing or has another length, an item has no text, or the encoder raises it.
     """
     method = METHODS[artifact.method]
     if not method.needs_bank:
@@ -61,6 +61,7 @@ def add_items(
             f"add_items: the method {artifact.method} reads no text, so it knows nothing of a new item; use a method with text, such "
             "as grasp_plus, or train on data with these items"
         )
+    _check_parts(artifact)
     if artifact.encoder is None:
         raise UserError(
             f"add_items: the knowledge bank of this {artifact.method} has no saved text encoder, because an earlier version made it; "
@@ -77,6 +78,26 @@ def add_items(
         for begin in range(0, count, BLOCK)
     ]
     return _joined(artifact, _catalogue(artifact, given), parts)
+
+
+def _check_parts(artifact: Artifact) -> None:
+    """Refuses a model of late fusion if all parts that count give a new item a score of 0.
+
+    Raises:
+      UserError: naming the parts that count.
+    """
+    plus, weights = artifact.config.model.plus, part_weights(artifact.model, artifact.params)
+    counted = [part for part, weight in weights.items() if weight]
+    of_text = {
+        ID: METHODS[artifact.method].starts_from_text(artifact.config.model),
+        MATCH: plus.match_new > 0,
+    }
+    without_score = {part for part, scored in of_text.items() if not scored}
+    if counted and without_score.issuperset(counted):
+        raise UserError(
+            f"add_items: the score of this {artifact.method} is that of {' and '.join(counted)} alone (config.model.plus.parts="
+            f"{plus.parts!r}), which is 0 for a new item; train a model on data with these items, or one with config.model.plus.parts=all"
+        )
 
 
 def trained_items(artifact: Artifact) -> int:
@@ -265,17 +286,9 @@ def _made(artifact: Artifact, texts: NewTexts) -> dict[str, np.ndarray]:
     any.
 
     Raises:
-      UserError: as in `Method.of_new_items`, validation has left out all parts that read texts, or the encoder reads a table that
-        `Method.of_new_items` does not return.
+      UserError: as in `Method.of_new_items`, or the encoder reads a table that `Method.of_new_items` does not return.
     """
     read, count = METHODS[artifact.method].of_new_items(texts), len(texts.items)
-    weights = part_weights(artifact.model, artifact.params)
-    if read.ids is None and weights and not any(weights[part] for part in weights if part != ID):
-        left_out = ", ".join(part for part in weights if part != ID)
-        raise UserError(
-            f"add_items: validation has left out all parts of this {artifact.method} that read texts ({left_out}), so each new item would "
-            "have a score of 0; train a model on data with these items, or a new one with config.model.plus.parts=all"
-        )
     size = max(FEWEST, 1 << (count - 1).bit_length())
     params, own = dict(artifact.params), artifact.params.get("encoder", {})
     found = {}

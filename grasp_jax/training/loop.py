@@ -171,8 +171,6 @@ def _select(job: TrainingJob, saver: Saver, snapshot: Snapshot) -> tuple[Snapsho
         best_params = keep_better(best_params, params, replicate(job.data.mesh, better))
     stopped = progress.stopped & ~snapshot.progress.stopped
     validated = Snapshot(snapshot.state, best_params, progress)
-    if not stopped.any() or int(progress.epoch) >= job.config.max_epochs:
-        return validated, scores
     going_on, scores = continued(job, validated, stopped, scores)
     if going_on is not validated:
         saver.mark_best_changed()

@@ -16,7 +16,7 @@ import numpy as np
 from grasp_jax.core.log import logger
 from grasp_jax.evaluation.metrics import ndcg_gains
 from grasp_jax.evaluation.ranker import Ranker
-from grasp_jax.models.backbones.towers import PART_WEIGHTS, is_validated
+from grasp_jax.models.backbones.towers import PART_WEIGHTS, validation_chooses_parts
 from grasp_jax.models.parts import is_lowered, part_names, part_weights
 from grasp_jax.models.sequence_model import SequenceModel
 from grasp_jax.parallel.mesh import replicate
@@ -44,41 +44,60 @@ class Choice(NamedTuple):
 def with_chosen_weights(job: TrainingJob, snapshot: Snapshot) -> Snapshot:
     """At the end of training: the best parameters of each replica with the weights that validation prefers, and the scores with these.
 
-    Weights are also chosen for the newest parameters of replicas that `train.max_epochs` stops, because a harmful part may have hidden that
-    they are better; replicas that stop earlier have been through `continued`. Models without parts, with named parts
-    (`config.model.plus.parts`) or without validation stay as they are.
+    A replica that `train.max_epochs` or a callback stops may have newer parameters that are better with other weights, because a harmful
+    part hid it; then these become the best. Replicas whose patience ended have been through `continued`. Models without parts, with named
+    parts (`config.model.plus.parts`) or without validation stay as they are.
     """
     if not _has_choice(job):
         return snapshot
-    progress = snapshot.progress
+    progress, newest = snapshot.progress, snapshot.state.params
     before = np.asarray(snapshot.best_params["backbone"][PART_WEIGHTS])
-    weights, scores, from_newest = before.copy(), progress.best.copy(), np.zeros(len(before), bool)
+    weights, of_newest = before.copy(), np.array(newest["backbone"][PART_WEIGHTS])
+    scores, newest_wins = progress.best.copy(), np.zeros(len(before), bool)
     for m in range(len(job.replicas)):
-        choice, from_newest[m] = _last_choice(job, snapshot, m)
-        weights[m] = _in_order(job, choice.weights)
-        changed = from_newest[m] or not np.array_equal(weights[m], before[m])
+        last = _last_choice(job, snapshot, m)
+        weights[m], newest_wins[m] = _in_order(job, last.choice.weights), last.is_newest
+        changed = last.is_newest or not np.array_equal(weights[m], before[m])
         if changed:
-            scores[m] = choice.valid[1]
-        if changed or is_lowered(choice.weights):
-            _report(job, snapshot, m, choice, of_newest=bool(from_newest[m]))
-    if np.array_equal(weights, before) and not from_newest.any():
+            scores[m] = last.choice.valid[1]
+        if last.is_newest:
+            of_newest[m] = weights[m]
+        if changed or is_lowered(last.choice.weights):
+            _report(job, snapshot, m, last)
+    if np.array_equal(weights, before) and not newest_wins.any():
         return snapshot
-    best_params = _better(job, snapshot.best_params, snapshot.state.params, from_newest)
-    return snapshot._replace(
+    best_params = _better(job, snapshot.best_params, newest, newest_wins)
+    best_epoch = np.where(newest_wins, progress.epoch, progress.best_epoch)
+    return Snapshot(
+        state=snapshot.state._replace(params=_with_weights(job, newest, of_newest)),
         best_params=_with_weights(job, best_params, weights),
-        progress=progress.training_on(from_newest, scores)._replace(best=scores),
+        progress=progress._replace(best=scores, best_epoch=best_epoch.astype(np.int32)),
     )
 
 
-def _last_choice(job: TrainingJob, snapshot: Snapshot, m: int) -> tuple[Choice, bool]:
-    """The weights for the best parameters of a replica, or for its newest ones if these are better so; and whether for the newest."""
-    of_best = _choose(job, snapshot.best_params, m)
-    progress = snapshot.progress
+class LastChoice(NamedTuple):
+    """What validation prefers for one replica at the end of training.
+
+    Attributes:
+      choice: the weights.
+      is_newest: whether they are for the newest parameters, not for those of the best epoch.
+      of_best: validation NDCG@10 of the parameters of the best epoch, with the weights that it prefers for these.
+    """
+
+    choice: Choice
+    is_newest: bool
+    of_best: float
+
+
+def _last_choice(job: TrainingJob, snapshot: Snapshot, m: int) -> LastChoice:
+    """The weights for the best parameters of a replica, or for its newest ones if these are better so."""
+    best = _choose(job, snapshot.best_params, m)
+    progress, of_best = snapshot.progress, best.valid[1]
     if progress.stopped[m] or progress.best_epoch[m] == progress.epoch:
-        return of_best, False
-    of_newest = _choose(job, snapshot.state.params, m)
-    newest_is_better = of_newest.valid[1] > of_best.valid[1]
-    return (of_newest if newest_is_better else of_best), newest_is_better
+        return LastChoice(best, False, of_best)
+    newest = _choose(job, snapshot.state.params, m)
+    is_newest = newest.valid[1] > of_best
+    return LastChoice(newest if is_newest else best, is_newest, of_best)
 
 
 def continued(
@@ -109,10 +128,11 @@ def continued(
         if np.array_equal(np.asarray(chosen, np.float32), weights[m]) or score <= of_best.valid[1]:
             continue
         trains_on[m], scores[m], weights[m] = True, score, chosen
-        _record(job, snapshot, m, of_newest, event="parts_before_stop")
+        epoch = int(snapshot.progress.epoch)
+        _record(job, snapshot, m, of_newest, model_epoch=epoch, event="parts_before_stop")
         logger.info(
             f"{job.name}, {job.replicas[m].name}: {_words(of_newest.weights)}, the newest model is the best so far (validation NDCG@10 "
-            f"{100 * score:.2f} %), so training continues with this score"
+            f"{100 * score:.2f} %), so its patience starts again"
         )
     if not trains_on.any():
         return snapshot, scores
@@ -123,18 +143,18 @@ def continued(
 
 def with_named_parts(model: SequenceModel, params: Any, new: Any) -> Any:
     """Parameters of an earlier run, with the weights of new ones if the config names the parts that count: a refit names them."""
-    if not part_names(model) or is_validated(model.backbone):
+    if not part_names(model) or validation_chooses_parts(model.backbone):
         return params
     return _replaced(params, new["backbone"][PART_WEIGHTS])
 
 
 def validation_lowered(model: SequenceModel, params: Any) -> bool:
     """Whether validation has lowered a weight of one trained model. Parts that the config names count in every validation."""
-    return is_validated(model.backbone) and is_lowered(part_weights(model, params))
+    return validation_chooses_parts(model.backbone) and is_lowered(part_weights(model, params))
 
 
 def _has_choice(job: TrainingJob) -> bool:
-    return is_validated(job.model.backbone) and job.data.valid is not None
+    return validation_chooses_parts(job.model.backbone) and job.data.valid is not None
 
 
 def _choose(job: TrainingJob, params: Any, m: int) -> Choice:
@@ -186,26 +206,35 @@ def _replaced(params: Any, weights: Any) -> Any:
     return {**params, "backbone": {**params["backbone"], PART_WEIGHTS: weights}}
 
 
-def _report(job: TrainingJob, snapshot: Snapshot, m: int, choice: Choice, of_newest: bool) -> None:
+def _report(job: TrainingJob, snapshot: Snapshot, m: int, last: LastChoice) -> None:
     """Writes to the log and the records which weights the model has, and the gain."""
-    _record(job, snapshot, m, choice, event="parts")
-    before, after = choice.valid
-    used = "the model of the last epoch is used" if of_newest else "the score is used"
-    logger.info(
-        f"{job.name}, {job.replicas[m].name}: {used} {_words(choice.weights)}, because validation is better so "
-        f"(NDCG@10 {100 * after:.2f} % instead of {100 * before:.2f} % with all parts)"
-        if is_lowered(choice.weights)
-        else f"{job.name}, {job.replicas[m].name}: {used} with all parts again (NDCG@10 {100 * after:.2f} %)"
-    )
+    progress, (before, after) = snapshot.progress, last.choice.valid
+    epoch = int(progress.epoch if last.is_newest else progress.best_epoch[m])
+    _record(job, snapshot, m, last.choice, model_epoch=epoch, event="parts")
+    words, score = _words(last.choice.weights), f"NDCG@10 {100 * after:.2f} %"
+    if last.is_newest:
+        said = (
+            f"the model of epoch {epoch} is used {words}, because validation prefers it so ({score}) to that of epoch "
+            f"{progress.best_epoch[m]} ({100 * last.of_best:.2f} %)"
+        )
+    elif is_lowered(last.choice.weights):
+        said = f"the score is used {words}, because validation is better so ({score} instead of {100 * before:.2f} % with all parts)"
+    else:
+        said = f"the score is used with all parts again ({score})"
+    logger.info(f"{job.name}, {job.replicas[m].name}: {said}")
 
 
-def _record(job: TrainingJob, snapshot: Snapshot, m: int, choice: Choice, event: str) -> None:
+def _record(
+    job: TrainingJob, snapshot: Snapshot, m: int, choice: Choice, model_epoch: int, event: str
+) -> None:
+    """Writes a choice to the records; `model_epoch` is the epoch of the parameters for which it is."""
     job.records.append(
         {
             "event": event,
             **job.labels,
             **dataclasses.asdict(job.replicas[m]),
             "epoch": int(snapshot.progress.epoch),
+            "model_epoch": model_epoch,
             "left_out": [kind for kind, weight in choice.weights.items() if not weight],
             "weights": dict(choice.weights),
             "valid_ndcg@10": list(choice.valid),

@@ -66,6 +66,6 @@ class Towers(BackboneWrapper):
         return jnp.array([float(kind in counted) for kind in self.kinds], jnp.float32)
 
 
-def is_validated(backbone: Backbone) -> TypeGuard[Towers]:
+def validation_chooses_parts(backbone: Backbone) -> TypeGuard[Towers]:
     """Whether validation chooses how much each part of a backbone's states counts: it has such parts, and the config names none."""
     return isinstance(backbone, Towers) and bool(backbone.kinds) and backbone.counted is None
