@@ -29,8 +29,8 @@ def table(runs: Sequence[Run]) -> Table:
     header = ["method", "loss", "epochs", "tried: validation NDCG@10", "models"]
     title = "Settings that were tried; validation chose the bold one"
     note = (
-        "Mean over seeds, percent, without seen items. Epochs are the most epochs of one model. A row with one setting was not tuned, "
-        "except for the match of `grasp_plus`."
+        "Mean over seeds, percent, without seen items. Epochs are the most epochs of one model. Rows with one setting were not tuned, "
+        "except for the match, which we set by hand for each row that has one."
     )
     return Table("ahead-search", title, header, body, note)
 
