@@ -28,6 +28,7 @@ PADDED = (
 )
 WITHOUT_INDEX = ("faiss flat",)  # other searches that build no index
 PROFILES = {"step-cpu-256": "profile-cpu", "step-gpu-256": "profile-gpu"}  # of the same step
+NAMED = {"paper_beauty": "the GRASP paper's Beauty data"}  # data by the name in a record
 AIM = 2.0  # times as fast as the best program that packs
 
 
@@ -74,7 +75,7 @@ def training(record: Record) -> Comparison | None:
         if row is not best
     )
     return Comparison(
-        "one epoch of SASRec without text",
+        f"one epoch of SASRec without text, {_people(record['sizes'])}",
         f"{ours['epoch_seconds']:.1f} s",
         f"{best['epoch_seconds']:.0f} s ({best['implementation']})",
         ratio,
@@ -85,6 +86,11 @@ def training(record: Record) -> Comparison | None:
         f"{others} The rivals were stopped after {shared} epochs. Validation NDCG@10 is then {alike}. With this package, all "
         f"{ours['epochs']} epochs with validation take {ours['seconds'] / 60:.0f} minutes.",
     )
+
+
+def _people(sizes: Record) -> str:
+    """How many users of which data."""
+    return f"{sizes['users']:,} users of {NAMED.get(sizes['data'], sizes['data'])}"
 
 
 def step(record: Record) -> Comparison | None:

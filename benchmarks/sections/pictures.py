@@ -22,6 +22,8 @@ def steps(records: Mapping[str, Record]) -> Picture:
     measured = {name: records[name] for name in ("step-cpu-256", "step-gpu-256") if name in records}
     names = dict.fromkeys(row["name"] for own in measured.values() for row in own["steps"])
     panel, said = Panel(len(measured)), []
+    packed: list[str] = []  # places where the figure can tell the library from packing
+    unpacked: list[str] = []
     for axis, record in enumerate(measured.values()):
         place = "a GPU" if record["machine"]["backend"] == "gpu" else "a CPU"
         for k, row in enumerate(record["steps"]):
@@ -42,12 +44,27 @@ def steps(records: Mapping[str, Record]) -> Picture:
                 said.append(
                     f"the fastest program {kind} takes {min(ratios):.2g} times our time on {place}"
                 )
+            if packs and others:
+                (packed if ratios else unpacked).append(place)
     return Picture(
         panel.figure().standalone(),
-        f"Packing and factorising decide the time of a step more than the library does: {'; '.join(said)}. The programs that pad also "
+        f"{_decides(packed)}{'; '.join(said)}.{_only_padded(unpacked)} The programs that pad also "
         "project the text vector of every position, so the figure does not say which of the two gains more. Lines go from the 10th to the "
         "90th percentile.",
     )
+
+
+def _decides(packed: list[str]) -> str:
+    """What decides the time of a step, where a program that packs was measured; the beginning of the sentence with the ratios."""
+    if not packed:
+        return "Times of a step: "
+    return f"On {' and '.join(packed)}, packing and factorising decide the time of a step more than the library does: "
+
+
+def _only_padded(unpacked: list[str]) -> str:
+    if not unpacked:
+        return ""
+    return f" On {' and '.join(unpacked)} only programs that pad were measured, so there this is not known."
 
 
 def stages(records: Mapping[str, Record]) -> Picture:
