@@ -9,7 +9,7 @@ import random
 import pytest
 
 from grasp_jax.config.data import REFUSE, SKIP
-from grasp_jax.data import open_marks, streamed
+from grasp_jax.data import open_marks, streamed, table_files
 from grasp_jax.data.readers import read_interactions
 from tests.refusal import assert_names, refusal
 from tests.tables import COLUMNS
@@ -70,11 +70,13 @@ def test_a_closed_text_may_look_like_rows(
     stream = streamed.stream_delimited
     with monkeypatch.context() as patched:
         patched.setattr(
-            streamed, "stream_delimited", lambda *given: found.append(stream(*given)) or found[-1]
+            table_files,
+            "stream_delimited",
+            lambda *given: found.append(stream(*given)) or found[-1],
         )
         assert read_rows(path, REFUSE) == (2, [1, 1])
     assert found[0] is not None
-    monkeypatch.setattr(streamed, "stream_delimited", lambda *given: None)
+    monkeypatch.setattr(table_files, "stream_delimited", lambda *given: None)
     assert read_rows(path, REFUSE) == (2, [1, 1]), "read whole"
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import yaml
 
+from grasp_jax.config import Config
 from grasp_jax.core.errors import EndpointError
 from grasp_jax.data.dataset import data_settings
 from grasp_jax.serving.answers import Answer, Choice, People, answer
@@ -329,7 +330,14 @@ def test_added_items_that_the_next_model_cannot_take(
     encoder = types.SimpleNamespace(
         encoder=types.SimpleNamespace(reads_text=True), item_columns=("title",)
     )
-    artifact = types.SimpleNamespace(method="id_text_sum", encoder=encoder, catalogue=catalogue)
+    artifact = types.SimpleNamespace(
+        method="id_text_sum",
+        encoder=encoder,
+        catalogue=catalogue,
+        config=Config(),
+        model=types.SimpleNamespace(backbone=None),
+        params={},
+    )
     snapshot = types.SimpleNamespace(catalogue=catalogue, artifact=artifact)
     service._added = {"B00Z": {"item": "B00Z", "title": "Oil"}}
     monkeypatch.setattr(http_service, "open_source", lambda *_: None)
