@@ -1,8 +1,8 @@
 """The picture of README.md: what a customer has bought, the texts of these items, what `grasp_plus` recommends, and why.
 
-python -m grasp_jax.main --config=configs/quickstart.py --config.model.method=grasp_plus --workdir=runs/picture     # trains the model
-python -m benchmarks.picture runs/picture     # chooses a customer, stores the answer in benchmarks/results/picture.json, and draws
-python -m benchmarks.picture                  # draws docs/figures/recommendation.svg, and -phone.svg, from the stored answer
+make quickstart                                     # trains the model; validation prefers grasp_plus
+python -m benchmarks.picture runs/quickstart        # chooses a customer, stores the answer in benchmarks/results/picture.json, draws
+python -m benchmarks.picture                        # draws docs/figures/recommendation.svg, and -phone.svg, from the stored answer
 """
 
 import html
