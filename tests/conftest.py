@@ -65,7 +65,7 @@ LONG = (
     "test_transfers",
     "test_docs",
     "test_towers",
-    "test_plan",
+    "test_plan_compiled",
     "test_step_scores",
     "test_ray",
     "test_earlier_version",
