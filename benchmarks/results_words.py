@@ -22,7 +22,7 @@ write your own folder in their place.
 ## Most methods under one protocol
 
 **What it means.** By NDCG@10, `grasp_plus` is first with each protocol. On tail items, one ID tower with the match and the cosine of texts
-(`semantic_neighbours`) are ahead of it. UniSRec with texts alone was not run, and GRASP only with its own loss.
+(`semantic_neighbours`) are ahead of it. We ran GRASP with its own loss only, and UniSRec only with IDs.
 [Studies](studies.md#late-fusion-compared-with-id-only-models) explains the rows and their limits.
 
 """

@@ -88,12 +88,9 @@ def _check_parts(artifact: Artifact) -> None:
     """
     plus, weights = artifact.config.model.plus, part_weights(artifact.model, artifact.params)
     counted = [part for part, weight in weights.items() if weight]
-    of_text = {
-        ID: METHODS[artifact.method].starts_from_text(artifact.config.model),
-        MATCH: plus.match_new > 0,
-    }
-    without_score = {part for part, scored in of_text.items() if not scored}
-    if counted and without_score.issuperset(counted):
+    starts_from_text = METHODS[artifact.method].starts_from_text(artifact.config.model)
+    scored = {ID: starts_from_text, MATCH: plus.match_new > 0}  # all other parts read texts
+    if counted and not any(scored.get(part, True) for part in counted):
         raise UserError(
             f"add_items: the score of this {artifact.method} is that of {' and '.join(counted)} alone (config.model.plus.parts="
             f"{plus.parts!r}), which is 0 for a new item; train a model on data with these items, or one with config.model.plus.parts=all"

@@ -41,6 +41,20 @@ class Choice(NamedTuple):
     valid: tuple[float, float]
 
 
+class Preferred(NamedTuple):
+    """What validation prefers for one replica: its parameters of the best epoch or its newest ones, each with weights chosen for them.
+
+    Attributes:
+      choice: the weights of the preferred parameters.
+      is_newest: whether these are the newest.
+      of_best: validation NDCG@10 of the parameters of the best epoch, with weights chosen for them.
+    """
+
+    choice: Choice
+    is_newest: bool
+    of_best: float
+
+
 def with_chosen_weights(job: TrainingJob, snapshot: Snapshot) -> Snapshot:
     """At the end of training: the best parameters of each replica with the weights that validation prefers, and the scores with these.
 
@@ -55,7 +69,8 @@ def with_chosen_weights(job: TrainingJob, snapshot: Snapshot) -> Snapshot:
     weights, of_newest = before.copy(), np.array(newest["backbone"][PART_WEIGHTS])
     scores, newest_wins = progress.best.copy(), np.zeros(len(before), bool)
     for m in range(len(job.replicas)):
-        last = _last_choice(job, snapshot, m)
+        may_be_newest = not progress.stopped[m] and progress.best_epoch[m] < progress.epoch
+        last = _preferred(job, snapshot, m, may_be_newest)
         weights[m], newest_wins[m] = _in_order(job, last.choice.weights), last.is_newest
         changed = last.is_newest or not np.array_equal(weights[m], before[m])
         if changed:
@@ -73,31 +88,6 @@ def with_chosen_weights(job: TrainingJob, snapshot: Snapshot) -> Snapshot:
         best_params=_with_weights(job, best_params, weights),
         progress=progress._replace(best=scores, best_epoch=best_epoch.astype(np.int32)),
     )
-
-
-class LastChoice(NamedTuple):
-    """What validation prefers for one replica at the end of training.
-
-    Attributes:
-      choice: the weights.
-      is_newest: whether they are for the newest parameters, not for those of the best epoch.
-      of_best: validation NDCG@10 of the parameters of the best epoch, with the weights that it prefers for these.
-    """
-
-    choice: Choice
-    is_newest: bool
-    of_best: float
-
-
-def _last_choice(job: TrainingJob, snapshot: Snapshot, m: int) -> LastChoice:
-    """The weights for the best parameters of a replica, or for its newest ones if these are better so."""
-    best = _choose(job, snapshot.best_params, m)
-    progress, of_best = snapshot.progress, best.valid[1]
-    if progress.stopped[m] or progress.best_epoch[m] == progress.epoch:
-        return LastChoice(best, False, of_best)
-    newest = _choose(job, snapshot.state.params, m)
-    is_newest = newest.valid[1] > of_best
-    return LastChoice(newest if is_newest else best, is_newest, of_best)
 
 
 def continued(
@@ -123,15 +113,15 @@ def continued(
     weights = np.array(params["backbone"][PART_WEIGHTS])
     trains_on, scores = np.zeros_like(stopped), scores.copy()
     for m in map(int, np.flatnonzero(stopped)):
-        of_best, of_newest = (_choose(job, own, m) for own in (snapshot.best_params, params))
-        score, chosen = of_newest.valid[1], _in_order(job, of_newest.weights)
-        if np.array_equal(np.asarray(chosen, np.float32), weights[m]) or score <= of_best.valid[1]:
+        choice, is_newest, _ = _preferred(job, snapshot, m)
+        score, chosen = choice.valid[1], _in_order(job, choice.weights)
+        if not is_newest or np.array_equal(np.asarray(chosen, np.float32), weights[m]):
             continue
         trains_on[m], scores[m], weights[m] = True, score, chosen
         epoch = int(snapshot.progress.epoch)
-        _record(job, snapshot, m, of_newest, model_epoch=epoch, event="parts_before_stop")
+        _record(job, snapshot, m, choice, model_epoch=epoch, event="parts_before_stop")
         logger.info(
-            f"{job.name}, {job.replicas[m].name}: {_words(of_newest.weights)}, the newest model is the best so far (validation NDCG@10 "
+            f"{job.name}, {job.replicas[m].name}: {_words(choice.weights)}, the newest model is the best so far (validation NDCG@10 "
             f"{100 * score:.2f} %), so its patience starts again"
         )
     if not trains_on.any():
@@ -155,6 +145,17 @@ def validation_lowered(model: SequenceModel, params: Any) -> bool:
 
 def _has_choice(job: TrainingJob) -> bool:
     return validation_chooses_parts(job.model.backbone) and job.data.valid is not None
+
+
+def _preferred(
+    job: TrainingJob, snapshot: Snapshot, m: int, may_be_newest: bool = True
+) -> Preferred:
+    """Chooses weights for the best parameters of a replica and, if they may be preferred, for its newest ones, and compares the two."""
+    best = _choose(job, snapshot.best_params, m)
+    of_best = best.valid[1]
+    if may_be_newest and (newest := _choose(job, snapshot.state.params, m)).valid[1] > of_best:
+        return Preferred(newest, True, of_best)
+    return Preferred(best, False, of_best)
 
 
 def _choose(job: TrainingJob, params: Any, m: int) -> Choice:
@@ -206,7 +207,7 @@ def _replaced(params: Any, weights: Any) -> Any:
     return {**params, "backbone": {**params["backbone"], PART_WEIGHTS: weights}}
 
 
-def _report(job: TrainingJob, snapshot: Snapshot, m: int, last: LastChoice) -> None:
+def _report(job: TrainingJob, snapshot: Snapshot, m: int, last: Preferred) -> None:
     """Writes to the log and the records which weights the model has, and the gain."""
     progress, (before, after) = snapshot.progress, last.choice.valid
     epoch = int(progress.epoch if last.is_newest else progress.best_epoch[m])
