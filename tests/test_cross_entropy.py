@@ -54,10 +54,12 @@ def found_by(core: CrossEntropy, *given: Any, outer: float = 1.0) -> tuple[Any, 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 @pytest.mark.parametrize("rows", [0, 1, 5])
-def test_loss_and_gradients_by_formula(smoothing: float, rows: int) -> None:
-    """A block's rows would be lost or counted twice, or smoothing fall on the target itself."""
+@pytest.mark.parametrize("by_column", [True, False])
+def test_loss_and_gradients_by_formula(smoothing: float, rows: int, by_column: bool) -> None:
+    """A block's rows would be lost or counted twice, or smoothing fall on the target itself; on CPUs or on accelerators alone."""
     given = drawn()
-    found = found_by(CrossEntropy(smoothing, rows=rows), *given, outer=3.0)
+    core = CrossEntropy(smoothing, rows=rows, by_column=by_column)
+    found = found_by(core, *given, outer=3.0)
     for ours, theirs in zip(found, reference(*given, smoothing), strict=True):
         np.testing.assert_allclose(ours, 3.0 * theirs, rtol=1e-4, atol=1e-5)
 

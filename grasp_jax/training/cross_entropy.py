@@ -40,12 +40,15 @@ class CrossEntropy:
       dtype: dtype of the factors of matrix products; sums and everything else are float32.
       mesh: devices over which targets and items are split; None or one device: nothing is split.
       rows: number of targets in a block; 0: `rows_of_block` decides.
+      by_column: whether the gradient of the items is summed as [D, V]; None: on a CPU, where the product that keeps the order of the scores
+        is faster. Elsewhere the transpose at the end would need memory for a second gradient.
     """
 
     smoothing: float = 0.0
     dtype: jnp.dtype = jnp.float32
     mesh: Mesh | None = None
     rows: int = 0
+    by_column: bool | None = None
 
     def __call__(
         self, states: jax.Array, items: jax.Array, targets: jax.Array, weights: jax.Array
@@ -118,6 +121,7 @@ class CrossEntropy:
         local_targets = jnp.clip(targets - first, 0, num_local - 1)
         target_weight = 1.0 - self.smoothing - self._weight_of_others(num_items)
         cast_items = items.astype(self.dtype)
+        by_column = jax.default_backend() == "cpu" if self.by_column is None else self.by_column
 
         def total(x: jax.Array) -> jax.Array:
             return x if axis is None else jax.lax.psum(x, axis)
@@ -139,12 +143,18 @@ class CrossEntropy:
             scale = (weights / normaliser)[:, None]
             terms = terms.astype(self.dtype)
             d_states = scale * _product("pv,vd->pd", terms, cast_items)
-            d_items += _product("pv,pd->vd", terms, (scale * states).astype(self.dtype))
+            scaled = (scale * states).astype(self.dtype)
+            d_items += (
+                _product("pd,pv->dv", scaled, terms)
+                if by_column
+                else _product("pv,pd->vd", terms, scaled)
+            )
             return d_items, (weights * losses, d_states)
 
         blocks = self._in_blocks((states, local_targets, is_local, weights), num_local)
-        start = jnp.zeros(items.shape, jnp.float32)
+        start = jnp.zeros(items.shape[::-1] if by_column else items.shape, jnp.float32)
         d_items, (losses, d_states) = jax.lax.scan(one_block, start, blocks)
+        d_items = d_items.T if by_column else d_items
         d_states = d_states.reshape(-1, states.shape[1])[: len(states)]
 
         # The terms of the target itself and of smoothing need no product of size P x V.
