@@ -19,7 +19,8 @@ from grasp_jax.data.log import InteractionLog, Origin, build_log
 from grasp_jax.data.read_report import SAMPLED_ROWS, ReadReport, sample_rows
 from grasp_jax.data.streamed import ID, NUMBER, TIME, Wanted
 from grasp_jax.data.tables import Table, is_text, number_column
-from grasp_jax.data.times import Times, time_column
+from grasp_jax.data.time_values import Times
+from grasp_jax.data.times import time_column
 
 SETTING = "config.data.columns"
 Read = TypeVar("Read")
