@@ -148,3 +148,12 @@ def test_dates_of_an_unknown_form_are_not_offered_to_be_left_out(
         assert "bad_rows" not in message
     path.write_text("\n".join(["user,item,timestamp", *rows[:5], "u,i,soon", "u,i,2023-02-30"]))
     assert "bad_rows=skip" in refusal(read_log, path, "log", COLUMNS)
+
+
+def test_a_single_garbled_date_is_a_fault_of_its_row(tmp_path: pathlib.Path) -> None:
+    """One slip of a keyboard would stop a run that may leave out bad rows."""
+    path = tmp_path / "log.csv"
+    rows = [f"u{k},i{k % 7},2023-11-20 10:00" for k in range(200)]
+    path.write_text("\n".join(["user,item,timestamp", *rows, "u0,i3,2023-11-2O 10:0O"]))
+    assert "bad_rows=skip" in refusal(read_log, path, "log", COLUMNS)
+    assert read_log(path, "log", COLUMNS, bad_rows="skip").num_interactions == 200

@@ -29,6 +29,8 @@ from grasp_jax.data.time_forms import (
 )
 from grasp_jax.data.time_values import EXAMPLE, MEND, TimeColumn, Times, in_utc, of_numbers
 
+GARBLED = 0.01  # share of the rows up to which dates that cannot be read are faults of these rows
+
 
 def of_text(column: TimeColumn, array: pa.ChunkedArray) -> Times:
     """The times of texts or bytes ([rows]), an empty one where a value is missing.
@@ -73,11 +75,11 @@ def _refuse_several_forms(
 
 
 def _refuse_unknown_form(column: TimeColumn, text: pa.ChunkedArray, bad: np.ndarray) -> None:
-    """Dates and times of a form that is not read, among rows ([rows] bool) without a time that can be read. They are no faults of single
-    rows: without them a log would lack a part of each day, or all days after a change of the form.
+    """Dates and times of a form that is not read, among rows ([rows] bool) without a time that can be read. Unless they are very few, they
+    are no faults of single rows: without them a log would lack a part of each day, or all days after a change of the form.
     """
     unknown = bad & like_dates(text)
-    if unknown.any():
+    if unknown.mean() > GARBLED:
         row = int(unknown.argmax())
         count = (
             f"{int(unknown.sum()):,} of {len(text):,} rows have dates of a form that is not read"
