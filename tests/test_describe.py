@@ -30,6 +30,12 @@ FAULTS = {
     "refused": 17,
 }
 
+SMALL_DISK = """
+import resource, runpy
+resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))  # bytes of a file: the journal will be longer
+runpy.run_module("grasp_jax.main", run_name="__main__", alter_sys=True)
+"""
+
 LAST_LINE = re.compile(
     r"describe items: 150 prompts answered, [\d,]+ tokens of prompts and [\d,]+ of answers; cost [1-9]\d*\.\d\d; "
     r"the template's text stands in for \d+ of 150 \(\d+ na, \d+ refused\)"
@@ -72,7 +78,7 @@ def command(shop: pathlib.Path, folder: pathlib.Path, url: str, *more: str) -> l
         "--config.eval.num_negatives=20",
         "--config.eval.full=False",
         "--config.model.features=8",
-        "--config.model.num_layers=1",
+        "--config.model.backbone=gru4rec",
         "--config.train.max_epochs=1",
         "--config.model.method=grasp",
         "--config.model.mlp=(16,)",
@@ -186,13 +192,7 @@ def test_a_full_disk_loses_no_answer(shop: pathlib.Path, tmp_path: pathlib.Path)
             "--mode=prepare",
             "--config.knowledge.describe.concurrency=4",
         )
-        limited = [
-            "bash",
-            "-c",
-            'ulimit -f 8; exec "$0" "$@"',
-            *arguments,
-        ]  # no file may be longer than 8 kB: the journal will be
-        result = run(limited, **KEY)
+        result = run([sys.executable, "-c", SMALL_DISK, *arguments[len(MAIN) - 1 :]], **KEY)
         assert result.returncode == 2 and "make room and run again" in one_line_error(result)
         before = server.answered.total()
         assert 30 < before < ITEMS

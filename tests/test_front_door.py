@@ -56,7 +56,7 @@ def test_the_example_runs(
     at_small_size(monkeypatch)
     runpy.run_path(str(ROOT / "docs" / "examples" / "first_steps.py"), run_name="__main__")
     said = capsys.readouterr().out
-    assert "sasrec_ce-sasrec" in said and "Coverage@10" in said
+    assert "sasrec_ce-gru4rec" in said and "Coverage@10" in said
 
 
 def test_lists_are_what_was_asked_for(model: gj.Recommender, shop: gj.Dataset) -> None:

@@ -38,7 +38,7 @@ def test_results_have_the_promised_form(trained: tuple[pathlib.Path, pathlib.Pat
         assert (row["dataset"], row["method"], row["backbone"], row["split"]) == (
             "fashion",
             "grasp",
-            "sasrec",
+            "gru4rec",
             "test",
         )
         assert (
@@ -149,7 +149,7 @@ def test_finished_trials_are_not_ranked_again(trained: tuple[pathlib.Path, pathl
     copy = before.parent / "copy"
     shutil.copytree(before, copy)
     path, measured = (
-        copy / "trials" / "grasp-sasrec.json",
+        copy / "trials" / "grasp-gru4rec.json",
         json.loads((before / "results.json").read_text())["rows"],
     )
     stored = read_sealed(path, "")
@@ -182,7 +182,7 @@ def test_a_trial_that_diverges_does_not_stop_the_rest(
         "--config.train.max_epochs=1",
     )
     line = one_line_error(run(arguments(trained[0], tmp_path / "run", *flags)))
-    assert "2 of 2 trials failed" in line and "plain-sasrec" in line and "grasp-sasrec" in line
+    assert "2 of 2 trials failed" in line and "plain-gru4rec" in line and "grasp-gru4rec" in line
 
 
 def test_validation_and_full_ranking_on_some_users(

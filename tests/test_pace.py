@@ -36,6 +36,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
             "data.path": str(write_dataset(folder / "data")),
             "data.max_length": 12,
             "model.method": "plain,grasp,grasp_plus",
+            "model.backbone": "gru4rec",
             "model.features": 8,
             "model.mlp": (8,),
             "model.num_layers": 1,
@@ -60,10 +61,13 @@ def assert_same_bits(one: Any, other: Any) -> None:
         np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
 
 
-@pytest.mark.parametrize("method", ["plain", "grasp", "grasp_plus"])
+# With an ID table, and with gates; grasp_plus has both.
+@pytest.mark.parametrize(
+    "method", ["plain", "grasp", pytest.param("grasp_plus", marks=pytest.mark.slow)]
+)
 def test_parts_compute_what_the_whole_does(prepared: Prepared, method: str) -> None:
     """A run would depend on how fast the machine was, or on when it was stopped."""
-    trial = make_trial(prepared, method, "sasrec")
+    trial = make_trial(prepared, method, "gru4rec")
     data, put = trial.data, functools.partial(replicate, trial.data.mesh)
     start = initial_snapshot(trial.model, trial.replicas, data)
     steps = run_epoch.compile_steps(trial.job, start.state.params)
@@ -105,7 +109,7 @@ def test_a_signal_is_answered_in_time_and_changes_nothing(
 
     The clock is made up: it goes on by a second for each step whose losses are read.
     """
-    trial = make_trial(prepared, "plain", "sasrec")
+    trial = make_trial(prepared, "plain", "gru4rec")
     undisturbed = trained(trial, tmp_path / "whole")
     read, clock, told_at, real = [], [0.0], [0], Pace.done
 

@@ -90,7 +90,7 @@ class Small(gj.Recommender):
         small: dict[str, object] = {
             "features": 8,
             "mlp": (8,),
-            "num_layers": 1,
+            "backbone": "gru4rec",
             "knowledge__width": 8,
             "num_neighbours": 3,
             "max_epochs": 1,

@@ -56,7 +56,7 @@ def test_gates_are_those_of_the_score(
     options: dict[str, Any], shop: gj.Dataset, tmp_path: Any
 ) -> None:
     """People would read numbers of another item, of another person in the batch, or of no gate that the model has."""
-    model = gj.Recommender(**options, **SMALL).fit(shop, tmp_path / "run")
+    model = gj.Recommender(**options, backbone="gru4rec", **SMALL).fit(shop, tmp_path / "run")
     running = Running(tmp_path / "run", with_settings(batch_sizes=(4,), lengths=()))
     asked = [[5, 9, 5, 70], [40], [*range(1, 15)]]
     with compilations("backend_compile") as compiled:

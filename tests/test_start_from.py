@@ -294,15 +294,12 @@ def records(workdir: pathlib.Path, event: str) -> list[dict]:
 def test_retraining_goes_on_from_yesterday(tmp_path: pathlib.Path) -> None:
     """The flag would be read and the models start from nothing; a bad epoch be kept where the start was better; or a killed run forget."""
     data = write_dataset(tmp_path / "data")
-    few = (
-        "--config.eval.full=False",
-        "--config.train.learning_rate=0.01",
-        "--config.train.max_epochs=6",
-    )
+    quick = ("--config.model.method=plain", "--config.eval.full=False")
+    few = (*quick, "--config.train.learning_rate=0.01", "--config.train.max_epochs=6")
     assert run(arguments(data, tmp_path / "monday", *few)).returncode == 0
     from_monday = f"--config.train.start_from={tmp_path / 'monday'}"
     bad = (
-        few[0],
+        *quick,
         "--config.train.learning_rate=3.0",
         "--config.train.max_epochs=1",
         from_monday,
@@ -320,7 +317,7 @@ def test_retraining_goes_on_from_yesterday(tmp_path: pathlib.Path) -> None:
     )
     rows = json.loads((tmp_path / "tuesday" / "results.json").read_text())["rows"]
     assert {row["best_epoch"] for row in rows} == {0}
-    none = (few[0], "--config.train.learning_rate=3.0", "--config.train.max_epochs=0", from_monday)
+    none = (*quick, "--config.train.learning_rate=3.0", "--config.train.max_epochs=0", from_monday)
     assert run(arguments(data, tmp_path / "served", *none)).returncode == 0
     served = json.loads((tmp_path / "served" / "results.json").read_text())["rows"]
     assert [row["NDCG@10"] for row in served] == [row["NDCG@10"] for row in rows], (

@@ -20,7 +20,7 @@ SMALL = {
     "data.synthetic.num_users": 120,
     "data.synthetic.num_items": 110,
     "model.features": 8,
-    "model.num_layers": 1,
+    "model.backbone": "gru4rec",
     "train.max_epochs": 2,
     "train.shared_negatives": 50,
     "train.seeds": (42,),

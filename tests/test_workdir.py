@@ -37,6 +37,7 @@ def config_of(data: pathlib.Path, **changes: Any) -> Config:
             "knowledge.user_file": "users.npy",
             "knowledge.num_neighbours": 3,
             "model.method": "plain",
+            "model.backbone": "gru4rec",
             "model.features": 8,
             "model.mlp": (16,),
             "model.num_layers": 1,
@@ -296,7 +297,7 @@ def biggest(folder: pathlib.Path, name: str) -> pathlib.Path:
 
 def test_a_damaged_best_is_found_in_last(copy: pathlib.Path) -> None:
     """The older best would be served with a warning that names neither, or other numbers be reported."""
-    before, folder = rows(copy / "run"), copy / "run" / "checkpoints" / "plain-sasrec"
+    before, folder = rows(copy / "run"), copy / "run" / "checkpoints" / "plain-gru4rec"
     flip(biggest(folder, "best"))
     assert find_model(folder).folder.name == "last"
     call("evaluate", both(copy), copy / "run")
@@ -308,7 +309,7 @@ def test_where_both_are_damaged_serving_stops(
     copy: pathlib.Path, gone: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """An older model would be served and reported as if it were the newest. Told to, it is; and training goes on to the same end."""
-    before, folder = rows(copy / "run"), copy / "run" / "checkpoints" / "plain-sasrec"
+    before, folder = rows(copy / "run"), copy / "run" / "checkpoints" / "plain-gru4rec"
     for name in ("best", "last"):
         path = biggest(folder, name)
         shutil.rmtree(path.parents[1 if not gone else 0]) if gone else flip(path)
@@ -316,9 +317,9 @@ def test_where_both_are_damaged_serving_stops(
             shutil.rmtree(path.parents[3], ignore_errors=True)
     for mode in ("evaluate", "recommend"):
         assert_names(
-            refusal(call, mode, both(copy), copy / "run"), ("plain-sasrec", "--allow-older")
+            refusal(call, mode, both(copy), copy / "run"), ("plain-gru4rec", "--allow-older")
         )
-    assert_names(refusal(read_runs, str(copy / "run")), ("plain-sasrec", "--allow-older"))
+    assert_names(refusal(read_runs, str(copy / "run")), ("plain-gru4rec", "--allow-older"))
     call("evaluate", both(copy), copy / "run", allow_older=True)
     assert "this older snapshot is used" in capsys.readouterr().out
     call("all", both(copy), copy / "run")
@@ -345,9 +346,9 @@ def test_damaged_negatives_are_drawn_again(
 @pytest.mark.parametrize(
     "name",
     [
-        "trials/plain-sasrec.json",
-        "ranks/plain-sasrec-seed42-full.npz",
-        "examples/plain-sasrec.json",
+        "trials/plain-gru4rec.json",
+        "ranks/plain-gru4rec-seed42-full.npz",
+        "examples/plain-gru4rec.json",
     ],
 )
 def test_damaged_results_are_measured_again(
@@ -388,7 +389,7 @@ def test_lost_epochs_are_told(copy: pathlib.Path) -> None:
     """Learning curves would end early, as if the run had."""
     path = copy / "run" / "metrics.jsonl"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
-    assert_names(refusal(read_runs, str(copy / "run")), ("metrics.jsonl", "grasp-sasrec"))
+    assert_names(refusal(read_runs, str(copy / "run")), ("metrics.jsonl", "grasp-gru4rec"))
 
 
 def test_records_of_a_killed_process(tmp_path: pathlib.Path) -> None:
@@ -413,18 +414,18 @@ def test_results_of_another_data_are_not_joined(
 ) -> None:
     """A trial that an earlier call left would stand beside this call's, though it was measured on other negatives."""
     run = open_run(both(copy), copy / "run")
-    assert trial_results.finished(run, "plain", "sasrec") is not None
+    assert trial_results.finished(run, "plain", "gru4rec") is not None
     path = copy / "run" / "candidates" / "test.npy"
     np.save(path, np.load(path)[:, ::-1])
-    assert trial_results.finished(run, "plain", "sasrec") is None
+    assert trial_results.finished(run, "plain", "gru4rec") is None
     assert "negatives are others" in capsys.readouterr().out
 
 
 def test_what_killed_processes_left_is_removed(copy: pathlib.Path) -> None:
     """Every kill would leave a file or a snapshot of a gigabyte for ever."""
     left = (
-        copy / "run" / "trials" / ".plain-sasrec.json.77-abc.partial",
-        copy / "run" / "checkpoints" / "plain-sasrec" / "last",
+        copy / "run" / "trials" / ".plain-gru4rec.json.77-abc.partial",
+        copy / "run" / "checkpoints" / "plain-gru4rec" / "last",
     )
     left[0].write_text("{")
     (left[1] / "9.orbax-checkpoint-tmp-3").mkdir()

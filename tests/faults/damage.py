@@ -98,7 +98,7 @@ def _files(base: Base, setup: str) -> dict[str, pathlib.PurePath]:
     of_others = (
         *PAGES,
         "recommendations.parquet",
-        "checkpoints/plain-sasrec",
+        "checkpoints/plain-gru4rec",
     )  # read by nobody; as the other method's
     found = [file for file in found if not str(file).startswith(of_others)]
     if setup != "file":
