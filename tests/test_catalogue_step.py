@@ -85,7 +85,7 @@ def scores_of(own: TrainingSet, tables: Any, batch: Any, targets: Any, params: A
     return apply(own.model, params, method, tables, batch, targets)
 
 
-PARTS = ("plus", "bert4rec")  # of what "gated plus" computes
+PARTS = ("plus", "bert4rec", "text", "gated")  # of what "gated plus" computes
 CASES = [pytest.param(name, marks=[pytest.mark.slow] if name in PARTS else []) for name in MODELS]
 
 
@@ -142,7 +142,10 @@ SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in LATER]
 
 @pytest.mark.parametrize("name", ["gated plus", *SLOW])
 def test_steps_of_several_models(name: str, small_log: InteractionLog, unit_tables: Any) -> None:
-    """Steps would not run, or a model's loss not fall, or be another model's; also if only each user's last target is trained."""
+    """Steps would not run, or a model's loss not fall, or be another model's; also if only each user's last target is trained.
+
+    The same program trains the second model beside itself: a step of one model alone would have to be compiled too (test_step.py).
+    """
     changes = {"model__plus__id_dropout": 0.3, "model__dropout": (0.1,)}
     own, tables = made(
         name, small_log, unit_tables, train__seeds=(1, 2), train__targets="last", **changes
@@ -162,15 +165,11 @@ def test_steps_of_several_models(name: str, small_log: InteractionLog, unit_tabl
     assert losses.shape == (slots.shape[1], 2) and np.isfinite(losses).all()
     first, last = np.asarray(losses[:4]).mean(axis=0), np.asarray(losses[-4:]).mean(axis=0)
     assert (last < first).all() and not np.allclose(losses[:, 0], losses[:, 1])
-    alone, its_losses = steps(
-        jax.tree.map(lambda leaf: leaf[1:], state),
-        data.device,
-        tables,
-        slots[1:],
-        jax.tree.map(lambda leaf: leaf[1:], rates),
-        np.int32(0),
-    )
+    twice = np.array([1, 1])
+    state, rates = jax.tree.map(lambda leaf: leaf[twice], (state, rates))
+    alone, its_losses = steps(state, data.device, tables, slots[twice], rates, np.int32(0))
     np.testing.assert_allclose(losses[:, 1], its_losses[:, 0], rtol=1e-3)
+    np.testing.assert_allclose(losses[:, 1], its_losses[:, 1], rtol=1e-3)
     assert jax.tree.structure(alone.params) == jax.tree.structure(ended.params)
 
 

@@ -1,5 +1,7 @@
 """Training steps: models that train together, dispatches, deferred updates and joined parameters change no result."""
 
+import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -13,6 +15,7 @@ from grasp_jax.training.losses import binary_cross_entropy
 from grasp_jax.training.optim import one_vector
 from grasp_jax.training.replicas import PerReplica
 from grasp_jax.training.step import TrainState, make_train_steps
+from tests.step_setting import Setting
 
 # As users compile, unlike most tests (conftest): without it two programs of the same sums may round the last bit otherwise.
 ALIKE = {"xla_cpu_use_fusion_emitters": True}
@@ -77,43 +80,61 @@ def test_models_together_equal_models_alone(three_models: Run) -> None:
     assert sorted(jax.tree.leaves(moved))[1] > 1e-3  # all but the key's bias
 
 
+class Ended(NamedTuple):
+    """Where a model is after four steps in two dispatches, and whether its steps themselves sort the ids that they read."""
+
+    state: TrainState
+    losses: np.ndarray  # [4, 1]
+    sorts: bool
+
+
+def ended(s: Setting, deferred: bool) -> Ended:
+    """One model with dropout."""
+    shape = s.shape._replace(deferred=deferred)
+    start = s.params, jax.jit(optax.scale_by_adam().init)(s.params)
+    state = TrainState(*jax.tree.map(lambda leaf: leaf[None], start))
+    own = PerReplica(jax.random.key(42)[None], np.float32([0.3]), np.float32([1e-2]))
+    steps = jax.jit(make_train_steps(s.model, shape, binary_cross_entropy))
+    slots = s.slots[None]
+    traced = steps.trace(state, s.data, s.tables, slots[:, :2], own, np.int32(0))
+    (loop,) = (
+        own
+        for own in traced.jaxpr.eqns
+        if own.primitive.name == "scan" and own.params["length"] == 2
+    )
+    compiled, losses = traced.lower().compile(), []
+    for first in (0, 2):
+        given = s.data, s.tables, slots[:, first : first + 2], own, np.int32(first)
+        state, found = compiled(state, *given)
+        losses.append(np.asarray(found))
+    return Ended(state, np.concatenate(losses), "= sort[" in str(loop.params["jaxpr"]))
+
+
+def assert_same_end(one: Ended, other: Ended) -> None:
+    """The same losses, parameters and moments; not of the backbone, some of whose gradients are rounding alone."""
+    parts = (
+        (own.losses, *(tree["encoder"] for tree in (own.state.params, *own.state.adam[1:])))
+        for own in (one, other)
+    )
+    for a, b in zip(*map(jax.tree.leaves, parts), strict=True):
+        # A thirtieth of a step: where a gradient is rounding alone, Adam still moves by the rate.
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=3e-4)
+
+
+@pytest.fixture(scope="module")
+def deferred(setting: Any) -> Callable[[str], Ended]:
+    """Where a model of `MODELS` is with deferred updates; each is trained once."""
+    return functools.cache(lambda name: ended(setting(name), deferred=True))
+
+
 @pytest.mark.parametrize(
     "name", ["gated plus", *(pytest.param(n, marks=pytest.mark.slow) for n in ("plain", "llm_esr"))]
 )
-def test_deferred_updates_of_the_id_table_equal_dense_ones(setting: Any, name: str) -> None:
+def test_deferred_updates_of_the_id_table_equal_dense_ones(
+    setting: Any, deferred: Callable[[str], Ended], name: str
+) -> None:
     """Large catalogues would be trained otherwise than small ones: of each encoder with an ID table, one model, two dispatches."""
-    s, ended = setting(name), []
-    for deferred in (True, False):
-        shape = s.shape._replace(deferred=deferred)
-        steps = jax.jit(make_train_steps(s.model, shape, binary_cross_entropy))
-        state = TrainState(
-            *jax.tree.map(
-                lambda leaf: leaf[None], (s.params, jax.jit(optax.scale_by_adam().init)(s.params))
-            )
-        )
-        run = Run(
-            steps,
-            state,
-            (s.data, s.tables),
-            s.slots[None],
-            jax.random.key(42)[None],
-            np.float32([0.3]),
-            np.float32([1e-2]),
-        )
-        half, losses = train(run, state, slice(None), 0, 2)
-        whole, more = train(run, half, slice(None), 2, 2)
-        ended.append(
-            (
-                losses,
-                more,
-                whole.params["encoder"],
-                whole.adam.mu["encoder"],
-                whole.adam.nu["encoder"],
-            )
-        )
-    for a, b in zip(*map(jax.tree.leaves, ended), strict=True):
-        # A thirtieth of a step: where a gradient is rounding alone, Adam still moves by the rate.
-        np.testing.assert_allclose(a, b, rtol=1e-3, atol=3e-4)
+    assert_same_end(deferred(name), ended(setting(name), deferred=False))
 
 
 def test_two_dispatches_equal_one(three_models: Run) -> None:
@@ -128,33 +149,17 @@ def test_two_dispatches_equal_one(three_models: Run) -> None:
 
 @pytest.mark.parametrize("name", [pytest.param("plain", marks=pytest.mark.slow), "gated plus"])
 def test_inputs_made_at_once_are_those_of_each_step(
-    setting: Any, name: str, monkeypatch: pytest.MonkeyPatch
+    setting: Any,
+    deferred: Callable[[str], Ended],
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A long dispatch, whose steps draw for themselves, would train other models than a short one."""
-    s, ended = setting(name), []
-    shape = s.shape._replace(deferred=True)
-    state = TrainState(
-        *jax.tree.map(
-            lambda leaf: leaf[None], (s.params, jax.jit(optax.scale_by_adam().init)(s.params))
-        )
-    )
-    own = PerReplica(jax.random.key(42)[None], np.float32([0.3]), np.float32([1e-2]))
-    rest = s.data, s.tables, s.slots[None], own, np.int32(7)
-    for at_once in (step_inputs.NEGATIVES_AT_ONCE, 0):
-        monkeypatch.setattr(step_inputs, "NEGATIVES_AT_ONCE", at_once)
-        steps = make_train_steps(s.model, shape, binary_cross_entropy, epsilon=1e-2)
-        traced = jax.jit(steps).trace(state, *rest)
-        (loop,) = (
-            own
-            for own in traced.jaxpr.eqns
-            if own.primitive.name == "scan" and own.params["length"] == s.slots.shape[0]
-        )
-        assert ("= sort[" in str(loop.params["jaxpr"])) == (
-            not at_once
-        )  # of the ids that a step reads
-        ended.append(traced.lower().compile()(state, *rest))
-    for a, b in zip(*map(jax.tree.leaves, ended), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    at_once = deferred(name)
+    monkeypatch.setattr(step_inputs, "NEGATIVES_AT_ONCE", 0)
+    each = ended(setting(name), deferred=True)
+    assert not at_once.sorts and each.sorts
+    assert_same_end(at_once, each)
 
 
 @pytest.mark.parametrize("largest", [one_vector.LARGEST, 60])

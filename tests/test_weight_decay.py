@@ -1,6 +1,6 @@
 """Decoupled weight decay against optax's AdamW: which parameters, in which forms of Adam, and from the config to the step."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from grasp_jax.training import training_set
 from grasp_jax.training.optim import one_vector
 from grasp_jax.training.optim.forms import choose_optimiser
 from grasp_jax.training.optim.weight_decay import decay_rates
+from grasp_jax.training.snapshot import initial_snapshot
 from tests.assembly import assembled
 from tests.trained import SMALL, small_shop
 
@@ -53,14 +54,43 @@ def test_matrices_and_tables_decay() -> None:
     assert set(jax.tree.leaves(decay_rates(one, DECAY))) == {0.0, DECAY}
 
 
+class Trained(NamedTuple):
+    """What two models are given, and where optax's AdamW takes them."""
+
+    params: Any  # [2, ...]
+    gradients: Any  # [S, 2, ...]
+    expected: Any  # [2, ...]
+
+
+@pytest.fixture(scope="module")
+def by_optax() -> Trained:
+    """Each model by its own learning rate."""
+    rng = np.random.default_rng(1)
+    params = of_shapes(rng)
+    gradients = jax.tree.map(lambda *own: np.stack(own), *[of_shapes(rng) for _ in range(STEPS)])
+
+    def of_one(params: Any, gradients: Any, rate: Any) -> Any:
+        adamw = optax.adamw(rate, weight_decay=DECAY, mask=DECAYS)
+
+        def step(before: Any, gradient: Any) -> Any:
+            params, state = before
+            updates, state = adamw.update(gradient, state, params)
+            return (optax.apply_updates(params, updates), state), None
+
+        return jax.lax.scan(step, (params, adamw.init(params)), gradients)[0][0]
+
+    both = jax.jit(jax.vmap(of_one, in_axes=(0, 1, 0)))
+    return Trained(params, gradients, both(params, gradients, RATES))
+
+
 @pytest.mark.parametrize(
     ("joined", "largest"), [(False, 0), (True, 1000), (True, 12), (True, 0)], ids=str
 )
-def test_every_form_is_adamw(joined: bool, largest: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_form_is_adamw(
+    joined: bool, largest: int, by_optax: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A GPU, which joins small parameters, would train another model; `largest` of 12 leaves some outside of the vector."""
     monkeypatch.setattr(one_vector, "LARGEST", largest)
-    rng = np.random.default_rng(1)
-    params, gradients = of_shapes(rng), [of_shapes(rng) for _ in range(STEPS)]
 
     @jax.jit
     def ours(params: Any, gradients: Any) -> Any:
@@ -77,17 +107,9 @@ def test_every_form_is_adamw(joined: bool, largest: int, monkeypatch: pytest.Mon
         state, _ = jax.lax.scan(step, state, gradients)
         return optimiser.end(state, jnp.asarray(RATES))[0]
 
-    found = ours(params, jax.tree.map(lambda *leaves: np.stack(leaves), *gradients))
-    for m, rate in enumerate(RATES):
-        expected = jax.tree.map(lambda leaf, m=m: leaf[m], params)
-        adamw = optax.adamw(float(rate), weight_decay=DECAY, mask=DECAYS)
-        state = adamw.init(expected)
-        for gradient in gradients:
-            own = jax.tree.map(lambda leaf, m=m: leaf[m], gradient)
-            updates, state = adamw.update(own, state, expected)
-            expected = optax.apply_updates(expected, updates)
-        for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
-            np.testing.assert_allclose(a[m], b, rtol=1e-5, atol=1e-6)
+    found = ours(by_optax.params, by_optax.gradients)
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(by_optax.expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
 def test_without_decay_nothing_is_added() -> None:
@@ -111,18 +133,18 @@ def test_the_id_table_is_not_deferred(
 
 def test_the_field_reaches_the_step() -> None:
     """`train.weight_decay` would say nothing: where rate x decay is 1, one step leaves Adam's own movement of a matrix, and no more."""
-    shop = small_shop()
-    rate, largest = 1e-3, {}
-    for decay in (0.0, 1 / rate):
-        one_step = {**SMALL, "batch_size": 128, "learning_rate": rate, "weight_decay": decay}
-        model = gj.Recommender(method="plain", **one_step).fit(shop)
-        assert model._fitted is not None
-        params = model._fitted.validated.snapshot.best_params
-        largest[decay] = {
-            jax.tree_util.keystr(path): float(np.abs(leaf).max())
-            for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]
-        }
-    for name, size in largest[1 / rate].items():
-        if size > 1.01 * rate:
-            assert size == pytest.approx(largest[0.0][name], rel=1e-6) and name.endswith("scale']")
-    assert largest[0.0]["['encoder']['table']"] > 10 * rate
+    rate = 1e-3
+    one_step = {**SMALL, "batch_size": 128, "learning_rate": rate, "weight_decay": 1 / rate}
+    model = gj.Recommender(method="plain", **one_step).fit(small_shop())
+    assert model._fitted is not None
+    trial, snapshot = model._fitted.validated.trial, model._fitted.validated.snapshot
+    start = initial_snapshot(trial.model, trial.replicas, trial.data).best_params
+    for (path, leaf), before in zip(
+        jax.tree_util.tree_leaves_with_path(snapshot.best_params),
+        jax.tree.leaves(start),
+        strict=True,
+    ):
+        if np.abs(leaf).max() > 1.01 * rate:
+            assert jax.tree_util.keystr(path).endswith("scale']")
+            np.testing.assert_allclose(leaf, before, rtol=0, atol=1.01 * rate)
+    assert np.abs(start["encoder"]["table"]).max() > 10 * rate
