@@ -107,7 +107,7 @@ def test_two_parts_that_make_up_for_each_other_are_lowered_together() -> None:
 
 def test_weight_of_a_part_counts_outside_of_training_alone() -> None:
     """Training would change with the weights, or a part that was left out would still be heard."""
-    model = Towers(SASRec(FEATURES, 8), FEATURES, (None, 0.0), kinds=("id", "text"))
+    model = Towers(SASRec(FEATURES, 8, 1), FEATURES, (None, 0.0), kinds=("id", "text"))
     vectors = jax.random.normal(jax.random.key(1), (*SEGMENTS.shape, 2 * FEATURES))
     params = jax.jit(model.init)(jax.random.key(0), vectors, SEGMENTS, POSITIONS)["params"]
     np.testing.assert_array_equal(params[PART_WEIGHTS], [1, 1])

@@ -8,7 +8,7 @@ import grasp_jax as gj
 from grasp_jax.config import Config
 from tests.chat_server import ChatServer, running
 from tests.running_service import Running, with_settings
-from tests.test_export import SMALL
+from tests.trained import SMALL, small_shop
 
 
 def test_a_new_item_is_encoded_by_an_endpoint(
@@ -16,17 +16,17 @@ def test_a_new_item_is_encoded_by_an_endpoint(
 ) -> None:
     """All texts would be sent and paid for again; or the caller be blamed for a server that is down, and read its address."""
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
-    shop = gj.Dataset.synthetic(num_users=60, num_items=100)
+    shop = small_shop()
     with running(ChatServer()) as server:
         fields = {
             "knowledge.encoder": "openai",
             "knowledge.embed.base_url": server.url,
-            "knowledge.embed.dimensions": 12,
+            "knowledge.embed.dimensions": SMALL["knowledge__width"],
             "knowledge.embed.cache": str(tmp_path / "vectors"),
             "knowledge.embed.retries": 0,
         }
         config = Config().with_fields(fields)
-        gj.Recommender(config, method="id_text_sum", **SMALL).fit(shop).save(tmp_path / "model")
+        gj.Recommender(config, method="id_text_concat", **SMALL).fit(shop).save(tmp_path / "model")
         service = Running(tmp_path / "model", with_settings(batch_sizes=(2,), lengths=()))
         before = sum(server.answered.values())
         new = {"item": 5000, "title": "Red soap"}

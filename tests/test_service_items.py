@@ -84,7 +84,7 @@ def test_removed_items_stay_removed_over_a_model_without_them(
     kept = shop.log.items != shop.log.num_items - 1
     users = np.repeat(shop.user_ids, shop.log.lengths)[kept]
     smaller = gj.Dataset.from_frames({"user": users, "item": shop.item_ids[shop.log.items[kept]]})
-    gj.Recommender(method="plain", **SMALL).fit(smaller).save(tmp_path / "smaller")
+    gj.Recommender(method="popularity", **SMALL).fit(smaller).save(tmp_path / "smaller")
     shutil.copytree(folders / "saved", tmp_path / "saved")
     running = Running(
         tmp_path / "saved", with_settings(models=tmp_path, batch_sizes=(2,), lengths=())

@@ -57,7 +57,7 @@ def test_vector_is_ids_beside_texts(towers: tuple[int, int, int]) -> None:
 
 def test_states_of_towers_are_those_of_backbones_alone() -> None:
     """A tower would see the other's vectors, share its parameters, or read dropout of the other's rate."""
-    model = Towers(SASRec(FEATURES, 8), FEATURES, (None, 0.0))
+    model = Towers(SASRec(FEATURES, 8, 1), FEATURES, (None, 0.0))
     shape = (*SEGMENTS.shape, 2 * FEATURES)
     vectors = np.array(jax.random.normal(jax.random.key(1), shape))
     params = random_params(model, vectors, SEGMENTS, POSITIONS)
@@ -70,7 +70,7 @@ def test_states_of_towers_are_those_of_backbones_alone() -> None:
 
     both = states(vectors)
     for k, view in enumerate(np.split(vectors, 2, axis=-1)):
-        alone = jax.jit(SASRec(FEATURES, 8).apply)(
+        alone = jax.jit(SASRec(FEATURES, 8, 1).apply)(
             {"params": params[f"tower{k}"]}, view, SEGMENTS, POSITIONS
         )
         np.testing.assert_array_equal(both[..., k * FEATURES : (k + 1) * FEATURES], alone)
@@ -97,7 +97,7 @@ def test_match_is_a_weighed_cosine_with_the_history() -> None:
     np.testing.assert_allclose(vectors[:, FEATURES:], own, rtol=1e-4, atol=1e-5)
 
     segments, positions = np.array([[7, 7, 7, 9], [2, 2, -1, -1]]), np.array([[0, 1, 2, 0]] * 2)
-    model = Towers(SASRec(FEATURES, 8), FEATURES, (None,), match_decay=0.5)
+    model = Towers(SASRec(FEATURES, 8, 1), FEATURES, (None,), match_decay=0.5)
     held = {"params": random_params(model, vectors[rows], segments, positions)}
     states = jax.jit(model.apply)(held, vectors[rows], segments, positions)[..., FEATURES:]
     expected = 0.25 * own[0] + 0.5 * own[1] + own[2]
