@@ -29,8 +29,8 @@ CELLS = [
 ]
 CASES = [*((*cell, "full") for cell in CELLS), ("grasp", "sasrec", "sampled100")]
 QUICK = [  # each method, backbone and way to validate
-    ("plain", "gru4rec", "full"),
-    ("grasp", "bert4rec", "full"),
+    ("plain", "bert4rec", "full"),
+    ("grasp", "gru4rec", "full"),
     ("grasp", "sasrec", "sampled100"),
 ]
 compiled: list[str] = []
@@ -143,7 +143,7 @@ def test_a_hidden_copy_is_seen(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The test above would pass whatever the loop does."""
-    trial = make_trial(prepared, "plain", "gru4rec")
+    trial = make_trial(prepared, "plain", "bert4rec")
     monkeypatch.setattr(jax, "device_put", lambda tree, *_: jax.tree.map(jnp.asarray, tree))
     with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
         trained(trial, tmp_path, guard)
@@ -169,7 +169,7 @@ def test_losses_are_read_while_the_next_steps_run(
 
     monkeypatch.setattr(run_epoch, "finite_replicas", dispatched)
     monkeypatch.setattr(run_epoch, "check_finite", read)
-    trial = make_trial(prepared, "plain", "gru4rec")
+    trial = make_trial(prepared, "plain", "bert4rec")
     steps = -(-len(trial.data.users) // BATCH)
     assert steps > 2
     trained(trial, tmp_path, guard)
