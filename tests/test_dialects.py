@@ -176,7 +176,7 @@ FAULTS = {
     "no header": (
         "log.csv",
         b"1,6846,1318896000\n1,7873,1318896000\n",
-        ("first row looks like data", "'1'", "expected a header"),
+        ("first row looks like data", "'1318896000'", "expected a header"),
     ),
     "no header, words": (
         "log.csv",

@@ -82,7 +82,7 @@ def attributes_of(table: "Table", id_name: str, kind: str, title: str = "") -> A
         raise UserError(f"{path}: the {kind}s table has no rows; expected one for each {kind}")
     names = tuple(table.columns)
     if table.is_delimited:
-        refuse_data_as_header(table, (id_name, title) if title else (id_name,))
+        refuse_data_as_header(table, (id_name, title), (kind, TITLE) if title else (kind,))
     notes = list(table.notes)
     settings = {"id": f"config.data.{kind}s_id_column", "title": "config.data.title_column"}
     wanted = {"id": id_name} | ({"title": title} if title else {})

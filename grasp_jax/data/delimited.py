@@ -15,14 +15,21 @@ import pyarrow.csv
 
 from grasp_jax.core.errors import UserError
 from grasp_jax.data.columns import listed
+from grasp_jax.data.header import (
+    FIRST_ROWS,
+    ROLES,
+    is_data,
+    may_be_header,
+    refuse_first_line_of_data,
+    signs_of,
+)
 from grasp_jax.data.open_marks import refuse_open_marks
-from grasp_jax.data.tables import Table, one_line, shortened
+from grasp_jax.data.tables import Table, first_texts, one_line, shortened
 
 DELIMITERS = {",": "','", "\t": "tabs", ";": "';'", "|": "'|'"}
 SAMPLED_LINES = 50  # lines from which the quoting of a TSV is determined
 BLOCK = 4 << 20  # bytes; a row must fit
 LARGEST_BLOCK = 1 << 30
-_NUMBER = re.compile(r"-?\d+([.,]\d+)?")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,8 +64,8 @@ def read_delimited(path: pathlib.Path, content: bytes, form: str, delimiter: str
     """
     dialect = dialect_of(path, content, delimiter)
     fields = [*dialect.fields]
-    first = _fields(_line(content, dialect.begin)[0].decode("utf-8", "replace"), dialect)
-    trailing = len(first) == len(fields) + 1 and first[-1] == "" and fields[-1] != ""
+    row = _fields(_line(content, dialect.begin)[0].decode("utf-8", "replace"), dialect)
+    trailing = len(row) == len(fields) + 1 and row[-1] == "" and fields[-1] != ""
     if trailing:
         fields.append("")
     parsed = _parse(path, content, dialect, len(fields))
@@ -66,7 +73,9 @@ def read_delimited(path: pathlib.Path, content: bytes, form: str, delimiter: str
     if dialect.quoted and not _escapes(content, dialect):
         refuse_open_marks(path, content, parsed, dialect.fields, dialect.delimiter)
     notes = [*header_notes(dialect, delimiter)]
-    _refuse_second_header(path, parsed, dialect.fields)
+    first = [first_texts(column, FIRST_ROWS) or [] for column in parsed.columns]
+    if may_be_header(fields, first):  # else a row is data, and may well be there twice
+        _refuse_second_header(path, parsed, dialect.fields)
     columns: dict[str, pa.ChunkedArray] = {}
     repeated = set()
     for position, (field, column) in enumerate(zip(fields, parsed.columns, strict=True)):
@@ -82,20 +91,38 @@ def read_delimited(path: pathlib.Path, content: bytes, form: str, delimiter: str
             repeated.add(name)
         else:
             columns[name] = column
-    return Table(path, form, columns, parsed.num_rows, True, frozenset(repeated), tuple(notes))
+    return Table(
+        path,
+        form,
+        columns,
+        parsed.num_rows,
+        True,
+        frozenset(repeated),
+        tuple(notes),
+        header=dialect.fields,
+        delimiter=dialect.delimiter,
+    )
 
 
-def refuse_data_as_header(table: Table, wanted: tuple[str, ...]) -> None:
-    """Raises UserError if none of the wanted columns exists and a column name is a number: the file has no header."""
-    names = list(table.columns)
-    if (
-        not set(wanted) & set(names)
-        and (value := next((name for name in names if _NUMBER.fullmatch(name)), None)) is not None
-    ):
-        raise UserError(
-            f"{table.path}: the first row looks like data ({shortened(value)} where a name should be: {listed(names)}); expected a header, "
-            f"such as {','.join(wanted)}; add it as the first line"
-        )
+def refuse_data_as_header(
+    table: Table, wanted: tuple[str, ...], roles: tuple[str, ...] = ROLES
+) -> None:
+    """Raises UserError if the first line of a CSV or TSV is data; arguments as of `header.refuse_first_line_of_data`."""
+    first = {name: first_texts(values, FIRST_ROWS) for name, values in table.columns.items()}
+    columns = [first.get(field.strip()) for field in table.header]
+    refuse_first_line_of_data(table.path, (table.header, table.delimiter), columns, wanted, roles)
+
+
+def begins_with_data(content: bytes, dialect: Dialect) -> bool:
+    """Whether the first line of a file is surely no header; `content` may be its first bytes."""
+    width, begin = len(dialect.fields), dialect.begin
+    rows: list[list[str]] = []
+    while len(rows) < FIRST_ROWS and begin < len(content):
+        raw, begin = _line(content, begin)
+        rows.append(_fields(raw.decode("utf-8", "replace"), dialect))
+    columns = [*zip(*(row for row in rows if len(row) == width), strict=True)]
+    fields = [field.strip() for field in dialect.fields]
+    return bool(columns) and is_data(fields, signs_of(fields, columns))
 
 
 def header_notes(dialect: Dialect, delimiter: str) -> tuple[str, ...]:

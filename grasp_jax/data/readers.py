@@ -270,11 +270,12 @@ def _pair(place: str, raw: bytes, may_be_header: bool) -> tuple[int, int]:
     fields = line.split()
     shown = repr(line.strip()[:60])
     if len(fields) != 2:
-        several = (
-            f"; an item each: '{fields[0]} {fields[1]}', '{fields[0]} {fields[2]}', ..."
-            if _is_item_list(fields)
-            else ""
-        )
+        several = ""
+        if "\t" in line.strip() or "," in line:
+            ending = "tsv" if "\t" in line else "csv"
+            several = f"; a table with other columns goes in a .{ending} with a header"
+        elif _is_item_list(fields):
+            several = f"; an item each: '{fields[0]} {fields[1]}', '{fields[0]} {fields[2]}', ..."
         raise UserError(
             f"{place}: {len(fields)} columns in {shown}; expected two, 'user item'{several}"
         )

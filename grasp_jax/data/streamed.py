@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from grasp_jax.core.errors import UserError
-from grasp_jax.data.delimited import Dialect, dialect_of, header_notes
+from grasp_jax.data.delimited import Dialect, begins_with_data, dialect_of, header_notes
 from grasp_jax.data.dictionary import DictionaryColumn, Encoder, bytes_scalar
 from grasp_jax.data.open_marks import QuotedValues, first_open
 from grasp_jax.data.parts import open_parts
@@ -59,12 +59,16 @@ def stream_delimited(
             escapes = dialect.quoted and dialect.delimiter == "\t"
             if not kinds or escapes or len(set(names)) < len(names) or not all(names):
                 return None
+            if begins_with_data(head, dialect):
+                return None
         columns, rows = _parsed(path, form[1], dialect, {names.index(k): kinds[k] for k in kinds})
     except (_NotStreamable, UserError, pa.ArrowException, OSError, EOFError, ValueError):
         return None
     notes = header_notes(dialect, delimiter)
     found = {name: columns.get(place) for place, name in enumerate(names)}
-    return Table(path, form[0], found, rows, True, notes=notes)
+    return Table(
+        path, form[0], found, rows, True, notes=notes, header=fields, delimiter=dialect.delimiter
+    )
 
 
 def stream_parquet(

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from grasp_jax.core.errors import UserError
 from grasp_jax.data.bad_rows import BadRows, NoValue, no_value, place_of, source_rows
 from grasp_jax.data.columns import Where
-from grasp_jax.data.dictionary import DictionaryColumn
+from grasp_jax.data.dictionary import DictionaryColumn, int64_array
 from grasp_jax.data.parts import check_column
 
 # pa.ChunkedArray, `dictionary.DictionaryColumn`, or list[Any], which holds the values of JSON as Python has them.
@@ -35,6 +35,8 @@ class Table:
       is_delimited: whether it is CSV or TSV.
       repeated: names of several columns at once, which must not be requested.
       notes: what the reader decided, in words for the user.
+      header: of CSV and TSV, the fields of the first line.
+      delimiter: of CSV and TSV, between fields.
       left_out: [n] int64 rows of the source that are not among these, from 0, ascending.
     """
 
@@ -45,6 +47,8 @@ class Table:
     is_delimited: bool = False
     repeated: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
+    header: tuple[str, ...] = ()
+    delimiter: str = ""
     left_out: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0, np.int64))
 
     def row(self, index: int) -> int:
@@ -206,6 +210,20 @@ def values_of(table: Table, name: str) -> list[Any]:
         raise UserError(
             f"{table.path}: column {name!r} of type {values.type} is not readable: {one_line(error)}"
         ) from error
+
+
+def first_texts(values: Column, most: int) -> list[str] | None:
+    """The first values of a column of CSV or TSV as texts; None for a column that was not requested."""
+    if values is None:
+        return None
+    if isinstance(values, DictionaryColumn):
+        entries = values.values.take(int64_array(values.codes[:most].astype(np.int64))).to_pylist()
+    else:
+        entries = values.slice(0, most).to_pylist()
+    return [
+        value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+        for value in entries
+    ]
 
 
 def is_text(kind: pa.DataType) -> bool:
