@@ -131,7 +131,7 @@ def test_json_ids(tmp_path: pathlib.Path) -> None:
     for users, parts in (
         (["a", 3], ("row 2 has a number in 'user'", "before it a string")),
         ([1.5, 2], ("'user' has type double", "whole numbers or strings")),
-        ([[1], [2]], ("'user' has type list",)),
+        ([[1], [2]], ("'user' holds lists", "explode('user'")),
         ([2**64, 1], ("row 1", "beyond int64")),
         (["\ud800"], ("row 1", "surrogate")),
     ):

@@ -13,6 +13,7 @@ from grasp_jax.core.errors import UserError
 from grasp_jax.data.bad_rows import BadRows
 from grasp_jax.data.dictionary import DictionaryColumn, dictionary_column, int64_array, int64_of
 from grasp_jax.data.encoded import Encoded, encoded
+from grasp_jax.data.id_lists import column_of_lists, is_list, refuse_lists
 from grasp_jax.data.tables import Table, beyond_int64, filled_text, is_text, shortened, text_of
 from grasp_jax.data.text_bytes import are_plain_ascii, ascii_strings, bytes_of_texts, lexical_order
 
@@ -39,7 +40,7 @@ def encoded_ids(table: Table, name: str, notes: list[str] | None = None) -> Enco
 
     Raises:
       BadRows: a row has no id, or an id that has line breaks, is too long, or spells "missing" (`nan`, `NA`, `-1`) among whole numbers.
-      UserError: the ids are fractions, not text, or numbers beyond int64: faults of the column, which are named before those of rows.
+      UserError: the ids are lists, fractions, not text, or numbers beyond int64: faults of the column, named before those of rows.
     """
     array = table.array(name)
     notes = [] if notes is None else notes
@@ -64,6 +65,8 @@ def encoded_ids(table: Table, name: str, notes: list[str] | None = None) -> Enco
         table.check_filled(name, array)
     row = int(known.argmax()) if len(known) else 0
     first = f" (row {table.row(row)} is {shortened(array[row].as_py())})" if len(array) else ""
+    if is_list(kind):
+        raise column_of_lists(table, name, kind, first)
     raise UserError(
         f"{table.path}: column {name!r} has type {kind}{first}; {_WANTED}: write it as int64, without rows that lack one, or as strings"
     )
@@ -96,6 +99,7 @@ def _of_text(table: Table, name: str, column: DictionaryColumn, notes: list[str]
         raise
     if table.is_delimited and not plain:
         text = _trimmed(name, text, notes)
+    refuse_lists(table, name, text, codes)
     if longest > LONGEST:
         _refuse_long(table, name, text, codes)
     if pc.min(pc.binary_length(text)).as_py() == 0:

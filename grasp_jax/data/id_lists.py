@@ -1,0 +1,141 @@
+"""Columns with several ids in each row, which would be read as one id: a whole history would become one item.
+
+Titles and addresses as ids hold blanks too, so texts are lists only if most have three parts or more, all parts have one shape (N12345,
+digits), and the same part stands at several places of the lists.
+"""
+
+import ast
+import collections
+import re
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from grasp_jax.core.errors import UserError
+from grasp_jax.data.tables import Table, shortened
+
+SAMPLED = 2000  # distinct values
+FEWEST, MANY = (
+    3,
+    6,
+)  # parts of a list; and of a list of short numbers, since 06 12 34 56 78 may be one number
+LONG = 5  # digits of a number that is no part of a number
+ALIKE = 0.95  # share of the parts that have one shape
+MOVED = 0.1  # share of the parts that stand at another place too
+_BETWEEN = re.compile(r"[\s,;|]+")
+_BRACKETS = re.compile(r"\s*[\[(].*[\])]\s*", re.DOTALL)
+_CODE = re.compile(r"([A-Za-z_-]*)\d+([-:]\d+)?")
+
+
+def refuse_lists(table: Table, name: str, text: pa.Array, codes: np.ndarray) -> None:
+    """Refuses a column of texts if most are lists of ids.
+
+    Args:
+      table: with the column.
+      name: the column.
+      text: distinct values, in the order of their first rows.
+      codes: [rows] place of each row's value in `text`.
+
+    Raises:
+      UserError: names the first row with a list.
+    """
+    values = text.slice(0, SAMPLED).to_pylist()
+    if not (_are_in_brackets(values) or _are_lists(values)):
+        return
+    first = max(
+        range(len(values)), key=lambda place: (len(parts_of(values[place])) >= FEWEST, -place)
+    )
+    row = table.row(int((codes == first).argmax()))
+    mend = f"frame[{name!r}] = frame[{name!r}]{_splitting(values[first])}; frame = frame.explode({name!r})"
+    raise UserError(
+        f"{table.path}: row {row} has {shortened(values[first])} in column {name!r}, several ids at once, as most rows have; expected "
+        f"one id, with a row for each user and item; in pandas: {mend}"
+    )
+
+
+def column_of_lists(table: Table, name: str, kind: pa.DataType, first: str) -> UserError:
+    """The error of a column whose type is a list.
+
+    Args:
+      table: with the column.
+      name: the column.
+      kind: its type.
+      first: its first value in words.
+    """
+    mend = f"frame = frame.explode({name!r}, ignore_index=True)"
+    if pa.types.is_struct(kind.value_type):
+        fields = [kind.value_type.field(place).name for place in range(kind.value_type.num_fields)]
+        mend += f"; frame = frame.join(pandas.json_normalize(frame.pop({name!r}))), which makes columns of {', '.join(fields)[:60]}"
+    return UserError(
+        f"{table.path}: column {name!r} holds lists{first}; expected one id, with a row for each user and item; in pandas: {mend}"
+    )
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """Whether a type is one of lists."""
+    checks = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    return any(check(kind) for check in checks)
+
+
+def parts_of(value: str) -> list[str]:
+    """The parts of a text between blanks, commas, semicolons and bars, without brackets and quotation marks."""
+    parts = (part.strip("[]()'\"") for part in _BETWEEN.split(value))
+    return [part for part in parts if part]
+
+
+def _are_in_brackets(values: Sequence[str]) -> bool:
+    """Whether the texts are lists as Python and JSON write them."""
+    return all(map(_BRACKETS.fullmatch, values)) and any("," in value for value in values)
+
+
+def _are_lists(values: Sequence[str]) -> bool:
+    lists = [parts for value in values if len(parts := parts_of(value)) >= FEWEST]
+    if 2 * len(lists) <= len(values):
+        return False
+    parts = [part for own in lists for part in own]
+    shapes = collections.Counter(map(_shape, parts))
+    if shapes.pop("", 0) > (1 - ALIKE) * len(parts):
+        return False
+    if len({len(part) for part in parts}) > 1 and max(shapes.values()) < ALIKE * len(parts):
+        return False
+    if np.median([len(part) for part in parts]) < LONG and all(map(str.isdigit, parts)):
+        lists_of_many = [own for own in lists if len(own) >= MANY]
+        if 10 * len(lists_of_many) < len(lists):
+            return False
+    return _share_moved(lists) >= MOVED
+
+
+def _shape(part: str) -> str:
+    """What ids of one kind have in common; empty for a word."""
+    if found := _CODE.fullmatch(part):
+        return found[1] or "0"
+    return f"{len(part)} characters" if len(part) > 7 and any(map(str.isdigit, part)) else ""
+
+
+def _share_moved(lists: Iterable[Sequence[str]]) -> float:
+    """The share of all parts that stand at several places of lists; those of a composed id, such as shop, shelf and box, do not."""
+    places: dict[str, set[int]] = collections.defaultdict(set)
+    times: collections.Counter[str] = collections.Counter()
+    for parts in lists:
+        for place, part in enumerate(parts):
+            places[part].add(place)
+        times.update(parts)
+    return sum(times[part] for part in times if len(places[part]) > 1) / times.total()
+
+
+def _splitting(value: str) -> str:
+    """The call of pandas that splits texts like this one."""
+    if _BRACKETS.fullmatch(value):
+        try:
+            ast.literal_eval(value)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            return r".str.findall(r'[\w-]+')"
+        return ".map(ast.literal_eval)"
+    if not re.search("[,;|]", value):
+        return ".str.split()"
+    return (
+        ".str.split(',')"
+        if not re.search(r"[\s;|]", value)
+        else r".str.split(r'[\s,;|]+', regex=True)"
+    )

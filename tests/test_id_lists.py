@@ -1,0 +1,108 @@
+"""A column with several ids in a row is refused, since a whole history would be one item; texts with blanks are ids."""
+
+import json
+import pathlib
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as parquet
+import pytest
+
+from grasp_jax.data.readers import read_interactions
+from tests.logs import read_log
+from tests.refusal import assert_names, refusal
+
+COLUMNS = {"user": "user", "item": "item", "timestamp": "", "rating": ""}
+RANDOM = np.random.default_rng(0)
+HISTORIES = [RANDOM.integers(0, 40, RANDOM.integers(3, 12)).tolist() for _ in range(60)]
+
+
+def lists(begin: str, between: str, form: str = "") -> list[str]:
+    """Each history in one text, as the fields of a TSV."""
+    return [between.join(f"{begin}{item:{form}}" for item in items) for items in HISTORIES]
+
+
+def write(folder: pathlib.Path, items: list[str], column: str = "item") -> pathlib.Path:
+    """A log of these items, each of a user of its own."""
+    other = "user" if column == "item" else "item"
+    path = folder / "log.tsv"
+    rows = (f"{item}\tx{place}\n" for place, item in enumerate(items))
+    path.write_text(f"{column}\t{other}\n" + "".join(rows))
+    return path
+
+
+LISTS = {
+    "of the news": (lists("N552", " ", "02"), ".str.split()"),
+    "with clicks": ([text.replace(" ", "-1 ") + "-0" for text in lists("N", " ")], ".str.split()"),
+    "of numbers": (lists("", " "), ".str.split()"),
+    "of long numbers": ([text[:32] for text in lists("0706016", " ", "03")], ".str.split()"),
+    "with commas": (lists("B0000", ",", "05"), ".str.split(',')"),
+    "with both": (lists("i", ", "), "regex=True)"),
+    "of Python": ([f"[{text}]" for text in lists("", ", ")], ".map(ast.literal_eval)"),
+    "of words": (["['tea', 'jam']", "['tea']", "['oil', 'tea']"], ".map(ast.literal_eval)"),
+    "of NumPy": ([f"[{text}]" for text in lists("n", " ")], ".str.findall("),
+    "longer than an id": (
+        [" ".join([text] * 40) for text in lists("N552", " ", "02")],
+        ".str.split()",
+    ),
+    "with gaps": (["", *lists("N552", " ", "02")], ".str.split()"),
+}
+
+
+@pytest.mark.parametrize("case", LISTS)
+@pytest.mark.parametrize("column", ["item", "user"])
+def test_lists_of_ids_are_refused(tmp_path: pathlib.Path, case: str, column: str) -> None:
+    """Would break with a run over histories as items: nearly each is unique, and the metrics look excellent."""
+    items, call = LISTS[case]
+    path = write(tmp_path, items, column)
+    message = refusal(read_interactions, path, "log", COLUMNS, bad_rows="skip")
+    row = items.index(next(text for text in items if text)) + 1
+    expected = (f"{path}: row {row} has ", f"in column {column!r}, several ids at once", call)
+    assert_names(message, (*expected, "expected one id", f"frame.explode({column!r})"))
+
+
+TEXTS = {
+    "titles": ["The Matrix", "2 Fast 2 Furious", "Ocean's 11", "Alien 3 and 4", "12 Angry Men"] * 3,
+    "titles of numbers": ["1 2 3", "3 2 1", "2 1 3", "The Matrix"],
+    "thousands": [f"{k % 9 + 1} {k:03} {(k * 7) % 999:03}" for k in range(50)],
+    "phones": [f"06 {k:02} {k * 7 % 99:02} {k * 3 % 99:02} {k + 7:02}" for k in range(50)],
+    "shop, shelf, box": [f"S{k % 3} S1{k % 7} S2{k:02}" for k in range(50)],
+    "dates": [f"2024 {k % 12 + 1:02} {k % 28 + 1:02}" for k in range(50)],
+    "addresses": [f"{k} Main St Apt {k % 7} 9411{k % 9}" for k in range(50)],
+    "graphics cards": ["RTX 3080 Ti 12 GB", "RTX 3080 10 GB", "RTX 4090 24 GB"] * 3,
+    "pairs": [f"N{k % 9} N{k % 7}" for k in range(50)],
+    "a single list": [*(f"N{k}" for k in range(50)), "N1 N2 N3 N4 N5 N6 N7"],
+    "words": ["milk bread eggs", "bread milk jam", "eggs jam milk"],
+}
+
+
+@pytest.mark.parametrize("case", TEXTS)
+def test_texts_with_blanks_are_ids(tmp_path: pathlib.Path, case: str) -> None:
+    """Would break a log whose ids are titles, numbers in groups, or composed of several codes."""
+    log = read_log(write(tmp_path, TEXTS[case]), "log", COLUMNS)
+    assert log.item_ids.tolist() == sorted(set(TEXTS[case]))
+
+
+@pytest.mark.parametrize("ending", ["parquet", "jsonl"])
+def test_columns_of_lists(tmp_path: pathlib.Path, ending: str) -> None:
+    """Would break with the advice to write lists as int64 or strings, which cannot work."""
+    path = tmp_path / f"log.{ending}"
+    events = [[{"aid": k, "ts": 5}] for k in range(3)]
+    for items, parts in (
+        (
+            [[1, 2], [3], [4, 5]],
+            ("(row 1 is '[1, 2]')", "frame.explode('item', ignore_index=True)"),
+        ),
+        (events, ("pandas.json_normalize(frame.pop('item'))", "makes columns of aid, ts")),
+    ):
+        rows = {"user": ["a", "b", "c"], "item": items}
+        if ending == "parquet":
+            parquet.write_table(pa.table(rows), path)
+        else:
+            lines = (
+                json.dumps({"user": u, "item": i}) for u, i in zip(*rows.values(), strict=True)
+            )
+            path.write_text("\n".join(lines))
+        message = refusal(read_log, path, "log", COLUMNS)
+        assert_names(message, (f"{path}: column 'item' holds lists", *parts, "one id, with a row"))
+        assert "int64" not in message
