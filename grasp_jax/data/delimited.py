@@ -24,6 +24,7 @@ from grasp_jax.data.header import (
     signs_of,
 )
 from grasp_jax.data.open_marks import refuse_open_marks
+from grasp_jax.data.rewriting import as_utf8, rewritten
 from grasp_jax.data.tables import Table, first_texts, one_line, shortened
 
 DELIMITERS = {",": "','", "\t": "tabs", ";": "';'", "|": "'|'"}
@@ -145,7 +146,8 @@ def dialect_of(path: pathlib.Path, content: bytes, delimiter: str) -> Dialect:
       UserError: the file is not text, or has no header.
     """
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise UserError(f"{path}: the file is UTF-16; save it as UTF-8")
+        line = rewritten(path, "iconv -f UTF-16 -t UTF-8")
+        raise UserError(f"{path}: the file is UTF-16; save it as UTF-8: {line}")
     if content.startswith((b"\x1f\x8b", b"(\xb5/\xfd", b"PK\x03\x04")):
         raise UserError(
             f"{path}: the file is compressed, or a spreadsheet; name it .csv.gz or .csv.zst as it may be, or save it as CSV"
@@ -153,13 +155,14 @@ def dialect_of(path: pathlib.Path, content: bytes, delimiter: str) -> Dialect:
     begin = 3 if content.startswith(b"\xef\xbb\xbf") else 0
     while begin < len(content) and content[begin : begin + 1] in (b"\n", b"\r"):
         begin += 1
-    raw, begin = _line(content, begin)
+    start, (raw, begin) = begin, _line(content, begin)
     try:
         header = raw.decode("utf-8")
     except UnicodeDecodeError as error:
         shown = raw[max(0, error.start - 10) : error.start + 10]
+        mend = as_utf8(path, content, start + error.start)
         raise UserError(
-            f"{path}: the header has {shown!r}, which is not UTF-8 text; save the file as UTF-8"
+            f"{path}: the header has {shown!r}, which is not UTF-8 text; {mend}"
         ) from None
     if "\0" in header:
         raise UserError(
@@ -280,8 +283,9 @@ def _refuse_other_than_utf8(path: pathlib.Path, rows: memoryview) -> None:
     except UnicodeDecodeError as error:
         row = bytes(rows[: error.start]).count(b"\n") + 1
         shown = bytes(rows[max(0, error.start - 10) : error.start + 10])
+        mend = as_utf8(path, rows, error.start)
         raise UserError(
-            f"{path}: row {row} has {shown!r}, which is not UTF-8 text; save the file as UTF-8"
+            f"{path}: row {row} has {shown!r}, which is not UTF-8 text; {mend}"
         ) from None
 
 

@@ -1,11 +1,14 @@
 """JSON lines, one object a line, read line by line: values stay what the file says, and a fault names its row."""
 
+import ast
 import io
 import json
 import pathlib
+import warnings
 from typing import Any
 
 from grasp_jax.core.errors import UserError
+from grasp_jax.data.rewriting import OF_ARRAY, OF_LITERALS, as_utf8, rewritten
 from grasp_jax.data.tables import Table, one_line
 
 
@@ -21,7 +24,9 @@ def read_json_lines(path: pathlib.Path, content: bytes, form: str) -> Table:
         line = raw.strip()
         if not line:
             continue
-        for name, value in _fields(path, row + 1, line).items():
+        if not row:
+            _refuse_array(path, line)
+        for name, value in _fields(path, row + 1, line, content).items():
             values = columns.get(name)
             if values is None:
                 values = columns[name] = []
@@ -32,6 +37,26 @@ def read_json_lines(path: pathlib.Path, content: bytes, form: str) -> Table:
     for values in columns.values():
         values.extend([None] * (row - len(values)))
     return Table(path, form, columns, row)
+
+
+def _refuse_array(path: pathlib.Path, line: bytes) -> None:
+    """Refuses a file that is one list of objects, given its first line."""
+    inside = line[1:].lstrip()
+    if line.startswith(b"[") and (not inside or inside.startswith(b"{")):
+        raise UserError(
+            f"{path}: not a readable JSON lines table: row 1 is {line[:60]!r}, so the file is one JSON array; expected one JSON object a "
+            f"line; write it so: {rewritten(path, OF_ARRAY, '.jsonl')}"
+        )
+
+
+def _is_literal(line: bytes) -> bool:
+    """Whether a line is a dictionary as Python prints it, with 'a' or u'a' instead of "a"."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about backslashes in its texts
+            return isinstance(ast.literal_eval(line.decode("utf-8")), dict)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return False
 
 
 class _Twice(Exception):
@@ -49,7 +74,8 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 _decode = json.JSONDecoder(object_pairs_hook=_object).decode
 
 
-def _fields(path: pathlib.Path, row: int, line: bytes) -> dict[str, Any]:
+def _fields(path: pathlib.Path, row: int, line: bytes, content: bytes) -> dict[str, Any]:
+    """The object of a line of a file with this content."""
     where = f"{path}: not a readable JSON lines table: row {row}"
     shown = repr(line[:60])
     try:
@@ -57,8 +83,9 @@ def _fields(path: pathlib.Path, row: int, line: bytes) -> dict[str, Any]:
         if b"\\u" in line:  # half of a surrogate pair is not text and cannot be written to a file
             json.dumps(fields, ensure_ascii=False).encode()
     except UnicodeDecodeError as error:
+        mend = as_utf8(path, content, content.find(line) + error.start)
         raise UserError(
-            f"{where}: {line[error.start : error.start + 20]!r} is not UTF-8 text; save the file as UTF-8"
+            f"{where}: {line[error.start : error.start + 20]!r} is not UTF-8 text; {mend}"
         ) from None
     except UnicodeEncodeError:
         raise UserError(
@@ -71,6 +98,11 @@ def _fields(path: pathlib.Path, row: int, line: bytes) -> dict[str, Any]:
     except _Twice as error:
         raise UserError(f"{where} names {str(error)[:60]!r} twice: {shown}; drop one") from None
     except ValueError as error:
+        if _is_literal(line):
+            mend = rewritten(path, OF_LITERALS, ".jsonl")
+            raise UserError(
+                f"{where} is {shown}, a dictionary of Python; expected one JSON object a line; write it so: {mend}"
+            ) from None
         raise UserError(
             f"{where}: {one_line(error)}: {shown}; expected one JSON object a line"
         ) from None

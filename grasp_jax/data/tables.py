@@ -17,9 +17,11 @@ from grasp_jax.data.bad_rows import BadRows, NoValue, no_value, place_of, source
 from grasp_jax.data.columns import Where
 from grasp_jax.data.dictionary import DictionaryColumn, int64_array
 from grasp_jax.data.parts import check_column
+from grasp_jax.data.rewriting import as_utf8
 
 # pa.ChunkedArray, `dictionary.DictionaryColumn`, or list[Any], which holds the values of JSON as Python has them.
 Column = Any
+AROUND = 1000  # rows before and after a place, from which an encoding is guessed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,13 +178,19 @@ def text_of(table: Table, name: str, array: pa.ChunkedArray) -> pa.ChunkedArray:
     try:
         return pc.cast(pc.cast(array, pa.large_binary()), pa.large_string())
     except (pa.ArrowInvalid, UnicodeDecodeError):
-        for row, value in enumerate(pc.cast(array, pa.large_binary()).to_pylist()):
+        values = pc.cast(array, pa.large_binary()).to_pylist()
+        for row, value in enumerate(values):
             try:
                 (value or b"").decode("utf-8")
             except UnicodeDecodeError:
+                mend = "write texts as UTF-8"
+                if isinstance(table.path, pathlib.Path) and table.is_delimited:
+                    near = b"\n".join(
+                        value or b"" for value in values[max(0, row - AROUND) : row + AROUND]
+                    )
+                    mend = as_utf8(table.path, near)
                 raise UserError(
-                    f"{table.path}: row {table.row(row)} has {value[:60]!r} in column {name!r}, which is not UTF-8 text; "
-                    "save the file as UTF-8"
+                    f"{table.path}: row {table.row(row)} has {value[:60]!r} in column {name!r}, which is not UTF-8 text; {mend}"
                 ) from None
         raise
 

@@ -1,0 +1,79 @@
+"""Command lines that rewrite a file so that it can be read: in UTF-8, or as JSON lines."""
+
+import itertools
+import pathlib
+import re
+import shlex
+
+UNPACKING = {".gz": "zcat", ".zst": "zstdcat"}
+WINDOW = 1 << 19  # bytes before and after a place that are looked at
+OF_ARRAY = "python -c 'import json,sys; [print(json.dumps(row)) for row in json.load(sys.stdin)]'"
+OF_LITERALS = "python -c 'import ast,json,sys; [print(json.dumps(ast.literal_eval(row))) for row in sys.stdin]'"
+_KANA, _HANGUL = re.compile("[\u3041-\u30fe]"), re.compile("[\uac00-\ud7a3]")
+_HAN = re.compile("[\u4e00-\u9fff]")
+
+
+def rewritten(path: pathlib.Path, program: str, ending: str = "") -> str:
+    """The line that sends a file, unpacked, through a program into a new file next to it.
+
+    Args:
+      path: the file.
+      program: reads standard input.
+      ending: that of the new file; empty: as the old one.
+    """
+    packing = path.suffix if path.suffix in UNPACKING else ""
+    old = pathlib.Path(str(path).removesuffix(packing))
+    new = old.with_suffix(ending or old.suffix)
+    if new in (old, path):
+        new = old.with_name(f"{old.stem}-new{new.suffix}")
+    source, target = shlex.quote(str(path)), shlex.quote(str(new))
+    if packing:
+        return f"{UNPACKING[packing]} {source} | {program} > {target}"
+    return f"{program} < {source} > {target}"
+
+
+def as_utf8(path: pathlib.Path, content: bytes | memoryview, place: int = 0) -> str:
+    """How to make a file UTF-8 that is not.
+
+    Args:
+      path: the file.
+      content: its bytes.
+      place: where in them the first other byte is.
+    """
+    near = bytes(content[max(0, place - WINDOW) : place + WINDOW])
+    replaced = near.decode("utf-8", "replace")
+    others = sum(character > "\x7f" for character in replaced)
+    if others > 2 * replaced.count("\ufffd"):
+        line = rewritten(path, "iconv -c -f UTF-8 -t UTF-8")
+        return f"the rest is UTF-8, so correct these bytes, or drop them: {line}"
+    found = likely_encoding(near)
+    line = rewritten(path, f"iconv -f {found} -t UTF-8")
+    return f"save the file as UTF-8: {line} ({found} is guessed from the bytes: look at the result)"
+
+
+def likely_encoding(content: bytes) -> str:
+    """The name that `iconv` has for the encoding of a text which is not UTF-8; Windows-1252 if nothing speaks for another one."""
+    if _share(content, "cp932", _KANA) > 0.2:
+        return "CP932"
+    if _share(content, "euc_jp", _KANA) > 0.2:
+        return "EUC-JP"
+    runs = [
+        len(list(run))
+        for is_high, run in itertools.groupby(content, lambda byte: byte > 127)
+        if is_high
+    ]
+    if runs and sum(runs) >= 2 * len(runs):  # letters with accents stand alone
+        if sum(byte >= 0xE0 for byte in content) > 0.7 * sum(runs):
+            return "CP1251"
+        if _share(content, "cp949", _HANGUL) > 0.9:
+            return "CP949"
+        if _share(content, "gb18030", _HAN) > 0.9:
+            return "GB18030"
+    return "ISO-8859-1" if "\ufffd" in content.decode("cp1252", "replace") else "CP1252"
+
+
+def _share(content: bytes, encoding: str, script: re.Pattern[str]) -> float:
+    """The share of the characters beyond ASCII that are of a script, if a text is in this encoding."""
+    text = content.decode(encoding, "replace")
+    others = sum(character > "\x7f" for character in text)
+    return len(script.findall(text)) / others if others else 0.0
