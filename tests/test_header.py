@@ -39,6 +39,12 @@ WITHOUT_HEADER = {
         {},
         ("looks like data ('1513165724'", "such as user,item,column3,timestamp;"),
     ),
+    "dates with a zone, and titles with words of times": (
+        "log.csv",
+        "u1,Last Day on Earth,2024-01-31 10:00 UTC\nu1,Created at,2024-01-31 11:00 UTC\n",
+        {},
+        ("looks like data ('2024-01-31 10:00 UTC'", "such as user,item,timestamp;"),
+    ),
     "seconds of the last century": (
         "log.csv",
         "196,242,3,881250949\n186,302,3,891717742\n",

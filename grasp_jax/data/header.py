@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from grasp_jax.core.errors import UserError
-from grasp_jax.data.columns import DEFAULTS, Where, is_time_name, listed, match
+from grasp_jax.data.columns import DEFAULTS, TIME_NAMES, Where, bare, listed, match
 
 FIRST_ROWS = 500  # in which names are looked for
 MOST = 0.9  # share of the values of a column that must look like its name
@@ -184,8 +184,8 @@ def _counted(fields: Sequence[str]) -> set[int]:
 
 
 def is_known_name(field: str, roles: Collection[str] = ()) -> bool:
-    """Whether a field is a usual name of a column."""
-    return match([*DEFAULTS, *roles], field) is not None or is_time_name(field)
+    """Whether a field is a usual name of a column; a title such as "Last Day" is none, though it has a word of times."""
+    return match([*DEFAULTS, *roles], field) is not None or bare(field) in TIME_NAMES
 
 
 def suggested_header(
@@ -202,7 +202,7 @@ def suggested_header(
         if place is not None and new not in names:
             names[place] = new
 
-    if are_interactions and not any(map(is_time_name, names)):
+    if are_interactions and not TIME_NAMES & {bare(own) for own in names}:
         name(next((place for place in signs if signs[place].kind == TIME), None), "timestamp")
     for role in roles:
         free = [place for place, own in enumerate(names) if not own]
