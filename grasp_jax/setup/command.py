@@ -62,7 +62,7 @@ def write_config(folder: pathlib.Path, out: str | None) -> pathlib.Path:
     for line in found.lines:
         print(f"found: {line}")
     for line in found.undecided:
-        print(f"not decided: {line}")
+        print("not decided: " + line.replace("\n", "\n  "))
     print(f"wrote {path}: read it, then run")
     print(f"  grasp-jax --config={shlex.quote(str(path))} --workdir={shlex.quote(f'runs/{name}')}")
     print("or read the same data in Python:")

@@ -20,6 +20,7 @@ from grasp_jax.data.tables import Table, values_of
 from grasp_jax.data.times import time_column
 from grasp_jax.knowledge.text.columns import why_no_text
 from grasp_jax.setup import names
+from grasp_jax.setup.kinds import notes_on_rows
 from grasp_jax.setup.matches import is_of_users, matches_of
 from grasp_jax.setup.rows import check_rows
 from grasp_jax.setup.sample import Sample, readable, sample, sample_pairs
@@ -225,7 +226,7 @@ def _columns(log: Sample) -> tuple[dict[str, str], list[str]]:
         undecided.append(
             f"which ratings count as liked: all do, until config.data.min_rating is set ({rating[0]!r} has the ratings)"
         )
-    return columns, undecided
+    return columns, [*undecided, *notes_on_rows(log, set(columns.values()))]
 
 
 def _time(log: Sample) -> tuple[str, list[str]]:

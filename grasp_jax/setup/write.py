@@ -193,11 +193,12 @@ def _text(value: str | dict[str, str]) -> str:
 
 
 def _comment(text: str) -> list[str]:
-    """A text as comment lines."""
+    """A text as comment lines; those after its first line are commands, and stay whole."""
+    text, *commands = text.split("\n")
     lines, line = [], "#"
     for word in text.split():
         if len(line) + 1 + len(word) > MOST_LETTERS and line != "#":
             lines.append(line)
             line = "#  "
         line += f" {word}"
-    return [*lines, line]
+    return [*lines, line, *(f"#   {' '.join(command.splitlines())}" for command in commands)]
