@@ -265,16 +265,6 @@ def test_users_of_any_file_are_counted(tmp_path: pathlib.Path, name: str) -> Non
     assert (found.num_users, found.usual_length) == (3, 3)
 
 
-def test_times_that_no_reader_takes_are_left(tmp_path: pathlib.Path) -> None:
-    """A run would be refused by the config that was written for it."""
-    (tmp_path / "log.csv").write_text("user,item,date\na,x,13 Sept\na,y,14 Sept\nb,x,15 Sept\n")
-    found = look(tmp_path)
-    assert (
-        found.columns["timestamp"] == ""
-        and "column 'date' was not used as the time" in found.undecided[0]
-    )
-
-
 def test_a_large_file_is_looked_at_in_part(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -84,30 +84,6 @@ def test_pairs_are_checked(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPat
     assert look(tmp_path).lines[-1] == line
 
 
-@pytest.mark.parametrize(
-    ("dates", "why"),
-    [
-        (["01/02/2024"] * 9, "which may be day and month or month and day"),
-        (["soon"] * 9, "'soon'"),
-        ([""] * 9, "no value"),
-        (["2024-01-02"] * 8 + ["9999-01-01"], "in the future"),
-    ],
-)
-def test_a_column_of_times_that_cannot_be_used_is_not_taken(
-    tmp_path: pathlib.Path, dates: list[str], why: str
-) -> None:
-    """One empty date would hide that no date can be read, and a run with the written config would be refused."""
-    lines = [f"u{k % 3},i{k},{date}\n" for k, date in enumerate(["", *dates])]
-    (tmp_path / "log.csv").write_text("user,item,date\n" + "".join(lines))
-    out = tmp_path / "a.py"
-    write_config(tmp_path, str(out))
-    found = look(tmp_path)
-    assert found.columns["timestamp"] == ""
-    (told,) = [line for line in found.undecided if "was not used as the time" in line]
-    assert why in told
-    assert read_by_its_config(out)[1].log.num_interactions == 10
-
-
 def test_a_column_with_a_few_bad_times_is_taken(tmp_path: pathlib.Path) -> None:
     """Rows in the order of the file would be trained on where nine of ten times can be read, and the empty ones left out."""
     dates = ["", "soon", *["2024-01-02"] * 8]

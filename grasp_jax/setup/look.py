@@ -10,20 +10,19 @@ import numpy as np
 from grasp_jax.config import DataConfig
 from grasp_jax.config.data import SKIP
 from grasp_jax.core.errors import UserError
-from grasp_jax.data.bad_rows import BadRows, check_share
 from grasp_jax.data.columns import listed
 from grasp_jax.data.identifiers import id_column
 from grasp_jax.data.interactions import readable_rows
 from grasp_jax.data.parts import parts_of
 from grasp_jax.data.readers import KNOWN_NAMES
-from grasp_jax.data.tables import Table, values_of
-from grasp_jax.data.times import time_column
+from grasp_jax.data.tables import values_of
 from grasp_jax.knowledge.text.columns import why_no_text
 from grasp_jax.setup import names
 from grasp_jax.setup.kinds import notes_on_rows
 from grasp_jax.setup.matches import is_of_users, matches_of
 from grasp_jax.setup.rows import check_rows
 from grasp_jax.setup.sample import Sample, readable, sample, sample_pairs
+from grasp_jax.setup.when import time_of
 
 ATOMIC = (".inter", ".item", ".user")  # RecBole's files
 MOST_MISSING = DataConfig().max_missing_text
@@ -218,52 +217,15 @@ def _columns(log: Sample) -> tuple[dict[str, str], list[str]]:
             undecided.append(
                 f"{purpose}s may also be in {listed(candidates[1:])}; {candidates[0]!r} was chosen (config.data.columns.{purpose})"
             )
-    columns["timestamp"], reasons = _time(log)
-    undecided += reasons
     rating = names.found(log.names, names.RATING)
+    columns["timestamp"], reasons = time_of(log, {*columns.values(), *rating[:1]})
+    undecided += reasons
     if rating:
         columns["rating"] = rating[0]
         undecided.append(
             f"which ratings count as liked: all do, until config.data.min_rating is set ({rating[0]!r} has the ratings)"
         )
     return columns, [*undecided, *notes_on_rows(log, set(columns.values()))]
-
-
-def _time(log: Sample) -> tuple[str, list[str]]:
-    """The first column of times that can be read, by the readers' own rules; if there is none, the first with few rows at fault."""
-    reasons, mostly = [], ""
-    for name in names.times(log.names):
-        try:
-            left = _with_times(log.table, name)
-        except UserError as error:
-            reasons.append(f"column {name!r} was not used as the time: {error}")
-            continue
-        if left.num_rows == log.table.num_rows:
-            return name, []
-        mostly = mostly or name
-    if mostly:
-        return mostly, []  # `check_rows` says what is wrong with the others
-    reasons.append(
-        "when interactions happened: no column says it, so the rows are taken to be in the order of time (config.data.columns.timestamp)"
-    )
-    return "", reasons
-
-
-def _with_times(table: Table, name: str) -> Table:
-    """The rows of a table whose times can be read.
-
-    Raises:
-      UserError: the column has a fault, or more rows have none than a run may leave out.
-    """
-    left = table
-    while True:
-        try:
-            time_column(left, name)
-        except BadRows as error:
-            left = left.select(~error.rows, [name])
-            check_share(error, table.num_rows - left.num_rows, table.num_rows)
-        else:
-            return left
 
 
 def _with_items(found: FolderContents, rest: Sequence[Sample]) -> tuple[FolderContents, list[str]]:
