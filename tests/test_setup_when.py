@@ -141,3 +141,8 @@ def test_dates_of_an_unknown_name_that_cannot_be_read_are_refused(tmp_path: path
     found = look(tmp_path)
     assert found.columns["timestamp"] == "gekauft"
     assert any("which may be day and month" in line for line in found.undecided)
+    log_of(tmp_path, timezone=[-240], date_of_it=["on 3 May"], time_in_words=["morning"])
+    assert look(tmp_path).columns["timestamp"] == "date_of_it"
+    log_of(tmp_path, timezone=[-240], time_in_words=["morning"])
+    (told,) = [line for line in look(tmp_path).undecided if line.startswith("when inter")]
+    assert "no column says it" in told

@@ -22,8 +22,9 @@ LONGEST = 60  # characters of a date
 TRIED = 100  # rows that must look like times before all of a column are read
 _LIKE_TIME = re.compile(r"[-+]?\d{9,20}(\.\d*)?|.*\d[-/.:].*\d.*")
 _LIKE_DATE = re.compile(r"\d{1,4}[-/.](\d{1,2}|[A-Za-z]{3})[-/.]\d{1,4}\b.*")
+_WITH_DIGIT = re.compile(r".*\d.*")
 _NUMBER = re.compile(r"[-+]?[\d.]+([eE][-+]?\d+)?")
-_NAMED = re.compile(r"(time|date|stamp).*|.*(time|stamp|_date|_ts)")
+_NAMED = re.compile(r"(time(?!_?zone)|date|stamp).*|.*(time|stamp|_date|_ts)")
 
 
 class _Read(NamedTuple):
@@ -95,9 +96,15 @@ def time_of(log: Sample, used: Collection[str]) -> tuple[str, list[str]]:
     dates = _finest([read for read in others if not read.is_number])
     if dates:
         return dates[0].name, [_by_contents([*dates, *filter(_is_named_number, others)])]
-    if like := [name for name in other_faults if _looks_like(_LIKE_DATE, log.table, name)]:
+    if like := [name for name in other_faults if _is_meant(log.table, name)]:
         return like[0], _unreadable(like, others, other_faults)
     return "", [_in_order_of_file(others)]
+
+
+def _is_meant(table: Table, name: str) -> bool:
+    """Whether a column that cannot be read looks like times all the same."""
+    pattern = _WITH_DIGIT if _is_named(name) else _LIKE_DATE
+    return _looks_like(pattern, table, name)
 
 
 def _is_named(name: str) -> bool:
