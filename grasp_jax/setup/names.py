@@ -60,6 +60,11 @@ ITEM = (
     "listing_id",
     "game_id",
     "recipe_id",
+    "anime_id",
+    "venue_id",
+    "location_id",
+    "poi_id",
+    "aid",
 )
 TIME = (
     "timestamp",
@@ -99,9 +104,14 @@ RECORD = "SOURCES.json"  # what `grasp-jax fetch` keeps of a download; no table
 
 
 def found(names: Sequence[str], wanted: Sequence[str]) -> list[str]:
-    """The columns with one of the wanted names, ignoring case, blanks and RecBole's types; the most reliable first."""
-    by_name = {bare(name): name for name in reversed(names)}
-    return [by_name[name] for name in wanted if name in by_name]
+    """The columns with one of the wanted names, ignoring case, blanks, underscores and RecBole's types; the most reliable first."""
+    by_name = {_joined(name): name for name in reversed(names)}
+    return list(dict.fromkeys(by_name[key] for name in wanted if (key := _joined(name)) in by_name))
+
+
+def _joined(name: str) -> str:
+    """`artistid` of `artistID` and `artist_id`."""
+    return bare(name).replace("_", "")
 
 
 def times(names: Sequence[str]) -> list[str]:
