@@ -329,7 +329,7 @@ def test_nothing_is_overwritten_and_refusals_are_one_line(tmp_path: pathlib.Path
     assert_names(refusal(look, tmp_path / "empty"), ("RecBole",))
     (tmp_path / "empty" / "ml.inter").unlink()
     assert_names(
-        refusal(look, tmp_path / "empty"), ("no file has both", "a.csv has x, y", "rename")
+        refusal(look, tmp_path / "empty"), ("no file has both", "a.csv has x, y", "rename two")
     )
     for given in ([], ["a", "b"], ["--fast", "a"]):
         assert "grasp-jax init FOLDER" in refusal(main, given)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import pathlib
-import shlex
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,20 +12,20 @@ from grasp_jax.core.errors import UserError
 from grasp_jax.data.columns import listed
 from grasp_jax.data.identifiers import id_column
 from grasp_jax.data.interactions import readable_rows
-from grasp_jax.data.parts import parts_of
 from grasp_jax.data.readers import KNOWN_NAMES
 from grasp_jax.data.tables import values_of
 from grasp_jax.knowledge.text.columns import why_no_text
 from grasp_jax.setup import names
 from grasp_jax.setup.kinds import notes_on_rows
-from grasp_jax.setup.matches import is_of_users, matches_of
+from grasp_jax.setup.matches import empty_rows, is_of_users, matches_of
+from grasp_jax.setup.refusals import misspelled, refuse_parts, why_nothing
 from grasp_jax.setup.rows import check_rows
 from grasp_jax.setup.sample import Sample, readable, sample, sample_pairs
 from grasp_jax.setup.when import time_of
 
-ATOMIC = (".inter", ".item", ".user")  # RecBole's files
 MOST_MISSING = DataConfig().max_missing_text
 USUAL = 0.9  # share of the users whose histories are not longer than `usual_length`
+MOST_EMPTY = 0.01  # share of the rows without an id up to which the most reliable name decides
 LEAST_KNOWN = 0.5  # share of the users that their table must have at least
 NO_UTF8 = "the name is not UTF-8, so no config file can hold it; expected UTF-8; rename it"
 
@@ -93,8 +92,8 @@ def look(folder: pathlib.Path) -> FolderContents:
     samples, unread = _samples(folder)
     pairs = [table for table in samples if _is_interactions(table)]
     if pairs:
-        _refuse_parts(folder, pairs)
         chosen, undecided = _chosen(pairs)
+        refuse_parts(folder, chosen, pairs)
         columns, more = _columns(chosen)
         lines = [f"interactions: {chosen.path.name} ({chosen.table.form}), {chosen.rows_in_words}"]
         lines.append(
@@ -108,13 +107,14 @@ def look(folder: pathlib.Path) -> FolderContents:
             f"interactions: {chosen.path.name}, lines 'user item' in the order of time, {chosen.rows_in_words}"
         ]
     else:
-        raise UserError(_nothing(folder, samples))
+        raise why_nothing(folder, samples, unread)
     found = FolderContents(folder, chosen, columns)
     rest = [table for table in samples if table not in pairs]
     found, of_items = _with_items(found, rest)
     found, of_users = _with_users(found, [table for table in rest if table is not found.items])
     rows = check_rows(chosen, found.columns)
-    undecided += [*of_items, *of_users, *unread, *([rows.refused] if rows.refused else [])]
+    undecided += [*of_items, *of_users, *(f"not readable, and left out: {why}" for why in unread)]
+    undecided += [*misspelled(folder), *([rows.refused] if rows.refused else [])]
     lines += [line for line in (_items_line(found), _users_line(found), rows.line) if line]
     lengths = np.zeros(0, np.int64) if rows.lengths is None else rows.lengths
     return dataclasses.replace(
@@ -138,9 +138,7 @@ def _samples(folder: pathlib.Path) -> tuple[list[Sample], list[str]]:
                 raise UserError(f"{path.name!a}: {NO_UTF8}")
             samples.append(sample(path))
         except UserError as error:
-            unread.append(f"not readable, and left out: {error}")
-    if not samples and unread:
-        raise UserError(unread[0].removeprefix("not readable, and left out: "))
+            unread.append(str(error))
     return samples, unread
 
 
@@ -155,41 +153,6 @@ def _is_utf8(name: str) -> bool:
 
 def _is_interactions(table: Sample) -> bool:
     return bool(names.found(table.names, names.USER) and names.found(table.names, names.ITEM))
-
-
-def _refuse_parts(folder: pathlib.Path, pairs: Sequence[Sample]) -> None:
-    """Refuses files with the same columns, which are parts of one table: a single one would be trained on as if it were all."""
-    files = [table for table in pairs if table.path.is_file() and table.table.form == "Parquet"]
-    if len(files) < 2 or any(table.names != files[0].names for table in files):
-        return
-    if len(files) == len(parts_of(folder)):
-        above = shlex.quote(str(folder.resolve().parent))
-        mend = f"if they are parts of one table, look at the folder above: grasp-jax init {above}"
-    else:
-        mend = f"if they are parts of one table, move them to a folder of their own, such as {folder / 'interactions.parquet'}"
-    raise UserError(
-        f"{folder}: {len(files)} Parquet files have the same columns ({listed([table.path.name for table in files], 3)}); {mend}; "
-        "else leave one of them here"
-    )
-
-
-def _nothing(folder: pathlib.Path, samples: Sequence[Sample]) -> str:
-    entries = sorted(entry.name for entry in folder.iterdir())
-    if any(name.endswith(ATOMIC) for name in entries):
-        return (
-            f"{folder}: RecBole's atomic files ({listed(entries)}); expected a table of users and items; "
-            f"make one: grasp-jax convert recbole {shlex.quote(str(folder))} NEW_FOLDER"
-        )
-    if not samples:
-        return (
-            f"{folder}: no table in it; it holds {listed(entries) if entries else 'nothing'}; "
-            "expected interactions as .csv, .tsv, .jsonl (also .gz, .zst) or .parquet"
-        )
-    table = samples[0]
-    return (
-        f"{folder}: no file has both a column of users and one of items; {table.path.name} has {listed(table.names)}; "
-        "rename two columns to user and item"
-    )
 
 
 def _chosen(pairs: Sequence[Sample]) -> tuple[Sample, list[str]]:
@@ -211,11 +174,16 @@ def _columns(log: Sample) -> tuple[dict[str, str], list[str]]:
     undecided = []
     columns = {"user": "", "item": ""}
     for purpose, wanted in (("user", names.USER), ("item", names.ITEM)):
-        candidates = names.found(log.names, wanted)
-        columns[purpose] = candidates[0]
-        if len(candidates) > 1:
+        columns[purpose], *others = _most_filled(log, names.found(log.names, wanted))
+        if others:
+            gaps = [
+                f"; {name!r} has no value in {count:,} of {log.table.num_rows:,} rows"
+                for name in [columns[purpose], *others]
+                if (count := empty_rows(log.table, name))
+            ]
             undecided.append(
-                f"{purpose}s may also be in {listed(candidates[1:])}; {candidates[0]!r} was chosen (config.data.columns.{purpose})"
+                f"{purpose}s may also be in {listed(others)}; {columns[purpose]!r} was chosen (config.data.columns.{purpose})"
+                + "".join(gaps)
             )
     rating = names.found(log.names, names.RATING)
     columns["timestamp"], reasons = time_of(log, {*columns.values(), *rating[:1]})
@@ -226,6 +194,12 @@ def _columns(log: Sample) -> tuple[dict[str, str], list[str]]:
             f"which ratings count as liked: all do, until config.data.min_rating is set ({rating[0]!r} has the ratings)"
         )
     return columns, [*undecided, *notes_on_rows(log, set(columns.values()))]
+
+
+def _most_filled(log: Sample, candidates: Sequence[str]) -> list[str]:
+    """Columns of ids; those without a value in many rows come last, else the order stays."""
+    most = MOST_EMPTY * log.table.num_rows
+    return sorted(candidates, key=lambda name: empty_rows(log.table, name) > most)
 
 
 def _with_items(found: FolderContents, rest: Sequence[Sample]) -> tuple[FolderContents, list[str]]:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from grasp_jax.core.errors import UserError
-from grasp_jax.data.identifiers import id_column
+from grasp_jax.data.identifiers import MISSING_SPELLINGS, id_column
 from grasp_jax.data.tables import Table, values_of
 from grasp_jax.setup import names
 from grasp_jax.setup.sample import Sample
@@ -48,6 +48,18 @@ def is_of_users(log: Sample, user_column: str, match: Match) -> bool:
         _share(match.table, match.id, log, column) for column in (user_column, match.column)
     )
     return users > items
+
+
+def empty_rows(table: Table, name: str) -> int:
+    """The number of rows without an id in a column, or with a spelling of a missing value, such as `NA`."""
+    try:
+        values = values_of(table, name)
+    except UserError:
+        return 0  # a run will name the fault
+    return sum(
+        value is None or (isinstance(value, str) and value.strip().casefold() in MISSING_SPELLINGS)
+        for value in values
+    )
 
 
 def _share(first: Sample, name: str, second: Sample, column: str) -> float:

@@ -1,0 +1,206 @@
+"""Why no config can be written for a folder, and what to do about it."""
+
+import json
+import pathlib
+import shlex
+from collections.abc import Iterator, Sequence
+
+from grasp_jax.core.errors import UserError
+from grasp_jax.data.columns import listed
+from grasp_jax.data.delimited import refuse_data_as_header
+from grasp_jax.data.parts import parts_of
+from grasp_jax.data.table_files import COMPRESSIONS, ending_of
+from grasp_jax.setup import names
+from grasp_jax.setup.sample import FORMS, PAIR, Sample
+
+RECBOLE = ".inter"  # the atomic file that holds interactions
+MOVIELENS = {"u.data": "movielens-100k", "ratings.dat": "movielens-1m"}
+UNPACK = {"": "cat", ".gz": "gzip -dc", ".zst": "zstd -dc"}
+TEXT = (".dat", ".data", ".txt")
+HEADER = "; a text file needs names of columns in its first line and the ending .csv, or .tsv if its fields are separated by tabs"
+READ = {  # functions of pandas
+    ".csv": ("read_csv", ", dtype=str"),
+    ".tsv": ("read_csv", ', dtype=str, sep="\\t"'),
+    ".json": ("read_json", ", lines=True, dtype=False"),
+    ".jsonl": ("read_json", ", lines=True, dtype=False"),
+    ".parquet": ("read_parquet", ""),
+}
+EXPECTED = "expected interactions as .csv, .tsv, .jsonl (also .gz, .zst) or .parquet"
+
+
+def refuse_parts(folder: pathlib.Path, chosen: Sample, pairs: Sequence[Sample]) -> None:
+    """Refuses files with the same columns, which are parts of one table: a single one would be trained on as if it were all.
+
+    Args:
+      folder: where they are.
+      chosen: the interactions.
+      pairs: all tables with users and items.
+
+    Raises:
+      UserError: another file has the columns of `chosen`.
+    """
+    files = [
+        table
+        for table in pairs
+        if table.path.is_file()
+        and (table.table.form, table.names) == (chosen.table.form, chosen.names)
+    ]
+    if chosen.path.is_dir() or len(files) < 2:
+        return
+    paths = [table.path for table in files]
+    shown = listed([path.name for path in paths], 3)
+    raise UserError(
+        f"{folder}: {len(files)} {chosen.table.form} files have the same columns ({shown}); if they are parts of one table, "
+        f"{_joined(folder, paths)}; else leave one of them here"
+    )
+
+
+def _joined(folder: pathlib.Path, paths: Sequence[pathlib.Path]) -> str:
+    """How parts become one table."""
+    ending = ending_of(paths[0])[0]
+    if ending == ".parquet":
+        if len(paths) == len(parts_of(folder)):
+            above = shlex.quote(str(folder.resolve().parent))
+            return f"look at the folder above: grasp-jax init {above}"
+        return f"move them to a folder of their own, such as {folder / 'interactions.parquet'}"
+    moved = " ".join(shlex.quote(path.name) for path in paths)
+    own = [shlex.quote(f"parts/{path.name}") for path in paths]
+    first = "NR == 1 || " * (ending in (".csv", ".tsv"))
+    lines = "FNR > 1" if first else "1"
+    if any(ending_of(path)[1] for path in paths):
+        read = [
+            f"{UNPACK[ending_of(path)[1]]} {name}" for path, name in zip(paths, own, strict=True)
+        ]
+        rest = "'NR > 1'" if first else "1"
+        parts = [f"{text} | awk {rest if k else 1}" for k, text in enumerate(read)]
+        join = f"({'; '.join(parts)})"
+    else:
+        join = f"awk {shlex.quote(first + lines)} {' '.join(own)}"
+    return (
+        f"join them: cd {shlex.quote(str(folder.resolve()))} && mkdir parts && mv {moved} parts && "
+        f"{join} > interactions{ending}"
+    )
+
+
+def why_nothing(
+    folder: pathlib.Path, samples: Sequence[Sample], unread: Sequence[str]
+) -> UserError:
+    """The error of a folder without a table of users with items.
+
+    Args:
+      folder: where.
+      samples: its tables.
+      unread: what is wrong with files that are not tables.
+    """
+    entries = sorted(entry.name for entry in folder.iterdir())
+    if any(name.endswith(RECBOLE) for name in entries):
+        return UserError(
+            f"{folder}: RecBole's atomic files ({listed(entries)}); expected a table of users and items; "
+            f"make one: grasp-jax convert recbole {shlex.quote(str(folder))} NEW_FOLDER"
+        )
+    if original := next((name for name in MOVIELENS if name in entries), ""):
+        return UserError(
+            f"{folder}: {original} is a file of MovieLens without names of columns; expected a table of users and items; make one: "
+            f"grasp-jax fetch {MOVIELENS[original]} --into=NEW_FOLDER"
+        )
+    others = no_tables(folder)
+    if samples:
+        return _no_pair(folder, samples, unread)
+    if unread:
+        return UserError(
+            unread[0] + f"; not a table by its ending: {listed(others)}" * bool(others)
+        )
+    text = any(name.endswith(TEXT) for name in others)
+    return UserError(
+        f"{folder}: no table in it; it holds {listed(entries) if entries else 'nothing'}; "
+        f"{'; '.join(misspelled(folder)) or EXPECTED}{HEADER * text}"
+    )
+
+
+def _no_pair(folder: pathlib.Path, samples: Sequence[Sample], unread: Sequence[str]) -> UserError:
+    """The error of tables of which none has both users and items; of files of one kind, the largest are named."""
+    ordered = sorted(samples, key=lambda table: table.size, reverse=True)
+    for table in ordered:
+        try:
+            refuse_data_as_header(table.table, PAIR)
+        except UserError as error:
+            return error
+    users = [table for table in ordered if names.found(table.names, names.USER)]
+    items = [table for table in ordered if names.found(table.names, names.ITEM)]
+    if users and items:
+        what = _in_two_files(users, items)
+    else:
+        table = (users or items or ordered)[0]
+        lacks = "its column of items to item" if users else "its column of users to user"
+        mend = lacks if users or items else "two columns to user and item"
+        what = f"{table.path.name} has {listed(table.names)}; rename {mend}"
+    left_out = f"; not readable, and left out: {unread[0]}" if unread else ""
+    return UserError(
+        f"{folder}: no file has both a column of users and one of items; {what}{left_out}"
+    )
+
+
+def _in_two_files(users: Sequence[Sample], items: Sequence[Sample]) -> str:
+    """What to do with users in one file and items in another: the first two that share a column can be joined."""
+    shared = (
+        (own, other, name)
+        for own in users
+        for other in items
+        for name in own.names
+        if name in other.names
+    )
+    own, other, key = next(shared, (users[0], items[0], ""))
+    has = f"{_has(own, names.USER, 'users')} and {_has(other, names.ITEM, 'items')}"
+    if not key:
+        return f"{has}, and no column is in both; if one file has users and items under other names, rename its columns to user and item"
+    return f"{has}; join them by {key!r} to one table with a row for each item, in pandas: {_merge(own, other, key)}"
+
+
+def _merge(own: Sample, other: Sample, key: str) -> str:
+    """Python that joins two tables; ids of CSV and TSV stay as they are written."""
+    tables = []
+    for table in (own, other):
+        path = json.dumps(str(table.path.resolve()), ensure_ascii=False)
+        read, options = READ[ending_of(table.path)[0]]
+        tables.append(f"pd.{read}({path}{options})")
+    out = json.dumps(str(own.path.resolve().with_name("interactions.csv")), ensure_ascii=False)
+    return f"{tables[0]}.merge({tables[1]}, on={json.dumps(key, ensure_ascii=False)}).to_csv({out}, index=False)"
+
+
+def _has(table: Sample, wanted: Sequence[str], what: str) -> str:
+    return f"{table.path.name} has {what} ({names.found(table.names, wanted)[0]!r})"
+
+
+def no_tables(folder: pathlib.Path) -> list[str]:
+    """The names of files that are not read because of their endings."""
+    return [path.name for path in _files(folder) if ending_of(path)[0] not in (*FORMS, ".parquet")]
+
+
+def misspelled(folder: pathlib.Path) -> list[str]:
+    """A line for each file that is not read because its ending is not in lower case."""
+    lines = []
+    for path in _files(folder):
+        lower = path.with_name(_in_lower_case(path.name))
+        known = ending_of(lower)[0] in (*FORMS, ".parquet")
+        if known and ending_of(path) != ending_of(lower):
+            command = f"mv {shlex.quote(str(path))} {shlex.quote(str(lower))}"
+            lines.append(
+                f"{path.name} is not read; expected its ending in lower case; rename it: {command}"
+            )
+    return lines
+
+
+def _in_lower_case(name: str) -> str:
+    """A file name with its ending, and that before a compression's, in lower case."""
+    path = pathlib.PurePath(name)
+    suffix = path.suffix.lower()
+    stem = _in_lower_case(path.stem) if suffix in COMPRESSIONS else path.stem
+    return stem + suffix
+
+
+def _files(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    return (
+        path
+        for path in sorted(folder.iterdir())
+        if path.is_file() and not path.name.startswith(".")
+    )
