@@ -142,9 +142,11 @@ def test_what_is_not_read_is_named_next_to_a_fault(tmp_path: pathlib.Path) -> No
     folder = write(tmp_path, combined_data_1__txt="1:\n7,2,2005-09-19\n")
     (folder / "movie_titles.csv").write_bytes("1,2003,Naïve\n".encode("latin-1"))
     with pytest.raises(
-        UserError, match=r"not UTF-8 text.*not a table by its ending: combined_data"
+        UserError, match=r"not UTF-8 text.*not read because of their endings: combined_data"
     ):
         look(folder)
+    (folder / "movie_titles.csv").write_text("1,2003,Naïve\n2,2004,Soap\n")
+    assert_names(refusal(look, folder), ("looks like data", "endings: combined_data_1.txt"))
 
 
 @pytest.mark.parametrize(

@@ -104,12 +104,11 @@ def why_nothing(
             f"grasp-jax fetch {MOVIELENS[original]} --into=NEW_FOLDER"
         )
     others = no_tables(folder)
+    also = f"; not read because of their endings: {listed(others)}" if others else ""
     if samples:
-        return _no_pair(folder, samples, unread)
+        return _no_pair(folder, samples, unread, also)
     if unread:
-        return UserError(
-            unread[0] + f"; not a table by its ending: {listed(others)}" * bool(others)
-        )
+        return UserError(f"{unread[0]}{also}")
     text = any(name.endswith(TEXT) for name in others)
     return UserError(
         f"{folder}: no table in it; it holds {listed(entries) if entries else 'nothing'}; "
@@ -117,14 +116,16 @@ def why_nothing(
     )
 
 
-def _no_pair(folder: pathlib.Path, samples: Sequence[Sample], unread: Sequence[str]) -> UserError:
+def _no_pair(
+    folder: pathlib.Path, samples: Sequence[Sample], unread: Sequence[str], also: str
+) -> UserError:
     """The error of tables of which none has both users and items; of files of one kind, the largest are named."""
     ordered = sorted(samples, key=lambda table: table.size, reverse=True)
     for table in ordered:
         try:
             refuse_data_as_header(table.table, PAIR)
         except UserError as error:
-            return error
+            return UserError(f"{error}{also}")
     users = [table for table in ordered if names.found(table.names, names.USER)]
     items = [table for table in ordered if names.found(table.names, names.ITEM)]
     if users and items:
@@ -136,7 +137,7 @@ def _no_pair(folder: pathlib.Path, samples: Sequence[Sample], unread: Sequence[s
         what = f"{table.path.name} has {listed(table.names)}; rename {mend}"
     left_out = f"; not readable, and left out: {unread[0]}" if unread else ""
     return UserError(
-        f"{folder}: no file has both a column of users and one of items; {what}{left_out}"
+        f"{folder}: no file has both a column of users and one of items; {what}{left_out}{also}"
     )
 
 
