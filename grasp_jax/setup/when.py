@@ -12,7 +12,7 @@ from grasp_jax.data.bad_rows import BadRows, check_share
 from grasp_jax.data.columns import bare
 from grasp_jax.data.moments import PER_SECOND
 from grasp_jax.data.tables import Table, values_of
-from grasp_jax.data.times import Times, time_column
+from grasp_jax.data.times import time_column
 from grasp_jax.setup import names
 from grasp_jax.setup.sample import Sample
 
@@ -32,42 +32,46 @@ class _Read(NamedTuple):
 
     Attributes:
       name: the column.
-      times: those that can be read.
+      values: [rows] those that can be read.
+      unit: in which they count from 1970; empty: they are only an order.
+      span: from which to which day, in words.
       is_whole: whether all can.
       is_number: whether they are numbers, which may be something else.
     """
 
     name: str
-    times: Times
+    values: np.ndarray
+    unit: str
+    span: str
     is_whole: bool
     is_number: bool
 
     @property
     def has_clock(self) -> bool:
         """Whether they have times of day, not only days."""
-        if not self.times.unit:
+        if not self.unit:
             return False
-        within = self.times.values % (DAY * PER_SECOND[self.times.unit])
+        within = self.values % (DAY * PER_SECOND[self.unit])
         return bool((within != within[:1]).any())
 
     @property
     def is_number_of_day(self) -> bool:
         """Whether they are days written as numbers, such as 20240131."""
-        values = self.times.values
-        return not self.times.unit and bool(((values > 19_900_000) & (values < 21_000_000)).all())
+        values = self.values
+        return not self.unit and bool(((values > 19_900_000) & (values < 21_000_000)).all())
 
     @property
     def may_be_meant(self) -> bool:
         """Whether a column whose name is not one of times may be one: dates, numbers since 1970, or others with a similar name."""
-        return bool(self.times.unit) or _is_named(self.name)
+        return bool(self.unit) or _is_named(self.name)
 
     @property
     def in_words(self) -> str:
         """The column, and the days of its times."""
-        if not len(self.times.values):
+        if not len(self.values):
             return repr(self.name)
-        days_only = bool(self.times.unit) and not self.has_clock
-        return f"{self.name!r} ({self.times.span()}{', no time of day' * days_only})"
+        days_only = bool(self.unit) and not self.has_clock
+        return f"{self.name!r} ({self.span}{', no time of day' * days_only})"
 
 
 def time_of(log: Sample, used: Collection[str]) -> tuple[str, list[str]]:
@@ -121,17 +125,14 @@ def _read_all(table: Table, columns: Sequence[str]) -> tuple[list[_Read], dict[s
     found, faults = [], {}
     for name in columns:
         try:
-            left, times = _with_times(table, name)
+            found.append(_read(table, name))
         except UserError as error:
             faults[name] = str(error)
-        else:
-            is_number = all(_NUMBER.fullmatch(text) for text in _first_texts(left, name))
-            found.append(_Read(name, times, left.num_rows == table.num_rows, is_number))
     return found, faults
 
 
-def _with_times(table: Table, name: str) -> tuple[Table, Times]:
-    """The rows of a table whose times can be read, and these times.
+def _read(table: Table, name: str) -> _Read:
+    """A column of a table, of the rows whose times can be read.
 
     Raises:
       UserError: the column has a fault, or more rows have none than a run may leave out.
@@ -139,10 +140,16 @@ def _with_times(table: Table, name: str) -> tuple[Table, Times]:
     left = table
     while True:
         try:
-            return left, time_column(left, name)
+            times = time_column(left, name)
         except BadRows as error:
             left = left.select(~error.rows, [name])
             check_share(error, table.num_rows - left.num_rows, table.num_rows)
+        else:
+            break
+    is_number = all(_NUMBER.fullmatch(text) for text in _first_texts(left, name))
+    span = times.span() if left.num_rows else ""
+    is_whole = left.num_rows == table.num_rows
+    return _Read(name, times.values, times.unit, span, is_whole, is_number)
 
 
 def _first_texts(table: Table, name: str) -> list[str]:
