@@ -5,7 +5,9 @@ from grasp_jax.models.methods import METHODS
 VARIANTS = {  # of the study `ahead`; each sets fields of `model.plus`, or trains for fewer epochs
     "three_id_towers": "control: three ID towers, no text",
     "no_match": "`grasp_plus` without the match",
+    "validated_match": "`grasp_plus`, match chosen by validation",
     "id_and_match": "one ID tower and the match",
+    "id_and_validated_match": "one ID tower and the match, chosen by validation",
     "grasp_plus_15_epochs": "`grasp_plus`, 15 epochs",
     "two_towers": "two towers and the match, IDs start from text",
 }

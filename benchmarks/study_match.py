@@ -24,13 +24,6 @@ def table(kept: Mapping[str, Any]) -> Table:
     return Table("match", title, [*header, "test NDCG@10 by `full`"], body, note)
 
 
-def searched_ndcg(kept: Mapping[str, Any], name: str) -> tuple[float, int]:
-    """Of one of `ROWS` with the setting that the search chose: mean test NDCG@10 without seen items in percent, and the number of runs."""
-    (own,) = (one for one in kept["runs"] if ROWS[tuple(one["towers"])] == name)
-    found = _test(own["test_chosen"], "full_unseen", "all", "NDCG@10")
-    return float(found.mean()), len(found)
-
-
 def _name(one: Mapping[str, Any]) -> str:
     return shown(ROWS[tuple(one["towers"])])
 

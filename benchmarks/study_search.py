@@ -30,7 +30,7 @@ def table(runs: Sequence[Run]) -> Table:
     title = "Settings that were tried; validation chose the bold one"
     note = (
         "Mean over seeds, percent, without seen items. Epochs are the most epochs of one model. Rows with one setting were not tuned, "
-        "except for the match, which we set by hand for each row that has one."
+        "except for the match, which we set by hand unless the row says otherwise."
     )
     return Table("ahead-search", title, header, body, note)
 

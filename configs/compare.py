@@ -36,5 +36,6 @@ def get_config(variant: str = "published") -> ConfigDict:
         config.train.learning_rate = (2e-3,)
         config.train.max_epochs = config.train.decay_epochs = 20
         config.train.patience = 20
-        config.model.plus.text_width = 192  # as configs/beauty5.py:best
+        plus = config.model.plus  # as configs/beauty5.py:best
+        plus.text_width, plus.match_weight, plus.match_decay = 192, 4.0, 0.8
     return config
