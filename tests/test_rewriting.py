@@ -51,6 +51,21 @@ NOT_JSON_LINES = {
         "a dictionary of Python",
     ),
 }
+BOM = "\ufeff"
+NOT_JSON_LINES |= {
+    "an array with a mark of the byte order": (
+        "log.json",
+        BOM + json.dumps(ROWS),
+        "row 1 is b'[{",
+        "JSON array",
+    ),
+    "dictionaries with blank lines between": (
+        "log.json",
+        BOM + "\n\n".join(map(repr, ROWS)) + "\n\n",
+        "row 1 is b'{",
+        "a dictionary of Python",
+    ),
+}
 
 
 @pytest.mark.parametrize("case", NOT_JSON_LINES)
@@ -65,6 +80,16 @@ def test_json_that_is_no_json_lines(tmp_path: pathlib.Path, case: str) -> None:
     (new,) = set(tmp_path.iterdir()) - {path}
     assert new.suffix == ".jsonl"
     assert read_log(new, "log", COLUMNS).item_ids.tolist() == ["i2", "süß"]
+
+
+def test_a_command_that_fails_leaves_no_table(tmp_path: pathlib.Path) -> None:
+    """Would break with the rows before the fault, which are then read as if they were all."""
+    path = tmp_path / "log.json"
+    path.write_text("\n".join([*map(repr, ROWS), "{'user': "]))
+    message = refusal(read_interactions, path, "log", COLUMNS)
+    with pytest.raises(subprocess.CalledProcessError):
+        run(message.split("write it so: ")[1], tmp_path)
+    assert not (tmp_path / "log.jsonl").exists()
 
 
 def test_lines_that_hold_lists_are_no_array(tmp_path: pathlib.Path) -> None:
@@ -119,12 +144,14 @@ def test_damaged_utf8_keeps_its_letters(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "log.csv"
     path.write_bytes(b"user,item\n" + "Müller,ü\n".encode() * 5 + b"M\xfcller,i\n")
     message = refusal(read_log, path, "log", COLUMNS)
-    assert_names(message, ("row 6 has b'M\\xfcller'", "the rest is UTF-8", "iconv -c -f UTF-8"))
+    assert_names(message, ("row 6 has b'M\\xfcller'", "the rest is UTF-8", "or drop them: python"))
+    run(message.split("drop them: ")[1], tmp_path)
+    assert read_log(tmp_path / "log-new.csv", "log", COLUMNS).num_interactions == 6
     path = tmp_path / "log.jsonl"
     line = '{"user": "Müller", "item": "ü"}\n'.encode()
     path.write_bytes(line * 5 + line.replace("ü".encode(), b"\xfc"))
     message = refusal(read_log, path, "log", COLUMNS)
-    assert_names(message, ("row 6: b'\\xfcller", "the rest is UTF-8", "iconv -c -f UTF-8"))
+    assert_names(message, ("row 6: b'\\xfcller", "the rest is UTF-8", "or drop them: python"))
 
 
 def test_utf16(tmp_path: pathlib.Path) -> None:
@@ -142,10 +169,16 @@ def test_utf16(tmp_path: pathlib.Path) -> None:
 def test_the_new_file_is_never_the_old_one() -> None:
     """Would break with an empty file: a shell empties the target before the program reads."""
     for name, line in (
-        ("a.json", "p < a.json > a.jsonl"),
-        ("a.jsonl", "p < a.jsonl > a-new.jsonl"),
-        ("a.jsonl.gz", "zcat a.jsonl.gz | p > a-new.jsonl"),
-        ("a b.json.zst", "zstdcat 'a b.json.zst' | p > 'a b.jsonl'"),
+        ("a.json", "p < a.json > a.jsonl.part && mv a.jsonl.part a.jsonl"),
+        ("a.jsonl", "p < a.jsonl > a-new.jsonl.part && mv a-new.jsonl.part a-new.jsonl"),
+        (
+            "a.jsonl.gz",
+            "gzip -dc a.jsonl.gz | p > a-new.jsonl.part && mv a-new.jsonl.part a-new.jsonl",
+        ),
+        (
+            "a b.json.zst",
+            "zstd -dc 'a b.json.zst' | p > 'a b.jsonl.part' && mv 'a b.jsonl.part' 'a b.jsonl'",
+        ),
     ):
         assert rewritten(pathlib.Path(name), "p", ".jsonl") == line
     assert "ISO-8859-1" in as_utf8(pathlib.Path("a.csv"), b"a\x81b")

@@ -5,12 +5,38 @@ import pathlib
 import re
 import shlex
 
-UNPACKING = {".gz": "zcat", ".zst": "zstdcat"}
+# to standard output; zcat is not here, which on macOS expects another ending than .gz
+UNPACKING = {".gz": "gzip -dc", ".zst": "zstd -dc"}
 WINDOW = 1 << 19  # bytes before and after a place that are looked at
-OF_ARRAY = "python -c 'import json,sys; [print(json.dumps(row)) for row in json.load(sys.stdin)]'"
-OF_LITERALS = "python -c 'import ast,json,sys; [print(json.dumps(ast.literal_eval(row))) for row in sys.stdin]'"
+# Both read bytes: a mark of the byte order at the begin, as Windows writes it, is no part of the text.
+OF_ARRAY = "python -c 'import json,sys; [print(json.dumps(row)) for row in json.loads(sys.stdin.buffer.read())]'"
+OF_LITERALS = (
+    'python -c \'import ast,json,sys; [print(json.dumps(ast.literal_eval(row.decode("utf-8-sig").strip()))) '
+    "for row in sys.stdin.buffer if row.strip()]'"
+)
+# Some versions of iconv -c end with an error if they drop a byte, and then no file is written.
+DROPPING = 'python -c \'import sys; sys.stdout.buffer.write(sys.stdin.buffer.read().decode("utf-8", "ignore").encode())\''
 _KANA, _HANGUL = re.compile("[\u3041-\u30fe]"), re.compile("[\uac00-\ud7a3]")
 _HAN = re.compile("[\u4e00-\u9fff]")
+
+
+def into(command: str, new: pathlib.Path | str) -> str:
+    """The line that writes what a command prints to a file, which is there only if the command succeeds: half of a table reads as a whole one.
+
+    Args:
+      command: for a shell; prints the content.
+      new: the file.
+    """
+    part = shlex.quote(f"{new}.part")
+    return f"{command} > {part} && mv {part} {shlex.quote(str(new))}"
+
+
+def unpacked(path: pathlib.Path, program: str) -> str:
+    """The command that sends a file, unpacked, through a program that reads standard input."""
+    source = shlex.quote(str(path))
+    if path.suffix in UNPACKING:
+        return f"{UNPACKING[path.suffix]} {source} | {program}"
+    return f"{program} < {source}"
 
 
 def rewritten(path: pathlib.Path, program: str, ending: str = "") -> str:
@@ -26,10 +52,7 @@ def rewritten(path: pathlib.Path, program: str, ending: str = "") -> str:
     new = old.with_suffix(ending or old.suffix)
     if new in (old, path):
         new = old.with_name(f"{old.stem}-new{new.suffix}")
-    source, target = shlex.quote(str(path)), shlex.quote(str(new))
-    if packing:
-        return f"{UNPACKING[packing]} {source} | {program} > {target}"
-    return f"{program} < {source} > {target}"
+    return into(unpacked(path, program), new)
 
 
 def as_utf8(path: pathlib.Path, content: bytes | memoryview, place: int = 0) -> str:
@@ -44,7 +67,7 @@ def as_utf8(path: pathlib.Path, content: bytes | memoryview, place: int = 0) -> 
     replaced = near.decode("utf-8", "replace")
     others = sum(character > "\x7f" for character in replaced)
     if others > 2 * replaced.count("\ufffd"):
-        line = rewritten(path, "iconv -c -f UTF-8 -t UTF-8")
+        line = rewritten(path, DROPPING)
         return f"the rest is UTF-8, so correct these bytes, or drop them: {line}"
     found = likely_encoding(near)
     line = rewritten(path, f"iconv -f {found} -t UTF-8")
