@@ -113,6 +113,59 @@ def test_returned_goods_are_named(tmp_path: pathlib.Path) -> None:
     assert "keeps only 1" in words and kept(command, tmp_path / "kept_data.csv") == 1
 
 
+UNUSUAL = {
+    "blanks before names": ("log.csv", "user, item, event\na,x,buy\n\nb,y,view\n", 1),
+    "a mark of the byte order": ("log.csv", "\ufeffevent,user,item\nbuy,a,x\nview,b,y\n", 1),
+    "no number": ("log.csv", "user,item,quantity\na,x,NA\nb,y,-1\nc,z, 1e3 \nd,z,2\n", 2),
+    "numbers as texts": (
+        "log.jsonl",
+        '{"user": 1, "item": 2, "quantity": "-1"}\n\n{"user": 1, "item": 3, "quantity": "2"}\n'
+        '{"user": 1, "item": 4}\n{"user": 1, "item": 3, "quantity": 0.5}\n',
+        2,
+    ),
+    "JSON with a mark": (
+        "log.jsonl",
+        '\ufeff{"user": 1, "item": 2, "event": "buy"}\n\n{"user": 1, "item": 3, "event": "view"}\n',
+        1,
+    ),
+    "quotation marks in TSV": (
+        "log.tsv",
+        '"user"\t"item"\t"event"\n"a"\t"x"\t"buy"\n"b"\t"y"\t"view"\n',
+        1,
+    ),
+    "tabs in CSV": ("log.csv", 'user\titem\tevent\na\t"x\tbuy\nb\ty\tview\n', 1),
+}
+
+
+@pytest.mark.parametrize("case", UNUSUAL)
+def test_the_commands_read_what_the_reader_reads(tmp_path: pathlib.Path, case: str) -> None:
+    """A command would end with KeyError, ValueError or TypeError, and leave half of a file that is then trained on."""
+    name, text, rows = UNUSUAL[case]
+    (tmp_path / name).write_text(text)
+    ((_, command),) = told(tmp_path)
+    assert kept(command, tmp_path / f"kept_{name}") == rows
+
+
+def test_quantities_that_are_texts_of_parquet(tmp_path: pathlib.Path) -> None:
+    """Parquet compares no text with zero."""
+    table = pa.table({"user": ["a"] * 3, "item": ["x"] * 3, "quantity": ["1", "-1", "2"]})
+    pyarrow.parquet.write_table(table, tmp_path / "log.parquet")
+    ((_, command),) = told(tmp_path)
+    assert kept(command, tmp_path / "kept_log.parquet") == 2
+
+
+@pytest.mark.parametrize("name", ["a.csv", "interactions.csv"])
+def test_kept_rows_are_used_instead_of_their_source(tmp_path: pathlib.Path, name: str) -> None:
+    """After the command, `init` would refuse the two files as parts of one table, and tell to join them."""
+    (tmp_path / name).write_text("user,item,event\na,x,buy\nb,y,view\nb,z,buy\n")
+    ((_, command),) = told(tmp_path)
+    assert kept(command, tmp_path / f"kept_{name}") == 2
+    found = look(tmp_path)
+    assert found.interactions.path.name == f"kept_{name}"
+    assert sum(name in line for line in found.undecided) == 1
+    assert_names("\n".join(found.undecided), (f"kept_{name} has the kept rows of {name}",))
+
+
 @pytest.mark.parametrize(
     ("name", "values", "is_told"),
     [
@@ -124,6 +177,10 @@ def test_returned_goods_are_named(tmp_path: pathlib.Path) -> None:
         ("quantity", ["0", "2"], False),
         ("quantity", ["", "-1", "2"], True),
         ("status", ["", "paid"], True),
+        ("discount_amount", ["-1", "2"], False),  # no number of goods
+        ("amount", ["-1", "-2"], False),  # all are below zero, as of payments
+        ("item_qty", ["-1", "2"], True),
+        ("what", ["order", "red"], False),  # a single word that is known
     ],
 )
 def test_only_columns_of_events_are_named(

@@ -21,7 +21,7 @@ _HAN = re.compile("[\u4e00-\u9fff]")
 
 
 def into(command: str, new: pathlib.Path | str) -> str:
-    """The line that writes what a command prints to a file, which is there only if the command succeeds: half of a table reads as a whole one.
+    """The line that writes what a command prints to a file, if the command succeeds: half of a table would be read as a whole one.
 
     Args:
       command: for a shell; prints the content.

@@ -3,7 +3,8 @@
 import collections
 import contextlib
 import json
-from collections.abc import Collection
+import pathlib
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -60,7 +61,7 @@ OTHERS = {
     *("cart", "carts", "add_to_cart", "addtocart", "remove_from_cart", "checkout"),
     *("fav", "favorite", "favourite", "wishlist"),
 }
-QUANTITY = ("quantity", "qty", "amount", "units")
+QUANTITY = ("quantity", "qty", "units")  # ends of names; an amount may be a discount
 MOST_KINDS, MOST_SHOWN = 20, 6  # distinct values of a column of kinds; of them in a message
 KEPT = "kept_"  # before the name of the file
 
@@ -79,10 +80,37 @@ def notes_on_rows(log: Sample, used: Collection[str]) -> list[str]:
         counts = _counts(log.table, name)
         if counts and _are_kinds(name, counts, log.whole):
             notes.append(_note_on_kinds(log, name, counts))
-        elif bare(name).endswith(QUANTITY) and (below := _share_below_zero(log.table, name)):
+        elif _is_quantity(name) and (below := _share_below_zero(log.table, name)):
             words = f"column {name!r} is below zero in {_percent(below)} of the {_rows(log)}, as of returned goods"
             notes.append(_note(log, words, "those above zero", name, None))
     return notes
+
+
+def prefer_kept(pairs: Sequence[Sample]) -> tuple[list[Sample], list[str]]:
+    """Tables without those of which the command above has kept some rows, and a line for each that is left out for its kept rows."""
+    kept = {(table.path, *table.names): table for table in pairs}
+    left, notes = [], []
+    for table in pairs:
+        file = _kept_file(table.path)
+        if (file, *table.names) in kept:
+            notes.append(
+                f"{file.name} has the kept rows of {table.path.name}, and is used instead of it (config.data.interactions_file)"
+            )
+        else:
+            left.append(table)
+    return left, notes
+
+
+def _kept_file(path: pathlib.Path) -> pathlib.Path:
+    """The file of the rows that are kept of another one, or of a folder of Parquet files."""
+    out = path.with_name(KEPT + path.name.removesuffix(ending_of(path)[1]))
+    if path.is_dir() and out.suffix != ".parquet":
+        out = out.with_name(out.name + ".parquet")
+    return out
+
+
+def _is_quantity(name: str) -> bool:
+    return bare(name) == "amount" or bare(name).endswith(QUANTITY)
 
 
 def _counts(table: Table, name: str) -> list[tuple[Any, int]]:
@@ -112,7 +140,7 @@ def _are_kinds(name: str, counts: list[tuple[Any, int]], whole: bool) -> bool:
     if len(counts) < 2 and (whole or not counts):
         return False
     known = [value for value, _ in counts if bare(str(value)) in PURCHASES | REVOKED | OTHERS]
-    return bare(name) in KIND or 2 * len(known) >= len(counts)
+    return bare(name) in KIND or 2 * len(known) > len(counts)
 
 
 def _note_on_kinds(log: Sample, name: str, counts: list[tuple[Any, int]]) -> str:
@@ -135,9 +163,7 @@ def _kept(name: str, values: list[Any]) -> list[Any]:
 
 def _note(log: Sample, words: str, kept: str, name: str, values: list[Any] | None) -> str:
     path = log.path.resolve()
-    out = path.with_name(KEPT + path.name.removesuffix(ending_of(path)[1]))
-    if path.is_dir() and out.suffix != ".parquet":
-        out = out.with_name(out.name + ".parquet")
+    out = _kept_file(path)
     file = json.dumps(out.name, ensure_ascii=False)
     return (
         f"whether all rows count: {words}, and a run uses every row; the command below keeps {kept}, as an example; then set "
@@ -146,7 +172,7 @@ def _note(log: Sample, words: str, kept: str, name: str, values: list[Any] | Non
 
 
 def _share_below_zero(table: Table, name: str) -> float:
-    """Share of the rows with a number below zero; 0 if most of the rows have no number."""
+    """Share of the rows with a number below zero; 0 if most of the rows have no number, or all numbers are below zero, as of discounts."""
     values = table.columns[name]
     if not isinstance(values, list) and not (
         is_text(values.type)
@@ -158,7 +184,10 @@ def _share_below_zero(table: Table, name: str) -> float:
     for row, value in enumerate(values_of(table, name)):
         with contextlib.suppress(TypeError, ValueError, OverflowError):
             numbers[row] = float(value)
-    return float((numbers < 0).mean()) if np.isfinite(numbers).mean() > 0.5 else 0.0
+    known = np.isfinite(numbers)
+    if known.mean() <= 0.5 or (numbers[known] < 0).all():
+        return 0.0
+    return float((numbers < 0).mean())
 
 
 def _rows(log: Sample) -> str:

@@ -16,7 +16,7 @@ from grasp_jax.data.readers import KNOWN_NAMES
 from grasp_jax.data.tables import values_of
 from grasp_jax.knowledge.text.columns import why_no_text
 from grasp_jax.setup import names
-from grasp_jax.setup.kinds import notes_on_rows
+from grasp_jax.setup.kinds import notes_on_rows, prefer_kept
 from grasp_jax.setup.matches import empty_rows, is_of_users, matches_of
 from grasp_jax.setup.refusals import misspelled, refuse_parts, why_nothing
 from grasp_jax.setup.rows import check_rows
@@ -92,9 +92,11 @@ def look(folder: pathlib.Path) -> FolderContents:
     samples, unread = _samples(folder)
     pairs = [table for table in samples if _is_interactions(table)]
     if pairs:
-        chosen, undecided = _chosen(pairs)
-        refuse_parts(folder, chosen, pairs)
+        candidates, of_kept = prefer_kept(pairs)
+        chosen, undecided = _chosen(candidates)
+        refuse_parts(folder, chosen, candidates)
         columns, more = _columns(chosen)
+        undecided += of_kept
         lines = [f"interactions: {chosen.path.name} ({chosen.table.form}), {chosen.rows_in_words}"]
         lines.append(
             "columns: " + ", ".join(f"{what} is {name!r}" for what, name in columns.items() if name)
