@@ -60,6 +60,25 @@ def test_parts_of_text_are_refused(
     assert Dataset.read(folder).log.num_interactions == 3
 
 
+def test_parts_with_other_delimiters_are_not_joined(tmp_path: pathlib.Path) -> None:
+    """awk would write lines of both kinds below one header, which is no table."""
+    write(tmp_path, a__csv="user,item\na,x\n", b__csv="user;item\nb;y\n", c__csv="user,item\nc,z\n")
+    said = refusal(look, tmp_path)
+    assert_names(
+        said, ("rewrite b.csv (separated by ';') with ',' between fields", "then run this")
+    )
+    assert "awk" not in said
+
+
+def test_a_join_that_fails_leaves_no_table(tmp_path: pathlib.Path) -> None:
+    """The rows of the first part would be read as if they were all."""
+    write(tmp_path, a__csv="user,item\na,x\n", b__csv="user,item\nb,y\n")
+    line = remedy(refusal(look, tmp_path), "join them: ", "; else")
+    broken = line.replace("parts/b.csv", "parts/none.csv")
+    assert broken != line and subprocess.run(broken, shell=True, check=False).returncode
+    assert not (tmp_path / "interactions.csv").exists()
+
+
 def test_other_tables_with_the_same_columns_are_no_parts(tmp_path: pathlib.Path) -> None:
     """Two files of tags would keep somebody from training on the ratings."""
     tags = "user,item,tag\na,x,1\n"
@@ -102,6 +121,25 @@ def test_users_and_items_in_two_files(tmp_path: pathlib.Path) -> None:
     assert look(tmp_path).interactions.path.name == "interactions.csv"
     folder = write(tmp_path / "apart", a__csv="user,x\n1,2\n", b__csv="item,y\n1,2\n")
     assert "no column is in both" in refusal(look, folder)
+
+
+@pytest.mark.parametrize("day", ["2024-01-01", "2024-02-01"])
+def test_two_files_that_share_a_date(tmp_path: pathlib.Path, day: str) -> None:
+    """Joined by the date alone, each item of a day would go to each user of that day; the lines may also have a date of their own."""
+    write(
+        tmp_path,
+        lines__csv=f"date;order_id;item\n{day};1;x\n{day};2;y\n",
+        orders__csv="date,order_id,user\n2024-01-01,1,ann\n2024-01-01,2,bob\n",
+    )
+    said = refusal(look, tmp_path)
+    pytest.importorskip("pandas")
+    exec(remedy(said, "in pandas: ", "\n"), {})
+    rows = (tmp_path / "interactions.csv").read_text().splitlines()
+    assert [row.split(",")[:3] for row in rows[1:]] == [
+        ["2024-01-01", "1", "ann"],
+        ["2024-01-01", "2", "bob"],
+    ]
+    assert [row.split(",")[-1] for row in rows[1:]] == ["x", "y"]
 
 
 def test_the_file_that_lacks_a_column_is_named(tmp_path: pathlib.Path) -> None:

@@ -7,15 +7,15 @@ from collections.abc import Iterator, Sequence
 
 from grasp_jax.core.errors import UserError
 from grasp_jax.data.columns import listed
-from grasp_jax.data.delimited import refuse_data_as_header
+from grasp_jax.data.delimited import DELIMITERS, refuse_data_as_header
 from grasp_jax.data.parts import parts_of
+from grasp_jax.data.rewriting import into, unpacked
 from grasp_jax.data.table_files import COMPRESSIONS, ending_of
 from grasp_jax.setup import names
 from grasp_jax.setup.sample import FORMS, PAIR, Sample
 
 RECBOLE = ".inter"  # the atomic file that holds interactions
 MOVIELENS = {"u.data": "movielens-100k", "ratings.dat": "movielens-1m"}
-UNPACK = {"": "cat", ".gz": "gzip -dc", ".zst": "zstd -dc"}
 TEXT = (".dat", ".data", ".txt")
 HEADER = "; a text file needs names of columns in its first line and the ending .csv, or .tsv if its fields are separated by tabs"
 READ = {  # functions of pandas
@@ -25,6 +25,7 @@ READ = {  # functions of pandas
     ".jsonl": ("read_json", ", lines=True, dtype=False"),
     ".parquet": ("read_parquet", ""),
 }
+DEFAULT = {".csv": ",", ".tsv": "\t"}  # delimiters
 EXPECTED = "expected interactions as .csv, .tsv, .jsonl (also .gz, .zst) or .parquet"
 
 
@@ -51,8 +52,21 @@ def refuse_parts(folder: pathlib.Path, chosen: Sample, pairs: Sequence[Sample]) 
     shown = listed([path.name for path in paths], 3)
     raise UserError(
         f"{folder}: {len(files)} {chosen.table.form} files have the same columns ({shown}); if they are parts of one table, "
-        f"{_joined(folder, paths)}; else leave one of them here"
+        f"{_unlike(files) or _joined(folder, paths)}; else leave one of them here"
     )
+
+
+def _unlike(files: Sequence[Sample]) -> str:
+    """What to do first with parts that have other delimiters than most of them: joined as they are, they would be no table."""
+    delimiters = [file.table.delimiter for file in files]
+    usual = max(delimiters, key=delimiters.count)
+    others = [file for file in files if file.table.delimiter != usual]
+    if not others:
+        return ""
+    shown = ", ".join(
+        f"{file.path.name} (separated by {DELIMITERS[file.table.delimiter]})" for file in others
+    )
+    return f"rewrite {shown} with {DELIMITERS[usual]} between fields as in the others, then run this again"
 
 
 def _joined(folder: pathlib.Path, paths: Sequence[pathlib.Path]) -> str:
@@ -64,21 +78,19 @@ def _joined(folder: pathlib.Path, paths: Sequence[pathlib.Path]) -> str:
             return f"look at the folder above: grasp-jax init {above}"
         return f"move them to a folder of their own, such as {folder / 'interactions.parquet'}"
     moved = " ".join(shlex.quote(path.name) for path in paths)
-    own = [shlex.quote(f"parts/{path.name}") for path in paths]
+    own = [pathlib.Path("parts") / path.name for path in paths]
     first = "NR == 1 || " * (ending in (".csv", ".tsv"))
-    lines = "FNR > 1" if first else "1"
     if any(ending_of(path)[1] for path in paths):
-        read = [
-            f"{UNPACK[ending_of(path)[1]]} {name}" for path, name in zip(paths, own, strict=True)
-        ]
         rest = "'NR > 1'" if first else "1"
-        parts = [f"{text} | awk {rest if k else 1}" for k, text in enumerate(read)]
-        join = f"({'; '.join(parts)})"
+        parts = [unpacked(path, f"awk {rest if k else 1}") for k, path in enumerate(own)]
+        join = f"({' && '.join(parts)})"
     else:
-        join = f"awk {shlex.quote(first + lines)} {' '.join(own)}"
+        lines = "FNR > 1" if first else "1"
+        names_of_parts = " ".join(shlex.quote(str(path)) for path in own)
+        join = f"awk {shlex.quote(first + lines)} {names_of_parts}"
     return (
         f"join them: cd {shlex.quote(str(folder.resolve()))} && mkdir parts && mv {moved} parts && "
-        f"{join} > interactions{ending}"
+        + into(join, f"interactions{ending}")
     )
 
 
@@ -142,30 +154,67 @@ def _no_pair(
 
 
 def _in_two_files(users: Sequence[Sample], items: Sequence[Sample]) -> str:
-    """What to do with users in one file and items in another: the first two that share a column can be joined."""
+    """What to do with users in one file and items in another: the first two that share columns can be joined."""
     shared = (
-        (own, other, name)
+        (own, other, keys)
         for own in users
         for other in items
-        for name in own.names
-        if name in other.names
+        if (keys := [name for name in own.names if name in other.names])
     )
-    own, other, key = next(shared, (users[0], items[0], ""))
+    nothing: tuple[Sample, Sample, list[str]] = (users[0], items[0], [])
+    own, other, keys = next(shared, nothing)
     has = f"{_has(own, names.USER, 'users')} and {_has(other, names.ITEM, 'items')}"
-    if not key:
+    if not keys:
         return f"{has}, and no column is in both; if one file has users and items under other names, rename its columns to user and item"
-    return f"{has}; join them by {key!r} to one table with a row for each item, in pandas: {_merge(own, other, key)}"
+    keys = _keys(own, other, keys)
+    return (
+        f"{has}; join them by {' and '.join(map(repr, keys))} to one table with a row for each item, "
+        f"in pandas: {_merge(own, other, keys)}"
+    )
 
 
-def _merge(own: Sample, other: Sample, key: str) -> str:
-    """Python that joins two tables; ids of CSV and TSV stay as they are written."""
+def _keys(own: Sample, other: Sample, shared: list[str]) -> list[str]:
+    """All columns that two tables share; or the one with the most values, if few rows find their partner by all.
+
+    A date of an order, for example, may not be that of its lines.
+    """
+    best = max(shared, key=lambda name: len(set(_values(own, [name]))))
+    known, by_best = set(_values(own, shared)), set(_values(own, [best]))
+    both = sum(value in known for value in _values(other, shared))
+    single = sum(value in by_best for value in _values(other, [best]))
+    return shared if 2 * both >= single else [best]
+
+
+def _values(table: Sample, columns: Sequence[str]) -> list[tuple[str, ...]]:
+    """The values of some columns, as texts, in each row."""
+    found = [table.table.columns[name] for name in columns]
+    lists = [values if isinstance(values, list) else values.to_pylist() for values in found]
+    # bytes of CSV may stand for the numbers of JSON
+    texts = [
+        [
+            value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+            for value in values
+        ]
+        for values in lists
+    ]
+    return [*zip(*texts, strict=True)]
+
+
+def _merge(own: Sample, other: Sample, keys: Sequence[str]) -> str:
+    """Python that joins two tables; ids of CSV and TSV stay as they are written, and so do the names of the first table."""
     tables = []
     for table in (own, other):
         path = json.dumps(str(table.path.resolve()), ensure_ascii=False)
         read, options = READ[ending_of(table.path)[0]]
+        if table.table.is_delimited and table.table.delimiter != DEFAULT[ending_of(table.path)[0]]:
+            options = f", dtype=str, sep={json.dumps(table.table.delimiter)}"
         tables.append(f"pd.{read}({path}{options})")
     out = json.dumps(str(own.path.resolve().with_name("interactions.csv")), ensure_ascii=False)
-    return f"{tables[0]}.merge({tables[1]}, on={json.dumps(key, ensure_ascii=False)}).to_csv({out}, index=False)"
+    on = json.dumps(list(keys), ensure_ascii=False)
+    return (
+        f'import pandas as pd; {tables[0]}.merge({tables[1]}, on={on}, suffixes=("", "_2"))'
+        f".to_csv({out}, index=False)"
+    )
 
 
 def _has(table: Sample, wanted: Sequence[str], what: str) -> str:
