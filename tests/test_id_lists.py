@@ -15,6 +15,9 @@ from tests.refusal import assert_names, refusal
 COLUMNS = {"user": "user", "item": "item", "timestamp": "", "rating": ""}
 RANDOM = np.random.default_rng(0)
 HISTORIES = [RANDOM.integers(0, 40, RANDOM.integers(3, 12)).tolist() for _ in range(60)]
+BOOKS = [f"{k % 3}14241{k:03}" + "0X4"[k % 3] for k in range(20)] + [
+    f"B00{k}YQ6{k % 10}O" for k in range(20, 40)
+]
 
 
 def lists(begin: str, between: str, form: str = "") -> list[str]:
@@ -40,6 +43,15 @@ LISTS = {
     "with both": (lists("i", ", "), "regex=True)"),
     "of Python": ([f"[{text}]" for text in lists("", ", ")], ".map(ast.literal_eval)"),
     "of words": (["['tea', 'jam']", "['tea']", "['oil', 'tea']"], ".map(ast.literal_eval)"),
+    "of one length": ([" ".join(text.split()[:3]) for text in lists("N552", " ", "02")], "split()"),
+    "of Amazon": (
+        [" ".join(BOOKS[int(k)] for k in text.split()) for text in lists("", " ")],
+        ".str.split()",
+    ),
+    "of numbers and of one length": (
+        [" ".join(map(str, (items * 7)[:20])) for items in HISTORIES],
+        ".str.split()",
+    ),
     "of NumPy": ([f"[{text}]" for text in lists("n", " ")], ".str.findall("),
     "longer than an id": (
         [" ".join([text] * 40) for text in lists("N552", " ", "02")],
@@ -66,6 +78,18 @@ TEXTS = {
     "titles of numbers": ["1 2 3", "3 2 1", "2 1 3", "The Matrix"],
     "thousands": [f"{k % 9 + 1} {k:03} {(k * 7) % 999:03}" for k in range(50)],
     "phones": [f"06 {k:02} {k * 7 % 99:02} {k * 3 % 99:02} {k + 7:02}" for k in range(50)],
+    "French phones": [f"33 6 {k % 5 + 12} {k % 7 + 12} {k % 6 + 12} {k + 12}" for k in range(50)],
+    "numbers of persons": [
+        f"{k % 2 + 1} {k % 9 + 76} {k % 12 + 10} {k % 9 + 76} {k % 7 + 240} {k + 240} {k + 10}"
+        for k in range(50)
+    ],
+    "IBANs": [f"BE{k % 9 + 20} {k % 7:04} {k % 6:04} {k:04}" for k in range(50)],
+    "compartments": [f"C{k % 9 + 10}|C{k % 7 + 10}|C{k % 8 + 10}" for k in range(500)],
+    "times": [f"2024 {k % 12 + 1:02} {k % 28 + 1:02} {k % 24:02} {k:02} 00" for k in range(50)],
+    "coordinates": [" ".join(str(k * n % 120) for n in (1, 3, 5, 7, 11, 13)) for k in range(50)],
+    "coordinates with points": [
+        " ".join(f"{k * n % 90 + 10}.856613" for n in (1, 3, 5, 7, 11, 13)) for k in range(50)
+    ],
     "shop, shelf, box": [f"S{k % 3} S1{k % 7} S2{k:02}" for k in range(50)],
     "dates": [f"2024 {k % 12 + 1:02} {k % 28 + 1:02}" for k in range(50)],
     "addresses": [f"{k} Main St Apt {k % 7} 9411{k % 9}" for k in range(50)],

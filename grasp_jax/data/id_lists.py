@@ -1,7 +1,7 @@
 """Columns with several ids in each row, which would be read as one id: a whole history would become one item.
 
 Titles and addresses as ids hold blanks too, so texts are lists only if most have three parts or more, all parts have one shape (N12345,
-digits), and the same part stands at several places of the lists.
+digits), and the same part stands at several places of the lists. Groups of one id are short and as many in each text: 06 12 34 56 78.
 """
 
 import ast
@@ -21,10 +21,12 @@ FEWEST, MANY = (
     6,
 )  # parts of a list; and of a list of short numbers, since 06 12 34 56 78 may be one number
 LONG = 5  # digits of a number that is no part of a number
+MOST_GROUPS = 12  # parts of one id; an IBAN has up to 9
 ALIKE = 0.95  # share of the parts that have one shape
 MOVED = 0.1  # share of the parts that stand at another place too
 _BETWEEN = re.compile(r"[\s,;|]+")
 _BRACKETS = re.compile(r"\s*[\[(].*[\])]\s*", re.DOTALL)
+_FRACTION = re.compile(r"[+-]?\d+\.\d*")
 _CODE = re.compile(r"([A-Za-z_-]*)\d+([-:]\d+)?")
 
 
@@ -90,27 +92,62 @@ def _are_in_brackets(values: Sequence[str]) -> bool:
 
 
 def _are_lists(values: Sequence[str]) -> bool:
-    lists = [parts for value in values if len(parts := parts_of(value)) >= FEWEST]
+    texts = [parts_of(value) for value in values]
+    lists = [parts for parts in texts if len(parts) >= FEWEST]
     if 2 * len(lists) <= len(values):
         return False
-    parts = [part for own in lists for part in own]
-    shapes = collections.Counter(map(_shape, parts))
-    if shapes.pop("", 0) > (1 - ALIKE) * len(parts):
+    if not _are_alike([part for own in lists for part in own]):
         return False
-    if len({len(part) for part in parts}) > 1 and max(shapes.values()) < ALIKE * len(parts):
+    if _are_groups([parts for parts in texts if len(parts) > 1]):
         return False
-    if np.median([len(part) for part in parts]) < LONG and all(map(str.isdigit, parts)):
-        lists_of_many = [own for own in lists if len(own) >= MANY]
-        if 10 * len(lists_of_many) < len(lists):
-            return False
     return _share_moved(lists) >= MOVED
 
 
+def _are_alike(parts: Sequence[str]) -> bool:
+    """Whether nearly all parts are ids of one kind: of one beginning and digits, or long and of one length, as those of Amazon."""
+    shapes = collections.Counter(map(_shape, parts))
+    words = shapes.pop("", 0)
+    lengths = collections.Counter(len(part) for part in parts if _has_length_of_id(part))
+    alike = max(*shapes.values(), *lengths.values(), 0, 0)
+    return words <= (1 - ALIKE) * len(parts) and alike >= ALIKE * len(parts)
+
+
+def _are_groups(texts: Sequence[Sequence[str]]) -> bool:
+    """Whether the parts are groups of one id, such as 33 6 12 34 56 78 or C24|C16: short, and as many in each text; histories differ."""
+    lists = [own for own in texts if len(own) >= FEWEST]
+    parts = [part for own in lists for part in own]
+    if 2 * sum(map(_is_long, parts)) >= len(parts):
+        return False
+    are_numbers = all(map(str.isdigit, parts))
+    if are_numbers and 10 * sum(len(own) >= MANY for own in lists) < len(lists):
+        return True
+    count, times = collections.Counter(map(len, texts)).most_common(1)[0]
+    if count > MOST_GROUPS or times < ALIKE * len(texts):
+        return False
+    same = [own for own in texts if len(own) == count]
+    return are_numbers or all(map(_have_one_width, zip(*same, strict=True)))
+
+
+def _have_one_width(parts: Sequence[str]) -> bool:
+    """Whether nearly all parts have as many characters."""
+    return max(collections.Counter(map(len, parts)).values()) >= ALIKE * len(parts)
+
+
 def _shape(part: str) -> str:
-    """What ids of one kind have in common; empty for a word."""
+    """What ids of one kind have in common; empty for a word and a number with a point, such as a coordinate."""
     if found := _CODE.fullmatch(part):
         return found[1] or "0"
-    return f"{len(part)} characters" if len(part) > 7 and any(map(str.isdigit, part)) else ""
+    return f"{len(part)} characters" if _has_length_of_id(part) else ""
+
+
+def _has_length_of_id(part: str) -> bool:
+    """Whether a part with digits is so long that its length alone tells its kind."""
+    return len(part) > 7 and any(map(str.isdigit, part)) and not _FRACTION.fullmatch(part)
+
+
+def _is_long(part: str) -> bool:
+    """Whether a part is an id of its own, such as N55262, and not a group of one."""
+    return sum(map(str.isdigit, part)) >= LONG or _has_length_of_id(part)
 
 
 def _share_moved(lists: Iterable[Sequence[str]]) -> float:
