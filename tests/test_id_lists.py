@@ -42,6 +42,8 @@ LISTS = {
     "with commas": (lists("B0000", ",", "05"), ".str.split(',')"),
     "with both": (lists("i", ", "), "regex=True)"),
     "of Python": ([f"[{text}]" for text in lists("", ", ")], ".map(ast.literal_eval)"),
+    "of tuples": ([f"({text})" for text in lists("", ", ")], ".map(ast.literal_eval)"),
+    "of ids in brackets": ([f"[{text}]" for text in lists("n", ", ")], ".str.findall("),
     "of words": (["['tea', 'jam']", "['tea']", "['oil', 'tea']"], ".map(ast.literal_eval)"),
     "of one length": ([" ".join(text.split()[:3]) for text in lists("N552", " ", "02")], "split()"),
     "of Amazon": (
@@ -71,6 +73,7 @@ def test_lists_of_ids_are_refused(tmp_path: pathlib.Path, case: str, column: str
     row = items.index(next(text for text in items if text)) + 1
     expected = (f"{path}: row {row} has ", f"in column {column!r}, several ids at once", call)
     assert_names(message, (*expected, "expected one id", f"frame.explode({column!r})"))
+    assert ("pandas: import ast; frame[" in message) == ("ast." in call)
 
 
 TEXTS = {
@@ -96,6 +99,11 @@ TEXTS = {
     "graphics cards": ["RTX 3080 Ti 12 GB", "RTX 3080 10 GB", "RTX 4090 24 GB"] * 3,
     "pairs": [f"N{k % 9} N{k % 7}" for k in range(50)],
     "a single list": [*(f"N{k}" for k in range(50)), "N1 N2 N3 N4 N5 N6 N7"],
+    "names in brackets": [f"(Smith{k}, John)" for k in range(9)],
+    "one name in brackets": ["[Foo, Bar]"],
+    "titles in brackets": ["[Foo, Bar]", "[Bar, Foo]", "[Foo, Jam]"],
+    "a single value": ["12345 12345 12345"] * 9,
+    "two lists": ["[1, 2]", "[2, 1]"],
     "words": ["milk bread eggs", "bread milk jam", "eggs jam milk"],
 }
 

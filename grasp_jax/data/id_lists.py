@@ -7,6 +7,7 @@ digits), and the same part stands at several places of the lists. Groups of one 
 import ast
 import collections
 import re
+import warnings
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -20,6 +21,7 @@ FEWEST, MANY = (
     3,
     6,
 )  # parts of a list; and of a list of short numbers, since 06 12 34 56 78 may be one number
+FEWEST_VALUES = 3  # distinct, for one or two texts may look like anything
 LONG = 5  # digits of a number that is no part of a number
 MOST_GROUPS = 12  # parts of one id; an IBAN has up to 9
 ALIKE = 0.95  # share of the parts that have one shape
@@ -43,13 +45,16 @@ def refuse_lists(table: Table, name: str, text: pa.Array, codes: np.ndarray) -> 
       UserError: names the first row with a list.
     """
     values = text.slice(0, SAMPLED).to_pylist()
-    if not (_are_in_brackets(values) or _are_lists(values)):
+    filled = [value for value in values if value.strip()]
+    if len(filled) < FEWEST_VALUES or not (_are_in_brackets(filled) or _are_lists(filled)):
         return
     first = max(
         range(len(values)), key=lambda place: (len(parts_of(values[place])) >= FEWEST, -place)
     )
     row = table.row(int((codes == first).argmax()))
-    mend = f"frame[{name!r}] = frame[{name!r}]{_splitting(values[first])}; frame = frame.explode({name!r})"
+    call = _splitting(values[first])
+    begin = "import ast; " if "ast." in call else ""
+    mend = f"{begin}frame[{name!r}] = frame[{name!r}]{call}; frame = frame.explode({name!r})"
     raise UserError(
         f"{table.path}: row {row} has {shortened(values[first])} in column {name!r}, several ids at once, as most rows have; expected "
         f"one id, with a row for each user and item; in pandas: {mend}"
@@ -88,7 +93,25 @@ def parts_of(value: str) -> list[str]:
 
 def _are_in_brackets(values: Sequence[str]) -> bool:
     """Whether the texts are lists as Python and JSON write them."""
-    return all(map(_BRACKETS.fullmatch, values)) and any("," in value for value in values)
+    return any("," in value for value in values) and all(map(_is_in_brackets, values))
+
+
+def _is_in_brackets(value: str) -> bool:
+    """Whether a text is a list; (Smith, John) and [Foo, Bar] are names."""
+    if not _BRACKETS.fullmatch(value):
+        return False
+    if _is_literal_list(value):
+        return True
+    return value.lstrip().startswith("[") and all(map(_shape, parts_of(value)))
+
+
+def _is_literal_list(value: str) -> bool:
+    """Whether Python reads a text as a list or tuple."""
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of backslashes in texts
+            return isinstance(ast.literal_eval(value.strip()), list | tuple)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return False
 
 
 def _are_lists(values: Sequence[str]) -> bool:
@@ -164,11 +187,7 @@ def _share_moved(lists: Iterable[Sequence[str]]) -> float:
 def _splitting(value: str) -> str:
     """The call of pandas that splits texts like this one."""
     if _BRACKETS.fullmatch(value):
-        try:
-            ast.literal_eval(value)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            return r".str.findall(r'[\w-]+')"
-        return ".map(ast.literal_eval)"
+        return ".map(ast.literal_eval)" if _is_literal_list(value) else r".str.findall(r'[\w-]+')"
     if not re.search("[,;|]", value):
         return ".str.split()"
     return (
