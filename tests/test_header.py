@@ -150,6 +150,29 @@ def test_numbers_may_be_the_configured_names(tmp_path: pathlib.Path) -> None:
     assert_names(refusal(read_log, path, "log", COLUMNS), ("no column 'user'; it has person",))
 
 
+def test_a_row_of_numbers_may_be_equal_to_the_header(tmp_path: pathlib.Path) -> None:
+    """Would break with the advice to drop a purchase, because user 0 bought item 1 and the columns are called 0 and 1."""
+    path = tmp_path / "log.csv"
+    path.write_text("0,1\n5,2\n0,1\n3,4\n")
+    assert read_log(path, "log", COLUMNS | {"user": "0", "item": "1"}).num_interactions == 3
+
+
+def test_unknown_names_may_be_meant(tmp_path: pathlib.Path) -> None:
+    """Would break with the advice to put a header above a header, which makes a user called "kunde"."""
+    path = tmp_path / "log.csv"
+    rows = "".join(f"ann{k},tea{k},{k},{k + 1}\n" for k in range(9))
+    path.write_text("kunde,artikel,1,2\n" + rows)
+    message = refusal(read_log, path, "log", COLUMNS)
+    assert_names(message, ("no column 'user'; it has kunde, artikel, 1, 2",))
+    instead = "if these are names of columns, set config.data.columns.user and .item instead"
+    path.write_text("kunde,artikel,1,4\n" + rows)
+    assert_names(refusal(read_log, path, "log", COLUMNS), ("looks like data ('1'", instead))
+    for line in ("1,2", "u1,u2"):
+        path.write_text(f"{line}\n{line[:-1]}3\n{line[:-1]}4\n")
+        message = refusal(read_log, path, "log", COLUMNS)
+        assert "looks like data" in message and (instead in message) == (line == "u1,u2")
+
+
 def test_tables_of_items(tmp_path: pathlib.Path) -> None:
     """Would break with an item without a title for each table without a header, or tables of one column."""
     path = tmp_path / "items.csv"

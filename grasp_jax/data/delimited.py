@@ -18,6 +18,7 @@ from grasp_jax.data.columns import listed
 from grasp_jax.data.header import (
     FIRST_ROWS,
     ROLES,
+    are_numbers,
     is_data,
     may_be_header,
     refuse_first_line_of_data,
@@ -75,7 +76,8 @@ def read_delimited(path: pathlib.Path, content: bytes, form: str, delimiter: str
         refuse_open_marks(path, content, parsed, dialect.fields, dialect.delimiter)
     notes = [*header_notes(dialect, delimiter)]
     first = [first_texts(column, FIRST_ROWS) or [] for column in parsed.columns]
-    if may_be_header(fields, first):  # else a row is data, and may well be there twice
+    # else a row is data, and may well be there twice, as one of numbers may be anyway
+    if not are_numbers(fields) and may_be_header(fields, first):
         _refuse_second_header(path, parsed, dialect.fields)
     columns: dict[str, pa.ChunkedArray] = {}
     repeated = set()

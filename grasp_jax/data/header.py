@@ -73,9 +73,15 @@ def refuse_first_line_of_data(
             f"{path}: the first row is partly data ({shown} where a name should be: {listed(fields)}); expected a name for each column, "
             f"such as {header}; put that line above the first row of data, and its own values back into that row"
         )
+    are_names = len(signs) < len(fields) and roles == ROLES
+    instead = (
+        "; if these are names of columns, set config.data.columns.user and .item instead"
+        if are_names
+        else ""
+    )
     raise UserError(
         f"{path}: the first row looks like data ({shown} where a name should be: {listed(fields)}); expected a header, such as {header}; "
-        "check which column is which, and add it as the first line"
+        f"check which column is which, and add it as the first line{instead}"
     )
 
 
@@ -86,6 +92,11 @@ def may_be_header(fields: Sequence[str], columns: Sequence[Sequence[str]]) -> bo
     """Whether a line may be a header, given the first values of each column."""
     fields = [field.strip() for field in fields]
     return _may_be_header(fields, signs_of(fields, columns), ROLES)
+
+
+def are_numbers(fields: Sequence[str]) -> bool:
+    """Whether all fields of a line are numbers."""
+    return all(_NUMBER.fullmatch(field.strip()) for field in fields)
 
 
 def _may_be_header(fields: Sequence[str], signs: dict[int, Sign], wanted: Collection[str]) -> bool:
@@ -161,7 +172,11 @@ def is_data(fields: Sequence[str], signs: dict[int, Sign]) -> bool:
 
 def is_probably_data(fields: Sequence[str], signs: dict[int, Sign]) -> bool:
     """Whether the signs are such as a header seldom has; enough for a file without the configured names, which is refused anyway."""
-    kinds = [sign.kind for sign in signs.values()]
+    # 1,2 or u1,u2 alone are ids, but beside names such as kunde,artikel they are names too
+    counted = _counted(fields)
+    if len(counted | signs.keys()) == len(fields):
+        counted = set()
+    kinds = [sign.kind for place, sign in signs.items() if place not in counted]
     numbers = sorted(int(field) for field in fields if field.isdecimal())
     if numbers == list(range(len(fields))):
         return False  # as pandas names columns
