@@ -53,6 +53,10 @@ OTHERS = (
     *("timezoneOffset", "time_zone", "utc_offset", "day_of_week", "order_hour_of_day", "days"),
     *("birth_date", "releaseDate", "delivery_time", "shipping_limit_date", "time_spent"),
     *("update", "candidate", "runtime", "lifetime", "timeframe", "cat", "at", "format", "data"),
+    *("same_day", "up_to_date", "one_time_purchase", "time_bin", "norm_time", "session_time"),
+    *("engagement_time", "exposureTime", "reaction_time", "page_time", "video_time", "lap_time"),
+    *("best_time", "show_time", "meal_time", "opening_time", "closing_time", "working_time"),
+    *("bed_time", "prime_time"),
 )
 
 

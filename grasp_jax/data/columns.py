@@ -58,6 +58,7 @@ OTHER_WORDS = {
     *("prev", "previous", "prior", "next", "since", "until", "before", "after", "zone", "offset"),
     *("of", "per", "part", "period", "slot", "week", "num", "number", "count", "is", "has"),
     *("diff", "difference", "delta", "gap", "sin", "cos", "name", "type", "format"),
+    *("same", "up", "one", "bin", "norm"),
 }
 # A time with one of these words is a duration; a date (`last_watch_dt`) is not.
 DURATION_WORDS = {
@@ -77,6 +78,8 @@ DURATION_WORDS = {
     *("total", "avg", "average", "mean", "median", "max", "min", "sum", "remaining", "left"),
     *("cook", "cooking", "prep", "preparation", "lead", "travel", "processing", "active", "idle"),
     *("screen", "length", "duration", "on", "in", "to", "real", "full", "first"),
+    *("session", "engagement", "exposure", "reaction", "page", "video", "lap", "best", "show"),
+    *("meal", "opening", "closing", "working", "bed", "prime"),
 }
 _JOINED_NAMES = {name.replace("_", "") for name in TIME_NAMES}
 _BETWEEN_WORDS = re.compile(r"[\W_]+|(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
