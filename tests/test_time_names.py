@@ -46,7 +46,15 @@ TIMES = (
     *("time_stamp", "transaction_date", "TRANSACTION_DT", "review_date", "purchaseDate"),
     *("utc_time", "utcTimestamp", "eventdate", "date_added", "start_time", "last_watch_dt"),
     *("order_purchase_timestamp", "eventTimestamp", "UTCTime", "Order Date", "order-date"),
-    *("purchasedAt", "created_utc", "eventTS", "order_day", "transactionDate:token"),
+    *(
+        "purchasedAt",
+        "viewed_at",
+        "created_at",
+        "created_utc",
+        "eventTS",
+        "order_day",
+        "transactionDate:token",
+    ),
 )
 OTHERS = (
     *("play_time", "watch_time", "play_time_ms", "watchTime", "duration", "timezone", "times"),
@@ -56,7 +64,8 @@ OTHERS = (
     *("same_day", "up_to_date", "one_time_purchase", "time_bin", "norm_time", "session_time"),
     *("engagement_time", "exposureTime", "reaction_time", "page_time", "video_time", "lap_time"),
     *("best_time", "show_time", "meal_time", "opening_time", "closing_time", "working_time"),
-    *("bed_time", "prime_time"),
+    *("bed_time", "prime_time", "releasedAt", "delivered_at", "expires_at", "registered_at"),
+    *("published_at", "born_at"),
 )
 
 

@@ -133,7 +133,7 @@ def time_name(names: Collection[str], wanted: str, path: Where) -> str | None:
         return None
     if wanted != DEFAULTS["timestamp"] or match(names, wanted):
         return needed(names, wanted, setting, path)
-    alike = sorted(filter(is_time_name, names), key=lambda name: not _is_known(name))
+    alike = sorted(filter(is_time_name, names), key=lambda name: not is_usual_time_name(name))
     if alike:
         others = f", and so may {listed(alike[1:])}" if len(alike) > 1 else ""
         raise UserError(
@@ -146,10 +146,10 @@ def time_name(names: Collection[str], wanted: str, path: Where) -> str | None:
 def is_time_name(name: str) -> bool:
     """Whether the name of a column suggests the time of an interaction.
 
-    It is one of `TIME_NAMES`, with or without `_`; or ends as `ordered_at` does; or has one of `TIME_WORDS`, and no word that says that it
-    is a duration or another moment. The values may be anything: `purchase_day` may count from 1 to 7.
+    It is a usual one; or has one of `TIME_WORDS`, and no word that says that it is a duration or another moment. The values may be
+    anything: `purchase_day` may count from 1 to 7.
     """
-    if _is_known(name):
+    if is_usual_time_name(name):
         return True
     words = {word.casefold() for word in _words(name)}
     found = words & TIME_WORDS
@@ -158,10 +158,11 @@ def is_time_name(name: str) -> bool:
     return bool(found) and not words & OTHER_WORDS
 
 
-def _is_known(name: str) -> bool:
+def is_usual_time_name(name: str) -> bool:
+    """Whether a name is one of `TIME_NAMES`, with or without `_`, or like `eventdate`, or ends as `ordered_at` does, but not `born_at`."""
     joined = bare(name).replace("_", "")
-    words = _words(name)
-    ends_in_at = len(words) > 1 and words[-1].casefold() == "at"
+    words = [word.casefold() for word in _words(name)]
+    ends_in_at = len(words) > 1 and words[-1] == "at" and not OTHER_WORDS & {*words}
     return joined in _JOINED_NAMES or bool(_JOINED_NAME.fullmatch(joined)) or ends_in_at
 
 
