@@ -146,3 +146,48 @@ def test_dates_of_an_unknown_name_that_cannot_be_read_are_refused(tmp_path: path
     log_of(tmp_path, timezone=[-240], time_in_words=["morning"])
     (told,) = [line for line in look(tmp_path).undecided if line.startswith("when inter")]
     assert "no column says it" in told
+
+
+SECONDS = [START + 7 * k for k in range(30)]
+MANY = [k * 7 % 50 for k in range(30)]
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [("puzzle_time", MANY), ("session_time", MANY), ("order_day", [1, 0]), ("up_to_date", [1, 0])],
+)
+def test_a_duration_or_a_flag_is_not_the_order_without_a_word(
+    tmp_path: pathlib.Path, name: str, values: list[object]
+) -> None:
+    """Histories would be in the order of how long something took, and nobody would be told."""
+    log_of(tmp_path, **{name: values})
+    found = look(tmp_path)
+    assert found.columns["timestamp"] == ""
+    (told,) = [line for line in found.undecided if line.startswith("when interactions happened")]
+    assert_names(
+        told, ("the rows are taken to be in the order of time", f"the numbers of {name!r}")
+    )
+    # Dates of any name come first, and so do numbers that count from 1970.
+    log_of(tmp_path, **{name: values}, recorded=days("10:30", "11:00"))
+    found = look(tmp_path)
+    assert found.columns["timestamp"] == "recorded"
+    assert any(f"times may also be in {name!r}" in line for line in found.undecided)
+    log_of(tmp_path, **{name: values}, x=SECONDS)
+    found = look(tmp_path)
+    assert found.columns["timestamp"] == ""
+    assert any('set config.data.columns.timestamp = "x"' in line for line in found.undecided)
+    # A usual name is chosen all the same, and the column is still named.
+    log_of(tmp_path, **{name: values}, day=[3, 2, 1])
+    found = look(tmp_path)
+    assert found.columns["timestamp"] == "day"
+    assert any(f"times may also be in {name!r}" in line for line in found.undecided)
+
+
+@pytest.mark.parametrize("values", [SECONDS, [20220408, 20220409], days("10:30", "11:00")])
+def test_a_word_in_the_name_counts_where_the_values_are_times(
+    tmp_path: pathlib.Path, values: list[object]
+) -> None:
+    """The times of a log would not be found although the name and the values agree."""
+    log_of(tmp_path, start_dt=values, x=SECONDS)
+    found = look(tmp_path)
+    assert found.columns["timestamp"] == "start_dt"

@@ -9,7 +9,7 @@ import numpy as np
 
 from grasp_jax.core.errors import UserError
 from grasp_jax.data.bad_rows import BadRows, check_share
-from grasp_jax.data.columns import bare
+from grasp_jax.data.columns import bare, is_time_name, is_usual_time_name
 from grasp_jax.data.moments import PER_SECOND
 from grasp_jax.data.tables import Table, values_of
 from grasp_jax.data.times import time_column
@@ -66,6 +66,11 @@ class _Read(NamedTuple):
         return bool(self.unit) or _is_named(self.name)
 
     @property
+    def is_meant(self) -> bool:
+        """Whether its name, which suggests times, is to be believed: `puzzle_time` may be a duration and `order_day` a flag."""
+        return is_usual_time_name(self.name) or bool(self.unit) or self.is_number_of_day
+
+    @property
     def in_words(self) -> str:
         """The column, and the days of its times."""
         if not len(self.values):
@@ -77,8 +82,9 @@ class _Read(NamedTuple):
 def time_of(log: Sample, used: Collection[str]) -> tuple[str, list[str]]:
     """The column of times, and notes on what is uncertain about it.
 
-    Of the columns whose names suggest times, the first with times of day is chosen, else the first one that can be read. If none can be
-    read, the first stands in the config all the same: a run then refuses it, while without it the rows would be in the order of the file.
+    Of the columns whose names suggest times, the first with times of day is chosen, else the first one that can be read. A name that only
+    has a word such as "time" suggests them only if its values are times or days too. If none can be read, the first stands in the config
+    all the same: a run then refuses it, while without it the rows would be in the order of the file.
 
     Args:
       log: the interactions.
@@ -88,15 +94,18 @@ def time_of(log: Sample, used: Collection[str]) -> tuple[str, list[str]]:
       The column, empty if the order of the rows in the file is to count; and lines for people.
     """
     named = [name for name in names.times(log.names) if name not in used]
-    found, faults = _read_all(log.table, named)
+    readable, faults = _read_all(log.table, named)
+    found = [read for read in readable if read.is_meant]
+    doubtful = [read for read in readable if not read.is_meant]
     rest = [name for name in log.names if name not in {*named, *used}]
     maybe = [name for name in rest if _looks_like(_LIKE_TIME, log.table, name) or _is_named(name)]
     similar, other_faults = _read_all(log.table, maybe)
-    others = [read for read in similar if read.may_be_meant]
+    others = [*doubtful, *(read for read in similar if read.may_be_meant)]
+    others.sort(key=lambda read: not read.unit)
     if found:
         return _among(found, others, named, faults)
-    if named:
-        return named[0], _unreadable(named, others, faults)
+    if faults:
+        return next(iter(faults)), _unreadable([*faults], others, faults)
     dates = _finest([read for read in others if not read.is_number])
     if dates:
         return dates[0].name, [_by_contents([*dates, *filter(_is_named_number, others)])]
@@ -113,7 +122,7 @@ def _is_meant(table: Table, name: str) -> bool:
 
 def _is_named(name: str) -> bool:
     """Whether the name of a column is similar to those of times."""
-    return _NAMED.fullmatch(bare(name)) is not None
+    return is_time_name(name) or _NAMED.fullmatch(bare(name)) is not None
 
 
 def _is_named_number(read: _Read) -> bool:
