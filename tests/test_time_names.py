@@ -5,7 +5,7 @@ import pathlib
 import pytest
 
 from grasp_jax import Dataset
-from grasp_jax.data.columns import TIME_NAMES, is_time_name
+from grasp_jax.data.time_names import TIME_NAMES, is_time_name
 from tests.logs import read_log
 from tests.refusal import assert_names, refusal
 from tests.time_tables import COLUMNS

@@ -10,7 +10,8 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from grasp_jax.core.errors import UserError
-from grasp_jax.data.columns import DEFAULTS, TIME_NAMES, Where, bare, listed, match
+from grasp_jax.data.columns import DEFAULTS, Where, bare, listed, match
+from grasp_jax.data.time_names import TIME_NAMES
 
 FIRST_ROWS = 500  # in which names are looked for
 MOST = 0.9  # share of the values of a column that must look like its name

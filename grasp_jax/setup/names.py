@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from grasp_jax.data.columns import TIME_NAMES, bare, is_time_name
+from grasp_jax.data.columns import bare
+from grasp_jax.data.time_names import TIME_NAMES, is_time_name
 
 USER = (
     "user",

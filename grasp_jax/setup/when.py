@@ -9,9 +9,10 @@ import numpy as np
 
 from grasp_jax.core.errors import UserError
 from grasp_jax.data.bad_rows import BadRows, check_share
-from grasp_jax.data.columns import bare, is_time_name, is_usual_time_name
+from grasp_jax.data.columns import bare
 from grasp_jax.data.moments import PER_SECOND
 from grasp_jax.data.tables import Table, values_of
+from grasp_jax.data.time_names import is_time_name, is_usual_time_name
 from grasp_jax.data.times import time_column
 from grasp_jax.setup import names
 from grasp_jax.setup.sample import Sample
