@@ -82,6 +82,15 @@ def test_json_that_is_no_json_lines(tmp_path: pathlib.Path, case: str) -> None:
     assert read_log(new, "log", COLUMNS).item_ids.tolist() == ["i2", "süß"]
 
 
+def test_the_command_is_whole_in_a_folder_with_a_long_name(tmp_path: pathlib.Path) -> None:
+    """Would break with a command that lacks its middle, as that of a long message does."""
+    path = tmp_path / ("long " * 24) / "log.json"
+    path.parent.mkdir()
+    path.write_text("\n".join(map(repr, ROWS)))
+    run(refusal(read_interactions, path, "log", COLUMNS).split("write it so: ")[1], tmp_path)
+    assert read_log(path.with_suffix(".jsonl"), "log", COLUMNS).num_interactions == 2
+
+
 def test_a_command_that_fails_leaves_no_table(tmp_path: pathlib.Path) -> None:
     """Would break with the rows before the fault, which are then read as if they were all."""
     path = tmp_path / "log.json"
@@ -144,14 +153,14 @@ def test_damaged_utf8_keeps_its_letters(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "log.csv"
     path.write_bytes(b"user,item\n" + "Müller,ü\n".encode() * 5 + b"M\xfcller,i\n")
     message = refusal(read_log, path, "log", COLUMNS)
-    assert_names(message, ("row 6 has b'M\\xfcller'", "the rest is UTF-8", "or drop them: python"))
+    assert_names(message, ("row 6 has b'M\\xfcller'", "the rest is UTF-8", "or drop them: (cd "))
     run(message.split("drop them: ")[1], tmp_path)
     assert read_log(tmp_path / "log-new.csv", "log", COLUMNS).num_interactions == 6
     path = tmp_path / "log.jsonl"
     line = '{"user": "Müller", "item": "ü"}\n'.encode()
     path.write_bytes(line * 5 + line.replace("ü".encode(), b"\xfc"))
     message = refusal(read_log, path, "log", COLUMNS)
-    assert_names(message, ("row 6: b'\\xfcller", "the rest is UTF-8", "or drop them: python"))
+    assert_names(message, ("row 6: b'\\xfcller", "the rest is UTF-8", "or drop them: (cd "))
 
 
 def test_utf16(tmp_path: pathlib.Path) -> None:

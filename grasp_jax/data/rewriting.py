@@ -48,11 +48,13 @@ def rewritten(path: pathlib.Path, program: str, ending: str = "") -> str:
       ending: that of the new file; empty: as the old one.
     """
     packing = path.suffix if path.suffix in UNPACKING else ""
-    old = pathlib.Path(str(path).removesuffix(packing))
+    old = pathlib.Path(path.name.removesuffix(packing))
     new = old.with_suffix(ending or old.suffix)
-    if new in (old, path):
+    if new.name in (old.name, path.name):
         new = old.with_name(f"{old.stem}-new{new.suffix}")
-    return into(unpacked(path, program), new)
+    line = into(unpacked(pathlib.Path(path.name), program), new)
+    # the folder stands once, since a message leaves out its middle if it is long
+    return line if path.name == str(path) else f"(cd {shlex.quote(str(path.parent))} && {line})"
 
 
 def as_utf8(path: pathlib.Path, content: bytes | memoryview, place: int = 0) -> str:
