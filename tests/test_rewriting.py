@@ -84,7 +84,7 @@ def test_json_that_is_no_json_lines(tmp_path: pathlib.Path, case: str) -> None:
 
 def test_the_command_is_whole_in_a_folder_with_a_long_name(tmp_path: pathlib.Path) -> None:
     """Would break with a command that lacks its middle, as that of a long message does."""
-    path = tmp_path / ("long " * 24) / "log.json"
+    path = tmp_path / ("long " * 18) / "log.json"
     path.parent.mkdir()
     path.write_text("\n".join(map(repr, ROWS)))
     run(refusal(read_interactions, path, "log", COLUMNS).split("write it so: ")[1], tmp_path)
