@@ -11,13 +11,12 @@ from benchmarks import cold_study, study_public
 from benchmarks.record import RESULTS
 from benchmarks.sections.overview import machine
 from benchmarks.study_records import WIDTH, Page, read
-from benchmarks.study_trials import VALIDATED, merged
+from benchmarks.study_trials import BY_HAND, VALIDATED, merged
 from grasp_jax.report.runs import Run
 from grasp_jax.report.tables import trials, values
 
-OURS, BY_HAND, SASREC, LLMINIT = (
+OURS, SASREC, LLMINIT = (
     (VALIDATED, "cross-entropy"),
-    ("grasp_plus", "cross-entropy"),
     ("sasrec_ce", "cross-entropy"),
     ("llminit", "cross-entropy"),
 )

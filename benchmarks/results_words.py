@@ -21,8 +21,8 @@ write your own folder in their place.
 
 ## Most methods under one protocol
 
-**What it means.** By NDCG@10, `grasp_plus` is first with each protocol. On tail items, one ID tower with the match and the cosine of texts
-(`semantic_neighbours`) are ahead of it. We ran GRASP with its own loss only, and UniSRec only with IDs.
+**What it means.** By NDCG@10, `grasp_plus` or a variant of it is first with each protocol. On tail items, one ID tower with the match
+and the cosine of texts (`semantic_neighbours`) have more. GRASP was trained only with its own loss, UniSRec only with IDs.
 [Studies](studies.md#late-fusion-compared-with-id-only-models) explains the rows and their limits.
 
 """

@@ -9,6 +9,7 @@ from benchmarks.study_labels import VARIANTS, shown
 from benchmarks.study_records import METRICS, PROTOCOLS, Page, page, path_of, read
 from benchmarks.study_trials import (
     BASELINE,
+    BY_HAND,
     LOSSES,
     OURS,
     VALIDATED,
@@ -47,7 +48,6 @@ SPLITS = {
     "split-time": "Split by two days for everybody, `lsa` vectors; percent",
     "split-ties": "Interactions of a user on one day in random order, MiniLM vectors; percent",
 }
-BY_HAND = ("grasp_plus", "cross-entropy")  # its match was set with test figures in view
 HEADLINE = {
     ("semantic_neighbours", ""): "cosine of texts, not trained (`semantic_neighbours`)",
     ("llm_esr", "cross-entropy"): "LLM-ESR (`llm_esr`)",

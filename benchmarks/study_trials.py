@@ -16,6 +16,7 @@ from grasp_jax.report.runs import Run
 from grasp_jax.report.tables import trials, values
 
 OURS, BASELINE = "grasp_plus", "sasrec_ce"
+BY_HAND = (OURS, "cross-entropy")  # the row whose match was set with test figures in view
 VALIDATED = "validated_match"  # the variant of `OURS` of which headlines speak: no test figure was in view when its match was chosen
 LOSSES = {"bce": "BCE", "gbce": "gBCE", "softmax": "sampled softmax", "ce": "cross-entropy"}
 EPOCHS = 20  # of the study's trainings by cross-entropy; rows with another number say so

@@ -29,6 +29,7 @@ from grasp_jax.data.rewriting import as_utf8, rewritten
 from grasp_jax.data.tables import Table, first_texts, one_line, shortened
 
 DELIMITERS = {",": "','", "\t": "tabs", ";": "';'", "|": "'|'"}
+QUOTED = "quotation marks around fields are no part of them"  # a note on a TSV; fields of a CSV always may have them
 SAMPLED_LINES = 50  # lines from which the quoting of a TSV is determined
 BLOCK = 4 << 20  # bytes; a row must fit
 LARGEST_BLOCK = 1 << 30
@@ -132,8 +133,7 @@ def header_notes(dialect: Dialect, delimiter: str) -> tuple[str, ...]:
     """What was detected from a header, in words for the user; `delimiter` is that of the file ending."""
     notes = {
         f"fields are separated by {DELIMITERS[dialect.delimiter]}": dialect.delimiter != delimiter,
-        "quotation marks around fields are no part of them": dialect.quoted
-        and dialect.delimiter == "\t",
+        QUOTED: dialect.quoted and dialect.delimiter == "\t",
         "blanks around column names are dropped": any(
             field != field.strip() for field in dialect.fields
         ),

@@ -24,8 +24,8 @@ _DATE = re.compile(
 _SECONDS = re.compile(r"(1\d|[3-9])\d{8}((\d{3}){0,3}|\.\d*)")  # from 1979 to 2033, or finer
 _FRACTION = re.compile(r"-?\d+[.,]\d*")
 
-# what a name is as a value of its column, from the strongest sign to the weakest
-TIME, ID, CODE, WORD, NUMBER = "time", "id", "code", "word", "number"
+# what a name is as a value of its column, in the order in which a message names them
+_KINDS = TIME, ID, CODE, NUMBER, WORD = "time", "id", "code", "number", "word"
 
 
 class Sign(NamedTuple):
@@ -84,9 +84,6 @@ def refuse_first_line_of_data(
         f"{path}: the first row looks like data ({shown} where a name should be: {listed(fields)}); expected a header, such as {header}; "
         f"check which column is which, and add it as the first line{instead}"
     )
-
-
-_KINDS = (TIME, ID, CODE, NUMBER, WORD)  # in the order in which a message names them
 
 
 def may_be_header(fields: Sequence[str], columns: Sequence[Sequence[str]]) -> bool:

@@ -17,10 +17,8 @@ from grasp_jax.core.errors import UserError
 from grasp_jax.data.tables import Table, shortened
 
 SAMPLED = 2000  # distinct values
-FEWEST, MANY = (
-    3,
-    6,
-)  # parts of a list; and of a list of short numbers, since 06 12 34 56 78 may be one number
+FEWEST = 3  # parts of a list
+MANY = 6  # parts of a list of short numbers, since 06 12 34 56 78 may be one number
 FEWEST_VALUES = 3  # distinct, for one or two texts may look like anything
 LONG = 5  # digits of a number that is no part of a number
 MOST_GROUPS = 12  # parts of one id; an IBAN has up to 9

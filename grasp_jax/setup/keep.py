@@ -5,12 +5,11 @@ import pathlib
 import shlex
 from typing import Any
 
+from grasp_jax.data.delimited import QUOTED
 from grasp_jax.data.rewriting import into, unpacked
 from grasp_jax.data.table_files import ending_of
 from grasp_jax.data.tables import Table, is_text
 
-# what a TSV's notes say if its fields are quoted; those of other files always are
-QUOTED = "quotation marks around fields are no part of them"
 # A number as texts have it; `NA` and the like are none, and end no command.
 NUMBER = r"\s*[+]?(\d+[.]?\d*|[.]\d+)([eE][+-]?\d+)?\s*"
 
