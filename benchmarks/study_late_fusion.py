@@ -1,6 +1,7 @@
 """The tables on late fusion: every method under one protocol, wrong texts, other shops, and other ways to split and order the data."""
 
 import json
+import re
 
 import numpy as np
 
@@ -175,14 +176,17 @@ def splits() -> Page:
 
 
 def _one_table_each(study: str, titles: dict[str, str]) -> Page:
-    """A table for each name in `titles`, with a line for each method and length of training of the runs called NAME or NAME-ANYTHING."""
+    """A table for each name in `titles`, with a line for each method, variant and length of training of the runs called NAME or
+    NAME-ANYTHING. The name of a run with a variant of `grasp_plus` ends with the variant, or with the variant and -seedN.
+    """
     runs, tables = read(study)[0], []
     for name, title in titles.items():
         parts: dict[str, list[Part]] = {}
         for run in runs:
             if run.name == name or run.name.startswith(f"{name}-"):
                 for method, _ in trials(run):
-                    parts.setdefault(with_epochs(run, method), []).append((run, method))
+                    row = with_epochs(run, method).replace(OURS, _variant(run))
+                    parts.setdefault(row, []).append((run, method))
         body = [
             _by_protocol(run, *trials(run)[0], row, loss(run, trials(run)[0][0]))
             for row, run in sorted(
@@ -192,6 +196,12 @@ def _one_table_each(study: str, titles: dict[str, str]) -> Page:
         ]
         tables.append(Table(name, title, list(BY_PROTOCOL), body))
     return page(*tables)
+
+
+def _variant(run: Run) -> str:
+    """The variant of `grasp_plus` that a run of `_one_table_each` trains."""
+    name = re.sub(r"-seed\d+$", "", run.name)
+    return next((variant for variant in VARIANTS if name.endswith(f"-{variant}")), OURS)
 
 
 def _by_protocol(run: Run, method: str, backbone: str, name: str, by: str) -> list[str]:
