@@ -3,6 +3,7 @@
 import pathlib
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from grasp_jax.config import Config, DataConfig
@@ -260,9 +261,22 @@ def test_the_title_may_have_another_name(tmp_path: pathlib.Path) -> None:
 def test_a_rating_column_that_is_not_used_is_named(folder: pathlib.Path) -> None:
     """A researcher would not learn that one star counts as much as five, or which field changes that."""
     assert (
-        "  not read: device, rating (every rating counts: config.data.min_rating is 0)"
+        "  not read: rating (every rating counts: config.data.min_rating is 0), device"
         in load_dataset(data_section(folder)).summary()
     )
     config = data_section(folder)
     config = config.with_fields({"columns.rating": "stars"})
     assert_names(refusal(load_dataset, config), ("no column 'stars'", "config.data.columns.rating"))
+
+
+def test_a_column_of_events_that_is_not_used_is_named() -> None:
+    """Views would be trained on as purchases, and among many other columns nothing would say so."""
+    frame = pd.DataFrame({"user": ["ann", "ann", "bob"], "item": ["i1", "i2", "i1"]})
+    frame[[f"field{k}" for k in range(9)]] = 0
+    frame["event_type"] = ["view", "purchase", "cart"]
+    (line,) = (
+        line for line in Dataset.from_frames(frame).summary() if line.startswith("  not read")
+    )
+    assert line.startswith(
+        "  not read: event_type (every row counts, whatever is in this column), field0, "
+    )

@@ -7,6 +7,29 @@ from grasp_jax.core.errors import UserError
 from grasp_jax.data.time_names import is_time_name, is_usual_time_name
 
 Where = pathlib.Path | str  # the start of a message: a file, or a frame in words
+KINDS_OF_EVENTS = {  # names of columns that say what a row is, such as a view or a purchase
+    "event",
+    "event_type",
+    "event_name",
+    "type",
+    "action",
+    "action_type",
+    "behavior",
+    "behavior_type",
+    "behaviour",
+    "behaviour_type",
+    "interaction",
+    "interaction_type",
+    "transaction_type",
+    "feedback_type",
+    "status",
+    "order_status",
+    "payment_status",
+    "financial_status",
+    "is_click",
+    "is_purchase",
+    "is_read",
+}
 DEFAULTS = {"user": "user", "item": "item", "timestamp": "timestamp", "rating": "rating"}
 
 
@@ -92,6 +115,11 @@ def listed(names: Collection[str], most: int = 12) -> str:
 def bare(name: str) -> str:
     """A name without case, blanks and the type that RecBole writes behind a colon."""
     return name.split(":")[0].strip().casefold().replace(" ", "_").replace("-", "_")
+
+
+def names_kinds(name: str) -> bool:
+    """Whether a column is called as those that tell kinds of events apart."""
+    return bare(name) in KINDS_OF_EVENTS
 
 
 def some_of(names: Sequence[str], most: int = 8) -> str:

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from grasp_jax.config.data import REFUSE, SKIP
 from grasp_jax.core.errors import UserError
 from grasp_jax.data.bad_rows import BadRows, LeftOut, NoValue, check_share, refuse_all, refused
-from grasp_jax.data.columns import Where, needed, rating_name, renamed, time_name
+from grasp_jax.data.columns import Where, names_kinds, needed, rating_name, renamed, time_name
 from grasp_jax.data.delimited import refuse_data_as_header
 from grasp_jax.data.dictionary import DictionaryColumn
 from grasp_jax.data.encoded import Encoded
@@ -221,11 +221,16 @@ def columns_used(
 
 
 def _ignored(names: Collection[str], used: Mapping[str, str | None], rated: str) -> tuple[str, ...]:
-    """Columns without effect; `rated`, if the table has this column, comes last and with the reason."""
-    named = {column for column in used.values() if column} | {rated}
-    others = [column for column in names if column not in named]
-    reason = f"{rated} (every rating counts: config.data.min_rating is 0)"
-    return tuple([*others, *([reason] if rated in names else [])])
+    """Columns without effect. Those that users may expect to decide which rows count come first, with a reason; `rated` is one of them if
+    the table has it.
+    """
+    others = [column for column in names if column not in {*used.values(), rated}]
+    kinds = [column for column in others if names_kinds(column)]
+    return (
+        *(f"{column} (every row counts, whatever is in this column)" for column in kinds),
+        *[f"{rated} (every rating counts: config.data.min_rating is 0)"] * (rated in names),
+        *(column for column in others if column not in kinds),
+    )
 
 
 def _order_of_rows(table: Table, columns: Mapping[str, str]) -> str:

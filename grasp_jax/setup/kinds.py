@@ -10,35 +10,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from grasp_jax.data.columns import bare
+from grasp_jax.data.columns import bare, names_kinds
 from grasp_jax.data.table_files import ending_of
 from grasp_jax.data.tables import Table, is_text, values_of
 from grasp_jax.setup.keep import command_that_keeps
 from grasp_jax.setup.sample import Sample
 
-KIND = {
-    "event",
-    "event_type",
-    "event_name",
-    "type",
-    "action",
-    "action_type",
-    "behavior",
-    "behavior_type",
-    "behaviour",
-    "behaviour_type",
-    "interaction",
-    "interaction_type",
-    "transaction_type",
-    "feedback_type",
-    "status",
-    "order_status",
-    "payment_status",
-    "financial_status",
-    "is_click",
-    "is_purchase",
-    "is_read",
-}
 PURCHASES = {
     "purchase",
     "purchases",
@@ -140,7 +117,7 @@ def _are_kinds(name: str, counts: list[tuple[Any, int]], whole: bool) -> bool:
     if len(counts) < 2 and (whole or not counts):
         return False
     known = [value for value, _ in counts if bare(str(value)) in PURCHASES | REVOKED | OTHERS]
-    return bare(name) in KIND or 2 * len(known) > len(counts)
+    return names_kinds(name) or 2 * len(known) > len(counts)
 
 
 def _note_on_kinds(log: Sample, name: str, counts: list[tuple[Any, int]]) -> str:
