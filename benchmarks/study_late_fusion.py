@@ -176,30 +176,34 @@ def splits() -> Page:
 
 
 def _one_table_each(study: str, titles: dict[str, str]) -> Page:
-    """A table for each name in `titles`, with a line for each method, variant and length of training of the runs called NAME or
-    NAME-ANYTHING. The name of a run with a variant of `grasp_plus` ends with the variant, or with the variant and -seedN.
-    """
-    runs, tables = read(study)[0], []
+    """A table for each name in `titles`, with a line for each row of `rows_of`."""
+    tables = []
     for name, title in titles.items():
-        parts: dict[str, list[Part]] = {}
-        for run in runs:
-            if run.name == name or run.name.startswith(f"{name}-"):
-                for method, _ in trials(run):
-                    row = with_epochs(run, method).replace(OURS, _variant(run))
-                    parts.setdefault(row, []).append((run, method))
+        rows = sorted(rows_of(study, name).items(), key=lambda entry: main_metric(entry[1]).mean())
         body = [
             _by_protocol(run, *trials(run)[0], row, loss(run, trials(run)[0][0]))
-            for row, run in sorted(
-                ((row, together(own)) for row, own in parts.items()),
-                key=lambda entry: main_metric(entry[1]).mean(),
-            )
+            for row, run in rows
         ]
         tables.append(Table(name, title, list(BY_PROTOCOL), body))
     return page(*tables)
 
 
+def rows_of(study: str, name: str) -> dict[str, Run]:
+    """Of the runs called NAME or NAME-ANYTHING, those of each method, variant of `grasp_plus` and length of training together.
+
+    The name of a run with a variant ends with the variant, or with the variant and -seedN.
+    """
+    parts: dict[str, list[Part]] = {}
+    for run in read(study)[0]:
+        if run.name == name or run.name.startswith(f"{name}-"):
+            for method, _ in trials(run):
+                row = with_epochs(run, method).replace(OURS, _variant(run))
+                parts.setdefault(row, []).append((run, method))
+    return {row: together(own) for row, own in parts.items()}
+
+
 def _variant(run: Run) -> str:
-    """The variant of `grasp_plus` that a run of `_one_table_each` trains."""
+    """The variant of `grasp_plus` that a run of `rows_of` trains."""
     name = re.sub(r"-seed\d+$", "", run.name)
     return next((variant for variant in VARIANTS if name.endswith(f"-{variant}")), OURS)
 
