@@ -24,7 +24,7 @@ from grasp_jax.planning.step import sent_bytes, step_bytes, step_flops, table_by
 from grasp_jax.planning.workload import Layout
 from grasp_jax.training.epochs import chunks, make_epoch
 from grasp_jax.training.replicas import per_replica
-from grasp_jax.training.snapshot import initial_snapshot
+from grasp_jax.training.snapshot import snapshot_like
 from grasp_jax.training.step import make_train_steps
 from grasp_jax.trials.run import open_run, prepare
 from grasp_jax.trials.trial import Trial, make_trial
@@ -69,7 +69,7 @@ def compiled_step(trial: Trial) -> Any:
     one = epoch._replace(slots=epoch.slots[:, :1], users=epoch.users[:, :1])
     chunk = next(chunks(data, one, 0, 1))
     replicas = per_replica(trial.replicas, lambda tree: replicate(data.mesh, tree))
-    state = initial_snapshot(trial.model, trial.replicas, data).state
+    state = snapshot_like(trial.model, trial.replicas, data).state
     steps = jax.jit(make_train_steps(trial.model, data.shape, data.loss), donate_argnums=0)
     number = replicate(data.mesh, np.int32(0))
     return steps.lower(

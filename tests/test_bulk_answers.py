@@ -17,7 +17,7 @@ from grasp_jax.evaluation.ranker import Ranker
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.methods.base import Facts
 from grasp_jax.parallel.mesh import make_mesh
-from grasp_jax.training.snapshot import initial_snapshot
+from grasp_jax.training.snapshot import snapshot_like
 from tests.assembly import assembled
 
 ITEMS, LENGTH, WIDTH, TOP = 203, 8, 6, 7
@@ -42,8 +42,10 @@ def audience(request: pytest.FixtureRequest) -> Audience:
     tables = {table.name: jnp.asarray(table.rows) for table in declared}
     given = {"data.max_length": LENGTH, "model": fields | {"projection": "token"}}
     made = assembled(log, tables, request.param, "sasrec", given)
-    params = initial_snapshot(made.model, made.replicas, made.data).state.params
-    one = jax.tree.map(lambda leaf: jnp.asarray(rng.standard_normal(leaf.shape[1:])), params)
+    params = snapshot_like(made.model, made.replicas, made.data).best_params
+    one = jax.tree.map(
+        lambda leaf: jnp.asarray(rng.standard_normal(leaf.shape[1:]), jnp.float32), params
+    )
     ranker = Ranker.of(made.model, one, made.data.device, tables)
     queries = np.arange(log.num_users, dtype=np.int32)
     return Audience(ranker, log, queries, whole_histories(log, LENGTH), make_mesh())

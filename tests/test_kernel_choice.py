@@ -18,10 +18,9 @@ from grasp_jax.models.build import build_model
 from grasp_jax.models.methods.base import ModelSizes
 from grasp_jax.training.epochs import make_epoch
 from grasp_jax.training.replicas import per_replica
-from grasp_jax.training.snapshot import initial_snapshot
 from grasp_jax.training.step import make_train_steps
 from tests.assembly import assembled, sharpened
-from tests.random_params import random_params
+from tests.random_params import random_params, random_snapshot
 from tests.refusal import assert_names, refusal
 
 BATCH, LENGTH = 6, 8
@@ -49,7 +48,7 @@ def steps(
     for kernels in ("xla", "backbone"):
         fields = {"kernels": kernels, "data.max_length": LENGTH, "model": model, "train": train}
         made = assembled(log, sharp, "grasp", backbone, fields)
-        state = state or initial_snapshot(made.model, made.replicas, made.data).state
+        state = state or random_snapshot(made.model, made.replicas, made.data, 0.3).state
         slots = jnp.asarray(make_epoch(made.data, made.replicas, 0).slots[:, :2])
         arguments = (
             state,
@@ -134,7 +133,7 @@ def test_kernels_train_the_same_for_fifty_steps(
             per_replica(made.replicas),
             jnp.int32(0),
         )
-        state = initial_snapshot(made.model, made.replicas, made.data).state
+        state = random_snapshot(made.model, made.replicas, made.data, 0.3).state
         traced = jax.jit(
             make_train_steps(made.model, made.data.shape, made.data.loss, EPSILON)
         ).trace(state, *rest)

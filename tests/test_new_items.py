@@ -22,10 +22,10 @@ from grasp_jax.models.new_items import NewTexts
 from grasp_jax.serving.artifact import Artifact, load_artifact, save_artifact
 from grasp_jax.serving.export import read_export
 from grasp_jax.serving.new_items import ADDED, FEWEST, add_items
-from grasp_jax.training.snapshot import initial_snapshot
 from grasp_jax.trials.chosen import artifact_of, of_trial
 from grasp_jax.trials.run import open_run, prepare
 from grasp_jax.trials.trial import make_trial
+from tests.random_params import random_snapshot
 from tests.refusal import assert_names, refusal
 
 NUM_USERS, NUM_ITEMS = 30, 50
@@ -113,7 +113,7 @@ def _untrained(config: Config, shop: gj.Dataset, workdir: pathlib.Path) -> Artif
     trial = make_trial(
         prepare(open_run(config, workdir, shop)), config.model.method, config.model.backbone
     )
-    return artifact_of(of_trial(trial, initial_snapshot(trial.model, trial.replicas, trial.data)))
+    return artifact_of(of_trial(trial, random_snapshot(trial.model, trial.replicas, trial.data)))
 
 
 def columns_of(shop: gj.Dataset, rows: Any) -> dict[str, Any]:

@@ -18,10 +18,11 @@ from grasp_jax.training.loop import train
 from grasp_jax.training.pace import GROWTH, Pace
 from grasp_jax.training.part_of_steps import Part
 from grasp_jax.training.records import Records
-from grasp_jax.training.snapshot import Snapshot, initial_snapshot
+from grasp_jax.training.snapshot import Snapshot, copied, initial_snapshot
 from grasp_jax.trials.run import Prepared, open_run, prepare
 from grasp_jax.trials.trial import Trial, make_trial
 from tests.command_line import write_dataset
+from tests.random_params import random_snapshot
 
 BATCH = 5  # of 60 users: twelve steps an epoch
 EPOCHS = 2
@@ -69,7 +70,7 @@ def test_parts_compute_what_the_whole_does(prepared: Prepared, method: str) -> N
     """A run would depend on how fast the machine was, or on when it was stopped."""
     trial = make_trial(prepared, method, "gru4rec")
     data, put = trial.data, functools.partial(replicate, trial.data.mesh)
-    start = initial_snapshot(trial.model, trial.replicas, data)
+    start = random_snapshot(trial.model, trial.replicas, data)
     steps = run_epoch.compile_steps(trial.job, start.state.params)
     chunk = next(chunks(data, make_epoch(data, trial.replicas, 0), 0, 6, equal_sizes=True))
     chunk_step = put(np.int32(0))
@@ -79,7 +80,7 @@ def test_parts_compute_what_the_whole_does(prepared: Prepared, method: str) -> N
     )
 
     def after(*cuts: int) -> tuple[Any, np.ndarray]:
-        state = jax.tree.map(lambda leaf: leaf + 0, start.state)  # which is donated
+        state = copied(start.state)  # which is donated
         losses = np.zeros((6, 1), np.float32)
         for first, end in zip((0, *cuts), (*cuts, 6), strict=True):
             part = Part(put(np.int32(first)), put(np.int32(end)), inputs)
