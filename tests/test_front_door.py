@@ -196,7 +196,7 @@ def test_a_saved_model_answers_for_a_dataset(
 
 def test_nothing_is_held_back_where_the_split_says_so(shop: gj.Dataset) -> None:
     """Evaluating a model that was trained on everything would end in an error of a library."""
-    model = gj.Recommender(method="plain", split="none", **SMALL).fit(shop)
+    model = gj.Recommender(method="plain", backbone="gru4rec", split="none", **SMALL).fit(shop)
     assert model.config.data.split == "none" and model.config.data.max_length == SMALL["max_length"]
     assert len(model.recommend(users=shop.user_ids[:2], k=3)) == 6
     assert_names(refusal(model.evaluate), ("config.data.split: 'none' has no",))

@@ -143,8 +143,13 @@ def test_a_hidden_copy_is_seen(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The test above would pass whatever the loop does."""
-    trial = make_trial(prepared, "plain", "bert4rec")
-    monkeypatch.setattr(jax, "device_put", lambda tree, *_: jax.tree.map(jnp.asarray, tree))
+    trial, append = make_trial(prepared, "plain", "bert4rec"), Watched.append
+
+    def then_careless(self: Watched, record: dict[str, Any]) -> None:
+        append(self, record)
+        monkeypatch.setattr(jax, "device_put", lambda tree, *_: jax.tree.map(jnp.asarray, tree))
+
+    monkeypatch.setattr(Watched, "append", then_careless)
     with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
         trained(trial, tmp_path, guard)
 
