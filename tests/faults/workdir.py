@@ -27,6 +27,10 @@ COMMON = (
     "--config.knowledge.width=16",
     "--config.knowledge.audit.sheet_rows=5",
 )
+QUICK = (  # one method, and two seeds: as `trained.by_command_line` has, which has compiled its programs
+    "--config.model.method=grasp",
+    "--config.train.seeds=(1,2)",
+)
 SETUPS = {
     "file": ("--config.model.method=plain,grasp",),
     "text": (
@@ -63,7 +67,7 @@ class Base:
             f"--config.compilation_cache={cache}",
             f"--mode={mode}",
         ]
-        flags += [*(["--config.model.method=grasp"] if self.quick else []), *more]
+        flags += [*(QUICK if self.quick else ()), *more]
         return list(
             {flag.split("=")[0]: flag for flag in flags}.values()
         )  # of a flag given twice the last: tuples would add up

@@ -122,10 +122,11 @@ CASES = {
 }
 QUICK = {  # what every run of the tests measures; a default test has what each of the other methods does otherwise
     # llminit's start, the parts that ablations leave out and their gates: test_methods.py; a step with a softmax gate:
-    # test_step_scores.py; rlmrec_gen's loss: test_rlmrec.py; numbers of GRU4Rec: test_earlier_version.py.
+    # test_step_scores.py; rlmrec_gen's loss: test_rlmrec.py; numbers of GRU4Rec: test_earlier_version.py; llm_esr's step:
+    # test_step_scores.py, its distillation: test_dual_view.py, its training: test_contract.py.
     # A list of items is the order of the scores that the ranks come from: one model without gates and one with them show it.
-    "sasrec-rivals": _case("plain,rlmrec_con,llm_esr", recommend="plain"),
-    "sasrec-grasp": _case("grasp,grasp_plus", recommend="grasp"),
+    "sasrec-rivals": _case("plain,rlmrec_con", recommend="plain"),
+    "sasrec-grasp": _case("grasp"),
     "bert4rec-grasp": _case("grasp_plus", "bert4rec", recommend=""),
 }
 
