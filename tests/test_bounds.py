@@ -1,5 +1,7 @@
 """Bounds of scores against the scores themselves."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,7 @@ from grasp_jax.evaluation.bounds import bounded_scores, expansion
 from grasp_jax.models.backbones.sasrec import SASRec
 from grasp_jax.models.encoders.holistic import GELU_CURVATURE, HolisticEncoder
 from grasp_jax.models.sequence_model import SequenceModel
+from tests.random_params import random_params
 
 WIDTH, FEATURES, HIDDEN, USERS, ITEMS = 16, 8, 24, 9, 60
 
@@ -26,24 +29,23 @@ def scores_and_bounds(
         "params"
     ]
     leaves, tree = jax.tree.flatten(shapes)
-    params = {
-        "params": jax.tree.unflatten(
-            tree, [0.7 * random(10 + k, *leaf.shape) for k, leaf in enumerate(leaves)]
-        )
-    }
-    states = random(1, USERS, FEATURES)
-    model, whole = SequenceModel(encoder, SASRec(FEATURES, 8)), {"encoder": params["params"]}
+    drawn = [0.7 * random(10 + k, *leaf.shape) for k, leaf in enumerate(leaves)]
+    states, model = random(1, USERS, FEATURES), SequenceModel(encoder, SASRec(FEATURES, 8))
 
-    @jax.jit
-    def both() -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    @jax.jit  # one program for all logits: they are no constants of it
+    def both(
+        own: Any, features: jax.Array, states: jax.Array, logits: jax.Array
+    ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        params = {"params": own}
         gates = encoder.apply(params, logits, method="gates")
         exact = encoder.apply(params, features, states, gates, method="score_all")
+        whole = {"encoder": own}
         of_items = expansion(model, whole, features)
         if own_items:
             of_items = jax.tree.map(lambda leaf: jnp.stack([leaf] * USERS), of_items)
         return exact, bounded_scores(model, whole, of_items, states, logits)
 
-    exact, (near, slack) = both()
+    exact, (near, slack) = both(jax.tree.unflatten(tree, drawn), features, states, logits)
     return np.asarray(exact), np.asarray(near), np.asarray(slack)
 
 
@@ -77,12 +79,12 @@ def test_no_bounds_where_there_is_no_rest() -> None:
     features = random(0, ITEMS, 3, HIDDEN)
     for gate, hidden in (("softmax", (HIDDEN,)), ("none", (HIDDEN,)), ("paper", (HIDDEN, 8))):
         encoder = HolisticEncoder(WIDTH, FEATURES, hidden, gate)
-        params = encoder.init(
-            jax.random.key(0),
+        params = random_params(
+            encoder,
             features[:, 0] if gate == "none" else features,
             None if gate == "none" else jnp.zeros(3),
         )
-        assert encoder.apply(params, method="gated_head") is None
+        assert encoder.apply({"params": params}, method="gated_head") is None
 
 
 def test_curvature_is_the_largest() -> None:

@@ -11,6 +11,7 @@ from grasp_jax.config.model import GATES
 from grasp_jax.models.encoders.holistic import HolisticEncoder, holistic_attention
 from grasp_jax.models.gates import history_normaliser, pair_gates, pair_logits
 from grasp_jax.models.projection import choose_projection
+from tests.random_params import random_params
 
 WIDTH, FEATURES, PAIRS = 12, 5, 30
 ROW_NORM = 3.0
@@ -82,14 +83,9 @@ def test_factorised_equals_the_equations(gate: str, hidden: tuple[int, ...]) -> 
 def random_parameters(encoder: HolisticEncoder) -> dict:
     """Random values also for parameters that begin as ones or zeros: biases, and temperature and bias of the learned gate."""
     first = (*encoder.hidden, FEATURES)[0]
-    init = jax.jit(encoder.init)(jax.random.key(9), jnp.zeros((1, 3, first)), jnp.zeros((1, 3)))[
-        "params"
-    ]
-    rng = np.random.default_rng(8)
-    return jax.tree.map(
-        lambda leaf: jnp.asarray(leaf + 0.3 * rng.standard_normal(leaf.shape), jnp.float32),
-        jax.device_get(init),
-    )
+    drawn = random_params(encoder, np.zeros((1, 3, first)), np.zeros((1, 3)), spread=0.4)
+    params: dict = jax.device_put(drawn)
+    return params
 
 
 def oracle(

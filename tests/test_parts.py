@@ -22,6 +22,7 @@ from grasp_jax.training.parts import Choice
 from grasp_jax.training.replicas import one_replica
 from grasp_jax.training.weight_search import lowered_weights
 from tests.packed_rows import POSITIONS, SEGMENTS
+from tests.random_params import random_params
 from tests.trained import SMALL, small_shop
 
 FEATURES, USERS = 6, 400
@@ -109,8 +110,10 @@ def test_weight_of_a_part_counts_outside_of_training_alone() -> None:
     """Training would change with the weights, or a part that was left out would still be heard."""
     model = Towers(SASRec(FEATURES, 8, 1), FEATURES, (None, 0.0), kinds=("id", "text"))
     vectors = jax.random.normal(jax.random.key(1), (*SEGMENTS.shape, 2 * FEATURES))
-    params = jax.jit(model.init)(jax.random.key(0), vectors, SEGMENTS, POSITIONS)["params"]
-    np.testing.assert_array_equal(params[PART_WEIGHTS], [1, 1])
+    inputs = vectors, SEGMENTS, POSITIONS
+    first = jax.jit(lambda key: model.init(key, *inputs)["params"][PART_WEIGHTS])(jax.random.key(0))
+    np.testing.assert_array_equal(first, [1, 1])
+    params = random_params(model, *inputs)
 
     def states(weights: list[float], dropout: jax.Array | None = None) -> np.ndarray:
         given = {"params": {**params, PART_WEIGHTS: jnp.float32(weights)}}

@@ -63,12 +63,12 @@ def test_pairs_are_the_positions_with_a_next_item(setting: Any, scores_of: Any) 
     assert len(expected) == (slots >= 0).sum() - len(set(users[users >= 0].tolist()))
 
 
-PLUS = pytest.param("plus", marks=pytest.mark.slow)  # a part of what "gated plus" computes
+PARTS = [  # of what "gated plus" computes
+    pytest.param(name, marks=pytest.mark.slow) for name in ("plus", "hidden")
+]
 
 
-@pytest.mark.parametrize(
-    "name", ["plain", "hidden", "softmax", "llm_esr", PLUS, "gated plus", "towers"]
-)
+@pytest.mark.parametrize("name", ["plain", "softmax", "llm_esr", "gated plus", "towers", *PARTS])
 def test_training_score_is_the_serving_score_after_the_prefix(
     setting: Any, scores_of: Any, name: str
 ) -> None:
@@ -195,7 +195,7 @@ def test_loss_and_gradient_equal_a_padded_loss(setting: Any, name: str, projecti
         assert idle or np.abs(np.asarray(theirs)).max() > 1e-4, jax.tree_util.keystr(path)
 
 
-@pytest.mark.parametrize("name", ["plain", "hidden", PLUS, "gated plus"])
+@pytest.mark.parametrize("name", ["plain", "gated plus", *PARTS])
 def test_shared_negatives_score_as_each_targets_own(setting: Any, name: str) -> None:
     """A softmax would be over other scores than ranking's, or a target compete with itself."""
     s = setting(name)
