@@ -77,7 +77,7 @@ def inputs_of(own: TrainingSet, tables: Any, key: int = 7) -> Any:
         lambda batch: draw_targets(jax.random.key(key), 0, data.device, batch, data.shape)
     )(plain)
     batch, targets = with_gate_logits(own.model, tables, batch, targets)
-    return batch, targets, jax.tree.map(jnp.asarray, random_params(own.model, tables, plain))
+    return batch, targets, jax.device_put(random_params(own.model, tables, plain))
 
 
 def scores_of(own: TrainingSet, tables: Any, batch: Any, targets: Any, params: Any) -> Any:

@@ -259,7 +259,7 @@ def test_a_step_aligns_the_negatives_that_it_draws(
     model = made.model.clone(auxiliary=Spy("con", FEATURES, WIDTH, 6, 0.3, 0.5))
     slots = make_epoch(made.data, made.replicas, 0).slots[0][0]
     batch = jax.jit(gather_batch)(made.data.device, jnp.asarray(slots))
-    params = jax.tree.map(jnp.asarray, random_params(made.model, tables, batch))
+    params = jax.device_put(random_params(made.model, tables, batch))
     masked, targets = jax.jit(
         lambda key: draw_targets(key, 0, made.data.device, batch, made.data.shape)
     )(jax.random.key(7))

@@ -186,5 +186,6 @@ def place(artifact: Artifact) -> OnDevice:
         for name in ("items", "items_similar")
         if name in artifact.tables
     }
-    params = jax.tree.map(jnp.asarray, dict(artifact.params))
-    return OnDevice(params, jnp.asarray(artifact.features), tables)
+    # `jnp.asarray` would compile a program for each shape
+    params, features = jax.device_put((dict(artifact.params), artifact.features))
+    return OnDevice(params, features, tables)

@@ -100,7 +100,7 @@ def take_snapshot(
         base=artifact,
         params=params,
         programs=programs,
-        parameters={name: jnp.asarray(array) for name, array in served.parameters.items()},
+        parameters=jax.device_put(dict(served.parameters)),
         placed=catalogue,
         removed=frozenset(),
         number=1 if earlier is None else earlier.number + 1,
