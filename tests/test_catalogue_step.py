@@ -85,7 +85,8 @@ def scores_of(own: TrainingSet, tables: Any, batch: Any, targets: Any, params: A
     return apply(own.model, params, method, tables, batch, targets)
 
 
-PARTS = ("plus", "bert4rec", "text", "gated")  # of what "gated plus" computes
+# Of what "gated plus" computes; and "plain", of what "rlmrec_con" does.
+PARTS = ("plus", "bert4rec", "text", "gated", "plain")
 CASES = [pytest.param(name, marks=[pytest.mark.slow] if name in PARTS else []) for name in MODELS]
 
 
