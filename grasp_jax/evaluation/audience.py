@@ -67,6 +67,7 @@ class Wanted:
       allowed: [V] bool, or [n, V] for each of the n people: the items to choose from; None: all.
       excluded: [J, 2] int32 (position in the list of people, item) that are also left out; None: nothing.
       user_block, item_block: numbers of people and of items that are scored at once.
+      kept: [n] an item of each of the n people that `exclude_seen` does not leave out; None: no item.
     """
 
     top_n: int = 10
@@ -75,6 +76,7 @@ class Wanted:
     excluded: np.ndarray | None = None
     user_block: int = 128
     item_block: int = 4096
+    kept: np.ndarray | None = None
 
 
 class Lists(NamedTuple):
@@ -263,6 +265,9 @@ def _excluded_pairs(
     pairs = np.repeat(NO_PAIRS[None], len(batches), axis=0)
     if wanted.exclude_seen:
         pairs = seen_pairs(audience.log, audience.histories, batches)
+    if wanted.exclude_seen and wanted.kept is not None:
+        kept = np.take_along_axis(wanted.kept[positions], pairs[:, :, 0], axis=1)
+        pairs[pairs[:, :, 1] == kept] = -1
     if wanted.excluded is not None and len(wanted.excluded):
         pairs = np.concatenate([pairs, _by_block(wanted.excluded, positions)], axis=1)
     return _padded(pairs, -1)

@@ -9,9 +9,9 @@ A metric takes a `Ranking` and returns a number. One of your own:
 """
 
 import dataclasses
-import inspect
+import operator
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 
@@ -21,14 +21,19 @@ from grasp_jax.evaluation.metrics import ndcg_gains
 
 @dataclasses.dataclass(frozen=True)
 class Ranking:
-    """How a model ranks the catalogue for the n users of a test.
+    """How a model ranks the catalogue for the n users of a test. All arrays are read-only, because every metric gets the same ones.
+
+    By `full_unseen`, ranks and lists leave out the items that the user has had before, except the target: if the user has had it before, it
+    is ranked like any other target. A target with rank r < k is in `top(k)`, at place r. Only ties are an exception: by its rank, a target
+    comes after all items with the same score, and in the list it may come before some of them.
 
     Attributes:
-      ranks: [n] ranks of the targets among all items, from 0.
-      users: [n] user rows.
-      targets: [n] item rows.
+      ranks: [n] integer ranks of the targets among the candidates, from 0.
+      users: [n] integer user rows.
+      targets: [n] integer item rows.
       item_counts: [V] training interactions of each item.
-      top: function of k that returns [n, k] the items that each user would be shown, best first; computed only if a metric calls it.
+      top: function of k, from 1 to V, that returns [n, k] int64 the item rows of the candidates with the highest scores, best first. If a
+        user has fewer candidates, they are repeated. It is computed only if a metric calls it; `UserError` for another k.
     """
 
     ranks: np.ndarray
@@ -36,6 +41,29 @@ class Ranking:
     targets: np.ndarray
     item_counts: np.ndarray
     top: Callable[[int], np.ndarray]
+
+    def __post_init__(self) -> None:
+        for name in ("ranks", "users", "targets", "item_counts"):
+            view = getattr(self, name).view()
+            view.flags.writeable = False
+            object.__setattr__(self, name, view)
+
+
+def length_of_lists(k: int, num_items: int) -> int:
+    """The argument of `Ranking.top` as an int.
+
+    Raises:
+      UserError: it is not a whole number from 1 to the number of items.
+    """
+    try:
+        length = operator.index(k)
+    except TypeError:
+        length = 0
+    if not 1 <= length <= num_items:
+        raise UserError(
+            f"top({k!r}): expected a whole number from 1 to {num_items}, the number of items"
+        )
+    return length
 
 
 Metric = Callable[[Ranking], float]
@@ -80,11 +108,18 @@ METRICS: dict[str, Callable[[Ranking, int], float]] = {
 }
 
 
-def measured(ranking: Ranking, metrics: Sequence[str | Metric]) -> dict[str, float]:
+def measured(
+    ranking: Ranking, metrics: Sequence[str | Metric], taken: Collection[str] = ()
+) -> dict[str, float]:
     """The value of each metric, by its name.
 
+    Args:
+      ranking: what is measured.
+      metrics: names, and functions, which are called by their `__name__`, or by their type if they have none.
+      taken: names of other columns of the result, which no function may have.
+
     Raises:
-      UserError: there is no metric of this name, or a function does not return a number.
+      UserError: there is no metric of this name, the name of a function is taken, or a function does not return a number.
     """
     if isinstance(metrics, str):
         raise UserError(f"metrics: {metrics!r}; expected a list, such as [{metrics!r}]")
@@ -93,14 +128,33 @@ def measured(ranking: Ranking, metrics: Sequence[str | Metric]) -> dict[str, flo
         if isinstance(metric, str):
             values[metric] = _named(metric, len(ranking.item_counts))(ranking)
             continue
-        name = metric.__name__ if inspect.isfunction(metric) else type(metric).__name__
+        name = _name_of(metric)
         if name in values:
-            raise UserError(f"metrics: two are called {name!r}; give each a name of its own")
+            raise UserError(
+                f"metrics: two are called {name!r}; give each a name of its own, such as: metric.__name__ = 'mine'"
+            )
+        if name in taken:
+            raise UserError(
+                f"metrics: {name!r} is another column of the results; give the function another name"
+            )
         value = metric(ranking)
-        if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+        if not _is_number(value):
             raise UserError(f"metrics: {name} returns {value!r}; expected a number")
         values[name] = float(value)
     return values
+
+
+def _name_of(metric: Metric) -> str:
+    """The name of a function or of another callable object; without one, the name of its type."""
+    name = getattr(metric, "__name__", None)
+    return name if isinstance(name, str) else type(metric).__name__
+
+
+def _is_number(value: object) -> bool:
+    """Whether a value is a real number, or an array of NumPy, JAX or the like that holds one and has no axes."""
+    if isinstance(value, int | float):
+        return not isinstance(value, bool)
+    return getattr(value, "shape", None) == () and np.asarray(value).dtype.kind in "iuf"
 
 
 def _named(name: str, num_items: int) -> Metric:

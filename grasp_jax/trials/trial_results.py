@@ -21,7 +21,7 @@ from grasp_jax.evaluation.metrics import group_rows, ndcg_gains
 from grasp_jax.evaluation.protocols import FULL, SAMPLED, UNSEEN
 from grasp_jax.evaluation.ranker import Ranker
 from grasp_jax.evaluation.ranking import FullRanks, full_ranks, sampled_ranks
-from grasp_jax.evaluation.ranking_metrics import Metric, Ranking, measured
+from grasp_jax.evaluation.ranking_metrics import Metric, Ranking, length_of_lists, measured
 from grasp_jax.evaluation.seen import seen_pairs
 from grasp_jax.evaluation.stored import StoredNegatives
 from grasp_jax.knowledge.corruption import USERS, corrupted_rows
@@ -205,35 +205,38 @@ def extra_rows(
         ranker = trial.ranker(snapshot, replica)
         found = _full(trial, ranker, test, seen)
         for protocol, ranks in ((FULL, found.full), (UNSEEN, found.unseen)):
-            top = _top_of(trial, ranker, test.users, exclude_seen=protocol == UNSEEN)
+            top = _top_of(trial, ranker, test, exclude_seen=protocol == UNSEEN)
             ranking = Ranking(ranks, test.users, test.targets, run.split.item_counts, top)
             labels = row_labels(trial, snapshot, replica)
             labels |= {"protocol": protocol, "group": "all", "n": len(ranks)}
-            rows.append(labels | measured(ranking, metrics))
+            rows.append(labels | measured(ranking, metrics, taken=(*labels, "MRR")))
     return rows
 
 
 def _top_of(
-    trial: Trial, ranker: Ranker, users: np.ndarray, exclude_seen: bool
+    trial: Trial, ranker: Ranker, test: EvaluationSet, exclude_seen: bool
 ) -> Callable[[int], np.ndarray]:
-    """k -> [n, k] items that test users would be shown."""
+    """`Ranking.top`: k -> [n, k] items with the best scores for test users."""
     run, config = trial.run, trial.run.config.eval
     queries = run.queries(trial.method, run.split.test.end)
     audience = Audience(ranker, run.split.log, queries, run.split.test, trial.prepared.mesh)
+    blocks = config.user_block, config.item_block
 
     @functools.cache
-    def top(k: int) -> np.ndarray:
-        wanted = Wanted(k, exclude_seen, None, None, config.user_block, config.item_block)
-        found = np.zeros((len(users), k), np.int64)
-        for lists in best_items(audience, users, wanted):
+    def computed(k: int) -> np.ndarray:
+        # the target stays among the candidates, as it does for its rank
+        wanted = Wanted(k, exclude_seen, None, None, *blocks, kept=test.targets)
+        found = np.zeros((len(test.users), k), np.int64)
+        for lists in best_items(audience, test.users, wanted):
             ends = np.cumsum(lists.counts)
             for place, count, end in zip(lists.people, lists.counts, ends, strict=True):
                 own = lists.items[end - count : end]
                 # a shorter list repeats its items, which adds none to the count
                 found[place] = np.resize(own, k)
+        found.flags.writeable = False  # the next metric gets the same array
         return found
 
-    return top
+    return lambda k: computed(length_of_lists(k, ranker.num_items))
 
 
 def _read(run: Run, method: str, backbone: str) -> tuple[Evaluated, dict[str, Any]]:
