@@ -185,6 +185,7 @@ def test_ids_of_files_stay_as_they_were_given(tmp_path: pathlib.Path) -> None:
     assert dataset.user_ids.tolist() == [7, 8] and dataset.item_ids.tolist() == ["x", "y"]
 
 
+ZONES = [pd.Timestamp("2024-01-01 10:00"), pd.Timestamp("2024-01-01 10:00", tz="Asia/Tokyo")]
 REFUSED: dict[str, tuple[Any, tuple[str, ...]]] = {
     "no id": (
         {"user": ["a", "b", None], "item": [1, 2, 3]},
@@ -212,6 +213,14 @@ REFUSED: dict[str, tuple[Any, tuple[str, ...]]] = {
             "interactions frame: row 2 has 'soon' in column 'timestamp'",
             "expected a number or a date",
         ),
+    ),
+    "moments with and without a zone": (
+        pd.DataFrame({"user": [1, 2], "item": [1, 2], "timestamp": pd.Series(ZONES, dtype=object)}),
+        ("interactions frame: row 1 has '2024-01-01 10:00:00'", "without a time zone", "row 2"),
+    ),
+    "listed moments with and without a zone": (
+        {"user": [1, 2], "item": [1, 2], "timestamp": ZONES[::-1]},
+        ("interactions frame: row 2 has '2024-01-01 10:00:00'", "without a time zone", "row 1"),
     ),
     "no column": (
         {"uid": [1], "item": [1]},

@@ -105,6 +105,8 @@ def _column(values: Any, key: str, name: str) -> Column:
         if isinstance(values, ArrowStream) and not _is_series_of_pandas(values):
             return _without_views(pa.chunked_array(values))
         array = pa.array(values, from_pandas=True)
+        if pa.types.is_timestamp(array.type) and (texts := _texts_of_mixed_zones(values)):
+            array = pa.array(texts)
         return _without_views(
             array if isinstance(array, pa.ChunkedArray) else pa.chunked_array([array])
         )
@@ -114,6 +116,17 @@ def _column(values: Any, key: str, name: str) -> Column:
             reason = f"is not readable: {one_line(error)}; write it as numbers or texts, or drop it"
             raise UserError(f"{name}: column {key!r} {reason}") from error
         return listed
+
+
+def _texts_of_mixed_zones(values: Any) -> list[str | None] | None:
+    """Moments as text, None where missing, if some have a time zone and others have none: Arrow takes the latter for UTC without a word.
+    Such texts are refused where times are read. None for all other values.
+    """
+    if getattr(values, "dtype", np.dtype(object)) != np.dtype(object):
+        return None
+    moments = [None if value is None or _is_missing(value) else value for value in values]
+    without = {getattr(value, "tzinfo", None) is None for value in moments if value is not None}
+    return [value and str(value) for value in moments] if len(without) == 2 else None
 
 
 def _is_series_of_pandas(values: object) -> bool:
