@@ -167,7 +167,7 @@ def test_number_of_rows_must_fit(tmp_path: pathlib.Path, write: Writer, rows: in
     )
 
 
-@pytest.mark.filterwarnings("ignore:overflow encountered in cast")
+@pytest.mark.filterwarnings("error:overflow encountered in cast")
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_values_must_be_finite(tmp_path: pathlib.Path, value: float) -> None:
     """Would break training with NaN, or retrieval: ScaNN aborts the process. Row, id and value are named."""
@@ -188,8 +188,28 @@ def test_values_must_be_finite(tmp_path: pathlib.Path, value: float) -> None:
     too_large = write_npy(tmp_path / "large", VECTORS.astype(np.float64) * 1e300)
     assert_names(
         refusal(load, too_large, IDS, "", "item"),
-        (too_large, "row 0, counted from 0, (item a)", "holds inf"),
+        (too_large, "row 0, counted from 0, (item a)", "+300, which is too large for float32"),
     )
+
+
+def test_vectors_of_an_encoder_that_has_failed(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A table of zeros, or of one row again and again, would be trained on, and end with an NDCG of 0 and no reason."""
+
+    def printed(vectors: np.ndarray, kind: str = "item") -> str:
+        load(write_npy(tmp_path / "v", vectors), IDS, "", kind)
+        return capsys.readouterr().out
+
+    nothing = np.zeros_like(VECTORS)
+    path = write_npy(tmp_path / "none", nothing)
+    assert_names(refusal(load, path, IDS, "", "item"), (path, "every row holds only zeros"))
+    assert "3 of 3 users have a vector of zeros" in printed(nothing, "user")
+    some = VECTORS.copy()
+    some[1] = 0
+    assert "1 of 3 items have a vector of zeros, which has no direction" in printed(some)
+    assert "all rows are equal" in printed(np.ones_like(VECTORS))
+    assert len(printed(VECTORS).splitlines()) == 1
 
 
 def test_row_that_is_not_finite_is_the_files(tmp_path: pathlib.Path) -> None:

@@ -10,6 +10,7 @@ from grasp_jax.knowledge.encoders.geometry import (
     Geometry,
     mean_direction,
     principal_directions,
+    row_lengths,
     to_rows,
     unit_rows,
     widths,
@@ -40,6 +41,21 @@ def test_rows_are_one_long_and_centred() -> None:
     assert np.array_equal(
         unit_rows(np.array([[3.0, 4.0], [0.0, 0.0]])), np.array([[0.6, 0.8], [0, 0]])
     )
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_directions_of_very_long_and_very_short_vectors() -> None:
+    """Squares of float32 numbers above 1e19 overflow, and those below 1e-23 vanish: such rows became zeros without a word."""
+    plain = VECTORS[:4].astype(np.float32)
+    rows = unit_rows(plain)
+    powers = np.float32([1e30, 1, 1e-30, 0])[:, None]
+    scaled = plain * powers
+    np.testing.assert_allclose(unit_rows(scaled)[:3], rows[:3], atol=1e-6)
+    assert np.array_equal(unit_rows(scaled)[1], rows[1]) and not unit_rows(scaled)[3].any()
+    lengths = np.linalg.norm(plain.astype(np.float64), axis=1) * powers[:, 0]
+    np.testing.assert_allclose(row_lengths(scaled), lengths, rtol=1e-5)
+    huge = np.full((1, 12), np.finfo(np.float32).max)
+    np.testing.assert_allclose(unit_rows(huge), 12**-0.5, rtol=1e-6)
 
 
 def test_shortened_vectors_are_the_first_numbers() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 
 from grasp_jax.core.errors import UserError
 from grasp_jax.knowledge.bank import KnowledgeBank
-from grasp_jax.knowledge.encoders.geometry import shortened, unit_rows
+from grasp_jax.knowledge.encoders.geometry import row_lengths, shortened, unit_rows
 from grasp_jax.knowledge.shards import read_shards
 
 LENGTHS = "items_lengths"  # of the extras of a bank
@@ -45,7 +45,7 @@ def item_lengths(
 def lengths_of(vectors: np.ndarray, centre: np.ndarray) -> np.ndarray:
     """[n, at least E] vectors -> [n, 2] the two lengths by which `geometry.to_rows` divides."""
     vectors = shortened(vectors, len(centre))
-    both = [np.linalg.norm(x, axis=1) for x in (vectors, unit_rows(vectors) - centre)]
+    both = [row_lengths(x) for x in (vectors, unit_rows(vectors) - centre)]
     return np.stack(both, axis=1)
 
 

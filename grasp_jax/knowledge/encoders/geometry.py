@@ -9,6 +9,10 @@ from grasp_jax.config import KnowledgeConfig
 from grasp_jax.core.errors import UserError
 
 Blocks = Callable[[], Iterator[np.ndarray]]  # the [n, E] blocks of a table, read again in each call
+SHORT, LONG = (
+    1e-12,
+    1e18,
+)  # lengths between which the squares of float32 numbers neither vanish nor overflow
 SMALLEST = 1e-6  # share of the largest variance, below which whitening treats a direction as noise and does not amplify it
 
 
@@ -110,6 +114,29 @@ def shortened(vectors: np.ndarray, width: int) -> np.ndarray:
 
 
 def unit_rows(vectors: np.ndarray) -> np.ndarray:
-    """Rows of length one; zeros stay zeros."""
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.where(norms > 0, norms, 1)
+    """Rows of length one, of any finite numbers; zeros stay zeros."""
+    scaled, norms, _ = _scaled_rows(vectors)
+    return scaled / np.where(norms > 0, norms, 1)
+
+
+def row_lengths(vectors: np.ndarray) -> np.ndarray:
+    """[n] lengths of rows, by which `unit_rows` divides; infinite only if the length itself is too large for the type."""
+    _, norms, scales = _scaled_rows(vectors)
+    with np.errstate(over="ignore"):
+        return np.asarray((norms * scales)[:, 0])
+
+
+def _scaled_rows(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows divided by [n, 1] scales, their [n, 1] lengths, and the scales: 1, except for rows whose squares are too large or too small for
+    the type, such as float32 numbers of 1e30 or 1e-30. Their scale is the largest number of the row.
+    """
+    with np.errstate(over="ignore", under="ignore"):
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    scales = np.ones_like(norms)
+    apart = ~((norms > SHORT) & (norms < LONG))[:, 0]
+    if apart.any():
+        largest = np.abs(vectors[apart]).max(axis=1, keepdims=True, initial=0)
+        scales[apart] = np.where(largest > 0, largest, 1)
+        vectors = vectors / scales
+        norms[apart] = np.linalg.norm(vectors[apart], axis=1, keepdims=True)
+    return vectors, norms, scales

@@ -23,7 +23,7 @@ def open_vectors(
     ordered: bool = False,
     titles: Sequence[str] | None = None,
 ) -> RowVectors:
-    """Opens a file of vectors, checks every value, and prints the ids of the first two rows and the last.
+    """Opens a file of vectors, checks every value, and prints the ids of the first two rows and the last, and whether rows are useless.
 
     Args:
       path: `.npy` [rows, E] or `.safetensors` (tensor `embeddings`, or the only one); never a pickle.
@@ -38,7 +38,7 @@ def open_vectors(
 
     Raises:
       UserError: missing or unreadable file, a number of rows that does not fit, vectors without ids where ids are text in an order of
-        ours, an id without a vector, or a value that is not finite.
+        ours, an id without a vector, a value that is not finite as float32, or only zeros in all rows of items.
     """
     vectors = _read_vectors(path, kind)
     if not ids_path and not ordered and ids.dtype.kind not in "iu":
@@ -54,21 +54,64 @@ def open_vectors(
             f"or the ids of the rows in config.knowledge.{kind}_ids_file"
         )
     logger.info(whose_rows(path, rows, ids, kind, titles))
-    read: RowVectors = lambda wanted: np.asarray(vectors[rows[wanted]], np.float32)  # noqa: E731
-    blocks = (
+
+    def read(wanted: np.ndarray) -> np.ndarray:
+        with np.errstate(
+            over="ignore", under="ignore"
+        ):  # what is too large becomes inf and is refused
+            return np.asarray(vectors[rows[wanted]], np.float32)
+
+    blocks = [
         np.arange(start, min(start + CHECKED, len(rows))) for start in range(0, len(rows), CHECKED)
-    )
-    bad = np.concatenate(
-        [np.empty(0, np.int64), *(block[~np.isfinite(read(block)).all(axis=1)] for block in blocks)]
-    )
+    ]
+    bad = _where(read, blocks, lambda block: ~np.isfinite(block).all(axis=1))
     if len(bad):
-        first = read(bad[:1])[0]
-        value = first[~np.isfinite(first)][0]
+        first = np.asarray(vectors[rows[bad[0]]])
+        value = first[~np.isfinite(read(bad[:1])[0])][0]
         row = f"row {rows[bad[0]]}, counted from 0, ({kind} {ids[bad[0]]})"
-        raise UserError(
-            f"{path}: {row} holds {value}; expected finite numbers; {len(bad)} such rows"
+        reason = (
+            ", which is too large for float32; scale the vectors down"
+            if np.isfinite(value)
+            else "; expected finite numbers"
         )
+        raise UserError(f"{path}: {row} holds {value}{reason}; {len(bad)} such rows")
+    _look_for_useless_rows(path, kind, read, blocks)
     return read
+
+
+def _where(
+    read: RowVectors, blocks: Sequence[np.ndarray], chosen: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """The rows that a function from [n, E] vectors to [n] bool chooses."""
+    return np.concatenate(
+        [np.empty(0, np.int64), *(block[chosen(read(block))] for block in blocks)]
+    )
+
+
+def _look_for_useless_rows(
+    path: str, kind: str, read: RowVectors, blocks: Sequence[np.ndarray]
+) -> None:
+    """Says how many rows are zeros, which have no direction, and whether all are equal, as where the encoder has failed.
+
+    Raises:
+      UserError: all rows of items are zeros. Vectors of users may be zeros on purpose, because not every method reads them.
+    """
+    count = sum(map(len, blocks))
+    zeros = _where(read, blocks, lambda block: (block == 0).all(axis=1))
+    if count and len(zeros) == count and kind == "item":
+        raise UserError(
+            f"{path}: every row holds only zeros, so no item has a direction; expected vectors of a text encoder"
+        )
+    if len(zeros):
+        logger.warning(
+            f"{path}: {len(zeros):,} of {count:,} {kind}s have a vector of zeros, which has no direction: a method sees no text of theirs"
+        )
+    elif count > 1:
+        first = read(np.zeros(1, np.int64))
+        if not len(_where(read, blocks, lambda block: (block != first).any(axis=1))):
+            logger.warning(
+                f"{path}: all rows are equal, so no {kind} differs from another by its vector; did the encoder fail?"
+            )
 
 
 def whose_rows(
