@@ -30,7 +30,7 @@ from grasp_jax.config import (
 )
 from grasp_jax.config_checks import check_config
 from grasp_jax.core import compiled
-from grasp_jax.core.errors import UserError
+from grasp_jax.core.errors import TrainingDiverged, UserError
 from grasp_jax.core.frames import Frame, rows_as_frame
 from grasp_jax.core.log import show_progress
 from grasp_jax.core.paths import check_folder
@@ -143,7 +143,13 @@ class Recommender(Answering):
         config = dataclasses.replace(self.config, data=self._use_of(dataset))
         show_progress()
         compiled.keep(config.compilation_cache)
-        self._fitted = fit(config, folder, dataset, listeners)
+        try:
+            self._fitted = fit(config, folder, dataset, listeners)
+        except TrainingDiverged as error:
+            if temporary is None:
+                raise
+            files = "fit(dataset, workdir=...) keeps the batch of this step and the last good checkpoint"
+            raise TrainingDiverged(f"{error.without_files}; {files}") from None
         self._temporary = temporary  # deletes the folder of an earlier fit only now
         self.config, self._dataset = config, dataset
         self._artifact = self._placed = self._item_vectors = None

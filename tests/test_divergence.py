@@ -8,15 +8,21 @@ from typing import Any
 import numpy as np
 import pytest
 
+import grasp_jax as gj
 from grasp_jax.core.errors import TrainingDiverged
 from grasp_jax.training import divergence
 from grasp_jax.training.replicas import Replica
+from tests.trained import small_shop
 
 
-def said(folder: pathlib.Path, loss: float, finite: bool) -> str:
-    """The message after one step of one model."""
+def diverged(
+    folder: pathlib.Path, loss: float, finite: bool, method: str = "plain"
+) -> TrainingDiverged:
+    """The error after one step of one model."""
     job: Any = SimpleNamespace(
-        name="plain-sasrec",
+        name=f"{method}-sasrec",
+        method=method,
+        backbone="sasrec",
         data=SimpleNamespace(device=None, shape=None),
         folder=folder,
         steps_per_epoch=4,
@@ -26,7 +32,12 @@ def said(folder: pathlib.Path, loss: float, finite: bool) -> str:
         divergence.check_finite(
             job, [Replica(42, 0.1, 1e-3)], np.array([[loss]]), np.array([finite]), 12, last
         )
-    return str(caught.value)
+    return caught.value
+
+
+def said(folder: pathlib.Path, loss: float, finite: bool) -> str:
+    """Its message."""
+    return str(diverged(folder, loss, finite))
 
 
 def test_a_parameter_that_is_not_finite_is_the_reason(
@@ -62,3 +73,33 @@ def test_a_full_disk_does_not_hide_the_divergence(
     monkeypatch.setattr("grasp_jax.core.files.os.fsync", full)
     message = said(tmp_path, np.nan, finite=True)
     assert "could not be stored (No space left on device)" in message and "loss nan" in message
+
+
+def test_a_method_of_ones_own_is_the_first_suspect(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its author would try learning rates and look at embeddings, where the method divides by zero."""
+    monkeypatch.setattr(divergence, "_store_batch", lambda *_: "stored")
+    assert "look in your own 'mine' for" in str(diverged(tmp_path, np.nan, True, "mine"))
+    assert "your own" not in said(tmp_path, np.nan, True)
+
+
+def test_no_file_is_named_that_is_gone(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a workdir, the folder of the training is deleted with the error, and the message named a batch in it."""
+    monkeypatch.setattr(divergence, "_store_batch", lambda *_: f"its batch is in {tmp_path}")
+    error = diverged(tmp_path, np.nan, True)
+
+    def fit(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("grasp_jax.fitting.fit", fit)
+    shop = small_shop()
+    with pytest.raises(TrainingDiverged) as caught:
+        gj.Recommender(method="plain").fit(shop)
+    message = str(caught.value)
+    assert "loss nan at step 12" in message and "learning_rate" in message
+    assert str(tmp_path) not in message and "fit(dataset, workdir=...) keeps the batch" in message
+    with pytest.raises(TrainingDiverged, match="its batch is in"):
+        gj.Recommender(method="plain").fit(shop, tmp_path / "run")

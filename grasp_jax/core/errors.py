@@ -25,7 +25,15 @@ def _printable(character: str) -> str:
 
 
 class TrainingDiverged(UserError):
-    """A loss or a parameter is no longer finite; the message names the step, the saved batch and the last good checkpoint."""
+    """A loss or a parameter is no longer finite; the message names the step, the saved batch and the last good checkpoint.
+
+    Attributes:
+      without_files: the message without the batch and the checkpoint, for a training whose folder is deleted.
+    """
+
+    def __init__(self, message: str, without_files: str = "") -> None:
+        super().__init__(message)
+        self.without_files = without_files or message
 
 
 class DataChanged(UserError):

@@ -7,6 +7,7 @@ import numpy as np
 from grasp_jax.core.errors import TrainingDiverged
 from grasp_jax.core.files import write_arrays
 from grasp_jax.models.device_data import gather_batch
+from grasp_jax.models.registration import OF_PACKAGE
 from grasp_jax.training.checkpoint import Checkpoints
 from grasp_jax.training.epochs import make_epoch
 from grasp_jax.training.job import TrainingJob
@@ -45,12 +46,21 @@ def check_finite(
     loss = losses[s, m]
     reason = f"loss {loss}" if not np.isfinite(loss) else "a parameter that is not finite"
     good = "none yet" if newest is None else last.folder / str(newest)
-    raise TrainingDiverged(
+    what = (
         f"{job.name}, seed {replica.seed}, dropout {replica.dropout}, "
-        f"learning rate {replica.learning_rate}: {reason} at step {step}; "
-        f"{_store_batch(job, replica, step)}; last good checkpoint: {good}; "
-        "lower config.train.learning_rate or look for bad values in the embeddings"
+        f"learning rate {replica.learning_rate}: {reason} at step {step}"
     )
+    files = f"{_store_batch(job, replica, step)}; last good checkpoint: {good}"
+    raise TrainingDiverged(f"{what}; {files}; {_remedy(job)}", f"{what}; {_remedy(job)}")
+
+
+def _remedy(job: TrainingJob) -> str:
+    """What to do; code from outside the package is the likelier cause."""
+    own = [name for name in (job.method, job.backbone) if name not in OF_PACKAGE]
+    if own:
+        names = " and ".join(map(repr, own))
+        return f"look in your own {names} for a division by zero, or a root or logarithm of 0, or lower config.train.learning_rate"
+    return "lower config.train.learning_rate or look for bad values in the embeddings"
 
 
 def _store_batch(job: TrainingJob, replica: Replica, step: int) -> str:
