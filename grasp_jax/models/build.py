@@ -3,8 +3,10 @@
 import dataclasses
 
 from grasp_jax.config import ModelConfig
+from grasp_jax.core.errors import UserError
 from grasp_jax.models.backbones import BACKBONES
 from grasp_jax.models.backbones.base import Backbone
+from grasp_jax.models.encoders.base import ItemEncoder
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.methods.base import ModelSizes
 from grasp_jax.models.sequence_model import SequenceModel
@@ -34,11 +36,19 @@ def build_model(
       method, backbone: in `METHODS` and `BACKBONES`.
       sizes: sizes of the catalogue, the histories, the knowledge bank and a batch.
       projection: "token" or "table", from `choose_projection`.
+
+    Raises:
+      UserError: `Method.encoder` of the method returns something else than an `ItemEncoder`.
     """
     if config.kernels == "auto" and sizes.shares > 1:  # kernels cannot be split over devices
         config = dataclasses.replace(config, kernels="xla")
+    encoder = METHODS[method].encoder(config, sizes)
+    if not isinstance(encoder, ItemEncoder):
+        raise UserError(
+            f"method {method!r}: encoder(config, sizes) returns {encoder!r}; expected an object of a subclass of ItemEncoder"
+        )
     return SequenceModel(
-        encoder=METHODS[method].encoder(config, sizes),
+        encoder=encoder,
         backbone=build_backbone(config, method, backbone, sizes.max_length),
         projection=projection,
         auxiliary=METHODS[method].auxiliary(config, sizes),

@@ -7,7 +7,7 @@ from grasp_jax.core.errors import UserError
 from grasp_jax.models.backbones import BACKBONES
 from grasp_jax.models.backbones.base import Backbone
 from grasp_jax.models.methods import METHODS
-from grasp_jax.models.methods.base import Method
+from grasp_jax.models.methods.base import Method, check_loss
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 OF_PACKAGE = frozenset((*METHODS, *BACKBONES))
@@ -22,12 +22,17 @@ def register_method(name: str, method: Method) -> None:
       method: under a name that is registered already, only an object of the same class; the names of this package cannot be replaced.
 
     Raises:
-      UserError: the name is taken or not allowed, or the object is not a `Method`.
+      UserError: the name is taken or not allowed, or the object is not a `Method`, defines no encoder or has a loss that does not exist.
     """
     if not isinstance(method, Method):
         raise UserError(
             f"register_method: {method!r}; expected an object of a subclass of grasp_jax.models.methods.base.Method"
         )
+    if type(method).encoder is Method.encoder:
+        raise UserError(
+            f"register_method: {type(method).__name__} does not define encoder(config, sizes), which returns an ItemEncoder"
+        )
+    check_loss(method, method.loss)
     _register("register_method", METHODS, name, method)
 
 

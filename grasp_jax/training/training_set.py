@@ -24,6 +24,7 @@ from grasp_jax.models.device_data import DeviceData, interaction_logits
 from grasp_jax.models.gate_queries import query_rows
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.methods.base import ModelSizes
+from grasp_jax.models.own_methods import check_own_encoder
 from grasp_jax.models.projection import choose_projection
 from grasp_jax.models.sequence_model import SequenceModel
 from grasp_jax.parallel.mesh import replicate
@@ -77,7 +78,7 @@ def training_set(config: Config, method: str, backbone: str, sources: Sources) -
       sources: data and knowledge.
 
     Raises:
-      UserError: no user has two training interactions, or `replay_of` raises it.
+      UserError: no user has two training interactions, a method from outside the package has a mistake, or `replay_of` raises it.
     """
     split, mesh = sources.split, sources.mesh
     backbone_module = build_backbone(config.model, method, backbone)
@@ -130,6 +131,7 @@ def training_set(config: Config, method: str, backbone: str, sources: Sources) -
         replay=replay,
     )
     model = build_model(config.model, method, backbone, sizes, projection)
+    check_own_encoder(method, model.encoder, sizes.num_items, sources.tables)
     return TrainingSet(model, sizes, replicas_of(config, data.trained), data)
 
 

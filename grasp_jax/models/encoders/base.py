@@ -44,7 +44,7 @@ class ItemEncoder(nn.Module):
     @property
     def vector_width(self) -> int:
         """Length of an item vector."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not define vector_width")
 
     @property
     def gated(self) -> bool:
@@ -87,7 +87,7 @@ class ItemEncoder(nn.Module):
         Returns:
           [..., F]; with any number of axes after those of `ids`.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not define item_features")
 
     def keep_ids(self, count: int | None) -> jax.Array:
         """[count] bool: which occurrences of items keep their ID vector in this step; for None [V], which items do."""

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 
 from grasp_jax.config import Config, ModelConfig
+from grasp_jax.core.errors import UserError
 from grasp_jax.data.split import Split
 from grasp_jax.models.auxiliary import AuxiliaryLoss
 from grasp_jax.models.backbones.base import Backbone
@@ -16,6 +17,7 @@ from grasp_jax.models.frozen import ITEM_TABLES, Bank, FrozenTable
 from grasp_jax.models.new_items import NewTexts, ReadOfNew
 
 T = TypeVar("T")
+LOSSES = ("bce", "softmax", "gbce", "ce")  # of `training.losses`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +79,7 @@ class Method:
       trained: whether the method has parameters to learn. If not, the model is validated, saved and used without training.
       needs_bank: whether it reads text, so that a knowledge bank must be prepared.
       reads_states: whether its auxiliary loss reads `StepContext.states`, which are computed at the start of each epoch.
-      loss: the loss if `config.train.loss` is "auto": "bce", "softmax", "gbce" or "ce" of `training.losses`.
+      loss: the loss if `config.train.loss` is "auto": one of `LOSSES`.
     """
 
     trained: ClassVar[bool] = True
@@ -92,16 +94,20 @@ class Method:
           config: the `model` section.
           sizes: V and E.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not define encoder")
 
     def default_loss(self, config: ModelConfig) -> str:
         """The loss if `config.train.loss` is "auto": `loss`, unless fields of the `model` section imply another one."""
         return self.loss
 
     def loss_of(self, config: Config) -> str:
-        """The name of the loss with which a config trains the method."""
+        """The name of the loss with which a config trains the method.
+
+        Raises:
+          UserError: the method's own loss is none of `LOSSES`.
+        """
         loss = config.train.loss
-        return self.default_loss(config.model) if loss == "auto" else loss
+        return check_loss(self, self.default_loss(config.model)) if loss == "auto" else loss
 
     def fits_text(self, config: ModelConfig) -> bool:
         """Whether the tables contain text vectors in directions that are fitted to the items (`text_turn`). If so, a model cannot read
@@ -189,3 +195,16 @@ class Method:
           max_length: longest packed history.
         """
         return backbone
+
+
+def check_loss(method: Method, loss: str) -> str:
+    """The loss of a method, unchanged.
+
+    Raises:
+      UserError: there is no such loss.
+    """
+    if loss not in LOSSES:
+        raise UserError(
+            f"{type(method).__name__}: its loss is {loss!r}; expected one of {', '.join(LOSSES)}"
+        )
+    return loss
