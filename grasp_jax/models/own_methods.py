@@ -28,8 +28,7 @@ def check_own_encoder(method: str, encoder: ItemEncoder, num_items: int, tables:
     name = f"method {method!r}: {type(encoder).__name__}"
 
     def shapes(key: jax.Array, tables: Tables) -> tuple[Any, Any]:
-        rngs = {"params": key, "dropout": key}
-        features, variables = encoder.init_with_output(rngs, tables, method="item_features")
+        features, variables = encoder.init_with_output(key, tables, method="item_features")
         if encoder.gated:  # the vectors depend on the user too
             return features, None
         return features, encoder.apply(variables, features, None)
