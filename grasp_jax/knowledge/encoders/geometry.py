@@ -9,10 +9,8 @@ from grasp_jax.config import KnowledgeConfig
 from grasp_jax.core.errors import UserError
 
 Blocks = Callable[[], Iterator[np.ndarray]]  # the [n, E] blocks of a table, read again in each call
-SHORT, LONG = (
-    1e-12,
-    1e18,
-)  # lengths between which the squares of float32 numbers neither vanish nor overflow
+# Lengths between which the squares of float32 numbers neither vanish nor overflow.
+SHORT, LONG = 1e-12, 1e18
 SMALLEST = 1e-6  # share of the largest variance, below which whitening treats a direction as noise and does not amplify it
 
 
