@@ -144,7 +144,7 @@ def test_other_data_in_place_are_told(copy: pathlib.Path, change: Any, mode: str
 
 
 def test_a_service_on_other_data_is_told_to_serve_a_saved_model(copy: pathlib.Path) -> None:
-    """A service could not start again once a day's part has arrived, and the message would propose to train."""
+    """A service could not start again once a day's rows are appended, or the message propose what only files of their own allow."""
     path, workdir = copy / "data" / "inter.txt", copy / "run"
     before = path.read_text()
     (workdir / CONFIG_FILE).unlink()
@@ -154,6 +154,10 @@ def test_a_service_on_other_data_is_told_to_serve_a_saved_model(copy: pathlib.Pa
     line = f'gj.Recommender.load("{workdir}").save("models/run")'
     assert_names(message, ("the data has changed since", line, "grasp-serve models/run --data="))
     assert "--mode=refresh" not in message
+    assert_names(
+        message, ("take the new rows or files out", f"--config.train.start_from={workdir}")
+    )
+    assert message.index("train on the new data") < message.index("take the new rows")
     path.write_text(before)
     Recommender.load(workdir).save(copy / "saved")
     path.write_text(a_day_more(before))

@@ -132,9 +132,10 @@ def open_source(folder: pathlib.Path, data: str | None = None) -> Source:
     except DataChanged as error:
         command, saved = save_command(folder)
         raise UserError(
-            f"{error.change}; a workdir answers only for the data on which it was trained, a saved model also for later data; move the "
-            f"new files out of the data, run {command} once, move them back, and run grasp-serve {saved} --data=FOLDER; or train on "
-            "the new data with another --workdir, and save that model"
+            f"{error.change}; a workdir answers only for the data on which it was trained, a saved model also for later data; train on the "
+            f"new data with another --workdir, and save and serve that model (with --config.train.start_from={folder} --since={folder} it "
+            f"continues from this one); or take the new rows or files out of the data, run {command} once, put them back, and run "
+            f"grasp-serve {saved} --data=FOLDER"
         ) from error
     fitted, artifact = model.fitted_on(None), model.artifact
     return Source(
