@@ -38,7 +38,7 @@ from grasp_jax.training.checkpoint import hash_of_model
 from grasp_jax.trials.chosen import Chosen, artifact_of, audience_of, choose, wanted_of
 from grasp_jax.trials.opening import opening
 from grasp_jax.trials.refit import refit_workdir
-from grasp_jax.trials.run import Prepared, Run, check, claim, prepare
+from grasp_jax.trials.run import Prepared, Run, check, claim, prepare, warn_of_losses
 from grasp_jax.trials.run_results import how_to_serve, report_results
 from grasp_jax.trials.trial import make_trial, train_trial, trained
 from grasp_jax.trials.trial_results import Evaluated, evaluate_trial, finished
@@ -81,6 +81,7 @@ def prepared_run(run: Run) -> Prepared:
 
 def prepare_alone(run: Run, options: Options) -> None:
     """Makes the knowledge bank; with --dry-run says what would be requested. With the bank, the workdir belongs to the config."""
+    warn_of_losses(run)
     print("\n".join(opening(run).lines()))
     if options.dry_run:
         print("\n".join(dry_run(run.knowledge, run.split, run.dataset.texts)))

@@ -1,7 +1,7 @@
 """The folder of a run: which config and data it belongs to, and which of its files are valid.
 
 config.json     the config, sealed (`core.files.write_sealed`)
-data.json       fingerprint and sizes of the data, and checksums of item_ids.npy, sealed
+data.json       fingerprint and sizes of the data, the time of the newest interaction, and checksums of item_ids.npy, sealed
 item_ids.npy    ids of the rows of the item tables
 candidates/     evaluation negatives, each with a sealed description
 checkpoints/    `training.checkpoint`: every snapshot with a manifest of its own
@@ -82,8 +82,16 @@ def claim(workdir: pathlib.Path, config: Config, log: InteractionLog) -> None:
             "made": datetime.datetime.now().strftime("%Y-%m-%d %H:%M"),
             "fingerprint": log.fingerprint(),
             **facts,
+            **newest(log),
         }
         write_sealed(workdir / DATA_FILE, made | {"files": {ITEM_IDS: sha256(workdir / ITEM_IDS)}})
+
+
+def newest(log: InteractionLog) -> dict[str, Any]:
+    """The time of the newest interaction and its unit (`InteractionLog.time_unit`); nothing without times."""
+    if log.timestamps is None or not len(log.timestamps):
+        return {}
+    return {"newest": log.timestamps.max().item(), "time_unit": log.time_unit}
 
 
 def log_store(workdir: pathlib.Path, data: DataConfig, refresh: bool = False) -> LogStore | None:

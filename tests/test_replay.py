@@ -126,7 +126,9 @@ def test_an_epoch_of_training(tmp_path: pathlib.Path) -> None:
     newest = run.split.log.timestamps[run.split.log.offsets[1:][whole.users] - 1]
     since = np.sort(newest)[-8].item()
     changed = set(whole.users[newest >= since].tolist())
-    day = {"train.start_from": "monday", "train.new_since": str(since), "train.replay": 1.5}
+    (tmp_path / "whole" / "checkpoints" / "plain-sasrec").mkdir(parents=True)
+    earlier = str(tmp_path / "whole")
+    day = {"train.start_from": earlier, "train.new_since": str(since), "train.replay": 1.5}
     run = open_run(config.with_fields(day), tmp_path / "day", shop)
     data = make_trial(prepare(run), "plain", "sasrec").data
     count = len(changed) + round(1.5 * len(changed))

@@ -104,7 +104,8 @@ print(f"{again.computed} users computed, then {same.computed}")
 #    saved models, which hold no data: `grasp-serve models/monday --models=models` ([Serving](../serving.md#requests)).
 # 2. The refit trains once more on all interactions. Without it, the model has not trained on each user's last two purchases, which are the
 #    newest. If no epoch of the new day was better than Monday's model, the refit is Monday's model and one epoch on all interactions.
-# 3. `--mode=prepare --since=runs/monday` can make the text vectors earlier in the night, as soon as the texts are there.
+# 3. `--mode=prepare --since=runs/monday` can make the text vectors earlier in the night, as soon as the texts are there. A line that begins
+#    with `warning:` says that the log has lost interactions since Monday, as a file does that was cut off.
 # 4. Once a week, train from nothing and compare: without `start_from`, into a new workdir. To keep the name of a workdir, use
 #    `--mode=refresh`: it moves the old results to `WORKDIR/earlier` and trains from nothing on the new data. Then refit and save as above.
 # 5. `--config.train.new_since=DATE` makes a day cheaper: an epoch then reads only the people with purchases since that date and, for each

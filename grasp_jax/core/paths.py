@@ -10,6 +10,7 @@ from grasp_jax.core.errors import UserError
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/|file:")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _PATTERN = re.compile(r"[*?\[\]{}\\]")  # Orbax and TensorStore take names with these for patterns
+SAVED_MODEL = "model.json"  # in every folder of a saved model
 LONGEST_NAME = 255 - 40  # bytes of a folder or file; partial files have a suffix
 
 
@@ -28,6 +29,25 @@ def check_folder(name: str, flag: str) -> pathlib.Path:
         raise UserError(f"{flag}: {path} is a file; expected a folder, new or old")
     _check_parents(path, flag)
     return path
+
+
+def check_earlier_folder(name: str, flag: str, expected: str) -> pathlib.Path:
+    """A folder of an earlier run, from which a run takes over something that a saved model does not hold.
+
+    Args:
+      name: as given.
+      flag: what it was given to.
+      expected: what the folder should be, for the message.
+
+    Raises:
+      UserError: there is no such folder, or it is a saved model.
+    """
+    folder = pathlib.Path(name).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"{flag}: {folder}: there is no such folder; {expected}")
+    if (folder / SAVED_MODEL).is_file():
+        raise UserError(f"{flag}: {folder} is a saved model ({SAVED_MODEL}); {expected}")
+    return folder
 
 
 def check_file(name: str, flag: str, suffixes: Sequence[str]) -> pathlib.Path:

@@ -176,6 +176,7 @@ def load_bank(
     recipe: dict[str, Any],
     verify: bool = True,
     of_other: tuple[str, ...] = (),
+    remedy: str = "set config.knowledge.path to another folder, or use another --workdir",
 ) -> KnowledgeBank:
     """Opens a bank, memory-mapped, if it was made by `recipe`.
 
@@ -183,12 +184,12 @@ def load_bank(
       folder: where `save_bank` wrote.
       recipe: what this run needs.
       verify: compare every table with its checksum (reads the files once).
-      of_other: keys of the recipe that may differ.
+      of_other: keys of the recipe that may differ, of a bank from which another is made.
+      remedy: what the user may do if another key differs, for the message.
 
     Raises:
       UserError: the bank is incomplete or damaged, or was made from something else; says what differs.
     """
-    other = "a bank of an earlier day must have been made with the same config; prepare without it"
     mend = (
         f"move {folder} away to prepare it again"
         if not of_other
@@ -207,12 +208,7 @@ def load_bank(
     for key in sorted(compared, key="min_recall".__eq__):
         if made_by.get(key) != recipe.get(key):
             raise UserError(
-                f"{folder}: this knowledge bank has {key}={made_by.get(key)!r}, but the run needs {recipe.get(key)!r}; "
-                + (
-                    "set config.knowledge.path to another folder, or use another --workdir"
-                    if not of_other
-                    else other
-                )
+                f"{folder}: this knowledge bank has {key}={made_by.get(key)!r}, but the run needs {recipe.get(key)!r}; {remedy}"
             )
     names = [*TABLES, *(name for name in EXTRA_NAMES if name in manifest["checksums"])]
     if missing := [name for name in TABLES if name not in manifest["checksums"]]:

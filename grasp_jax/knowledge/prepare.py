@@ -21,6 +21,7 @@ from grasp_jax.knowledge.bank import (
     save_bank,
 )
 from grasp_jax.knowledge.bank_tables import bank_tables
+from grasp_jax.knowledge.earlier import check_made_since
 from grasp_jax.knowledge.encoders.base import TextEncoder
 from grasp_jax.knowledge.encoders.geometry import Geometry
 from grasp_jax.knowledge.encoders.saved import SavedTextEncoder
@@ -48,8 +49,10 @@ def prepare_bank(
       search: as of `find_neighbours`.
 
     Raises:
-      UserError: an unknown encoder, missing text, or a bank in `folder` that does not fit.
+      UserError: an unknown encoder, missing text, or a bank in `folder` that does not fit or was not made with `config.since`.
     """
+    if (folder / MANIFEST).is_file():
+        check_made_since(config, folder)
     recipe = bank_recipe(config, split, texts)
     if not (folder / MANIFEST).is_file():
         with bank_lock(folder):
@@ -86,6 +89,7 @@ def encode_bank(config: KnowledgeConfig, split: Split, texts: Texts, folder: pat
     """
     recipe = bank_recipe(config, split, texts)
     if (folder / MANIFEST).is_file():
+        check_made_since(config, folder)
         return
     with bank_lock(folder):
         if (folder / MANIFEST).is_file():  # another process has made it meanwhile

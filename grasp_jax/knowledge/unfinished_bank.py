@@ -12,19 +12,12 @@ from grasp_jax.config import KnowledgeConfig, value_of
 from grasp_jax.core.errors import UserError
 from grasp_jax.core.log import logger
 from grasp_jax.data.attributes import Texts
-from grasp_jax.data.split import Split, ends_no_later
-from grasp_jax.knowledge.bank import (
-    ENCODER,
-    MANIFEST,
-    KnowledgeBank,
-    begin_bank,
-    load_bank,
-    read_manifest,
-)
-from grasp_jax.knowledge.encoders import encoder_class, is_fitted, make_encoder, per_text_encoders
+from grasp_jax.data.split import Split
+from grasp_jax.knowledge.bank import ENCODER, KnowledgeBank, begin_bank
+from grasp_jax.knowledge.earlier import open_earlier
+from grasp_jax.knowledge.encoders import encoder_class, is_fitted, make_encoder
 from grasp_jax.knowledge.neighbours.retrieve import row_groups
 from grasp_jax.knowledge.neighbours.search import check_search
-from grasp_jax.knowledge.recipe import UPDATABLE_KEYS
 from grasp_jax.knowledge.refresh import text_hashes, unchanged_rows
 from grasp_jax.knowledge.texts import describe, prompts_of
 
@@ -73,7 +66,7 @@ def begin(
     folder: pathlib.Path,
 ) -> UnfinishedBank:
     """Describes, and finds the files of an interrupted run; the arguments are those of `prepare_bank`."""
-    log, old = split.log, _earlier(config, recipe)
+    log, old = split.log, open_earlier(config, recipe)
     _check(config, split, sources, folder)
     texts, tables = describe(config, split, sources)
     tables |= {"items_ids": log.item_ids.astype(str), "users_ids": log.user_ids.astype(str)}
@@ -112,40 +105,6 @@ def _check(config: KnowledgeConfig, split: Split, sources: Texts, folder: pathli
     )
     for kind, field in GROUP_FIELDS.items():
         row_groups(getattr(sources, kind), field, value_of(config, field))
-
-
-def _earlier(config: KnowledgeConfig, recipe: dict[str, Any]) -> KnowledgeBank | None:
-    """The bank that `config.since`, or `config.centre_from`, names.
-
-    Raises:
-      UserError: it was made with another config, or lacks what is needed to continue from it.
-    """
-    folder = config.since or config.centre_from
-    if not folder:
-        return None
-    if config.since and not encoder_class(config.encoder).reads_text:
-        raise UserError(
-            f"--since: the encoder {config.encoder!r} encodes no texts, so it is not known which vectors are new; prepare without --since"
-        )
-    bank = pathlib.Path(folder).expanduser()
-    if not (bank / MANIFEST).is_file() and (bank / "knowledge" / MANIFEST).is_file():
-        bank = bank / "knowledge"  # of a workdir
-    made_by = read_manifest(bank, "name the folder of a whole bank")["recipe"]
-    moved_on = ends_no_later(str(made_by.get("cut_off")), recipe["cut_off"])
-    # A bank with a later end may contain interactions that are now in validation or test.
-    cut_off = ("cut_off",) if moved_on else ()
-    old = load_bank(bank, recipe, config.verify, of_other=(*UPDATABLE_KEYS, *cut_off))
-    if "items_centre" not in old.extras:
-        raise UserError(
-            f"{folder}: an older version made this bank, and it does not store the mean that was subtracted from its "
-            "rows; prepare without it"
-        )
-    if config.since and is_fitted(config.encoder) and old.encoder_folder is None:
-        raise UserError(
-            f"--since: {folder} lacks its encoder, because an older version made it, and {config.encoder!r} fitted again would give all "
-            f"texts other vectors; prepare without --since, or use one of {', '.join(per_text_encoders())}"
-        )
-    return old
 
 
 def _identity(

@@ -135,8 +135,8 @@ def keep_directions(
 def _check_width(before: int, width: int, earlier: pathlib.Path) -> None:
     if before != width:
         raise UserError(
-            f"config.train.start_from: {earlier}: its text vectors are {before} wide, those of this run {width}; prepare the knowledge "
-            "bank with --since of the earlier one, or train without start_from"
+            f"config.train.start_from: {earlier}: its text vectors are {before} wide, those of this run {width}; use the same "
+            "encoder and width as there, with --since of its bank, or train from nothing, without train.start_from and --since"
         )
 
 

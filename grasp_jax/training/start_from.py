@@ -12,8 +12,11 @@ from grasp_jax.config import CONFIG_FILE
 from grasp_jax.core.errors import UserError
 from grasp_jax.core.files import read_object
 from grasp_jax.core.log import logger
+from grasp_jax.core.paths import check_earlier_folder
 from grasp_jax.knowledge.bank import MANIFEST, KnowledgeBank, identity, load_bank, read_manifest
+from grasp_jax.knowledge.earlier import continues
 from grasp_jax.knowledge.encoders import is_fitted
+from grasp_jax.knowledge.recipe import differing_setting
 from grasp_jax.training.checkpoint import Checkpoints, find_model
 from grasp_jax.workdir import read_item_ids
 
@@ -38,6 +41,27 @@ class Earlier(NamedTuple):
     best: np.ndarray
     item_ids: np.ndarray
     made_from: dict[str, Any]
+
+
+def check_start_from(named: str, trial: str) -> None:
+    """Checks, before data are read, that `config.train.start_from` names the workdir of a run that trained the model.
+
+    Args:
+      named: its value.
+      trial: METHOD-BACKBONE.
+
+    Raises:
+      UserError: there is no such folder, it is a saved model, or that model was not trained there.
+    """
+    flag, expected = (
+        "config.train.start_from",
+        f"expected the workdir of an earlier run that trained {trial}",
+    )
+    trained = check_earlier_folder(named, flag, expected) / CHECKPOINTS
+    if not (trained / trial).is_dir():
+        others = sorted(path.name for path in trained.iterdir()) if trained.is_dir() else []
+        models = f"models of {', '.join(others)} only" if others else "no trained model"
+        raise UserError(f"{flag}: {trained.parent} holds {models}; {expected}")
 
 
 def read_earlier(workdir: pathlib.Path, trial: str, allow_older: bool = False) -> Earlier:
@@ -188,18 +212,23 @@ def check_basis(
         f"config.train.start_from: {earlier.workdir}",
         bank.manifest["recipe"].get("encoder"),
     )
-    cure = "prepare today's bank with --since of the earlier one, whose encoder it keeps, or train without start_from"
     old = earlier_bank(bank_folders, earlier.made_from)
     if old is None:
         if is_fitted(str(encoder)):
             raise UserError(
-                f"{field}: its knowledge bank is gone, and the encoder {encoder!r} was fitted again since then; {cure}"
+                f"{field}: its knowledge bank is gone, and the encoder {encoder!r} was fitted again since then; restore the folder of that "
+                f"bank and make today's with --since of it, or train from nothing, {NOTHING}"
             )
         logger.warning(
             f"{field}: its knowledge bank is gone, so today's vectors were not compared with those that it was trained on"
         )
         return
-    in_both = np.flatnonzero(rows >= 0)[:COMPARED]
+    if old.encoder_folder is not None and continues(
+        bank.manifest, old.manifest, old.encoder_folder.parent
+    ):
+        return  # whatever the texts say now, the earlier encoder reads them
+    cure = _cure(old, bank)
+    in_both = _compared(old, bank, rows)
     before = np.asarray(old.items[rows[in_both]], np.float32)
     now = np.asarray(bank.items[in_both], np.float32)
     if before.shape[1:] != now.shape[1:]:
@@ -215,6 +244,38 @@ def check_basis(
         )
 
 
+def _compared(old: KnowledgeBank, bank: KnowledgeBank, rows: np.ndarray) -> np.ndarray:
+    """Today's rows of at most `COMPARED` items that both banks know; of those whose texts are the same, if there are any."""
+    in_both, name = np.flatnonzero(rows >= 0), "items_texts"
+    if name in old.extras and name in bank.extras:
+        same = (old.extras[name][rows[in_both]] == bank.extras[name][in_both]).all(axis=1)
+        in_both = in_both[same] if same.any() else in_both
+    return in_both[:COMPARED]
+
+
+def _cure(old: KnowledgeBank, bank: KnowledgeBank) -> str:
+    """What the user may do where today's vectors differ from those of the earlier run.
+
+    Args:
+      old: the earlier run's bank.
+      bank: today's.
+    """
+    before, now = old.manifest["recipe"], bank.manifest["recipe"]
+    if differs := differing_setting(before, now):
+        return (
+            f"its bank has {differs}: use the same setting as there (a column that was renamed in the data: its earlier name), with "
+            f"--since of it, or train from nothing, {NOTHING}"
+        )
+    # an encoder that is not fitted has no state that --since could keep
+    if old.encoder_folder is None or bank.encoder_folder is None or not is_fitted(now["encoder"]):
+        return f"train from nothing, {NOTHING}"
+    return (
+        f"move {bank.encoder_folder.parent} away and run again with --since={old.encoder_folder.parent}, which keeps that day's encoder, "
+        f"or train from nothing, {NOTHING}"
+    )
+
+
+NOTHING = "without train.start_from and --since"
 COMPARED = 1000  # number of items whose vectors of both runs are compared
 SAME_BASIS = (
     # lowest median cosine; a changed mean lowers it by a hundredth or two, another basis to about 0

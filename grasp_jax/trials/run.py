@@ -33,6 +33,7 @@ from grasp_jax.parallel.processes import is_main_process, main_process_first
 from grasp_jax.parallel.rows import PlacedRows
 from grasp_jax.planning.sizes import check_sizes
 from grasp_jax.training.records import Records
+from grasp_jax.trials.earlier import bank_folder, check_named, losses
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Run:
     @property
     def bank_folder(self) -> pathlib.Path:
         """Where the knowledge bank is, or will be."""
-        return pathlib.Path(self.config.knowledge.path or self.workdir / "knowledge")
+        return bank_folder(self.config, self.workdir)
 
     @property
     def knowledge(self) -> KnowledgeConfig:
@@ -130,8 +131,9 @@ def open_run(
       allow_older: a damaged newest model may be replaced by the one before it.
 
     Raises:
-      UserError: the data cannot be read, or the workdir belongs to other data.
+      UserError: a folder of an earlier run is not one, the data cannot be read, or the workdir belongs to other data.
     """
+    check_named(config, workdir, refresh)
     data = config.data
     if dataset is None:
         dataset = load_dataset(data, workdirs.log_store(workdir, data, refresh))
@@ -160,6 +162,7 @@ def check(run: Run) -> None:
     """
     width = (bank_width(run.bank_folder) or run.config.knowledge.width) if run.needs_bank else 0
     check_sizes(run.config, run.split, width)
+    warn_of_losses(run)
     wanted, log, users = run.config.eval.num_negatives, run.split.log, run.split.test.evaluated
     if not len(users):  # of a split without a test
         return
@@ -172,6 +175,12 @@ def check(run: Run) -> None:
             f"config.eval.num_negatives: {wanted}; expected at most {left}, because no user has more items left of the {log.num_items} in "
             "the catalogue"
         )
+
+
+def warn_of_losses(run: Run) -> None:
+    """Logs what the data have lost since the earlier runs that the config names."""
+    for warning in losses(run.config, run.dataset.log):
+        logger.warning(warning)
 
 
 def claim(run: Run) -> None:
