@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from grasp_jax.core.errors import UserError
+from grasp_jax.core.failed_writes import refusing_failed_writes
 from grasp_jax.core.frames import Frame, as_frame
 from grasp_jax.core.log import logger
 from grasp_jax.core.paths import check_folder
@@ -245,9 +246,12 @@ class Answering:
           The numbers of users whose vector was computed, whose vector was kept, and of whom the model knows no item.
 
         Raises:
-          UserError: nothing was fitted, a saved model was loaded without a dataset, or the folder contains something else.
+          UserError: nothing was fitted, a saved model was loaded without a dataset, the folder contains something else or cannot be
+            written, or the disk is full.
         """
-        return represent(self.representing(), check_folder(os.fspath(folder), "represent"))
+        path = check_folder(os.fspath(folder), "represent")
+        with refusing_failed_writes(path, "represent"):
+            return represent(self.representing(), path)
 
     def representing(self) -> Representations:
         """The content that `represent` writes, for programs that divide the work among machines (`launch/ray_represent.py`).

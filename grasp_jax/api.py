@@ -31,6 +31,7 @@ from grasp_jax.config import (
 from grasp_jax.config_checks import check_config
 from grasp_jax.core import compiled
 from grasp_jax.core.errors import TrainingDiverged, UserError
+from grasp_jax.core.failed_writes import refusing_failed_writes
 from grasp_jax.core.frames import Frame, rows_as_frame
 from grasp_jax.core.log import show_progress
 from grasp_jax.core.paths import check_folder
@@ -190,9 +191,12 @@ class Recommender(Answering):
         Until all is written, an earlier model in the folder can be loaded; a save that was killed can be repeated.
 
         Raises:
-          UserError: nothing was fitted, the folder holds something else, or another process saves a model there.
+          UserError: nothing was fitted, the folder holds something else or cannot be written, the disk is full, or another process saves a
+            model there.
         """
-        save_artifact(self.artifact, check_folder(os.fspath(folder), "save"))
+        path = check_folder(os.fspath(folder), "save")
+        with refusing_failed_writes(path, "save"):
+            save_artifact(self.artifact, path)
 
     def export(self, folder: str | os.PathLike[str], k: int = 100) -> float:
         """Writes the model as programs that need only jax, numpy and flatbuffers (docs/export.md).
@@ -207,10 +211,12 @@ class Recommender(Answering):
           The largest difference between two scores, as a share of the person's largest score.
 
         Raises:
-          UserError: nothing was fitted, the folder contains something else, the gates read a different text vector at each position of a
-            history, or the scores differ.
+          UserError: nothing was fitted, the folder contains something else or cannot be written, the disk is full, the gates read a
+            different text vector at each position of a history, or the scores differ.
         """
-        return export_artifact(self.artifact, check_folder(os.fspath(folder), "export"), k)
+        path = check_folder(os.fspath(folder), "export")
+        with refusing_failed_writes(path, "export"):
+            return export_artifact(self.artifact, path, k)
 
     @classmethod
     def load(

@@ -33,7 +33,6 @@ To serve a model by HTTP: grasp-serve --help. All modes: docs/command-line.md. E
 # From the start, a signal, a closed output or an internal error ends in one line and its own exit status. The flags are in
 # `grasp_jax.command`, which imports JAX; this file imports nothing slow, so that Ctrl-C works during those seconds too.
 
-import os
 import pathlib
 import sys
 import tempfile
@@ -126,7 +125,7 @@ def _status(code: Any) -> int:
 
 def explained(error: BaseException) -> str:
     """A one-line message about an error that the user can fix; empty for a bug of this package."""
-    from grasp_jax.core.files import disk_is_full
+    from grasp_jax.core.failed_writes import write_failure
 
     of_device = type(error).__name__ in (
         "JaxRuntimeError",
@@ -135,13 +134,7 @@ def explained(error: BaseException) -> str:
     if isinstance(error, MemoryError) or of_device:
         reason = " ".join(str(error).split())[:200] or "no more memory"
         return f"memory ran out ({reason}); lower config.train.batch_size or config.eval.user_block; --mode=plan says what a config needs"
-    if disk_is_full(error):
-        place = (error.filename if isinstance(error, OSError) else None) or _workdir()
-        where = f" ({os.fsdecode(place)})" if place else ""
-        return f"the disk is full{where}; free space and run the same command again"
-    if isinstance(error, OSError) and error.filename is not None and error.strerror:
-        return f"{os.fsdecode(error.filename)}: {error.strerror}; expected a path that can be read and written"
-    return ""
+    return write_failure(error, _workdir())
 
 
 def _unexpected(error: BaseException) -> int:
