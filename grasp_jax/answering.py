@@ -145,13 +145,14 @@ class Answering:
         k = min(choice.k, len(catalogue.ids) - 1)
         if not len(rows):
             return as_frame({"item": [], "rank": [], "similar": [], "score": []})
-        nearest, cosines = nearest_items(self._vectors(), rows, k)
+        nearest, cosines = nearest_items(self._vectors(), rows, k, catalogue.unlisted)
+        found = cosines > -np.inf
         return as_frame(
             {
-                "item": np.repeat(catalogue.ids[rows], k),
-                "rank": np.tile(np.arange(1, k + 1), len(rows)),
-                "similar": catalogue.ids[nearest.ravel()],
-                "score": cosines.ravel(),
+                "item": np.repeat(catalogue.ids[rows], found.sum(axis=1)),
+                "rank": np.nonzero(found)[1] + 1,
+                "similar": catalogue.ids[nearest[found]],
+                "score": cosines[found],
             }
         )
 

@@ -38,7 +38,15 @@ from grasp_jax.training.checkpoint import hash_of_model
 from grasp_jax.trials.chosen import Chosen, artifact_of, audience_of, choose, wanted_of
 from grasp_jax.trials.opening import opening
 from grasp_jax.trials.refit import refit_workdir
-from grasp_jax.trials.run import Prepared, Run, check, claim, prepare, warn_of_losses
+from grasp_jax.trials.run import (
+    Prepared,
+    Run,
+    check,
+    claim,
+    prepare,
+    unlisted_items,
+    warn_of_losses,
+)
 from grasp_jax.trials.run_results import how_to_serve, report_results
 from grasp_jax.trials.trial import make_trial, train_trial, trained
 from grasp_jax.trials.trial_results import Evaluated, evaluate_trial, finished
@@ -171,7 +179,7 @@ def recommend(run: Run, options: Options) -> None:
     selected = read_users(options.users, run.split.log)
     chosen = _chosen(run)
     path = pathlib.Path(options.out or run.workdir / "recommendations.parquet")
-    wanted = wanted_of(run.config)
+    wanted = wanted_of(run)
     served = write_recommendations(
         audience_of(chosen),
         selected.rows,
@@ -182,19 +190,23 @@ def recommend(run: Run, options: Options) -> None:
         options.spread,
     )
     print(
-        f"wrote {path}: recommendations for {_users(served.full + served.short)}, {wanted.top_n} items each"
+        f"wrote {path}: recommendations for {_counted(served.full + served.short, 'user')}, {wanted.top_n} items each"
     )
+    if unlisted := len(unlisted_items(run)):
+        print(
+            f"{_counted(unlisted, 'item')} of the log that the items table lacks: not recommended (config.recommend.listed_only)"
+        )
     if served.short:
         print(f"{served.short:,} of them have fewer than {wanted.top_n} items left, and get those")
     if served.skipped:
         why = path.with_name(f"{path.stem}.skipped.csv")
         print(
-            f"no recommendations for {_users(len(served.skipped))}, the first is {served.skipped[0][0]!r}; {why} has the reasons"
+            f"no recommendations for {_counted(len(served.skipped), 'user')}, the first is {served.skipped[0][0]!r}; {why} has the reasons"
         )
 
 
-def _users(count: int) -> str:
-    return "1 user" if count == 1 else f"{count:,} users"
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def refit(run: Run, options: Options) -> None:

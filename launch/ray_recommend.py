@@ -82,7 +82,7 @@ def opened(task: Task) -> Opened:
     config = Config.from_dict(task.config)
     compiled.keep(config.compilation_cache)
     run = open_run(config, pathlib.Path(task.workdir), allow_older=task.allow_older)
-    users, wanted = read_users(task.users, run.split.log).rows, wanted_of(config)
+    users, wanted = read_users(task.users, run.split.log).rows, wanted_of(run)
     chosen = serving_model(choose(prepare(run)))
     if fingerprint_of(chosen.made_from, users, wanted) != task.made_from:
         raise UserError(

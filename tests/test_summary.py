@@ -65,7 +65,7 @@ def test_a_stranger_sees_what_was_read(folder: pathlib.Path) -> None:
             "ann, i1, 2023-11-14 22:13:20",
             "1 rows rated below 2; their items still count as seen",
             "1 item was never bought",
-            "1 item is not in the items table and has no text: i4",
+            "1 item is not in the items table: it has no text, and is recommended unless config.recommend.listed_only=True: i4",
             "2 users are not in the users table",
             "2 users have fewer than 3 interactions: not tested (training needs 2)",
             "1 of its rows are of users without interactions",
@@ -82,7 +82,10 @@ def test_the_first_item_without_text_is_named(folder: pathlib.Path) -> None:
     (folder / "items.csv").write_text("item,title\ni2,Balm\n")
     section = data_section(folder, items_file="items.csv", max_missing_text=0.9)
     lines = load_dataset(section).summary()
-    told = "  3 items are not in the items table and have no text; the first is i1"
+    told = (
+        "  3 items are not in the items table: they have no text, and are recommended unless "
+        "config.recommend.listed_only=True; the first is i1"
+    )
     assert told in lines
     (folder / "items.csv").write_text("item,title\ni1,Soap\ni2,Balm\ni3,Oil\ni4,Wax\n")
     assert not any("no text" in line for line in load_dataset(section).summary())
@@ -174,6 +177,7 @@ def test_items_without_a_row_get_an_empty_text(folder: pathlib.Path) -> None:
         "1 of 4 items",
         "config.data.max_missing_text=0.24 allows 0",
         "add them there",
+        "no longer sold, raise that field and set config.recommend.listed_only=True",
     )
     assert_names(message, parts)
     assert_names(

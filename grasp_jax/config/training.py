@@ -273,6 +273,13 @@ class RecommendConfig(Section):
     exclude_seen: bool = field(
         True, SWITCH, "Whether items that the user has had are left out.", NOTHING
     )
+    listed_only: bool = field(
+        False,
+        SWITCH,
+        "Whether items of the log that the items table lacks, such as items that are no longer "
+        "sold, are not recommended; histories still count them. Saved and exported models keep it.",
+        NOTHING,
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -169,6 +169,14 @@ class Dataset:
         titles = self.texts.items.columns["title"]
         return [str(title) if title else name for title, name in zip(titles, ids, strict=True)]
 
+    @property
+    def unlisted(self) -> np.ndarray:
+        """[u] int32 rows of the items that the items table lacks, ascending; none without such a table."""
+        first = (
+            self.log.num_items - self.report.without_text
+        )  # they stand behind those of the table
+        return np.arange(first, self.log.num_items, dtype=np.int32)
+
     def _as_given(self, kind: str, ids: np.ndarray) -> np.ndarray:
         return ids.astype(str) if kind in self.report.text_ids else ids
 

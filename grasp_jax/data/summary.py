@@ -44,14 +44,15 @@ def summary_lines(
             f"  left out: {report.low_rated:,} rows rated below {report.min_rating:g}; their items still count as seen"
         )
     empty = int((~bought).sum())
+    still = "recommended unless config.recommend.listed_only=True"
     lacking = report.first_without_text[:MOST_OF_ID]
     fewer = f"fewer than {shortest} interactions: not tested (training needs 2)"
     for count, one, more in (
         (empty, "item was never bought", "items were never bought"),
         (
             report.without_text,
-            f"item is not in the items table and has no text: {lacking}",
-            f"items are not in the items table and have no text; the first is {lacking}",
+            f"item is not in the items table: it has no text, and is {still}: {lacking}",
+            f"items are not in the items table: they have no text, and are {still}; the first is {lacking}",
         ),
         (
             report.without_attributes,

@@ -182,10 +182,14 @@ class People:
 
 
 def answer(artifact: Artifact, people: People, choice: Choice) -> list[Answer]:
-    """The best items of each person; people without a known item get the most popular items."""
+    """The best items of each person; people without a known item get the most popular items. Items in `Catalogue.unlisted` are left out."""
     catalogue, num_people = artifact.catalogue, len(people.names)
     k = min(choice.k, len(catalogue.ids))
     allowed = _allowed(catalogue, choice, num_people)
+    if len(catalogue.unlisted):
+        allowed = (
+            catalogue.recommended.copy() if allowed is None else allowed & catalogue.recommended
+        )
     excluded: list[tuple[int, int]] = []
     if choice.exclude is not None:
         lists = _shared_or_each(choice.exclude, num_people, "exclude")

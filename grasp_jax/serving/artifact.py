@@ -4,7 +4,7 @@ model.json         sealed: method, backbone, config, sizes, what it was made fro
 files-0a1b2c3d/
     params.npz     parameters of one replica, by their path in the tree
     features.npy   what the item encoder has made of every item
-    items.npz      ids, titles and training counts of the items
+    items.npz      ids, titles and training counts of the items, and rows of those that are not recommended
     tables/        frozen knowledge, of models with gates alone
     fitted/        what was fitted to the items and is needed to read new ones, of models with text
     encoder/       templates and fitted text encoder, of models with text
@@ -193,6 +193,8 @@ def _write_files(artifact: Artifact, files: pathlib.Path) -> None:
     items = artifact.catalogue
     columns = {f"column_{name}": values for name, values in items.columns.items()}
     arrays = {"ids": items.ids, "titles": items.titles, "counts": items.counts, **columns}
+    if len(items.unlisted):
+        arrays["unlisted"] = items.unlisted
     write_arrays(files / "items.npz", **{name: _stored(array) for name, array in arrays.items()})
     for subfolder, arrays_by_name in ((TABLES, artifact.tables), (FITTED, artifact.fitted)):
         for name, table in arrays_by_name.items():
@@ -252,7 +254,13 @@ def _loaded(folder: pathlib.Path, content: Mapping[str, Any]) -> Artifact:
         sizes=ModelSizes(**content["sizes"]),
         params=params,
         features=read_array(files / "features.npy", MEND, "r"),
-        catalogue=Catalogue(arrays["ids"], arrays["titles"], arrays["counts"], columns),
+        catalogue=Catalogue(
+            arrays["ids"],
+            arrays["titles"],
+            arrays["counts"],
+            columns,
+            arrays.get("unlisted", np.empty(0, np.int32)),
+        ),
         tables=_tables(files, TABLES, content["files"]),
         encoder=SavedTextEncoder.load(files / ENCODER) if has_encoder else None,
         made_from=content["made_from"],

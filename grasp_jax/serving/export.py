@@ -4,7 +4,7 @@ states.stablehlo        histories -> states, `programs.states_of`
 top_k.stablehlo         states -> the best items, `programs.top_k_of`
 parameters.safetensors  by their path in the tree
 items.safetensors       `ServedModel.items`: the item vectors of a model without gates
-items.parquet           row, id, title and training interactions of each item
+items.parquet           row, id, title and training interactions of each item, and whether it is recommended
 manifest.json           sealed: what this is, how to call the programs, checksums of the rest; the last to be moved into the folder
 
 An export is written and compared in the subfolder `.unfinished`, and then moved: until then an earlier export stays as it is. If the
@@ -250,6 +250,7 @@ def _table(items: Catalogue) -> pa.Table:
         "id": items.ids,
         "title": items.titles,
         "count": items.counts.astype(np.int64),
+        "recommended": items.recommended,
     }
     return pa.table({name: pa.array(values.tolist()) for name, values in columns.items()})
 

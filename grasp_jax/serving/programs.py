@@ -74,6 +74,7 @@ class ServedModel:
         and "items_similar" [V, E], which gates compare with a person.
       max_history: largest number of items of a history that the model reads.
       query_dtype: type to which a gated model rounds the text vectors of people.
+      unlisted: [u] int32 `Catalogue.unlisted`.
     """
 
     model: SequenceModel
@@ -81,6 +82,7 @@ class ServedModel:
     items: Arrays
     max_history: int
     query_dtype: str
+    unlisted: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0, np.int32))
 
 
 def without_kernels(artifact: Artifact) -> Artifact:
@@ -118,6 +120,7 @@ def served_model(artifact: Artifact, placed: OnDevice | None = None) -> ServedMo
         {name: np.ascontiguousarray(rows, np.float32) for name, rows in items.items()},
         config.data.max_length,
         config.model.table_dtype,
+        artifact.catalogue.unlisted,
     )
 
 
@@ -237,10 +240,12 @@ def top_k_of(served: ServedModel, k: int) -> Callable[..., tuple[jax.Array, jax.
 
     Without gates (states [b, D], vectors [V, D], seen [b, S] int32 excluded item rows, -1 for none) -> scores [b, k] float32 in
     descending order, -inf for excluded items, and item rows [b, k] int32. With gates (parameters, result of `states`,
-    `ServedModel.items`, seen).
+    `ServedModel.items`, seen). Items in `ServedModel.unlisted` are excluded for everybody, so callers need not name them.
     """
 
     def best(scores: jax.Array, seen: jax.Array) -> tuple[jax.Array, jax.Array]:
+        if len(served.unlisted):
+            scores = scores.at[:, jnp.asarray(served.unlisted)].set(-jnp.inf, mode="drop")
         people = jnp.arange(scores.shape[0])[:, None]
         columns = jnp.where(seen < 0, scores.shape[1], seen)  # past the end, where nothing is set
         scores = scores.at[people, columns].set(-jnp.inf, mode="drop")

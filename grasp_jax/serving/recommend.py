@@ -76,9 +76,9 @@ def write_recommendations(
             raise UserError(
                 f"config.recommend.exclude_seen: True, and none of the {len(per_user)} users has an item left; set it to False"
             )
+    count = log.num_items if wanted.allowed is None else int(wanted.allowed.sum())
     exhausted = [
-        (str(log.user_ids[user]), f"has seen all {log.num_items} items")
-        for user in sorted(without_items)
+        (str(log.user_ids[user]), f"has seen all {count} items") for user in sorted(without_items)
     ]
     served = Summary(
         int((per_user == wanted.top_n).sum()),

@@ -11,6 +11,7 @@ from grasp_jax.models.sequence_model import SequenceModel
 from grasp_jax.serving.artifact import Artifact
 
 BLOCK = 4096  # items or queries at a time
+NO_ROWS = np.empty(0, np.int32)
 COSINES = 1 << 26  # of queries with all items, at a time
 
 
@@ -40,14 +41,19 @@ def _vectors(model: SequenceModel, params: Any, features: jax.Array, gated: bool
     return cast(jax.Array, vectors)
 
 
-def nearest_items(vectors: np.ndarray, rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """[n, k] items with the largest cosine to each of the items `rows` [n], without the item itself, and these cosines."""
+def nearest_items(
+    vectors: np.ndarray, rows: np.ndarray, k: int, left_out: np.ndarray = NO_ROWS
+) -> tuple[np.ndarray, np.ndarray]:
+    """[n, k] items with the largest cosine to each of the items `rows` [n], without the item itself, and these cosines; -inf for the items
+    `left_out` [u], which come last.
+    """
     unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     items, cosines, size = [], [], max(1, min(BLOCK, COSINES // len(unit)))
     for begin in range(0, len(rows), size):
         block = rows[begin : begin + size]
         scores = unit[block] @ unit.T
         scores[np.arange(len(block)), block] = -np.inf
+        scores[:, left_out] = -np.inf
         best = np.argpartition(-scores, k - 1, axis=1)[:, :k]
         order = np.take_along_axis(
             best,

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from grasp_jax.config import Config
 from grasp_jax.core.errors import UserError
 from grasp_jax.evaluation.audience import Audience, Wanted, whole_histories
 from grasp_jax.evaluation.ranker import Ranker
@@ -18,7 +17,7 @@ from grasp_jax.serving.catalogue import Catalogue
 from grasp_jax.training.checkpoint import hash_of_model
 from grasp_jax.training.snapshot import Snapshot
 from grasp_jax.trials.placed_tables import facts_of
-from grasp_jax.trials.run import Prepared
+from grasp_jax.trials.run import Prepared, Run, unlisted_items
 from grasp_jax.trials.trial import Trial, make_trial, preferred_replicas, trained, validation_scores
 
 
@@ -107,12 +106,21 @@ def audience_of(chosen: Chosen) -> Audience:
     )
 
 
-def wanted_of(config: Config) -> Wanted:
-    """Which items the config wants for every user, and how many."""
-    served, part = config.recommend, config.eval
+def wanted_of(run: Run) -> Wanted:
+    """Which items the config of a run wants for every user, and how many.
+
+    Raises:
+      UserError: as in `unlisted_items`.
+    """
+    served, part = run.config.recommend, run.config.eval
+    unlisted, allowed = unlisted_items(run), None
+    if len(unlisted):
+        allowed = np.ones(run.dataset.log.num_items, bool)
+        allowed[unlisted] = False
     return Wanted(
         served.top_n,
         served.exclude_seen,
+        allowed,
         user_block=part.user_block,
         item_block=part.item_block,
     )
@@ -132,7 +140,11 @@ def artifact_of(chosen: Chosen) -> Artifact:
         wanted = encoder.history_columns if encoder is not None and known is not None else ()
         columns = {name: as_texts(known.columns[name]) for name in wanted if known is not None}
     catalogue = Catalogue(
-        run.dataset.item_ids, np.array(run.dataset.titles, object), run.split.item_counts, columns
+        run.dataset.item_ids,
+        np.array(run.dataset.titles, object),
+        run.split.item_counts,
+        columns,
+        unlisted_items(run),
     )
     return Artifact(
         method=trial.method,

@@ -114,6 +114,22 @@ class Run:
         return query_rows(kind, self.split.log, ends, np.arange(self.split.log.num_users))
 
 
+def unlisted_items(run: Run) -> np.ndarray:
+    """[u] int32 rows of the items that `config.recommend.listed_only` keeps from being recommended.
+
+    Raises:
+      UserError: the field is set, and there is no items table.
+    """
+    if not run.config.recommend.listed_only:
+        return np.empty(0, np.int32)
+    if run.dataset.texts.items is None:
+        raise UserError(
+            "config.recommend.listed_only: True, but there is no items table that could list them; name it in config.data.items_file, in "
+            "Python give items, or leave the field out"
+        )
+    return run.dataset.unlisted
+
+
 def open_run(
     config: Config,
     workdir: pathlib.Path,
@@ -158,8 +174,9 @@ def check(run: Run) -> None:
     """Checks of the config and the data that need no computation.
 
     Raises:
-      UserError: there are too few items to draw negatives from, or the machine cannot hold the run.
+      UserError: there are too few items to draw negatives from, the machine cannot hold the run, or as in `unlisted_items`.
     """
+    unlisted_items(run)
     width = (bank_width(run.bank_folder) or run.config.knowledge.width) if run.needs_bank else 0
     check_sizes(run.config, run.split, width)
     warn_of_losses(run)
