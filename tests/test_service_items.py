@@ -7,12 +7,13 @@ import threading
 from typing import Any
 
 import numpy as np
+import pytest
 
 import grasp_jax as gj
 from grasp_jax.serving.http.placing import with_items
 from grasp_jax.serving.new_items import add_items
 from tests.running_service import Running, assert_equal, compilations, with_settings
-from tests.trained import SMALL
+from tests.trained import SMALL, trained
 
 pytest_plugins = ("tests.running_service",)  # the fixtures
 
@@ -36,6 +37,52 @@ def test_a_new_item_is_recommended_by_its_text(gated: pathlib.Path) -> None:
         assert [own["item"] for own in only] == [5000] and only[0]["title"] == item["title"]
         assert running.post("/reload")["items"] == 101
     assert running.client.delete("/items/5000").json() == {"removed": 1, "items": 100}
+    running.service.stop()
+
+
+@pytest.mark.parametrize("backbone", ["gru4rec", "bert4rec"])  # with gates, and with towers
+def test_a_wrong_title_is_corrected(
+    backbone: str, tmp_path: pathlib.Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A title with a slip would stay until the next training, or be shown with the score of another text."""
+    gj.Recommender.load(trained(tmp_path_factory, backbone)).save(tmp_path / "saved")
+    running = Running(tmp_path / "saved", with_settings(batch_sizes=(4,), lengths=()))
+    titles = running.service.served.snapshot.catalogue.titles
+
+    def put(*items: dict[str, Any]) -> dict[str, Any]:
+        answer = running.client.put("/items", json={"items": list(items)})
+        assert answer.status_code == 200, answer.text
+        counts: dict[str, Any] = answer.json()
+        return counts
+
+    def found(word: str) -> list[int]:
+        answer = running.client.get("/items", params={"search": word, "k": 30})
+        return [item["item"] for item in answer.json()["items"]]
+
+    put({"item": 5000, "title": "Wrogn word"}, {"item": 5001, "title": titles[7]})
+    assert found("wrogn") == [5000]
+    right = {"item": 5000, "title": f"{titles[4]} righted"}
+    for counts in (
+        {"added": 0, "restored": 0, "items": 102, "corrected": 1},
+        {"added": 1, "restored": 0, "items": 103, "corrected": 1},
+    ):
+        more = [] if not counts["added"] else [{"item": 5002, "title": titles[9]}]
+        running.client.delete("/items/5000")
+        assert put(right, *more) == counts
+        assert found("righted") == [5000] and not found("wrogn")
+    assert put(right)["corrected"] == 1, "a repeated request is no mistake"
+    model = gj.Recommender.load(tmp_path / "saved")
+    model.add_items({"item": [5000, 5001, 5002], "title": [right["title"], titles[7], titles[9]]})
+    asked = [[5, 9, 5000], [40], [5001, 5002]]
+    for _ in range(2):
+        answers = running.post("/recommend", histories=asked, k=30)
+        assert_equal(answers["results"], model.recommend(histories=asked, k=30))
+        only = running.post("/recommend", histories=[[7]], candidates=[5000])["results"][0]["items"]
+        assert only[0]["title"] == right["title"]
+        running.post("/reload")
+        assert found("righted") == [5000] and not found("wrogn")
+    trained_with = running.client.put("/items", json={"items": [{"item": 5, "title": "other"}]})
+    assert trained_with.status_code == 409 and "train again" in trained_with.json()["error"]
     running.service.stop()
 
 
@@ -72,7 +119,7 @@ def test_removed_items_come_back_as_they_were(folders: pathlib.Path, model: gj.R
     assert running.client.get("/ready").json()["items"] == 98
     items = [{"item": name, "title": "as it was"} for name in gone]
     answer = running.client.put("/items", json={"items": items}).json()
-    assert answer == {"added": 0, "restored": 2, "items": 100}
+    assert answer == {"added": 0, "restored": 2, "items": 100, "old_text": gone}
     assert running.post("/recommend", **asked)["results"] == before
     running.service.stop()
 

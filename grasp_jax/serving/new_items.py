@@ -80,6 +80,41 @@ def add_items(
     return _joined(artifact, _catalogue(artifact, given), parts)
 
 
+def with_rows_of(artifact: Artifact, encoded: Artifact, rows: np.ndarray) -> Artifact:
+    """The same model with other texts of items that `add_items` has added to it.
+
+    Args:
+      artifact: the model.
+      encoded: what `add_items` returned for the items with the new texts; its last n rows are read.
+      rows: [n] rows of these items in `artifact`.
+    """
+
+    def replaced(values: np.ndarray, new: np.ndarray) -> np.ndarray:
+        changed = np.array(values)
+        changed[rows] = new[len(new) - len(rows) :]
+        return changed
+
+    tables = {
+        name: replaced(table, encoded.tables[name]) if name in ITEM_TABLES else table
+        for name, table in artifact.tables.items()
+    }
+    params, own = dict(artifact.params), artifact.params.get("encoder", {})
+    if "table" in own:
+        params["encoder"] = {
+            **own,
+            "table": replaced(own["table"], encoded.params["encoder"]["table"]),
+        }
+    old, new = artifact.catalogue, encoded.catalogue
+    columns = {name: replaced(old.columns[name], new.columns[name]) for name in old.columns}
+    return dataclasses.replace(
+        artifact,
+        params=params,
+        features=replaced(artifact.features, encoded.features),
+        catalogue=old.with_texts(replaced(old.titles, new.titles), columns),
+        tables=tables,
+    )
+
+
 def _check_parts(artifact: Artifact) -> None:
     """Refuses a model of late fusion if all parts that count give a new item a score of 0.
 

@@ -1,50 +1,91 @@
-"""Adds items to a served model, removes them, and restores removed ones."""
+"""Adds items to a served model, corrects their texts, removes them, and restores removed ones."""
 
 import dataclasses
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from grasp_jax.serving.answers import as_text
-from grasp_jax.serving.http.placing import with_items
+from grasp_jax.serving.http.placing import with_items, with_rows
 from grasp_jax.serving.http.requests import Refused, shown
 from grasp_jax.serving.http.snapshot import Snapshot
-from grasp_jax.serving.new_items import add_items, is_number
+from grasp_jax.serving.new_items import add_items, is_number, with_rows_of
 
 Item = dict[str, Any]
 
 
-def check_new(items: Sequence[Item], snapshot: Snapshot) -> tuple[list[Item], list[int]]:
-    """The items that are new, and the rows of those that were removed before and are restored with their old texts.
+class Changes(NamedTuple):
+    """What a `PUT /items` changes.
+
+    Attributes:
+      new: items with ids that the model does not know.
+      corrected: items that an earlier `PUT` has added; their texts are replaced.
+      restored: rows of items of the model itself that were removed and are recommended again, with their old texts.
+      old_text: ids of those whose title in the request is not used.
+    """
+
+    new: list[Item]
+    corrected: list[Item]
+    restored: list[int]
+    old_text: list[Any]
+
+
+def check_new(items: Sequence[Item], snapshot: Snapshot) -> Changes:
+    """What the items of a request change.
 
     Raises:
-      Refused: an id is given twice, is recommended already, or has another type than the ids of the catalogue.
+      Refused: an id is given twice, is that of an item of the model that is recommended already, or has another type than the ids of the
+        catalogue.
     """
-    catalogue = snapshot.catalogue
+    catalogue, first_added = snapshot.catalogue, len(snapshot.base.catalogue.ids)
     seen: set[str] = set()
-    new, restored = [], []
+    changes = Changes([], [], [], [])
     for n, item in enumerate(items):
         name = as_text(item["item"])
         if name in seen:
             raise Refused(422, f"items[{n}]: the id {shown(name)} is given twice; leave one out")
         seen.add(name)
         row = catalogue.rows.get(name)
-        if row is not None and row not in snapshot.removed:
+        if row is None:
+            if catalogue.has_numbers and not is_number(name):
+                raise Refused(
+                    422,
+                    f"items[{n}]: the id {shown(name)}; ids of this catalogue are whole numbers of 64 bits",
+                )
+            changes.new.append(item)
+        elif row >= first_added:
+            changes.corrected.append(item)
+        elif row in snapshot.removed:
+            changes.restored.append(row)
+            if item["title"] != catalogue.titles[row]:
+                changes.old_text.append(item["item"])
+        else:
             raise Refused(
                 409,
-                f"items[{n}]: an item with the id {shown(name)} is recommended already; leave it out",
+                f"items[{n}]: an item with the id {shown(name)} is recommended already, and its text is that of the model; leave it out; "
+                "to change the text, train again and POST /reload",
             )
-        if row is not None:
-            restored.append(row)
-            continue
-        if catalogue.has_numbers and not is_number(name):
-            raise Refused(
-                422,
-                f"items[{n}]: the id {shown(name)}; ids of this catalogue are whole numbers of 64 bits",
-            )
-        new.append(item)
-    return new, restored
+    return changes
+
+
+def with_changes(snapshot: Snapshot, changes: Changes) -> Snapshot:
+    """The same model after a `PUT /items`; encodes the texts of new and corrected items.
+
+    Raises:
+      UserError: the method of the model reads no text, or the texts cannot be encoded.
+    """
+    rows = [snapshot.catalogue.rows[as_text(item["item"])] for item in changes.corrected]
+    changed = snapshot.with_restored([*changes.restored, *rows])
+    if changes.corrected:
+        changed = with_corrected(changed, changes.corrected, np.array(rows))
+    return with_new_items(changed, changes.new) if changes.new else changed
+
+
+def with_corrected(snapshot: Snapshot, items: Sequence[Item], rows: np.ndarray) -> Snapshot:
+    """The same model with other texts of items that were added to it, in rows [n]."""
+    encoded = add_items(snapshot.base, columns_of(items, snapshot))
+    return with_rows(snapshot, with_rows_of(snapshot.artifact, encoded, rows), rows)
 
 
 def with_new_items(snapshot: Snapshot, items: Sequence[Item]) -> Snapshot:
@@ -73,10 +114,16 @@ def columns_of(items: Sequence[Item], snapshot: Snapshot) -> dict[str, np.ndarra
     return columns
 
 
-def with_removed(snapshot: Snapshot, names: Collection[str]) -> Snapshot:
-    """The same model without the items of these ids; unknown ids are ignored."""
-    rows = {snapshot.catalogue.rows[name] for name in names if name in snapshot.catalogue.rows}
-    return dataclasses.replace(snapshot, removed=snapshot.removed | rows) if rows else snapshot
+def with_removed(
+    snapshot: Snapshot, names: Collection[str], restored: Collection[str] = ()
+) -> Snapshot:
+    """The same model without the items of these ids, and with those that were brought back; unknown ids are ignored."""
+    rows_of = snapshot.catalogue.rows
+    removed = {rows_of[name] for name in names if name in rows_of}
+    back = {rows_of[name] for name in restored if name in rows_of}
+    if not removed and not back:
+        return snapshot
+    return dataclasses.replace(snapshot, removed=(snapshot.removed - back) | removed)
 
 
 def _column(values: Sequence[object]) -> np.ndarray:

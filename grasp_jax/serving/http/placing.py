@@ -102,7 +102,7 @@ def take_snapshot(
         programs=programs,
         parameters=jax.device_put(dict(served.parameters)),
         placed=catalogue,
-        removed=frozenset(),
+        removed=frozenset(artifact.catalogue.unlisted.tolist()),
         number=1 if earlier is None else earlier.number + 1,
     )
     # compile now, so that the first new item need not wait
@@ -122,27 +122,44 @@ def with_items(snapshot: Snapshot, artifact: Artifact) -> Snapshot:
         larger = snapshot.programs.shapes._replace(capacity=capacity_for(last))
         grown = take_snapshot(artifact, larger)
         assert grown is not None
+        # the vectors of later items are still computed with the model as it was loaded
         return dataclasses.replace(
-            grown, removed=snapshot.removed, number=snapshot.number, index=snapshot.index
+            grown,
+            base=snapshot.base,
+            params=snapshot.params,
+            removed=snapshot.removed,
+            number=snapshot.number,
+            index=snapshot.index,
         )
-    vectors = _vectors_of_new(snapshot, artifact.features[first:last])
+    return with_rows(snapshot, artifact, np.arange(first, last))
+
+
+def with_rows(snapshot: Snapshot, artifact: Artifact, rows: np.ndarray) -> Snapshot:
+    """The same model with other content in some rows of its items, none of which it had when it was loaded.
+
+    Args:
+      snapshot: the model that is served.
+      artifact: its artifact with the new content.
+      rows: [n] the rows, less than the capacity.
+    """
+    vectors = _vectors_of_new(snapshot, artifact.features[rows])
     new_items: Any = vectors
     if artifact.gated:
         dtype = jnp.dtype(artifact.config.model.table_dtype)
-        new_items = {"features": np.asarray(artifact.features[first:last], np.float32)}
+        new_items = {"features": np.asarray(artifact.features[rows], np.float32)}
         for name in ("items", "items_similar"):
-            rounded = np.asarray(artifact.tables[name][first:last]).astype(dtype)
+            rounded = np.asarray(artifact.tables[name][rows]).astype(dtype)
             new_items[name] = rounded.astype(np.float32)
     catalogue = snapshot.placed
     new = DeviceCatalogue(new_items, vectors if artifact.gated else None, _inverse_norms(vectors))
     leaves, structure = jax.tree.flatten(new)
     past_the_end = snapshot.programs.shapes.capacity  # where nothing is written
-    for begin, block in zip(
-        range(first, last, ROWS_PER_WRITE), zip(*map(blocks, leaves), strict=True), strict=True
-    ):
-        rows = np.arange(begin, begin + ROWS_PER_WRITE, dtype=np.int32)
-        rows[rows >= last] = past_the_end
-        catalogue = snapshot.programs.write(catalogue, jax.tree.unflatten(structure, block), rows)
+    starts = range(0, len(rows), ROWS_PER_WRITE)
+    for begin, block in zip(starts, zip(*map(blocks, leaves), strict=True), strict=True):
+        places = np.full(ROWS_PER_WRITE, past_the_end, np.int32)
+        own = rows[begin : begin + ROWS_PER_WRITE]
+        places[: len(own)] = own
+        catalogue = snapshot.programs.write(catalogue, jax.tree.unflatten(structure, block), places)
     return dataclasses.replace(snapshot, artifact=artifact, placed=catalogue)
 
 

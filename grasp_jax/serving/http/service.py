@@ -9,7 +9,13 @@ from typing import Any, NamedTuple
 
 from grasp_jax.core.errors import EndpointError, UserError
 from grasp_jax.serving.answers import as_text
-from grasp_jax.serving.http.changes import Item, check_new, with_new_items, with_removed
+from grasp_jax.serving.http.changes import (
+    Item,
+    check_new,
+    with_changes,
+    with_new_items,
+    with_removed,
+)
 from grasp_jax.serving.http.id_mapping import as_json_items, requested_people, requested_rows
 from grasp_jax.serving.http.indexing import PEOPLE, with_index
 from grasp_jax.serving.http.metrics import JsonLines, Metrics
@@ -67,6 +73,9 @@ class Service:
         self._added: dict[str, Item] = {}  # items that PUT added, by id, for the next model
         # ids that no model may recommend, whether this model knows them or not
         self._removed: set[str] = set()
+        self._restored: set[str] = (
+            set()
+        )  # ids that PUT brought back, for a model that does not recommend them by itself
         self.queue = QueryQueue(settings.limits, self.metrics)
 
     @property
@@ -165,31 +174,43 @@ class Service:
         return {"model": snapshot.number, "results": results}
 
     async def add(self, request: NewItems) -> dict[str, Any]:
-        """The answer to `PUT /items`: adds all items of the request or, if one is refused, none. From now on they can be recommended.
+        """The answer to `PUT /items`: changes all items of the request or, if one is refused, none. From now on they can be recommended.
 
-        "ignored" names the fields that the model does not read; it is absent if there are none.
+        "corrected" counts items that an earlier request added and that have another text now, "old_text" has ids of items that came back
+        and whose title in the request is not used, and "ignored" names the fields that the model does not read; these three are absent if
+        there are none.
 
         Raises:
-          UserError: an id is known or given twice, or the method of the model reads no text.
+          UserError: an id is given twice or is that of an item of the model, or the method of the model reads no text.
         """
         async with self._exclusive_change():
             snapshot, users = self.served
-            new, restored = check_new(request.items, snapshot)
-            changed = snapshot.with_restored(restored)
-            if new:
-                changed = await asyncio.to_thread(with_new_items, changed, new)
-            self._added |= {as_text(item["item"]): item for item in new}
-            self._removed -= {as_text(item["item"]) for item in request.items}
+            changes = check_new(request.items, snapshot)
+            changed = await asyncio.to_thread(with_changes, snapshot, changes)
+            encoded = changes.new + changes.corrected
+            self._added |= {as_text(item["item"]): item for item in encoded}
+            names = {as_text(item["item"]) for item in request.items}
+            self._removed -= names
+            self._restored |= names
             await asyncio.to_thread(self._serve, Served(changed, users))
-            self.log.event("items_added", new=len(new), again=len(restored))
-            answer = {
-                "added": len(new),
-                "restored": len(restored),
-                "items": len(changed.by_popularity),
-            }
+            self.log.event(
+                "items_added",
+                new=len(changes.new),
+                again=len(changes.restored),
+                corrected=len(changes.corrected),
+            )
             columns = {name for item in request.items for name in item}
-            ignored = ignored_columns(snapshot.artifact, columns)
-            return {**answer, "ignored": ignored} if ignored else answer
+            more = {
+                "corrected": len(changes.corrected),
+                "old_text": changes.old_text,
+                "ignored": ignored_columns(snapshot.artifact, columns),
+            }
+            return {
+                "added": len(changes.new),
+                "restored": len(changes.restored),
+                "items": len(changed.by_popularity),
+                **{name: value for name, value in more.items() if value},
+            }
 
     async def remove(self, name: str) -> dict[str, Any]:
         """The answer to `DELETE /items/{id}`: the item is not recommended any more.
@@ -211,6 +232,7 @@ class Service:
                 )
             changed = snapshot.without(row)
             self._removed.add(name)
+            self._restored.discard(name)
             await asyncio.to_thread(self._serve, Served(changed, users))
             self.log.event("item_removed")
             return {"removed": 1, "items": len(changed.by_popularity)}
@@ -259,7 +281,8 @@ class Service:
                 if isinstance(error, EndpointError):
                     self.log_endpoint_failure(error)
                 warning = f"{len(new)} items that had been added are not in the new model: {as_refused(error)}"
-        return served._replace(snapshot=with_removed(snapshot, self._removed)), warning
+        changed = with_removed(snapshot, self._removed, self._restored)
+        return served._replace(snapshot=changed), warning
 
     def _build(self, source: Source, old: Snapshot | None) -> Served | None:
         """Compiles a model, with its index if the search is approximate; returns None if the service was stopped meanwhile."""
