@@ -454,3 +454,12 @@ def test_tables_of_a_folder_are_found(tmp_path: pathlib.Path) -> None:
     (tmp_path / "items.jsonl").write_text('{"item": "x", "title": "Balm"}\n')
     assert Dataset.read(tmp_path).texts.items is None, "which of the two is meant?"
     assert Dataset.read(tmp_path, items_file="items.csv").titles == shop.titles
+
+
+def test_blanks_around_ids_are_dropped_as_in_files() -> None:
+    """A user would be two in frames and one in CSV, and the service would not find the one with the blank."""
+    users, items = [" lead", "lead", "trail "], ["x", " y", "x"]
+    dataset = Dataset.from_frames({"user": users, "item": items})
+    assert dataset.user_ids.tolist() == ["lead", "trail"]
+    assert dataset.item_ids.tolist() == ["x", "y"]
+    assert any("blanks around the fields of column 'user'" in line for line in dataset.summary())

@@ -1,4 +1,4 @@
-"""Ids are text: `007` and `7` are two users.
+"""Ids are text: `007` and `7` are two users. Blanks around an id are no part of it, wherever it comes from.
 
 A column of whole numbers, each in its usual spelling, becomes int64 and sorts as numbers do.
 """
@@ -20,6 +20,8 @@ from grasp_jax.data.text_bytes import are_plain_ascii, ascii_strings, bytes_of_t
 LONGEST = 512  # characters; NumPy gives every distinct id the size of the longest
 # how programs spell a missing value
 MISSING_SPELLINGS = {"", "na", "n/a", "nan", "<na>", "null", "none", "nil", "#n/a", "nat", "-", "?"}
+_SPACES = (0x20, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x202F, 0x205F, 0x3000)
+_BLANKS = "".join(map(chr, _SPACES))  # in one line
 _WANTED = "ids are whole numbers or strings"
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 _WHOLE = re.compile(r"0|-?[1-9][0-9]*")  # in the usual spelling
@@ -34,7 +36,7 @@ def encoded_ids(table: Table, name: str, notes: list[str] | None = None) -> Enco
     """Ids: int64 where every one is a whole number written in the usual way (no leading zero, within 64 bits), else str.
 
     Args:
-      table: where from; blanks around the fields of CSV and TSV are no part of ids.
+      table: where from.
       name: the column.
       notes: what was decided is appended to it, in words for the user.
 
@@ -97,8 +99,8 @@ def _of_text(table: Table, name: str, column: DictionaryColumn, notes: list[str]
         rows = found.take(int64_array(codes.astype(np.int64)))
         text_of(table, name, pa.chunked_array([rows]))  # names the row
         raise
-    if table.is_delimited and not plain:
-        text = _trimmed(name, text, notes)
+    if not plain:
+        text = _trimmed(table, name, text, notes)
     refuse_lists(table, name, text, codes)
     if longest > LONGEST:
         _refuse_long(table, name, text, codes)
@@ -119,12 +121,13 @@ def _of_text(table: Table, name: str, column: DictionaryColumn, notes: list[str]
     return _in_order(text, codes)
 
 
-def _trimmed(name: str, text: pa.Array, notes: list[str]) -> pa.Array:
-    """Texts without the blanks around them; notes that, and quotation marks around a text."""
-    trimmed = pc.utf8_trim_whitespace(text)
+def _trimmed(table: Table, name: str, text: pa.Array, notes: list[str]) -> pa.Array:
+    """Texts without the blanks around them; notes that, and quotation marks around a text of CSV and TSV."""
+    # elsewhere a line break is no accident of the format, and is refused
+    trimmed = pc.utf8_trim_whitespace(text) if table.is_delimited else pc.utf8_trim(text, _BLANKS)
     if not pc.all(pc.equal(trimmed, text)).as_py():
         notes.append(f"blanks around the fields of column {name!r} are dropped")
-    if pc.any(pc.match_substring_regex(trimmed, '^".*"$')).as_py():
+    if table.is_delimited and pc.any(pc.match_substring_regex(trimmed, '^".*"$')).as_py():
         notes.append(
             f"some fields of column {name!r} stand between quotation marks, which are kept as part of the id"
         )

@@ -66,8 +66,8 @@ class InteractionLog:
 
     @functools.cached_property
     def user_rows(self) -> dict[str, int]:
-        """Row of each user by its id as text; computed once, because a service needs it in every call."""
-        return {str(name): row for row, name in enumerate(self.user_ids.tolist())}
+        """Row of each user by its id as text without blanks around it; computed once, because a service needs it in every call."""
+        return {str(name).strip(): row for row, name in enumerate(self.user_ids.tolist())}
 
     @functools.cached_property
     def low_rated_by_user(self) -> tuple[np.ndarray, np.ndarray]:

@@ -69,10 +69,12 @@ def is_list(ids: object) -> bool:
 
 
 def as_text(name: object) -> str:
-    """An id as text. Whole numbers that a table stores as floats, because a value is missing, become whole numbers again."""
+    """An id as text, without blanks around it, as ids of data are read. Whole numbers that a table stores as floats, because a value is
+    missing, become whole numbers again.
+    """
     if isinstance(name, float | np.floating) and float(name).is_integer():
         return str(int(name))
-    return str(name)
+    return str(name).strip()
 
 
 def listed(ids: Ids) -> list[Hashable]:

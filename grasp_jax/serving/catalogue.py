@@ -44,8 +44,8 @@ class Catalogue:
 
     @functools.cached_property
     def rows(self) -> dict[str, int]:
-        """Row of each id, as text."""
-        return {str(name): row for row, name in enumerate(self.ids.tolist())}
+        """Row of each id, as text without blanks around it, which ids of models from earlier versions may have."""
+        return {str(name).strip(): row for row, name in enumerate(self.ids.tolist())}
 
     @functools.cached_property
     def recommended(self) -> np.ndarray:
