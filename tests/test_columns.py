@@ -234,3 +234,10 @@ def test_recipe_knows_what_attributes_are_made_of() -> None:
     assert "text_columns" not in made and made["item_texts"] == recipe._hash(
         json.dumps({n: list(v) for n, v in own.columns.items()})
     )
+
+
+def test_prices_are_not_taken_for_ids() -> None:
+    """The summary would call a column of prices ids, and somebody would look for a fault in it."""
+    assert columns.why_no_text("price", ["9.99", "10.99", "12", "7.50"]) == "no words"
+    assert columns.why_no_text("number", ["1001", "1002", "1003"]) == "ids"
+    assert columns.why_no_text("version", ["A-1.5", "B-1.6", "7.50"]) == "ids"

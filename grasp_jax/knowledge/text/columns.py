@@ -32,6 +32,7 @@ _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,
 _OTHER_BLANKS = re.compile(r"[^\S ]")  # tabs, line breaks, hard spaces
 _ADDRESS = re.compile(r"(https?://|www\.)\S+|\S+\.(jpe?g|png|gif|webp|svg|mp4|pdf)", re.IGNORECASE)
 _CODE = re.compile(r"(?=\S*\d)[\w.:/+=-]+")
+_NUMBER = re.compile(r"[-+]?\d+(?:[.,]\d+)?")
 _ID_NAME = re.compile(
     r"(.*_)?(id|ids|asin|isbn|sku|ean|upc|gtin|uuid|url|urls|link|links|image|images)",
     re.IGNORECASE,
@@ -172,10 +173,19 @@ def why_no_text(name: str, values: Iterable[Any]) -> str:
         return "addresses"
     if _ID_NAME.fullmatch(name) or (
         len(set(parts)) > 0.9 * len(parts) > 1
+        and not _are_amounts(parts)
         and _most(bool(_CODE.fullmatch(part)) for part in parts)
     ):
         return "ids"
     return "" if _most(any(map(str.isalpha, part)) for part in parts) else "no words"
+
+
+def _are_amounts(parts: Sequence[str]) -> bool:
+    """Whether texts are numbers, some of them with a fraction, as prices are; ids are whole numbers."""
+    numbers = [part for part in parts if _NUMBER.fullmatch(part)]
+    return 2 * len(numbers) >= len(parts) and not all(
+        part.lstrip("+-").isdigit() for part in numbers
+    )
 
 
 def clean_text(text: str) -> str:
