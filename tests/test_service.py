@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import io
+import json
 import pathlib
 from typing import Any
 
@@ -180,6 +181,66 @@ def test_users_of_a_saved_model_come_from_a_folder(
     ann, lee = source.users.find("ann"), source.users.find("lee")
     assert ann is not None and ann.history.tolist() == [6, 8, 10]
     assert lee is not None and not len(lee.history) and source.users.find("kim") is None
+
+
+def test_probes_answer_head(running: Running) -> None:
+    """Load balancers that send HEAD would take a healthy service for dead."""
+    for path in ("/health", "/ready", "/", "/metrics", "/items?search=a", "/nowhere"):
+        got, head = running.client.get(path), running.client.head(path)
+        assert head.status_code == got.status_code and not head.content, path
+        assert head.headers["content-type"] == got.headers["content-type"]
+        if path != "/metrics":  # which counts itself
+            assert head.headers["content-length"] == got.headers["content-length"]
+    refused = running.client.head("/recommend")
+    assert refused.status_code == 405 and refused.headers["allow"] == "POST"
+    assert running.client.post("/health", json={}).headers["allow"] == "GET, HEAD"
+
+
+def test_a_log_that_lost_rows_is_seen(folders: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """A file that was cut off would be served, and nobody would see it before customers do."""
+    log = tmp_path / "interactions.csv"
+    rows = [f"u{n % 20},{1 + n},{1_700_000_000 + n}" for n in range(40)]
+
+    def write(count: int) -> None:
+        log.write_text("\n".join(["user,item,timestamp", *rows[:count]]) + "\n")
+
+    write(40)
+    lines = io.StringIO()
+    settings = with_settings(batch_sizes=(1,), lengths=())
+    service = Service(settings, folders / "saved", str(tmp_path), JsonLines(lines))
+    assert service.load(open_source(folders / "saved", str(tmp_path)))
+    client = TestClient(create_app(service, nothing, nothing))
+    size = {"users": 20, "interactions": 40, "newest": "2023-11-14 22:13:59"}
+    assert client.get("/ready").json()["data"] == size
+    write(39)
+    usual = client.post("/reload", json={}).json()
+    assert usual["data"]["interactions"] == 39 and "warning" not in usual
+    write(15)
+    answer = client.post("/reload", json={}).json()
+    assert answer["data"] == {"users": 15, "interactions": 15, "newest": "2023-11-14 22:13:34"}
+    lost = "the data have 15 users instead of 20 and 15 interactions instead of 39"
+    assert answer["warning"].startswith(lost)
+    events = [json.loads(line) for line in lines.getvalue().splitlines()]
+    assert [own["level"] for own in events if own["event"] == "data_shrank"] == ["warning"]
+    assert [own["data"]["users"] for own in events if own["event"] == "reloaded"] == [20, 15]
+    service.stop()
+
+
+def test_blanks_around_ids_do_not_count(running: Running, shop: gj.Dataset) -> None:
+    """A caller with a blank in an id would get popular items without a word, or add a second item of the same name."""
+    user = str(shop.user_ids[0])
+    told = [
+        running.post("/recommend", users=[name], unknown="error")["results"][0]["items"]
+        for name in (user, f" {user} ")
+    ]
+    assert told[0] == told[1]
+    blanks, none = (
+        running.post("/recommend", histories=[history], unknown="error")["results"][0]["items"]
+        for history in ([" 5", "9 "], ["5", "9"])
+    )
+    assert blanks == none
+    known = running.client.put("/items", json={"items": [{"item": " 5 ", "title": "a"}]})
+    assert known.status_code == 409
 
 
 def test_items_are_found_by_words_of_their_titles(running: Running) -> None:

@@ -1,6 +1,7 @@
 """Connections of the service whose requests are refused before their bodies come."""
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -61,3 +62,29 @@ def test_a_refused_body_is_not_taken_for_the_next_request() -> None:
         asyncio.run(asyncio.wait_for(talk(10 * LONG, 3), LONG))
         == [b"HTTP/1.1 503 Service Unavailable"] * 3
     )
+
+
+async def say(content: bytes) -> tuple[bytes, bytes]:
+    """Head and body of the answer to some bytes."""
+    config = uvicorn.Config(refuse, http=connections(LONG))  # type: ignore[arg-type]
+    config.load()
+    state = ServerState()
+
+    def connection() -> Any:
+        return config.http_protocol_class(config=config, server_state=state, app_state={})  # type: ignore[operator]
+
+    server = await asyncio.get_running_loop().create_server(connection, "127.0.0.1", 0)
+    async with server:
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        writer.write(content)
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+        writer.close()
+    return head, body
+
+
+def test_what_is_no_http_is_refused_like_all_else() -> None:
+    """A client that reads the JSON of refusals would fail at a plain text."""
+    head, body = asyncio.run(asyncio.wait_for(say(b"no HTTP\r\n\r\n"), LONG))
+    assert head.startswith(b"HTTP/1.1 400") and b"content-type: application/json" in head
+    assert f"content-length: {len(body)}".encode() in head
+    assert list(json.loads(body)) == ["error"]

@@ -94,8 +94,12 @@ def add_answers(app: FastAPI, service: Service) -> None:
         return _json(await service.similar(await _parsed(Similar, request, service)))
 
     @app.get("/items", responses=RESPONSES)
-    async def find_items(search: str = "", k: str = "10") -> Response:
+    async def find_items(request: Request, search: str = "", k: str = "10") -> Response:
         """Finds items whose titles contain every word of the search, the most bought items first."""
+        if unknown := [name for name in request.query_params if name not in ("search", "k")]:
+            raise Refused(
+                422, f"{shown(unknown[0])}: no such parameter; expected some of search, k"
+            )
         if not (k.isascii() and k.isdigit() and len(k) < 10):
             raise Refused(422, f"k: {shown(k)}; expected a whole number")
         return _json(await service.find(search, int(k)))
@@ -175,6 +179,7 @@ def _about(service: Service) -> dict[str, Any]:
         "trained_on_all": snapshot.artifact.trained_on_all,
         "items": len(snapshot.by_popularity),
         "users": users is not None,
+        "data": None if users is None else users.size._asdict(),
         "search": "exact" if snapshot.index is None else "approximate",
         "recall": 1.0 if snapshot.index is None else snapshot.index.recall,
     }
@@ -211,11 +216,12 @@ def _http_error(error: HTTPException, request: Request) -> tuple[Refused, dict[s
 
 
 def _methods(request: Request) -> str:
-    """The HTTP methods of all routes with the path of the request."""
+    """The HTTP methods of all routes with the path of the request; `Guard` answers HEAD where there is GET."""
     routes: list[Any] = [
         route for route in request.app.routes if route.matches(request.scope)[0] is Match.PARTIAL
     ]
-    return ", ".join(sorted({method for route in routes for method in route.methods}))
+    methods = {method for route in routes for method in route.methods}
+    return ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
 
 
 def _json(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

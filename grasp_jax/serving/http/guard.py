@@ -59,6 +59,7 @@ class Guard:
             await self.app(scope, receive, send)
             return
         started, status, request_id = time.perf_counter(), 0, uuid.uuid4().hex[:12]
+        is_head = scope["method"] == "HEAD"  # answered as GET, without the body
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
@@ -68,13 +69,16 @@ class Guard:
                     *message.get("headers", []),
                     (b"x-request-id", request_id.encode()),
                 ]
+            elif is_head:
+                message = {**message, "body": b""}
             await send(message)
 
         self._in_flight += 1
         try:
             self._check(scope)
             body = await self._body(scope, receive)
-            await self.app(scope, _replayed(body, receive), send_with_id)
+            routed = {**scope, "method": "GET"} if is_head else scope
+            await self.app(routed, _replayed(body, receive), send_with_id)
         except ClientDisconnected:
             # nobody reads this answer; other servers use the same status for this case
             status = 499

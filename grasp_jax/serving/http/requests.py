@@ -1,6 +1,8 @@
 """Bodies of requests: their fields, checks and limits, and the one line that says what is wrong with one."""
 
+import json
 import math
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
@@ -21,6 +23,7 @@ LONGEST_TEXT = 10_000  # characters of a title or another column
 SHOWN = 60  # characters of a value in a message
 EXPECTED_ID = f"expected an id: text of 1 to {LONGEST_ID} characters, or a whole number"
 _INT64 = 2**63
+_BREAKS = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")  # no id of data has them
 _ID_SCHEMA = {"anyOf": [{"type": "string", "maxLength": LONGEST_ID}, {"type": "integer"}]}
 _LIST_SCHEMA = {"type": "array", "items": _ID_SCHEMA}
 
@@ -51,9 +54,9 @@ def as_refused(error: Exception) -> Refused:
 
 
 def is_id(value: object) -> bool:
-    """Whether a JSON value may be an id."""
+    """Whether a JSON value may be an id; blanks around it do not count."""
     if isinstance(value, str):
-        return 0 < len(value) <= LONGEST_ID
+        return len(value.strip()) > 0 and len(value) <= LONGEST_ID
     return isinstance(value, int) and not isinstance(value, bool) and -_INT64 <= value < _INT64
 
 
@@ -85,6 +88,10 @@ def _a_new_item(value: Any) -> Any:
             raise ValueError(f'has no "{needed}"; expected "item", "title" and any further columns')
     if not is_id(value["item"]):
         raise ValueError(f'"item" is {shown(value["item"])}; {EXPECTED_ID}')
+    if _BREAKS.search(str(value["item"]).strip()):
+        raise ValueError(
+            f'"item" is {shown(value["item"])}; expected an id in one line, without control characters'
+        )
     for name, text in value.items():
         if len(name) > LONGEST_ID or not name.isprintable():
             raise ValueError(f"has the column {shown(name)}; expected a name of the items table")
@@ -212,14 +219,24 @@ def read(kind: type[BodyType], content: bytes, limits: Limits) -> BodyType:
     """Parses and checks the body of a request.
 
     Raises:
-      Refused: the body is not JSON, has a field or a value that is not allowed, or exceeds a limit.
+      Refused: the body is not JSON, has a field twice or one that is not allowed, or exceeds a limit.
     """
     try:
         body = kind.model_validate_json(content)
     except ValidationError as error:
         raise Refused(422, first_error(error, list(kind.model_fields))) from None
+    json.loads(content, object_pairs_hook=_each_once)
     _check_limits(body, limits)
     return body
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> None:
+    """Refuses a JSON object that has a name twice: parsers take either value."""
+    seen: set[str] = set()
+    for name, _ in pairs:
+        if name in seen:
+            raise Refused(422, f"the body: {shown(name)} is given twice; leave one out")
+        seen.add(name)
 
 
 def first_error(error: ValidationError, fields: list[str]) -> str:

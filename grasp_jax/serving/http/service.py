@@ -220,6 +220,7 @@ class Service:
         """
         async with self._exclusive_change():
             snapshot, users = self.served
+            name = as_text(name)
             row = snapshot.catalogue.rows.get(name)
             if row is None:
                 example = str(snapshot.catalogue.ids[0])
@@ -253,8 +254,8 @@ class Service:
         self._reloading = True
         try:
             async with self._exclusive_change():
-                old = self.served.snapshot
-                served, warning = await asyncio.to_thread(self._replacement, path, old)
+                old = self.served
+                served, warning = await asyncio.to_thread(self._replacement, path, old.snapshot)
                 self._path = path
                 await asyncio.to_thread(self._serve, served)
         finally:
@@ -263,9 +264,16 @@ class Service:
             "model": served.snapshot.number,
             "items": len(served.snapshot.by_popularity),
         }
-        artifact = served.snapshot.artifact
+        artifact, data = served.snapshot.artifact, None
+        if served.users is not None:
+            data = served.users.size
+            about["data"] = data._asdict()
         self.log.event("reloaded", **about, trained_on_all=artifact.trained_on_all)
-        return about | ({"warning": warning} if warning else {})
+        lost = data.shrinkage(old.users.size) if data and old.users else ""
+        if lost:
+            self.log.event("data_shrank", "warning", text=lost)
+        warnings = "; ".join(text for text in (lost, warning) if text)
+        return about | ({"warning": warnings} if warnings else {})
 
     def _replacement(self, path: pathlib.Path, old: Snapshot) -> tuple[Served, str]:
         """The model of a path with the added and removed items of this service, and a warning if some could not be added."""

@@ -13,6 +13,7 @@ from grasp_jax.core import compiled
 from grasp_jax.core.errors import DataChanged, UserError
 from grasp_jax.data.bad_rows import HINT
 from grasp_jax.data.dataset import Dataset
+from grasp_jax.data.moments import shown as shown_moment
 from grasp_jax.data.readers import folder_of
 from grasp_jax.fitting import Fitted
 from grasp_jax.models.device_data import QUERY_TABLES
@@ -22,6 +23,7 @@ from grasp_jax.serving.artifact import Artifact, is_saved_model, load_artifact, 
 from grasp_jax.serving.catalogue import Catalogue
 from grasp_jax.serving.http.requests import Refused, shown
 
+SHRUNK = 0.1  # share of the users or interactions; a log that lost more is reported
 # fields of the `data` section, in addition to the columns, that also hold for another folder of such data
 SHARED_FIELDS = (
     "items_id_column",
@@ -49,6 +51,28 @@ class KnownUser(NamedTuple):
     text_vectors: tuple[np.ndarray, np.ndarray] | None
 
 
+class DataSize(NamedTuple):
+    """How much of the data a service reads, by which an operator sees that a file is cut off or old.
+
+    Attributes:
+      users, interactions: numbers of both.
+      newest: the time of the newest interaction, in UTC (a number if times are only an order); None: there are no times.
+    """
+
+    users: int
+    interactions: int
+    newest: str | None
+
+    def shrinkage(self, earlier: "DataSize") -> str:
+        """What is missing of earlier data, in words; empty unless users or interactions are fewer by more than `SHRUNK`."""
+        lost = [
+            f"{now:,} {what} instead of {before:,}"
+            for what, before, now in zip(self._fields, earlier[:2], self[:2], strict=False)
+            if now < (1 - SHRUNK) * before
+        ]
+        return f"the data have {' and '.join(lost)}; is a file cut off?" if lost else ""
+
+
 class UsersOfData:
     """The users of a dataset, with items as rows of a model.
 
@@ -67,6 +91,9 @@ class UsersOfData:
         self._log, self._text_vectors = dataset.log, text_vectors
         self._row_of_item = row_of_items(catalogue, self._log)
         self.example = str(self._log.user_ids[0])
+        times, unit = self._log.timestamps, self._log.time_unit
+        newest = None if times is None else shown_moment(times.max().item(), unit)
+        self.size = DataSize(self._log.num_users, self._log.num_interactions, newest)
         self._log.user_rows, self._log.low_rated_by_user  # noqa: B018  computed now, so that no request waits for them
 
     def find(self, name: str) -> KnownUser | None:
