@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from grasp_jax.api import Recommender
     from grasp_jax.comparison import compare
     from grasp_jax.config import Config
+    from grasp_jax.config_file import open_config
     from grasp_jax.core.errors import TrainingDiverged, UserError
     from grasp_jax.data.dataset import Dataset
     from grasp_jax.models.registration import register_backbone, register_method
@@ -29,6 +30,7 @@ _PLACES = {
     "TrainingDiverged": "grasp_jax.core.errors",
     "UserError": "grasp_jax.core.errors",
     "compare": "grasp_jax.comparison",
+    "open_config": "grasp_jax.config_file",
     "register_backbone": "grasp_jax.models.registration",
     "register_method": "grasp_jax.models.registration",
 }
@@ -40,6 +42,7 @@ __all__ = [
     "TrainingDiverged",
     "UserError",
     "compare",
+    "open_config",
     "register_backbone",
     "register_method",
 ]

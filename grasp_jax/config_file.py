@@ -3,6 +3,7 @@
 import difflib
 import importlib.util
 import inspect
+import os
 import pathlib
 import re
 import sys
@@ -17,9 +18,11 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from grasp_jax.config import (
     CONFIG_FILE,
     FIELDS,
+    Config,
     default_config,
     flatten,
     read_config,
+    resolve_source,
     unknown_field,
 )
 from grasp_jax.core.errors import UserError
@@ -80,6 +83,29 @@ def load_config(named: str) -> ConfigDict:
         config = config.as_configdict()
     check_fields(config, file)
     return config.lock()
+
+
+def open_config(place: str | os.PathLike[str]) -> Config:
+    """The config of a config file or of a workdir, for `Recommender(config)` (docs/python.md).
+
+    Args:
+      place: FILE.py, as `grasp-jax init` writes it, or FILE.py:VARIANT; the file is run, and so registers the methods that it imports. Or a
+        workdir, whose config.json is read.
+
+    Raises:
+      UserError: there is no such file or workdir, the file fails or is damaged, or a value is not allowed.
+    """
+    named = os.fspath(place)
+    path = pathlib.Path(named).expanduser()
+    workdir = path.parent if path.name == CONFIG_FILE else path
+    if (workdir / CONFIG_FILE).is_file():
+        return read_config(workdir)
+    if workdir != path or path.is_dir():
+        raise UserError(f"{named}: no workdir with a {CONFIG_FILE}, and no config file")
+    try:
+        return resolve_source(Config.from_dict(load_config(str(path)).to_dict()))
+    except UserError as error:
+        raise UserError(re.sub(r"^--config[=:] ?", "", str(error))) from error
 
 
 def of_workdir(workdir: pathlib.Path) -> ConfigDict:

@@ -5,6 +5,7 @@ comment `<!-- not run: why -->` above it.
 """
 
 import csv
+import os
 import pathlib
 import re
 from typing import Any
@@ -27,12 +28,17 @@ model = gj.Recommender(method="id_text_sum").fit(shop, workdir="WORKDIR")
 model.save("model")
 shutil.copytree("folder", "today")
 """
+CONFIG_FILE = """
+import pathlib
+from grasp_jax.setup.command import write_config
+write_config(pathlib.Path("shop"), "shop_config.py")
+"""
 BEFORE: dict[
     tuple[str, ...], str
 ] = {  # pages that are run one after the other -> what they take as given
     ("README.md",): "",
     ("docs/start.md",): "",
-    ("docs/python.md",): "",
+    ("docs/python.md",): CONFIG_FILE,
     ("docs/knowledge.md", "docs/representations.md"): TRAINED,
 }
 QUICK = (("README.md",), ("docs/start.md",))  # what strangers copy first
@@ -98,6 +104,17 @@ class Small(gj.Recommender):
             "num_negatives": 20,
         }
         super().__init__(config, **(small | fields))
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | os.PathLike[str],
+        dataset: gj.Dataset | None = None,
+        method: str | None = None,
+        backbone: str | None = None,
+    ) -> gj.Recommender:
+        """Opens what the line above has trained, where a page names the backbone that it would have without `small`."""
+        return super().load(folder, dataset, method, backbone and "gru4rec")
 
 
 def shop_of_a_reader(folder: pathlib.Path) -> dict[str, object]:

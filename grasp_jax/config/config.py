@@ -22,6 +22,7 @@ from grasp_jax.config.training import (
 from grasp_jax.core.errors import UserError
 
 Changes = Mapping[str, Mapping[str, Any]]  # of a method or a source: {"model": {"dropout": (0.5,)}}
+CHECKSUM = "checksum"  # of a config.json, next to the fields
 OVERRIDES = ("by_source", "by_method")  # fields with the overrides for a source or a method
 
 
@@ -61,7 +62,18 @@ class Config(Section):
     by_method: Mapping[str, Changes] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Models see their own section, so that it follows `kernels`."""
+        """Models see their own section, so that it follows `kernels`.
+
+        Raises:
+          UserError: a section is something else than its class, such as a dictionary.
+        """
+        for one in dataclasses.fields(self):
+            section, value = one.default, getattr(self, one.name)
+            if isinstance(section, Section) and not isinstance(value, type(section)):
+                raise UserError(
+                    f"Config({one.name}={shown(value)}): expected a {type(section).__name__}; a dictionary goes into "
+                    f"Config().with_fields({{'{one.name}': {{...}}}})"
+                )
         object.__setattr__(self, "model", dataclasses.replace(self.model, kernels=self.kernels))
 
     def with_fields(self, changes: Mapping[str, Any], where: str = "config") -> Self:
@@ -198,6 +210,8 @@ def unknown_field(name: str, where: str = "config") -> str:
     if name in REPLACED:
         return f"{where}.{name}: no such field any more; {REPLACED[name]}"
     section, _, last = name.rpartition(".")
+    if name == CHECKSUM:
+        return f"{where}.{name}: of the file config.json, and no field; grasp_jax.open_config(WORKDIR) reads that file"
     siblings = [
         known.removeprefix(f"{section}.")
         for known in FIELDS

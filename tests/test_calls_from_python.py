@@ -1,0 +1,54 @@
+"""What a caller from Python gets wrong first: each slip is refused in a line that says what to write, and nothing is ignored."""
+
+import pathlib
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import grasp_jax as gj
+from grasp_jax.config import CONFIG_FILE, Config, resolve_source
+from tests.refusal import assert_names, refusal
+from tests.trained import SMALL, small_shop, trained
+
+
+@pytest.fixture(scope="module")
+def shop() -> gj.Dataset:
+    return small_shop()
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    return trained(tmp_path_factory, "sasrec")
+
+
+@pytest.fixture(scope="module")
+def model(shop: gj.Dataset) -> gj.Recommender:
+    return gj.Recommender(method="popularity", **SMALL).fit(shop)
+
+
+def interactions() -> dict[str, list[int]]:
+    """Three users with the same four items."""
+    times = [*range(12)]
+    return {"user": [1, 2, 3] * 4, "item": [time // 3 for time in times], "timestamp": times}
+
+
+def test_a_config_is_opened(workdir: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """Who has a config file or a workdir would have to write its fields once more for Python."""
+    fields = "config.model.dropout = (0.4,)\n    config.by_source = {'synthetic': {'data': {'name': 'toy'}}}"
+    (tmp_path / "own.py").write_text(
+        "from grasp_jax.config import default_config\n\n\ndef get_config():\n"
+        f"    config = default_config()\n    config.data.source = 'auto'\n    {fields}\n    return config\n"
+    )
+    config = gj.open_config(tmp_path / "own.py")
+    assert config.model.dropout == (0.4,)
+    assert (config.data.source, config.data.name) == ("synthetic", "toy")
+    of_run = gj.open_config(workdir)
+    assert of_run == gj.open_config(workdir / CONFIG_FILE)
+    assert of_run.model.features == SMALL["features"]
+    assert gj.Recommender(of_run, dropout=0.5).config.model.dropout == (0.5,)
+    for place, part in ((tmp_path, "no workdir"), (tmp_path / "wn.py", "did you mean")):
+        message = refusal(gj.open_config, place)
+        assert message.startswith(str(place)) and part in message
+    message = refusal(Config.from_dict, {"checksum": "0"})
+    assert_names(message, ("config.checksum", "open_config(WORKDIR)"))
