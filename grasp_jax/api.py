@@ -235,7 +235,8 @@ class Recommender(Answering):
           method, backbone: which model to load if a workdir has several; None: the one with the best validation score.
 
         Raises:
-          UserError: the folder is neither of the two, or a file in it has changed since it was written.
+          UserError: the folder is neither of the two, a file in it has changed since it was written, or a method or backbone of your own
+            is not registered.
         """
         path = pathlib.Path(folder).expanduser()
         if is_saved_model(path):

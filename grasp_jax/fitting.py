@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from grasp_jax.config import (
     CONFIG_FILE,
@@ -26,7 +26,13 @@ from grasp_jax.training.checkpoint import find_model, hash_of_model
 from grasp_jax.trials.chosen import Chosen, artifact_of, audience_of, choose, of_trial
 from grasp_jax.trials.refit import refit_config, refit_workdir
 from grasp_jax.trials.run import check, open_run, prepare
-from grasp_jax.trials.trial import checkpoint_folder, make_trial, train_trial, trained
+from grasp_jax.trials.trial import (
+    checkpoint_folder,
+    make_trial,
+    train_trial,
+    trained,
+    trained_trials,
+)
 from grasp_jax.trials.trial_results import Evaluated, evaluate_trial, extra_rows, finished
 from grasp_jax.workdir import working_alone
 
@@ -124,24 +130,51 @@ def open_finished(
       method, backbone: which model to open if there are several; None: the one with the best validation score.
 
     Raises:
-      UserError: no such model was trained, or it was trained on other data.
+      UserError: no such model was trained, its method or backbone is not registered, or it was trained on other data.
     """
-    trained = [
+    there = trained_trials(workdir)
+    wanted = [
         (name, of)
-        for name in (METHODS if method is None else names(method))
-        for of in (BACKBONES if backbone is None else names(backbone))
-        if find_model(checkpoint_folder(workdir, name, of))
+        for name, of in sorted(there, key=_order)
+        if (method is None or name in names(method)) and (backbone is None or of in names(backbone))
     ]
+    trained = [pair for pair in wanted if find_model(checkpoint_folder(workdir, *pair))]
     if not trained:
-        wanted = "-".join(part for part in (method, backbone) if part) or "model"
+        asked = "-".join(part for part in (method, backbone) if part) or "model"
+        others = f"; there are {', '.join('-'.join(pair) for pair in there)}" if there else ""
         raise UserError(
-            f"{workdir}: no {wanted} was trained there; run --mode=train, or name another method"
+            f"{workdir}: no {asked} was trained there{others}; run --mode=train, or name another method"
         )
+    for pair in trained:
+        _check_registered(workdir, pair, there)
     named = {"model.method": ",".join(dict.fromkeys(name for name, _ in trained))}
     named |= {"model.backbone": ",".join(dict.fromkeys(of for _, of in trained))}
     prepared = prepare(open_run(config.with_fields(named), workdir, dataset))
     chosen = choose(prepared, trained)
     return Fitted(dataset, chosen, serving_model(chosen))
+
+
+def _order(pair: tuple[str, str]) -> tuple[int, int]:
+    """The place of a method and backbone in the order of the tables; those that are not registered come last."""
+
+    def place(name: str, known: Iterable[str]) -> int:
+        order = list(known)
+        return order.index(name) if name in order else len(order)
+
+    return place(pair[0], METHODS), place(pair[1], BACKBONES)
+
+
+def _check_registered(
+    workdir: pathlib.Path, pair: tuple[str, str], there: Sequence[tuple[str, str]]
+) -> None:
+    """Refuses a model whose code is not here: if it were left out, another model of the workdir would answer in its place."""
+    registered = [method for method, of in there if method in METHODS and of in BACKBONES]
+    instead = f", or name another method: method={registered[0]!r}" if registered else ""
+    for kind, name, known in (("method", pair[0], METHODS), ("backbone", pair[1], BACKBONES)):
+        if name not in known:
+            raise UserError(
+                f"{workdir}: {kind} {name!r} is not registered here; import what registers it before you load the model{instead}"
+            )
 
 
 def serving_model(chosen: Chosen) -> Chosen:

@@ -1,6 +1,7 @@
 """Methods and backbones from outside the package."""
 
 import re
+from collections.abc import Iterable
 from typing import TypeVar
 
 from grasp_jax.core.errors import UserError
@@ -47,6 +48,11 @@ def register_backbone(name: str, backbone: type[Backbone]) -> None:
             f"register_backbone: {backbone!r}; expected a subclass of grasp_jax.models.backbones.base.Backbone"
         )
     _register("register_backbone", BACKBONES, name, backbone)
+
+
+def own_of(names: Iterable[str]) -> list[str]:
+    """Those of some names of methods and backbones that are not of this package, each once: a later program must register them again."""
+    return [name for name in dict.fromkeys(names) if name not in OF_PACKAGE]
 
 
 def _register(call: str, registry: dict[str, T], name: str, value: T) -> None:

@@ -114,10 +114,16 @@ class Artifact:
         return build_model(self.config.model, self.method, self.backbone, self.sizes)
 
 
-def save_command(workdir: pathlib.Path) -> tuple[str, str]:
-    """The shell command that saves the model of a workdir, and the folder of the saved model."""
+def save_command(workdir: pathlib.Path, config_file: str = "") -> tuple[str, str]:
+    """The shell command that saves the model of a workdir, and the folder of the saved model.
+
+    Args:
+      workdir: the workdir.
+      config_file: what `open_config` takes, where running this file registers the method; empty: the method is of this package.
+    """
     saved = f"models/{workdir.resolve().name}"
-    line = f"import grasp_jax as gj; gj.Recommender.load({json.dumps(str(workdir))}).save({json.dumps(saved)})"
+    register = f"gj.open_config({json.dumps(config_file)}); " if config_file else ""
+    line = f"import grasp_jax as gj; {register}gj.Recommender.load({json.dumps(str(workdir))}).save({json.dumps(saved)})"
     return f"python -c {shlex.quote(line)}", shlex.quote(saved)
 
 

@@ -1,7 +1,9 @@
 """The results of a run: results.json, and what is printed when all trials are evaluated."""
 
 import dataclasses
+import os
 import pathlib
+import re
 import shlex
 import shutil
 import sys
@@ -12,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from grasp_jax.config import CONFIG_FILE
 from grasp_jax.config.address import redacted
 from grasp_jax.core.files import write_sealed
 from grasp_jax.core.machine import machine
@@ -21,6 +24,7 @@ from grasp_jax.evaluation.significance import Comparison, compare
 from grasp_jax.evaluation.untrained import is_trained
 from grasp_jax.models.backbones import BACKBONES
 from grasp_jax.models.methods import METHODS
+from grasp_jax.models.registration import own_of
 from grasp_jax.parallel.processes import is_main_process
 from grasp_jax.report.check import READ_FILE
 from grasp_jax.report.verdict import main_protocol, verdict
@@ -28,6 +32,8 @@ from grasp_jax.serving.artifact import save_command
 from grasp_jax.trials.opening import Opening
 from grasp_jax.trials.run import Run, seconds
 from grasp_jax.trials.trial_results import Evaluated, finished
+
+NO_FILE = "--config=FILE.py"
 
 
 def report_results(
@@ -72,10 +78,11 @@ def report_results(
     )
     if len(evaluated) > 1:
         print(how_to_report(run.workdir))
+    own = own_methods(run)
     print(
-        f"for production: grasp-jax --workdir={run.workdir} --mode=refit trains the model that validation prefers on all interactions"
+        f"for production: {how_to_refit(run.workdir, own)} trains the model that validation prefers on all interactions"
     )
-    print(f"then {how_to_serve(run.workdir)}")
+    print(f"then {how_to_serve(run.workdir, own)}")
 
 
 def how_to_report(workdir: pathlib.Path) -> str:
@@ -84,13 +91,62 @@ def how_to_report(workdir: pathlib.Path) -> str:
     return f"for a page that compares the methods: {first}grasp-jax --mode=report --runs={workdir} --out={workdir / 'report'}"
 
 
-def how_to_serve(workdir: pathlib.Path) -> str:
-    """The commands that serve the model of a workdir, now and after its data change."""
+def own_methods(run: Run) -> list[str]:
+    """Methods and backbones of a run that are not of this package. The workdir has their names, not their code."""
+    return own_of(name for trial in run.trials for name in trial)
+
+
+def how_to_refit(workdir: pathlib.Path, own: Sequence[str] = ()) -> str:
+    """The command that trains the model of a workdir on all interactions.
+
+    Args:
+      workdir: of the run.
+      own: its `own_methods`, which the command registers by the config file of this call.
+    """
+    if not own:
+        return f"grasp-jax --workdir={workdir} --mode=refit"
+    config = " ".join(redacted(shlex.quote(flag)) for flag in config_flags(sys.argv[1:]))
+    return f"{_python_path()}grasp-jax {config} --workdir={workdir} --mode=refit{_by_hand(own)}"
+
+
+def how_to_serve(workdir: pathlib.Path, own: Sequence[str] = ()) -> str:
+    """The commands that serve the model of a workdir, now and after its data change; of `own_methods`, the one that saves it."""
+    if own:
+        file = config_flags(sys.argv[1:])[0].partition("=")[2]
+        command, saved = save_command(workdir, file)
+        return (
+            f"save it: {_python_path()}{command}{_by_hand(own)}; grasp-serve knows only the methods of this package, so load {saved} in a "
+            f"program that registers {', '.join(own)}"
+        )
     command, saved = save_command(workdir)
     return (
         f"grasp-serve {shlex.quote(str(workdir))} answers with it until the data change; to serve it after that, save it: {command} "
         f"and run grasp-serve {saved}"
     )
+
+
+def config_flags(arguments: Sequence[str]) -> list[str]:
+    """--config=FILE.py first, and then the fields that a command line sets; --config=FILE.py alone if it names no such file."""
+    files = [
+        argument if "=" in argument else f"{argument}={following}"
+        for argument, following in zip(arguments, [*arguments[1:], ""], strict=True)
+        if re.match(r"--?config(=|$)", argument)
+    ]
+    if not files or pathlib.Path(files[0]).name == CONFIG_FILE:
+        return [NO_FILE]
+    return [files[0], *(flag for flag in arguments if re.match(r"--?(no)?config\.", flag))]
+
+
+def _python_path() -> str:
+    """What a command needs in front of it to find the modules that this call has found."""
+    path = os.environ.get("PYTHONPATH", "")
+    return f"PYTHONPATH={shlex.quote(path)} " if path else ""
+
+
+def _by_hand(own: Sequence[str]) -> str:
+    """What to put in where this call named no config file."""
+    known = config_flags(sys.argv[1:]) != [NO_FILE]
+    return "" if known else f" (FILE.py: a config file that registers {', '.join(own)})"
 
 
 def _all_finished(

@@ -109,6 +109,13 @@ def checkpoint_folder(workdir: pathlib.Path, method: str, backbone: str) -> path
     return workdir / "checkpoints" / f"{method}-{backbone}"
 
 
+def trained_trials(workdir: pathlib.Path) -> list[tuple[str, str]]:
+    """(method, backbone) of each trial that has a folder of checkpoints, in the order of their names; also if it is not registered."""
+    folders = checkpoint_folder(workdir, "", "").parent.glob("*-*")
+    pairs = (folder.name.partition("-") for folder in sorted(folders) if folder.is_dir())
+    return [(method, backbone) for method, _, backbone in pairs]
+
+
 def make_trial(prepared: Prepared, method: str, backbone: str) -> Trial:
     """Model and data of one method on one backbone.
 

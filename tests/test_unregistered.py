@@ -1,0 +1,136 @@
+"""Workdirs with models whose code is not of the package, and workdirs whose training has not ended."""
+
+import pathlib
+import shlex
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import grasp_jax as gj
+from grasp_jax.models.methods import METHODS
+from grasp_jax.models.methods.untrained import Popularity
+from grasp_jax.trials.run_results import config_flags, how_to_refit, how_to_serve
+from tests.command_line import run_afresh, write_dataset
+from tests.refusal import assert_names, refusal
+from tests.trained import SMALL, small_shop
+
+OWN = """
+import grasp_jax as gj
+from grasp_jax.models.methods.untrained import Popularity
+
+
+class Mine(Popularity):
+    \"\"\"A method outside the package.\"\"\"
+
+
+gj.register_method("mine", Mine())
+"""
+CONFIG = """
+import mine
+from grasp_jax.config import default_config
+
+
+def get_config():
+    config = default_config()
+    config.data.path = "data"
+    config.model.method = "popularity,mine"
+    config.eval.num_negatives = 10
+    config.data.max_length = 9
+    return config
+"""
+
+
+@pytest.fixture(scope="module")
+def shop() -> gj.Dataset:
+    return small_shop()
+
+
+@pytest.fixture(scope="module")
+def both(shop: gj.Dataset, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """The workdir of popularity and of a method "mine", which is forgotten afterwards."""
+    workdir = tmp_path_factory.mktemp("own") / "run"
+    gj.register_method("mine", type("Mine", (Popularity,), {})())
+    try:
+        for method in ("popularity", "mine"):
+            gj.Recommender(method=method, **SMALL).fit(shop, workdir)
+    finally:
+        del METHODS["mine"]
+    return workdir
+
+
+@pytest.fixture
+def registered() -> Iterator[None]:
+    gj.register_method("mine", type("Mine", (Popularity,), {})())
+    yield
+    del METHODS["mine"]
+
+
+def test_a_method_that_is_not_registered_is_not_passed_over(
+    both: pathlib.Path, shop: gj.Dataset
+) -> None:
+    """`load` would return another model of the workdir without a word, and `save` write that one."""
+    expected = ("method 'mine' is not registered here", "import what registers it")
+    message = refusal(gj.Recommender.load, both, shop)
+    assert_names(message, (*expected, "name another method: method='popularity'"))
+    assert_names(refusal(gj.Recommender.load, both, shop, method="mine"), expected)
+    loaded = gj.Recommender.load(both, shop, method="popularity")
+    assert loaded.method == "popularity"
+    assert_names(
+        refusal(gj.Recommender.load, both, shop, method="plain"),
+        ("no plain was trained there; there are mine-sasrec, popularity-sasrec",),
+    )
+
+
+def test_a_method_that_is_registered_is_opened(both: pathlib.Path, shop: gj.Dataset) -> None:
+    """The refusal would meet those who have imported their method."""
+    assert gj.Recommender.load(both, shop, method="mine").method == "mine"
+    assert gj.Recommender.load(both, shop).method == "popularity", "the first of equal scores"
+
+
+def test_the_printed_commands_register_the_method(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They would be refused, or save another model, because the workdir has only the name of the method."""
+    workdir, own = pathlib.Path("runs/shop"), ["mine"]
+    monkeypatch.setenv("PYTHONPATH", ".")
+    flags = ["--config=own.py", "--config.model.dropout=(0.1,0.2)", "--workdir=runs/shop"]
+    monkeypatch.setattr(sys, "argv", ["grasp-jax", *flags])
+    command = "PYTHONPATH=. grasp-jax --config=own.py '--config.model.dropout=(0.1,0.2)' --workdir=runs/shop --mode=refit"
+    assert how_to_refit(workdir, own) == command
+    said = how_to_serve(workdir, own)
+    assert_names(said, ("PYTHONPATH=. python -c", 'open_config("own.py"); gj.Recommender.load('))
+    assert "grasp-serve runs" not in said
+    assert how_to_refit(workdir) == "grasp-jax --workdir=runs/shop --mode=refit"
+    for arguments in (["--workdir=w"], ["--config=runs/shop/config.json"]):
+        monkeypatch.setattr(sys, "argv", ["grasp-jax", *arguments])
+        assert "FILE.py: a config file that registers mine" in how_to_refit(workdir, own)
+        assert "FILE.py: a config file that registers mine" in how_to_serve(workdir, own)
+    assert config_flags(["--config", "own.py:late", "--noconfig.eval.full"]) == [
+        "--config=own.py:late",
+        "--noconfig.eval.full",
+    ]
+
+
+def test_the_printed_commands_run(tmp_path: pathlib.Path) -> None:
+    """What the end of a run says to a user with a method of their own would not work as it stands."""
+    write_dataset(tmp_path / "data")
+    (tmp_path / "mine.py").write_text(OWN)
+    (tmp_path / "own.py").write_text(CONFIG)
+    root = str(pathlib.Path(__file__).parent.parent)
+
+    def call(command: str) -> str:
+        named = command.replace("grasp-jax ", f"{shlex.quote(sys.executable)} -m grasp_jax.main ")
+        named = named.replace("python -c", f"{shlex.quote(sys.executable)} -c")
+        line = f"cd {shlex.quote(str(tmp_path))} && {named}"
+        done = run_afresh(["sh", "-c", line], PYTHONPATH=f".:{root}")
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    said = call("grasp-jax --config=own.py --workdir=runs/own").splitlines()
+    (refit,) = (line for line in said if line.startswith("for production: "))
+    (save,) = (line for line in said if line.startswith("then save it: "))
+    call(refit.removeprefix("for production: ").partition(" trains the model")[0])
+    call(save.removeprefix("then save it: ").partition("; grasp-serve")[0])
+    assert (tmp_path / "models" / "own" / "model.json").is_file()
