@@ -51,7 +51,7 @@ OF_USE = ("max_length", "tail_user_below", "tail_item_below", "split", "valid_af
 class Recommender(Answering):
     """A recommender: one method on one backbone. It can be fitted, evaluated, saved and loaded, and it recommends items.
 
-    After `fit`, or after `load` of the workdir of a finished run, `recommend` knows the users of the data. A saved model contains no data:
+    After `fit`, or after `load` of the workdir of a run, `recommend` knows the users of the data. A saved model contains no data:
     it recommends items for histories, or for the users of a dataset that you pass to `load`. docs/python.md has examples.
     """
 
@@ -226,7 +226,10 @@ class Recommender(Answering):
         method: str | None = None,
         backbone: str | None = None,
     ) -> "Recommender":
-        """Opens a saved model, or the workdir of a finished run.
+        """Opens a saved model, or the workdir of a run.
+
+        A run that was interrupted has the model of its best epoch so far: it is opened, and a line in the log says after how many epochs it
+        was stopped.
 
         Args:
           folder: a folder that `save` wrote, or a workdir.

@@ -123,6 +123,8 @@ def open_finished(
 ) -> Fitted:
     """Opens the trained models of a workdir.
 
+    A model whose training has not ended is opened too, and a line says so.
+
     Args:
       config: the config of the workdir.
       workdir: the workdir of the run.
@@ -151,7 +153,20 @@ def open_finished(
     named |= {"model.backbone": ",".join(dict.fromkeys(of for _, of in trained))}
     prepared = prepare(open_run(config.with_fields(named), workdir, dataset))
     chosen = choose(prepared, trained)
+    _warn_if_unfinished(chosen)
     return Fitted(dataset, chosen, serving_model(chosen))
+
+
+def _warn_if_unfinished(chosen: Chosen) -> None:
+    """Says that a model could be trained further: its training was interrupted, or a callback has stopped it."""
+    progress, epochs = chosen.snapshot.progress, chosen.trial.config.train.max_epochs
+    if progress.is_unfinished(epochs):
+        workdir = chosen.trial.run.workdir
+        logger.warning(
+            f"{workdir}: the training of {chosen.trial.name} was stopped after {int(progress.epoch)} of at most {epochs} epochs, and its "
+            f"best model so far is used; to continue it, call fit(dataset, workdir={str(workdir)!r}) with the same fields, or run "
+            f"grasp-jax --workdir={workdir}"
+        )
 
 
 def _order(pair: tuple[str, str]) -> tuple[int, int]:

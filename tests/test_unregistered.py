@@ -83,6 +83,7 @@ def test_a_method_that_is_not_registered_is_not_passed_over(
     )
 
 
+@pytest.mark.usefixtures("registered")
 def test_a_method_that_is_registered_is_opened(both: pathlib.Path, shop: gj.Dataset) -> None:
     """The refusal would meet those who have imported their method."""
     assert gj.Recommender.load(both, shop, method="mine").method == "mine"
@@ -113,6 +114,7 @@ def test_the_printed_commands_register_the_method(
     ]
 
 
+@pytest.mark.slow
 def test_the_printed_commands_run(tmp_path: pathlib.Path) -> None:
     """What the end of a run says to a user with a method of their own would not work as it stands."""
     write_dataset(tmp_path / "data")
@@ -134,3 +136,23 @@ def test_the_printed_commands_run(tmp_path: pathlib.Path) -> None:
     call(refit.removeprefix("for production: ").partition(" trains the model")[0])
     call(save.removeprefix("then save it: ").partition("; grasp-serve")[0])
     assert (tmp_path / "models" / "own" / "model.json").is_file()
+
+
+def test_a_training_that_has_not_ended_is_told(
+    shop: gj.Dataset, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Half a training would be evaluated, saved and compared as a finished one."""
+    small: dict[str, Any] = SMALL | {"method": "plain", "dropout": 0.3, "max_epochs": 3}
+    model = gj.Recommender(**small)
+    model.fit(shop, tmp_path / "run", callbacks=[lambda record: record.epoch == 2])
+    capsys.readouterr()
+    gj.Recommender.load(tmp_path / "run", shop)
+    told = (
+        f"{tmp_path / 'run'}: the training of plain-sasrec was stopped after 2 of at most 3 epochs"
+    )
+    said = capsys.readouterr().out
+    assert told in said and f"fit(dataset, workdir={str(tmp_path / 'run')!r})" in said
+    model.fit(shop, tmp_path / "run")
+    capsys.readouterr()
+    gj.Recommender.load(tmp_path / "run", shop)
+    assert "was stopped after" not in capsys.readouterr().out

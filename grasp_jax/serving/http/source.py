@@ -131,7 +131,7 @@ class Source(NamedTuple):
 
 
 def open_source(folder: pathlib.Path, data: str | None = None) -> Source:
-    """Opens a saved model, or the workdir of a finished run.
+    """Opens a saved model, or the workdir of a run; if its training was interrupted, a line says so.
 
     Args:
       folder: the folder of either.
