@@ -168,7 +168,10 @@ class Recommender(Answering):
             if f"data.{name}" in self._given
             or value_of(self._given_config.data, name) != value_of(usual, name)
         }
-        return dataclasses.replace(dataset.data, **own)
+        data = dataclasses.replace(dataset.data, **own)
+        named = [name for name in OF_USE if f"data.{name}" in self._given]
+        data.check_moments(named if data.split == "none" else OF_USE)
+        return data
 
     def evaluate(self, metrics: Sequence[str | Metric] = ()) -> Frame:
         """Tests the model, and returns a frame with the rows of results.json: one for each protocol, seed and group of users or items.

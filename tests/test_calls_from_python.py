@@ -33,6 +33,22 @@ def interactions() -> dict[str, list[int]]:
     return {"user": [1, 2, 3] * 4, "item": [time // 3 for time in times], "timestamp": times}
 
 
+def test_a_point_in_time_without_a_split_in_time_is_refused(shop: gj.Dataset) -> None:
+    """Who forgets split="time" would report results of another split, even of two points in the wrong order."""
+    reversed_points = {"valid_after": "2019-01-01", "test_after": "2018-01-01"}
+    expected = ("config.data.valid_after: '2019-01-01'", "data.split='leave_one_out'")
+    small = SMALL | {"method": "popularity"}
+    assert_names(refusal(gj.Recommender(**small, **reversed_points).fit, shop), expected)
+    config = Config().with_fields({"data": reversed_points})
+    assert_names(refusal(gj.Recommender(config, **small).fit, shop), expected)
+    timed = gj.Dataset.from_frames(interactions(), valid_after="2019-01-01")
+    assert_names(refusal(gj.Recommender(**small).fit, timed), expected)
+    none = gj.Recommender(**small, split="none", valid_after="2019-01-01")
+    assert_names(refusal(none.fit, shop), ("data.split='none'",))
+    assert_names(refusal(resolve_source, config, ["data.valid_after"]), expected)
+    assert resolve_source(config).data == config.data, "the config of an earlier run stays as it is"
+
+
 def test_a_config_is_opened(workdir: pathlib.Path, tmp_path: pathlib.Path) -> None:
     """Who has a config file or a workdir would have to write its fields once more for Python."""
     fields = "config.model.dropout = (0.4,)\n    config.by_source = {'synthetic': {'data': {'name': 'toy'}}}"

@@ -173,8 +173,8 @@ def resolve_source(config: Config, given: Collection[str] = ()) -> Config:
       given: full names of the fields that a user set, which stay as they are.
 
     Raises:
-      UserError: as `DataConfig.resolved_source`; a field belongs to a source that is not read, or `by_source` names a field that does not
-        exist.
+      UserError: as `DataConfig.resolved_source`; a field belongs to a source or a split that is not read, or `by_source` names a field
+        that does not exist.
     """
     source = config.data.resolved_source()
     for section in ("synthetic", "amazon"):
@@ -185,6 +185,7 @@ def resolve_source(config: Config, given: Collection[str] = ()) -> Config:
                 f"config.{unused[0]}: given, but config.data.source is {source!r}, which does not "
                 "read it; leave it out"
             )
+    config.data.check_moments([name.removeprefix("data.") for name in given])
     for name, changes in config.by_source.items():
         if name not in SOURCES or not isinstance(changes, Mapping):
             text = " ".join(str(changes).split())[:80]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Collection
 from typing import ClassVar
 
 from grasp_jax.config.checks import (
@@ -24,6 +25,7 @@ from grasp_jax.core.errors import UserError
 
 SOURCES = ("files", "synthetic", "amazon")
 AUTO = "auto"
+TIME = "time"  # a value of `data.split`
 REFUSE, SKIP = "refuse", "skip"  # values of `data.bad_rows`
 
 
@@ -173,7 +175,7 @@ class DataConfig(Section):
     )
     split: str = field(
         "leave_one_out",
-        Choice("leave_one_out", "time", "none"),
+        Choice("leave_one_out", TIME, "none"),
         "leave_one_out: validation and test are the last two interactions of each user | time: "
         "they are the interactions after two points in time | none: training uses everything.",
         before="leave_one_out",
@@ -204,6 +206,23 @@ class DataConfig(Section):
     )
     synthetic: SyntheticConfig = SyntheticConfig()
     amazon: AmazonConfig = AmazonConfig()
+
+    def check_moments(self, given: Collection[str] = ("valid_after", "test_after")) -> None:
+        """Refuses a point in time where the split does not read it.
+
+        Args:
+          given: which of the two fields the user set; a refit, whose split is none, keeps those of its run.
+
+        Raises:
+          UserError: naming the field.
+        """
+        for name in ("valid_after", "test_after"):
+            moment = getattr(self, name)
+            if self.split != TIME and moment and name in given:
+                raise UserError(
+                    f"config.data.{name}: {moment!r} with data.split={self.split!r}, which does not read it; set data.split={TIME!r}, "
+                    "or leave it out"
+                )
 
     def resolved_source(self) -> str:
         """The source; "auto" is resolved.
