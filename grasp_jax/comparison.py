@@ -1,7 +1,7 @@
 """Whether one recommender ranks better than another: `compare`."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from grasp_jax.api import Recommender
@@ -21,7 +21,7 @@ SAME = (
 )
 
 
-def compare(models: Sequence[Recommender], dataset: Dataset | None = None) -> Any:
+def compare(models: Iterable[Recommender], dataset: Dataset | None = None) -> Any:
     """Compares every pair of recommenders on the same test users: paired tests with Holm's correction, and bootstrap intervals.
 
     The sample consists of the users; for recommenders with several seeds, of users and seeds.
@@ -35,8 +35,12 @@ def compare(models: Sequence[Recommender], dataset: Dataset | None = None) -> An
       first), low and high (95 % interval), p_value, and seeds (the smaller number of seeds of the two).
 
     Raises:
-      UserError: there are fewer than two models, one is not fitted, or they were tested on different data or with different rules.
+      UserError: there are fewer than two models, one is no `Recommender` or not fitted, or they were tested on different data or with
+        different rules.
     """
+    models = _recommenders(models)
+    if dataset is not None and not isinstance(dataset, Dataset):
+        raise UserError(f"compare: dataset is of type {type(dataset).__name__}; expected a Dataset")
     if len(models) < 2:
         raise UserError(f"compare: {len(models)} models; expected two or more")
     from grasp_jax.config import value_of
@@ -61,3 +65,22 @@ def compare(models: Sequence[Recommender], dataset: Dataset | None = None) -> An
         pairs = significance.compare({name: own[protocol] for name, own in gains.items()})
         rows += [{"protocol": protocol, **dataclasses.asdict(pair)} for pair in pairs]
     return rows_as_frame(rows)
+
+
+def _recommenders(models: object) -> Sequence[Recommender]:
+    """The models as a sequence.
+
+    Raises:
+      UserError: something else than recommenders was given.
+    """
+    if isinstance(models, Mapping | str) or not isinstance(models, Iterable):
+        raise UserError(
+            f"compare: models is of type {type(models).__name__}; expected a list of Recommenders: compare([first, second], dataset)"
+        )
+    listed = tuple(models)
+    for number, model in enumerate(listed):
+        if not isinstance(model, Recommender):
+            raise UserError(
+                f"compare: models[{number}] is of type {type(model).__name__}; expected a Recommender, such as Recommender(method='grasp')"
+            )
+    return listed

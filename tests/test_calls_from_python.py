@@ -49,6 +49,17 @@ def test_a_point_in_time_without_a_split_in_time_is_refused(shop: gj.Dataset) ->
     assert resolve_source(config).data == config.data, "the config of an earlier run stays as it is"
 
 
+def test_models_to_compare_are_a_list(model: gj.Recommender, shop: gj.Dataset) -> None:
+    """Two models without brackets, names of methods or a dictionary would end in a TypeError."""
+    for models in (model, {"a": model, "b": model}, "plain", 3):
+        assert_names(refusal(gj.compare, models), ("compare: models is of type", "[first, second]"))
+    assert_names(refusal(gj.compare, model, model), ("compare: models is of type Recommender",))
+    assert_names(refusal(gj.compare, ["plain", "grasp"]), ("models[0] is of type str",))
+    assert_names(refusal(gj.compare, [model, model], "folder"), ("dataset is of type str",))
+    rows = gj.compare(own for own in (model, model))
+    assert rows["difference"].tolist() == [0.0] * 3
+
+
 def test_a_config_is_opened(workdir: pathlib.Path, tmp_path: pathlib.Path) -> None:
     """Who has a config file or a workdir would have to write its fields once more for Python."""
     fields = "config.model.dropout = (0.4,)\n    config.by_source = {'synthetic': {'data': {'name': 'toy'}}}"
