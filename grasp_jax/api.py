@@ -15,7 +15,7 @@ import dataclasses
 import os
 import pathlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from grasp_jax.answering import Answering
@@ -28,6 +28,7 @@ from grasp_jax.config import (
     resolve_field,
     value_of,
 )
+from grasp_jax.config.checks import shown
 from grasp_jax.config_checks import check_config
 from grasp_jax.core import compiled
 from grasp_jax.core.errors import TrainingDiverged, UserError
@@ -173,19 +174,21 @@ class Recommender(Answering):
         data.check_moments(named if data.split == "none" else OF_USE)
         return data
 
-    def evaluate(self, metrics: Sequence[str | Metric] = ()) -> Frame:
+    def evaluate(self, metrics: Sequence[str | Metric] | Metric = ()) -> Frame:
         """Tests the model, and returns a frame with the rows of results.json: one for each protocol, seed and group of users or items.
 
         Args:
           metrics: further metrics of the full rankings over all users: names such as "Recall@10", "MAP@10", "Coverage@10" and "Novelty@10",
-            or functions of an `evaluation.ranking_metrics.Ranking`. They add two rows for each seed, for `full` and `full_unseen`.
+            or functions of an `evaluation.ranking_metrics.Ranking`; also a single function. They add two rows for each seed, for `full`
+            and `full_unseen`.
 
         Raises:
-          UserError: nothing was fitted, or the recommender is a loaded saved model, which has no test data.
+          UserError: nothing was fitted, the recommender is a loaded saved model, which has no test data, or a metric is neither a known
+            name nor a function.
         """
         from grasp_jax.fitting import evaluate
 
-        return rows_as_frame(evaluate(self.trained("evaluate"), metrics).rows)
+        return rows_as_frame(evaluate(self.trained("evaluate"), _as_metrics(metrics)).rows)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes into a folder everything that `recommend` needs, without training data and optimiser state.
@@ -284,3 +287,21 @@ class Recommender(Answering):
                 "compare: a model was fitted on other data than those given; fit it again, or leave the dataset out"
             )
         return fitted
+
+
+def _as_metrics(metrics: object) -> Sequence[str | Metric]:
+    """The metrics as a sequence; a single function is one of them. A text is left to the check of names.
+
+    Raises:
+      UserError: a metric is neither a name nor a function.
+    """
+    if isinstance(metrics, str):
+        return metrics
+    several = metrics if isinstance(metrics, Iterable) and not callable(metrics) else (metrics,)
+    listed = tuple(several)
+    for metric in listed:
+        if not (isinstance(metric, str) or callable(metric)):
+            raise UserError(
+                f"metrics: {shown(metric)}; expected a name, such as 'Recall@10', or a function of a Ranking"
+            )
+    return listed

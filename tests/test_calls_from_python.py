@@ -60,6 +60,20 @@ def test_models_to_compare_are_a_list(model: gj.Recommender, shop: gj.Dataset) -
     assert rows["difference"].tolist() == [0.0] * 3
 
 
+def test_a_metric_is_a_name_or_a_function(model: gj.Recommender) -> None:
+    """A bare function, which callbacks accept, would end in a TypeError, and so would a number."""
+
+    def misses(ranking: object) -> float:
+        return 0.5
+
+    rows = model.evaluate(metrics=misses)
+    assert rows["misses"].dropna().tolist() == [0.5, 0.5]
+    rows = model.evaluate(metrics=(own for own in ["Recall@10", misses]))
+    assert len(rows["Recall@10"].dropna()) == len(rows["misses"].dropna()) == 2
+    for metrics in ([3], 3, [None]):
+        assert_names(refusal(model.evaluate, metrics=metrics), ("metrics: ", "'Recall@10'"))
+
+
 def test_a_config_is_opened(workdir: pathlib.Path, tmp_path: pathlib.Path) -> None:
     """Who has a config file or a workdir would have to write its fields once more for Python."""
     fields = "config.model.dropout = (0.4,)\n    config.by_source = {'synthetic': {'data': {'name': 'toy'}}}"
