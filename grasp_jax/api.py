@@ -15,7 +15,7 @@ import dataclasses
 import os
 import pathlib
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from grasp_jax.answering import Answering
@@ -47,6 +47,7 @@ if TYPE_CHECKING:  # the modules of training are imported only when something is
 
 # Fields of the `data` section that say how a recommender uses the data. All others say how data are read, and belong to `Dataset`.
 OF_USE = ("max_length", "tail_user_below", "tail_item_below", "split", "valid_after", "test_after")
+OF_FIT = ("workdir", "refit", "callbacks", "dataset")  # arguments of `Recommender.fit`
 
 
 class Recommender(Answering):
@@ -68,10 +69,11 @@ class Recommender(Answering):
             numbers also accepts a single one.
 
         Raises:
-          UserError: a field does not exist, a value is not allowed, or several methods or backbones are given.
+          UserError: `config` is no `Config`, a field does not exist or is given twice, a value is not allowed, or several methods or
+            backbones are given.
         """
-        self._given = {resolve_field(name): value for name, value in fields.items()}
-        self.config = self._given_config = (config or Config()).with_fields(self._given)
+        self._given = _by_full_name(fields)
+        self.config = self._given_config = _checked(config).with_fields(self._given)
         check_config(self.config)
         for field, value in (
             ("method", self.config.model.method),
@@ -287,6 +289,46 @@ class Recommender(Answering):
                 "compare: a model was fitted on other data than those given; fit it again, or leave the dataset out"
             )
         return fitted
+
+
+def _checked(config: object) -> Config:
+    """The config that `Recommender` was given, or the defaults.
+
+    Raises:
+      UserError: something else was given; the message says how that is meant.
+    """
+    if config is None:
+        return Config()
+    if isinstance(config, Config):
+        return config
+    if isinstance(config, str | os.PathLike):
+        place = os.fspath(config)
+        is_method = isinstance(config, str) and place.isidentifier()
+        meant = f"method={config!r}" if is_method else f"grasp_jax.open_config({place!r})"
+    else:
+        meant = "grasp_jax.Config().with_fields({'model': {'dropout': 0.3}}), or fields by their names, such as dropout=0.3"
+    raise UserError(
+        f"Recommender: config is of type {type(config).__name__}; expected a Config: write {meant}"
+    )
+
+
+def _by_full_name(fields: Mapping[str, object]) -> dict[str, object]:
+    """The values by full names of fields, "model.dropout".
+
+    Raises:
+      UserError: there is no such field, it is an argument of `fit`, or two names are of the same field.
+    """
+    found: dict[str, tuple[str, object]] = {}
+    for name, value in fields.items():
+        if name in OF_FIT:
+            raise UserError(f"Recommender: {name} is an argument of fit: fit(dataset, {name}=...)")
+        full = resolve_field(name)
+        if full in found:
+            raise UserError(
+                f"Recommender: {found[full][0]} and {name} are the same field, config.{full}; leave one out"
+            )
+        found[full] = name, value
+    return {full: value for full, (_, value) in found.items()}
 
 
 def _as_metrics(metrics: object) -> Sequence[str | Metric]:

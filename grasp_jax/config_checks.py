@@ -19,17 +19,18 @@ def check_config(config: Config) -> None:
     Raises:
       UserError: naming the field, of `by_method` where it stands there.
     """
-    for field, given, known in (
-        ("method", config.model.method, tuple(METHODS)),
-        ("backbone", config.model.backbone, tuple(BACKBONES)),
+    for field, given, known, other, others in (
+        ("method", config.model.method, tuple(METHODS), "backbone", BACKBONES),
+        ("backbone", config.model.backbone, tuple(BACKBONES), "method", METHODS),
     ):
         for name in names(given):
             if name not in known:
                 near = difflib.get_close_matches(name, known, 1)
                 hint = f"did you mean {near[0]}? " if near else ""
+                hint = f"that is a {other}, for config.model.{other}; " if name in others else hint
                 expected = (
-                    f"expected one or several, comma separated, of {', '.join(known)}, "
-                    "or of your own: then import what registers it, and give --config=FILE where a config file does"
+                    f"expected one of {', '.join(known)}, or of your own: import what registers it (on the command line the file of "
+                    "--config=FILE must do so, and several names are joined by commas)"
                 )
                 raise UserError(f"config.model.{field}: {shown(name)}; {hint}{expected}")
         if len(set(names(given))) != len(names(given)):

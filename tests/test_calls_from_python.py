@@ -33,6 +33,41 @@ def interactions() -> dict[str, list[int]]:
     return {"user": [1, 2, 3] * 4, "item": [time // 3 for time in times], "timestamp": times}
 
 
+def test_a_config_that_is_none_is_told_how_to_make_one() -> None:
+    """A method given by position, a dictionary or the name of a file would end in an AttributeError."""
+    for config, meant in (
+        ("grasp_plus", "method='grasp_plus'"),
+        ("shop_config.py", "grasp_jax.open_config('shop_config.py')"),
+        (pathlib.Path("runs/shop"), "grasp_jax.open_config('runs/shop')"),
+        ({"model": {}}, "with_fields"),
+        (3, "with_fields"),
+    ):
+        assert_names(refusal(gj.Recommender, config), ("config is of type", meant))
+    assert_names(
+        refusal(Config, model={"dropout": 0.3}), ("expected a ModelConfig", "with_fields({'model'")
+    )
+
+
+def test_a_field_is_given_once() -> None:
+    """The last of two values of one field would win."""
+    message = refusal(gj.Recommender, model__dropout=0.3, dropout=0.2)
+    assert_names(message, ("model__dropout and dropout are the same field, config.model.dropout",))
+    assert_names(refusal(gj.Recommender, dropout=(0.1, 0.1)), ("expected one or more different",))
+
+
+def test_an_argument_of_fit_is_no_field() -> None:
+    """Who gives the workdir to the constructor would be sent into the source code."""
+    message = refusal(gj.Recommender, workdir="runs/shop")
+    assert_names(message, ("workdir is an argument of fit: fit(dataset, workdir=...)",))
+
+
+def test_a_method_of_the_command_line_is_not_what_python_is_told() -> None:
+    """Python would be told to join methods with commas, which it refuses, and to give a flag."""
+    message = refusal(gj.Recommender, method="sasrec")
+    assert "that is a backbone" in message and "expected one of popularity" in message
+    assert "comma separated" not in message
+
+
 def test_a_point_in_time_without_a_split_in_time_is_refused(shop: gj.Dataset) -> None:
     """Who forgets split="time" would report results of another split, even of two points in the wrong order."""
     reversed_points = {"valid_after": "2019-01-01", "test_after": "2018-01-01"}

@@ -106,7 +106,7 @@ def test_names_of_files(tmp_path: pathlib.Path) -> None:
         ),
         ("--config.train=5", "config.train: a section, no field; it has start_from"),
         ("--noconfig.eval.ful", "config.eval.ful: no such field; did you mean full?"),
-        ("--config.zzz=1", "config.zzz: no such field; grasp_jax/config lists every field"),
+        ("--config.zzz=1", "config.zzz: no such field; docs/config.md lists every field"),
         ("--config.mesh.model=2", "config.mesh.model: no such field; config.mesh has data, table"),
     ],
 )

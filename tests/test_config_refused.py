@@ -42,15 +42,15 @@ REFUSED = {
     "knowledge.audit.duplicate_cosine": (1.5, "1.5; expected a cosine, at most 1"),
     "knowledge.audit.pairs": (0, "0; expected a positive number"),
     "knowledge.audit.history_groups": ((), "(); expected one or more lengths from 1"),
-    "model.dropout": ((), "(); expected rates from 0 to below 1"),
+    "model.dropout": ((), "(); expected one or more different rates from 0 to below 1"),
     "model.num_heads": (3, "3; expected a divisor of model.features=64"),
     "model.method": (
         "plain, magic",
-        "'magic'; expected one or several, comma separated, of popularity, semantic_neighbours, plain",
+        "'magic'; expected one of popularity, semantic_neighbours, plain",
     ),
     "model.backbone": (
         "rnn",
-        "'rnn'; expected one or several, comma separated, of sasrec, bert4rec",
+        "'rnn'; expected one of sasrec, bert4rec",
     ),
 }
 
@@ -70,6 +70,7 @@ def test_a_method_with_a_slip_in_its_name_is_suggested() -> None:
 
 
 REFUSED_TUPLES = [
+    ("model.dropout", (0.1, 0.1), "(0.1, 0.1); expected one or more different rates from 0"),
     ("train.learning_rate", (-1e-3,), "(-0.001,); expected one or more different positive numbers"),
     (
         "train.learning_rate",
@@ -109,9 +110,17 @@ REFUSED_TUPLES = [
     ),
     ("model.mlp", ("256",), "('256',); expected a tuple of ints, such as (256,)"),
     ("model.dropout", ("0.2",), "('0.2',); expected a tuple of floats, such as (0.2,0.5)"),
-    ("model.dropout", (0.2, 1.0), "(0.2, 1.0); expected rates from 0 to below 1"),
-    ("model.dropout", (-0.1,), "(-0.1,); expected rates from 0 to below 1"),
-    ("model.dropout", (float("nan"),), "(nan,); expected rates from 0 to below 1"),
+    (
+        "model.dropout",
+        (0.2, 1.0),
+        "(0.2, 1.0); expected one or more different rates from 0 to below 1",
+    ),
+    ("model.dropout", (-0.1,), "(-0.1,); expected one or more different rates from 0 to below 1"),
+    (
+        "model.dropout",
+        (float("nan"),),
+        "(nan,); expected one or more different rates from 0 to below 1",
+    ),
 ]
 
 

@@ -225,7 +225,7 @@ def unknown_field(name: str, where: str = "config") -> str:
     elsewhere = [known for known in FIELDS if known.rpartition(".")[2] == last]
     elsewhere = elsewhere or difflib.get_close_matches(name, FIELDS, 1, 0.6)
     meant = close[0] if close else f"config.{elsewhere[0]}" if elsewhere else ""
-    hint = f"did you mean {meant}?" if meant else "grasp_jax/config lists every field"
+    hint = f"did you mean {meant}?" if meant else "docs/config.md lists every field"
     if siblings and not close and len(siblings) <= 8:  # before a field of another section
         own = f"config.{section} has {', '.join(siblings)}"
         hint = f"{own}; {hint}" if meant else own

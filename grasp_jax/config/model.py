@@ -223,7 +223,8 @@ def _widths(widths: Sequence[float]) -> bool:
 
 
 def _rates(rates: Sequence[float]) -> bool:
-    return bool(rates) and all(0 <= rate < 1 for rate in rates)
+    different = bool(rates) and len(set(rates)) == len(rates)
+    return different and all(0 <= rate < 1 for rate in rates)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -318,7 +319,7 @@ class ModelConfig(Section):
     causal: bool = field(True, SWITCH, "Whether states of sasrec see only the past.")
     dropout: tuple[float, ...] = field(
         (0.2,),
-        Numbers(float, "(0.2,0.5)", "rates from 0 to below 1", _rates),
+        Numbers(float, "(0.2,0.5)", "one or more different rates from 0 to below 1", _rates),
         "Dropout rate of activations. With several rates all are trained, and validation chooses.",
     )
     dtype: str = field("float32", Choice("float32", "bfloat16"), "Number type of matrix products.")
