@@ -61,6 +61,11 @@ def test_an_argument_of_fit_is_no_field() -> None:
     assert_names(message, ("workdir is an argument of fit: fit(dataset, workdir=...)",))
 
 
+def test_the_seeds_of_training_are_named_first() -> None:
+    """`seed=3` means the seeds of training, and the list of fields would not have them."""
+    assert "expected one of train.seeds, " in refusal(gj.Recommender, seed=3)
+
+
 def test_a_method_of_the_command_line_is_not_what_python_is_told() -> None:
     """Python would be told to join methods with commas, which it refuses, and to give a flag."""
     message = refusal(gj.Recommender, method="sasrec")

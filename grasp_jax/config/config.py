@@ -210,9 +210,9 @@ def unknown_field(name: str, where: str = "config") -> str:
         return f"{where}.{name}: a section, no field; it has {shown_of}"
     if name in REPLACED:
         return f"{where}.{name}: no such field any more; {REPLACED[name]}"
-    section, _, last = name.rpartition(".")
     if name == CHECKSUM:
         return f"{where}.{name}: of the file config.json, and no field; grasp_jax.open_config(WORKDIR) reads that file"
+    section, _, last = name.rpartition(".")
     siblings = [
         known.removeprefix(f"{section}.")
         for known in FIELDS
@@ -249,4 +249,6 @@ def resolve_field(name: str) -> str:
         return found[0]
     if not found:
         raise UserError(unknown_field(name))
+    plural = [known for known in FIELDS if known in (f"model.{name}s", f"train.{name}s")]
+    found = [*plural, *found]
     raise UserError(f"{name}: the name of several fields; expected one of {', '.join(found)}")
