@@ -114,6 +114,27 @@ def test_a_metric_is_a_name_or_a_function(model: gj.Recommender) -> None:
         assert_names(refusal(model.evaluate, metrics=metrics), ("metrics: ", "'Recall@10'"))
 
 
+def test_columns_of_frames_are_named_as_python_names_them() -> None:
+    """Who reads frames would be told to set fields of a config file, and a number as a name be refused without a word on texts."""
+    frame = pd.DataFrame(interactions())
+    renamed = frame.rename(columns={"user": "who"})
+    assert_names(
+        refusal(gj.Dataset.from_frames, renamed),
+        ("no column 'user'", "Dataset.from_frames columns={'user': NAME}"),
+    )
+    late = frame.rename(columns={"timestamp": "ts"})
+    assert_names(refusal(gj.Dataset.from_frames, late), ("columns={'timestamp': 'ts'}",))
+    indexed = frame.set_index("user")
+    assert_names(
+        refusal(gj.Dataset.from_frames, indexed), ("column 'user' is the index", "reset_index()")
+    )
+    numbered = pd.DataFrame(frame.to_numpy())
+    names = {"user": 0, "item": np.int64(1), "timestamp": 2}
+    read = gj.Dataset.from_frames(numbered, columns=names)
+    assert read.fingerprint == gj.Dataset.from_frames(frame).fingerprint
+    assert_names(refusal(gj.Dataset.from_frames, frame, columns={"user": True}), ("True",))
+
+
 def test_a_config_is_opened(workdir: pathlib.Path, tmp_path: pathlib.Path) -> None:
     """Who has a config file or a workdir would have to write its fields once more for Python."""
     fields = "config.model.dropout = (0.4,)\n    config.by_source = {'synthetic': {'data': {'name': 'toy'}}}"

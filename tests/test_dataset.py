@@ -224,7 +224,7 @@ REFUSED: dict[str, tuple[Any, tuple[str, ...]]] = {
     ),
     "no column": (
         {"uid": [1], "item": [1]},
-        ("interactions frame: no column 'user'", "it has uid, item", "config.data.columns.user"),
+        ("interactions frame: no column 'user'", "it has uid, item", "columns={'user': NAME}"),
     ),
     "no columns": ({}, ("interactions frame: no column 'user'",)),
     "no rows": (
@@ -278,7 +278,7 @@ def test_bad_texts_are_refused_by_frame_and_row() -> None:
         ),
         (
             {"items": {"item": ["x", "y"]}},
-            ("items frame: no column 'title'", "config.data.title_column"),
+            ("items frame: no column 'title'", "title_column=NAME"),
         ),
         ({"users": {"user": [], "age": []}}, ("users frame: the users table has no rows",)),
         ({"path": "folder"}, ("config.data.path: given with frames", "leave it out")),

@@ -59,10 +59,22 @@ def needed(names: Collection[str], wanted: str, setting: str, path: Where) -> st
         )
     found = match(names, wanted)
     if found is None:
+        by_name = in_python(setting, "NAME")
         raise UserError(
-            f"{path}: no column {wanted!r}; it has {listed(names)}; set {setting} to one of them"
+            f"{path}: no column {wanted!r}; it has {listed(names)}; "
+            + (
+                f"rename one of them, or give Dataset.from_frames {by_name}"
+                if isinstance(path, str)
+                else f"set {setting} to one of them (in Python: {by_name})"
+            )
         )
     return found
+
+
+def in_python(setting: str, value: str) -> str:
+    """The argument of `Dataset.read` and `from_frames` that sets a field: columns={'user': NAME}, or title_column=NAME."""
+    section, _, name = setting.removeprefix("config.data.").rpartition(".")
+    return f"{section}={{{name!r}: {value}}}" if section else f"{name}={value}"
 
 
 def time_name(names: Collection[str], wanted: str, path: Where) -> str | None:
@@ -79,6 +91,11 @@ def time_name(names: Collection[str], wanted: str, path: Where) -> str | None:
     alike = sorted(filter(is_time_name, names), key=lambda name: not is_usual_time_name(name))
     if alike:
         others = f", and so may {listed(alike[1:])}" if len(alike) > 1 else ""
+        if isinstance(path, str):
+            raise UserError(
+                f"{path}: no column {wanted!r}, but {alike[0]!r} looks like one{others}; pass {in_python(setting, repr(alike[0]))}, "
+                f"or '' in its place for the order of the rows; it has {listed(names)}"
+            )
         raise UserError(
             f"{path}: no column {wanted!r}, but {alike[0]!r} looks like one{others}; set {setting}={alike[0]}, "
             f"or {setting}='' for the order of the rows in the file; it has {listed(names)}"

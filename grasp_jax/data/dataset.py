@@ -4,6 +4,7 @@ import dataclasses
 import os
 import pathlib
 from collections.abc import Mapping
+from numbers import Integral
 
 import numpy as np
 
@@ -278,7 +279,8 @@ def _with_tables(given: Mapping[str, object], found: Mapping[str, str]) -> Datas
 
 
 def data_settings(options: Mapping[str, object], data: DataConfig | None = None) -> DataConfig:
-    """A `data` section (by default the default one) with some fields set and checked like flags; times may be dates or numbers.
+    """A `data` section (by default the default one) with some fields set and checked like flags; times may be dates or numbers, and names
+    of columns whole numbers, as pandas names columns that have no names.
 
     Raises:
       UserError: there is no such field, or its value is not allowed.
@@ -286,4 +288,12 @@ def data_settings(options: Mapping[str, object], data: DataConfig | None = None)
     moments = {
         name: str(options[name]) for name in ("valid_after", "test_after") if name in options
     }
-    return (data or DataConfig()).with_fields({**options, **moments})
+    named: dict[str, object] = {}
+    if isinstance(columns := options.get("columns"), Mapping):
+        named["columns"] = {
+            name: str(value)
+            if isinstance(value, Integral) and not isinstance(value, bool)
+            else value
+            for name, value in columns.items()
+        }
+    return (data or DataConfig()).with_fields({**options, **named, **moments})

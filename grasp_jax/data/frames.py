@@ -3,13 +3,14 @@
 Neither pandas nor polars is imported; values become those that a Parquet file of the frame would hold.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
 
 from grasp_jax.core.errors import UserError
+from grasp_jax.data.columns import match
 from grasp_jax.data.tables import JSON_KINDS, Column, Table, one_line
 
 _EXPECTED = "expected a pandas, polars or pyarrow table, or a dictionary of columns"
@@ -67,6 +68,29 @@ def table_of_frame(frame: object, name: str) -> Table:
     )
 
 
+def refuse_index(frame: object, table: Table, wanted: Collection[str]) -> None:
+    """Refuses a pandas frame whose index is a column that is needed.
+
+    Args:
+      frame: what `table_of_frame` made the table from.
+      table: its columns.
+      wanted: names of columns that must be there.
+
+    Raises:
+      UserError: naming the column.
+    """
+    index = _names_of_index(frame) if _is_of_pandas(frame) else []
+    for name in wanted:
+        if name in index and match(table.columns, name) is None:
+            raise UserError(
+                f"{table.path}: column {name!r} is the index of the frame, which is not read; pass frame.reset_index()"
+            )
+
+
+def _names_of_index(frame: Any) -> list[str]:
+    return [str(level) for level in frame.index.names if level is not None]
+
+
 def _is_of_pandas(frame: object) -> bool:
     return any(
         kind.__module__.split(".")[0] == "pandas" and kind.__name__ == "DataFrame"
@@ -75,7 +99,7 @@ def _is_of_pandas(frame: object) -> bool:
 
 
 def _index_note(frame: Any) -> tuple[str, ...]:
-    named = [str(level) for level in frame.index.names if level is not None]
+    named = _names_of_index(frame)
     return (
         (f"the index ({', '.join(named)}) is not read; reset_index() makes columns of it",)
         if named

@@ -72,12 +72,14 @@ def read_frames(
       UserError: naming the frame and row, or the field, at fault.
     """
     # needs pyarrow, which the synthetic shop does not need
-    from grasp_jax.data.frames import table_of_frame
+    from grasp_jax.data.frames import refuse_index, table_of_frame
     from grasp_jax.data.interactions import log_of_table
 
     table, item_texts, user_texts = table_of_frame(interactions, "interactions frame"), None, None
+    refuse_index(interactions, table, (config.columns.user, config.columns.item))
     if items is not None:
         frame = table_of_frame(items, "items frame")
+        refuse_index(items, frame, (config.items_id_column, config.title_column))
         item_texts = attributes_of(frame, config.items_id_column, "item", config.title_column)
     catalogue = None if item_texts is None else item_texts.ids
     columns, most = config.columns.to_dict(), config.max_missing_text
@@ -85,9 +87,9 @@ def read_frames(
         table, config.name, columns, config.min_rating, catalogue, most, config.bad_rows
     )
     if users is not None:
-        user_texts = attributes_of(
-            table_of_frame(users, "users frame"), config.users_id_column, "user"
-        )
+        frame = table_of_frame(users, "users frame")
+        refuse_index(users, frame, (config.users_id_column,))
+        user_texts = attributes_of(frame, config.users_id_column, "user")
     return _with_texts(*_with_ties(config, log, report), item_texts, user_texts)
 
 
