@@ -19,11 +19,12 @@ from grasp_jax.knowledge.audit.ratings import rated_groups, read_ratings
 from grasp_jax.knowledge.audit.sheet import sheet_rows
 from grasp_jax.knowledge.audit.subjects import group_labels, make_subjects
 from grasp_jax.knowledge.audit.write import write_audit
-from grasp_jax.knowledge.bank import MANIFEST, bank_width
+from grasp_jax.knowledge.bank import MANIFEST
 from grasp_jax.knowledge.prepare import prepare_bank
 from grasp_jax.knowledge.texts import dry_run
 from grasp_jax.parallel.processes import is_main_process
 from grasp_jax.planning.plan import plan_lines
+from grasp_jax.planning.text_width import text_width
 from grasp_jax.report.runs import read_runs
 from grasp_jax.report.write import write_report
 from grasp_jax.serving.export import export_artifact
@@ -43,6 +44,7 @@ from grasp_jax.trials.run import (
     Run,
     check,
     claim,
+    knowledge_of,
     prepare,
     unlisted_items,
     warn_of_losses,
@@ -290,8 +292,11 @@ def report(options: Options) -> None:
 
 def plan(config: Config, workdir: str | None) -> None:
     """Prints the memory, traffic and arithmetic of a step on each device, and the fewest devices with enough memory."""
-    folder = pathlib.Path(config.knowledge.path or pathlib.Path(workdir or "") / "knowledge")
-    print("\n".join(plan_lines(config, bank_width(folder) or config.knowledge.width)))
+    own = knowledge_of(config)
+    # without a workdir there is no bank: one in the present folder would be of another run
+    bank = own.path or (workdir and pathlib.Path(workdir) / "knowledge")
+    width = text_width(own, pathlib.Path(bank) if bank else None)
+    print("\n".join(plan_lines(config, *width)))
 
 
 MODES: dict[str, Callable[[Run, Options], None]] = {

@@ -153,8 +153,14 @@ def device_of(plan: PlanConfig) -> Device:
     )
 
 
-def plan_lines(config: Config, width: int) -> list[str]:
-    """A table for each method: the config's own layout and the smallest that fits; `width` is E."""
+def plan_lines(config: Config, width: int, doubt: str = "") -> list[str]:
+    """A table for each method: the config's own layout and the smallest that fits.
+
+    Args:
+      config: of the run.
+      width: E.
+      doubt: a sentence if E is not known (`text_width`).
+    """
     sizes, device = Sizes(config.data, config.knowledge), device_of(config.plan)
     lines = [
         f"{config.plan.device}: {device.memory / 1e9:,.0f} GB, "
@@ -163,6 +169,8 @@ def plan_lines(config: Config, width: int) -> list[str]:
         f"{device.network / 1e9:,.0f} GB/s to other hosts, and gets {device.host / 1e9:,.0f} GB/s from its host's memory",
         "The plan is for this device of config.plan.device, by its data sheet; the devices of this machine are not looked at.",
     ]
+    if doubt and any(METHODS[method].needs_bank for method in names(config.model.method)):
+        lines.append(doubt)
     own = Layout(config.mesh.data, config.mesh.table, config.tables.users)
     for method in names(config.model.method):
         if why := refusal(config.for_method(method), method):

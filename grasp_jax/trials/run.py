@@ -84,14 +84,7 @@ class Run:
     @property
     def knowledge(self) -> KnowledgeConfig:
         """The `knowledge` section, with files that were found next to the data."""
-        own = self.config.knowledge
-        return dataclasses.replace(
-            own,
-            item_file=_next_to_data(self.config, own.item_file),
-            user_file=_next_to_data(self.config, own.user_file),
-            item_ids_file=_next_to_data(self.config, own.item_ids_file),
-            user_ids_file=_next_to_data(self.config, own.user_ids_file),
-        )
+        return knowledge_of(self.config)
 
     @property
     def records(self) -> Records:
@@ -269,6 +262,18 @@ def seconds(run: Run) -> dict[str, float]:
     return {stage: round(value, 1) for stage, value in totals.items()} | {
         "compilation": round(compile_seconds(), 1)
     }
+
+
+def knowledge_of(config: Config) -> KnowledgeConfig:
+    """The `knowledge` section of a config, with files that were found next to the data."""
+    own = config.knowledge
+    return dataclasses.replace(
+        own,
+        item_file=_next_to_data(config, own.item_file),
+        user_file=_next_to_data(config, own.user_file),
+        item_ids_file=_next_to_data(config, own.item_ids_file),
+        user_ids_file=_next_to_data(config, own.user_ids_file),
+    )
 
 
 def _next_to_data(config: Config, name: str) -> str:
