@@ -150,3 +150,20 @@ def test_a_step_as_compiled(method: str, width: int, tmp_path: pathlib.Path) -> 
     else:
         assert in_all[0] == pytest.approx(in_all[1], rel=0.15)
     assert planned["operations"] == pytest.approx(found["operations"], rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("method", "layout"),
+    [("grasp", "1x1"), ("plain", "1x1"), pytest.param("grasp", "2x2", marks=pytest.mark.slow)],
+)
+def test_memory_of_ranking_is_that_of_compiled_programs(
+    method: str, layout: str, tmp_path: pathlib.Path
+) -> None:
+    """A plan would promise a device that holds the training, and the run would end at its first validation."""
+    data, table = map(int, layout.split("x"))
+    command = [sys.executable, "-m", "tests.ranking_memory", str(tmp_path), method, layout]
+    done = run(command, **on_devices(data * table))
+    assert done.returncode == 0, done.stderr[-2000:]
+    for row in json.loads(done.stdout.splitlines()[-1]):
+        assert row["planned"]["vectors of items"] == pytest.approx(row["items"], rel=0.01)
+        assert row["planned"]["temporaries"] == pytest.approx(row["temporaries"], rel=0.3), row

@@ -112,6 +112,7 @@ class SplitSizes(Sizes):
     def __init__(self, split: Split) -> None:
         self.lengths, self.items = split.log.lengths, split.log.num_items
         self.training, self.evaluated = split.train.lengths, len(split.valid.evaluated)
+        self.tested = len(split.test.evaluated)
         self._packings = {}
 
 

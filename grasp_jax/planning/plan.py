@@ -21,20 +21,15 @@ from grasp_jax.knowledge.neighbours.retrieve import row_groups
 from grasp_jax.models.methods import METHODS
 from grasp_jax.planning.device_counts import compare_device_counts
 from grasp_jax.planning.devices import DEVICES, Device
-from grasp_jax.planning.job import ONE_EPOCH, epoch_steps, measured_steps, stages
+from grasp_jax.planning.job import epoch_steps
+from grasp_jax.planning.job_lines import estimate_line, job_lines
 from grasp_jax.planning.methods import further_parts, item_vectors, refusal, validations_of_parts
-from grasp_jax.planning.rates import ADDED_KERNELS, FUSED_KERNELS, KERNELS, LAUNCH, TOWERS
-from grasp_jax.planning.stages import Job, Stage, dollars
+from grasp_jax.planning.rates import ADDED_KERNELS, FUSED_KERNELS, KERNELS, TOWERS
+from grasp_jax.planning.remedy import remedy
+from grasp_jax.planning.stages import Job
 from grasp_jax.planning.step import USABLE, smallest_layout
-from grasp_jax.planning.text_stages import shorter
-from grasp_jax.planning.words import (
-    aligned,
-    conclusion,
-    count_lines,
-    duration,
-    method_lines,
-    money,
-)
+from grasp_jax.planning.storage import storage_lines
+from grasp_jax.planning.words import conclusion, count_lines, method_lines
 from grasp_jax.planning.workload import ItemVectors, Layout, Workload
 
 
@@ -112,6 +107,9 @@ def workload(config: Config, sizes: Sizes, width: int, method: str, devices: int
         * len(config.model.dropout),
         kernels=launched(config, vectors, devices) + ADDED_KERNELS.get(method, 0),
         further=further_parts(config, method, len(sizes.lengths), width),
+        tested=0 if config.data.split == "none" else sizes.tested,
+        user_block=config.eval.user_block,
+        item_block=config.eval.item_block,
     )
 
 
@@ -171,107 +169,46 @@ def plan_lines(config: Config, width: int, doubt: str = "") -> list[str]:
     ]
     if doubt and any(METHODS[method].needs_bank for method in names(config.model.method)):
         lines.append(doubt)
+    several = len(names(config.model.backbone)) > 1
+    for backbone in names(config.model.backbone):
+        for method in names(config.model.method):
+            trial = config.with_fields({"model.backbone": backbone})
+            label = f"{method} on {backbone}" if several else method
+            lines += ["", *_trial_lines(trial, sizes, width, method, label)]
+    return lines
+
+
+def _trial_lines(config: Config, sizes: Sizes, width: int, method: str, label: str) -> list[str]:
+    """The tables of one method on one backbone."""
+    own_config, device = config.for_method(method), device_of(config.plan)
+    if why := refusal(own_config, method):
+        return [f"{label}: {why}"]
     own = Layout(config.mesh.data, config.mesh.table, config.tables.users)
-    for method in names(config.model.method):
-        if why := refusal(config.for_method(method), method):
-            lines += ["", f"{method}: {why}"]
-            continue
-        work_of = functools.partial(workload, config, sizes, width, method)
-        work = work_of(own.devices)
-        accepts = functools.partial(is_taken, config, method)
-        smallest = smallest_layout(work, device, accepts)
-        layouts = {"as configured": own} | (
-            {} if smallest is None else {"smallest that fits": smallest}
-        )
-        lines += ["", *method_lines(method, work_of, layouts, device)]
-        if smallest is None:
-            lines.append(
-                "no mesh of up to 256 devices holds it: lower config.train.batch_size or use a narrower table_dtype"
-            )
-        job = Job(
-            config=config.for_method(method),
-            work=work,
-            layout=own,
-            device=device,
-            trained=int((sizes.training > 1).sum()),
-            tested=sizes.tested,
-            group_pairs=sizes.group_pairs,
-            fits_text=METHODS[method].fits_text(config.for_method(method).model),
-            validations_of_parts=validations_of_parts(config.for_method(method), method),
-        )
-        found = compare_device_counts(work_of, own, device, accepts)
-        if found:
-            head = f"{method} with other numbers of devices, in the fastest mesh of each that fits, B={work.batch} as configured:"
-            steps, price = epoch_steps(job), config.plan.device_price
-            lines += ["", head, *count_lines(found, own, steps, price), conclusion(found, own)]
-        lines.append(_estimate_line(method, work))
-        lines += ["", *_job_lines(method, job)]
-    return lines
-
-
-def _estimate_line(method: str, work: Workload) -> str:
-    """The assumptions of the estimates of a step."""
-    untimed = " No step with a loss over all items was timed on a GPU." if work.catalogue else ""
-    if method in ADDED_KERNELS:
-        untimed = " No step of this method was timed on a GPU."
-    return (
-        "how a step is estimated: the longer of arithmetic and memory by the data sheet, plus communication, plus "
-        f"{work.kernels:,} kernels of {1e6 * LAUNCH.seconds:.1f} microseconds; or the host's transfers if longer. The kernels are "
-        "those of a step with two layers on one H100 (kernels-h100; of GRU4Rec by XLA: profile-gpu), the microseconds those of an "
-        f"operation of SASRec without text, measured on {LAUNCH.on} ({LAUNCH.record}). Several devices launch more kernels, and so do "
-        f"several blocks of scores, which is not counted. {measured_steps()}: where products are slower than the data sheet says, "
-        f"more devices gain more than in this table.{untimed}"
+    work_of = functools.partial(workload, config, sizes, width, method)
+    work = work_of(own.devices)
+    accepts = functools.partial(is_taken, config, method)
+    smallest = smallest_layout(work, device, accepts)
+    layouts = {"as configured": own}
+    if smallest is not None:
+        layouts["smallest that fits"] = smallest
+    lines = method_lines(label, work_of, layouts, device)
+    if smallest is None:
+        lines.append(remedy(work, device, accepts))
+    lines += storage_lines(own_config, work)
+    job = Job(
+        config=own_config,
+        work=work,
+        layout=own,
+        device=device,
+        trained=int((sizes.training > 1).sum()),
+        tested=sizes.tested,
+        group_pairs=sizes.group_pairs,
+        fits_text=METHODS[method].fits_text(own_config.model),
+        validations_of_parts=validations_of_parts(own_config, method),
     )
-
-
-def _job_lines(method: str, job: Job) -> list[str]:
-    """The table of a whole job: times, dollars where prices are given, and where each figure is from."""
-    plan, found = job.config.plan, list(stages(job))
-    costs = [dollars(stage, plan) for stage in found]
-    priced = any(costs)
-    rows = [["", "work", "time", *(["dollars"] if priced else []), "on"]]
-    for stage, cost in zip(found, costs, strict=True):
-        time = "not counted" if stage.seconds is None else duration(stage.seconds)
-        on = f"{stage.devices} x {plan.device}" if stage.devices else stage.on
-        rows.append([stage.name, stage.work, time, *([money(cost)] if priced else []), on])
-    # The first epoch is one of all epochs.
-    counted = [(s, c) for s, c in zip(found, costs, strict=True) if s.name != ONE_EPOCH]
-    total = sum(stage.seconds or 0.0 for stage, _ in counted)
-    paid = sum(cost or 0.0 for _, cost in counted)
-    rows.append(["whole job", "", duration(total), *([money(paid)] if priced else []), ""])
-    lines = [f"the whole job with {method} alone, from data to answers:", *aligned(rows)]
-    lines += ["where the times are from:"]
-    lines += [f"  {stage.name}: {stage.how}" for stage in found]
-    left_out = [stage.name for stage, _ in counted if stage.seconds is None]
-    if left_out:
-        lines.append(f"not in the sum: {', '.join(left_out)}")
-    longest = max((stage for stage, _ in counted), key=lambda stage: stage.seconds or 0.0)
-    return [*lines, _longest_line(job, longest, total), *_price_lines(job)]
-
-
-def _longest_line(job: Job, longest: Stage, total: float) -> str:
-    """The stage that takes most of a job, and how to shorten it where that is known."""
-    seconds = longest.seconds or 0.0
-    line = f"the longest stage is {longest.name}: {duration(seconds)}, {seconds / max(total, 1e-9):.0%} of the whole job"
-    return f"{line}; {ways}" if (ways := shorter(job, longest)) else line
-
-
-def _price_lines(job: Job) -> list[str]:
-    """How to have dollars printed, or all of them."""
-    plan, knowledge = job.config.plan, job.config.knowledge
-    missing = [
-        f"config.plan.{name}" for name in ("device_price", "host_price") if not getattr(plan, name)
-    ]
-    lines = []
-    if missing:
-        lines.append(
-            f"without prices no dollars are printed for times: set {' and '.join(missing)} (per hour)"
-        )
-    describe = knowledge.describe
-    priced = knowledge.describer != "openai" or describe.price_prompt or describe.price_answer
-    if job.work.width and not priced:
-        lines.append(
-            "without prices no dollars are printed for tokens: set config.knowledge.describe.price_prompt and price_answer "
-            "(per million tokens)"
-        )
-    return lines
+    found = compare_device_counts(work_of, own, device, accepts)
+    if found:
+        head = f"{label} with other numbers of devices, in the fastest mesh of each that fits, B={work.batch} as configured:"
+        steps, price = epoch_steps(job), config.plan.device_price
+        lines += ["", head, *count_lines(found, own, steps, price), conclusion(found, own)]
+    return [*lines, estimate_line(method, job), "", *job_lines(label, job)]

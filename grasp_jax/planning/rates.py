@@ -42,6 +42,7 @@ EXACT_GPU = Rate(3.68e-13, "retrieval-gpu", "an H200", 1_205_282.0**2 * 1536)
 SCANN = Rate(7.85e-03, "bank-cpu", TWO_CORES, 1e6)
 # Processor seconds of rows to the power 1.5 times the numbers of a vector, by clusters: as many clusters as the root of the rows.
 CLUSTERS = Rate(2.324e-09, "neighbours-cpu", "one core", 1e5**1.5 * 1024)
+NEGATIVES = 100  # stored negatives of a user, of the rates above and below
 # Validation of all users among 100 negatives, as a share of an epoch, of models with gates and without.
 VALIDATION_GATED = Rate(0.203, "evaluation-cpu", TWO_CORES, 50_498)
 VALIDATION = Rate(0.196, "evaluation-cpu", TWO_CORES, 50_498)

@@ -6,7 +6,7 @@ program that overlaps these parts takes less, and one that does not reach the ra
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from grasp_jax.parallel.exchange import id_capacity
@@ -19,6 +19,7 @@ from grasp_jax.planning.further import (
     further_sent,
     further_tables,
 )
+from grasp_jax.planning.ranking import ranking_bytes
 from grasp_jax.planning.rates import LAUNCH
 from grasp_jax.planning.workload import FLOAT, Layout, Workload
 
@@ -229,9 +230,19 @@ def total_bytes(work: Workload, layout: Layout) -> float:
     return sum(table_bytes(work, layout).values()) + sum(step_bytes(work, layout).values())
 
 
+def ranking_total(work: Workload, layout: Layout) -> float:
+    """Bytes on a device during ranking, when the tables and the parameters of training are there too."""
+    return sum(table_bytes(work, layout).values()) + sum(ranking_bytes(work, layout).values())
+
+
+def needed_bytes(work: Workload, layout: Layout) -> float:
+    """Bytes that a device must have for a whole run: of a step or of ranking, whichever needs more."""
+    return max(total_bytes(work, layout), ranking_total(work, layout))
+
+
 def fits(work: Workload, layout: Layout, device: Device) -> bool:
-    """Whether a step fits into the memory of each device."""
-    return total_bytes(work, layout) <= USABLE * device.memory
+    """Whether training and ranking fit into the memory of each device."""
+    return needed_bytes(work, layout) <= USABLE * device.memory
 
 
 def smallest_layout(work: Workload, device: Device, accepts: Accepts = accept_all) -> Layout | None:
@@ -243,10 +254,21 @@ def smallest_layout(work: Workload, device: Device, accepts: Accepts = accept_al
       device: the kind of device.
       accepts: function that says whether a run accepts a layout.
     """
+    for layout in _layouts():
+        if fits(work, layout, device) and accepts(layout):
+            return layout
+    return None
+
+
+def least_layout(work: Workload, accepts: Accepts = accept_all) -> Layout:
+    """The layout of `MESHES` whose devices need the least memory; among equal ones that with the fewest devices."""
+    ordered = sorted(_layouts(), key=lambda layout: needed_bytes(work, layout))
+    return next((layout for layout in ordered if accepts(layout)), ordered[0])
+
+
+def _layouts() -> Iterator[Layout]:
+    """The layouts of `MESHES`, in the order in which one prefers them."""
     for devices in MESHES:
         for users in ("device", "sharded", "host"):
             for table in (size for size in MESHES if size <= devices):
-                layout = Layout(devices // table, table, users)
-                if fits(work, layout, device) and accepts(layout):
-                    return layout
-    return None
+                yield Layout(devices // table, table, users)

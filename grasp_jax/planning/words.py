@@ -4,8 +4,10 @@ from collections.abc import Sequence
 
 from grasp_jax.planning.device_counts import Estimate, WorkOf
 from grasp_jax.planning.devices import Device
+from grasp_jax.planning.ranking import ranking_bytes
 from grasp_jax.planning.step import (
     fits,
+    ranking_total,
     sent_bytes,
     step_bytes,
     step_seconds,
@@ -23,14 +25,19 @@ def method_lines(
 ) -> list[str]:
     """The bytes and the times of a step, with a column for each layout; the first layout is that of the config."""
     columns = [(work_of(layout.devices), layout) for layout in layouts.values()]
-    memory = [total_bytes(work, layout) for work, layout in columns]
+    training = [total_bytes(work, layout) for work, layout in columns]
+    ranking = [ranking_total(work, layout) for work, layout in columns]
     seconds = [step_seconds(work, layout, device) for work, layout in columns]
     rows = [
         ["mesh, data x table", *(f"{layout.data} x {layout.table}" for _, layout in columns)],
         ["tables.users", *(layout.users for _, layout in columns)],
         *_bytes("", [table_bytes(work, layout) for work, layout in columns]),
         *_bytes("of a step: ", [step_bytes(work, layout) for work, layout in columns]),
-        ["memory of a device", *map(_size, memory)],
+        *_bytes("of ranking: ", [ranking_bytes(work, layout) for work, layout in columns]),
+        ["memory in training", *map(size_of, training)],
+        ["memory in ranking", *map(size_of, ranking)],
+        ["memory of a device", *map(size_of, map(max, training, ranking))],
+        ["decided by", *map(_decided, training, ranking)],
         ["fits", *("yes" if fits(work, layout, device) else "no" for work, layout in columns)],
         *_bytes("sent in a step: ", [sent_bytes(work, layout) for work, layout in columns]),
         *([f"time of {name}", *(_ms(parts[name]) for parts in seconds)] for name in seconds[0]),
@@ -114,14 +121,19 @@ def _devices(layout: Layout) -> str:
 
 
 def _bytes(prefix: str, columns: Sequence[dict[str, float]]) -> list[list[str]]:
-    return [[prefix + name, *(_size(column[name]) for column in columns)] for name in columns[0]]
+    return [[prefix + name, *(size_of(column[name]) for column in columns)] for name in columns[0]]
+
+
+def _decided(training: float, ranking: float) -> str:
+    return "training" if training >= ranking else "ranking"
 
 
 def _ms(seconds: float) -> str:
     return f"{1e3 * seconds:.3f} ms"
 
 
-def _size(count: float) -> str:
+def size_of(count: float) -> str:
+    """Bytes with a unit: "1.63 GB"."""
     for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= scale:
             return f"{count / scale:,.2f} {unit}"

@@ -121,6 +121,8 @@ class Workload(NamedTuple):
       gated: whether item vectors depend on the user.
       kernels: number of kernels that a step launches on a device; 0 if launches are not counted.
       further: what only some methods compute.
+      tested: users of the test.
+      user_block, item_block: users, and items, that are ranked at a time.
     """
 
     users: int
@@ -144,6 +146,9 @@ class Workload(NamedTuple):
     gated: bool = False
     kernels: int = 0
     further: Further = Further()
+    tested: int = 0
+    user_block: int = 128
+    item_block: int = 4096
 
     @property
     def places(self) -> int:

@@ -1,0 +1,130 @@
+"""What a plan says a job needs beyond a training step: memory for ranking, a remedy where nothing fits, the host, and more negatives."""
+
+import functools
+from typing import Any
+
+import pytest
+
+from grasp_jax.config import Config
+from grasp_jax.planning.devices import DEVICES
+from grasp_jax.planning.job import stages
+from grasp_jax.planning.plan import Sizes, is_taken, plan_lines, workload
+from grasp_jax.planning.remedy import remedy
+from grasp_jax.planning.step import (
+    USABLE,
+    fits,
+    least_layout,
+    needed_bytes,
+    ranking_total,
+    smallest_layout,
+    total_bytes,
+)
+from grasp_jax.planning.workload import Layout, Workload
+from tests.test_plan import WORK
+from tests.test_whole_job import job_of
+
+SHOP = {"data.source": "synthetic", "data.synthetic.num_users": 500}
+DEVICE = DEVICES["H100"]
+
+
+def planned(**fields: Any) -> list[str]:
+    named = {name.replace("__", "."): value for name, value in fields.items()}
+    return plan_lines(Config().with_fields({**SHOP, "model.method": "grasp", **named}), 64)
+
+
+def cells(lines: list[str], name: str) -> list[str]:
+    """What stands after the name of a row."""
+    return next(line for line in lines if line.startswith(name)).removeprefix(name).split()
+
+
+def test_ranking_decides_whether_a_job_fits() -> None:
+    """A plan would say that a job fits whose validation needs a hundred times the memory, and the run would end after an epoch."""
+    large = WORK._replace(users=10**6, items=10**6, user_block=65_536, item_block=10**6)
+    alone = Layout(1, 1)
+    assert total_bytes(large, alone) < USABLE * DEVICE.memory
+    assert ranking_total(large, alone) > 3 * 4 * 65_536 * 10**6
+    assert not fits(large, alone, DEVICE)
+    assert fits(large._replace(user_block=128, item_block=4096), alone, DEVICE)
+    assert needed_bytes(large, Layout(8, 1)) < needed_bytes(large, alone) / 7  # users are shared
+    lines = planned(**{"eval__user_block": 500, "eval__item_block": 1500})
+    assert cells(lines, "decided by") == ["ranking", "ranking"]
+    lines = planned(**{"eval__user_block": 1, "eval__item_block": 8, "train__negatives": 200})
+    assert cells(lines, "decided by") == ["training", "training"]
+    among = WORK._replace(candidates=10**6, gated=True)
+    assert needed_bytes(among, alone) > 128 * 10**6 * 3 * 16 * 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "part", "said"),
+    [
+        ({"interactions": 10**11}, "interactions, 1,600.00 GB", "no field makes it smaller"),
+        ({"vectors": WORK.vectors._replace(trained=10**9)}, "parameters", "config.model.features"),
+        ({"vectors": WORK.vectors._replace(trained=10**9), "models": 3}, "parameters", "fewer seeds"),
+        ({"users": 10**6, "user_block": 10**9, "item_block": 10**9, "items": 10**9}, "temporaries", "user_block or eval.item_block"),
+        ({"candidates": 10**10, "evaluated": 1}, "temporaries", "eval.num_negatives"),
+        ({"tested": 10**9, "candidates": 10**5}, "test set", "lower config.eval.num_negatives"),
+        ({"rows": 10**9, "length": 100}, "backbone", "lower config.train.batch_size"),
+        ({"gated": True, "items": 10**9, "hidden": 256}, "temporaries", "config.model.features or model.mlp"),
+    ],
+)  # fmt: skip
+def test_a_remedy_names_what_no_mesh_divides(changes: dict[str, Any], part: str, said: str) -> None:
+    """Advice would change nothing: smaller batches where the parameters of an ID table fill every device."""
+    work: Workload = WORK._replace(**changes)
+    assert smallest_layout(work, DEVICE) is None
+    advice = remedy(work, DEVICE, lambda layout: True)
+    assert (
+        "no mesh of up to 256 devices holds it" in advice and "a device with more memory" in advice
+    )
+    named = advice.split("the largest parts are ")[1]
+    assert named.startswith(part) and said in named, advice
+
+
+def test_a_plan_prints_the_remedy() -> None:
+    """The advice of an earlier version stood there, whatever was too large."""
+    lines = planned(plan__memory_gb=0.0001)
+    assert any(line.startswith("no mesh of up to 256 devices holds it: with ") for line in lines)
+    accepts = functools.partial(is_taken, Config().with_fields({"kernels": "backbone"}), "grasp")
+    assert least_layout(WORK, accepts).devices == 1
+
+
+def test_host_and_disk_are_named() -> None:
+    """Who moves 164 GB of user tables to the host would read "0 B", and learn from the run that they are somewhere."""
+    on_devices, on_host = planned(), planned(tables__users="host")
+    expected = 2 * 500 * 64 * 4
+    assert not any("memory of each host" in line for line in on_devices)
+    (said,) = [line for line in on_host if line.startswith("memory of each host")]
+    assert (
+        f"{expected / 1e3:,.2f} kB" in said and "the times assume that they are in memory" in said
+    )
+    disk = next(line for line in on_host if line.startswith("on disk"))
+    assert f"the knowledge bank {2 * (500 + 1500) * 64 * 4 / 1e6:,.2f} MB" in disk
+    plain = next(line for line in planned(model__method="plain") if line.startswith("on disk"))
+    assert "bank" not in plain and f"{2 * 500 * 100 * 4 / 1e3:,.2f} kB" in plain
+
+
+def test_more_negatives_take_more_time() -> None:
+    """A plan would have the same hours for a hundred negatives of a user and for a million."""
+
+    def seconds(negatives: int, name: str) -> float:
+        job = job_of({"eval.select": "sampled100", "eval.num_negatives": negatives})
+        return next(stage.seconds or 0.0 for stage in stages(job) if stage.name == name)
+
+    for name in ("validation", "test among negatives", "test, preparation"):
+        usual = seconds(100, name)
+        assert seconds(10, name) == usual  # the states of users take their time too
+        assert seconds(1000, name) == pytest.approx(10 * usual)
+
+
+def test_each_backbone_is_planned_and_bfloat16_is_not() -> None:
+    """Only the first of several backbones was planned, and nothing said so; or bfloat16 seemed to cost what float32 does."""
+    lines = planned(model__backbone="sasrec,bert4rec", model__dtype="bfloat16")
+    heads = [line for line in lines if ": 500 users" in line]
+    assert [head.split(":")[0] for head in heads] == ["grasp on sasrec", "grasp on bert4rec"]
+    kernels = [line for line in lines if line.startswith("how a step is estimated")]
+    assert "plus 175 kernels" in kernels[0] and "plus 185 kernels" in kernels[1]
+    assert all("config.model.dtype=bfloat16 is not counted" in line for line in kernels)
+    assert not any("model.dtype" in line for line in planned())
+    assert Sizes(Config().with_fields(SHOP).data).tested == 500
+    config = Config().with_fields({**SHOP, "eval.user_block": 7, "eval.item_block": 9})
+    work = workload(config, Sizes(config.data), 64, "grasp", 1)
+    assert (work.tested, work.user_block, work.item_block) == (500, 7, 9)
