@@ -32,7 +32,7 @@ with board(["plain-sasrec", "grasp-sasrec"]):
     print("trial 1 of 2")
     shown = EpochProgress("plain-sasrec", 4, 0)
     for epoch in (1, 2):
-        shown.epoch_done(epoch, EpochState(1.5 / epoch, 0.25, 0.3, 12345.0, 1))
+        shown.epoch_done(epoch, EpochState(1.5 / epoch, 0.25, 0.3, 12345.0, 1), 61.0)
     shown.end("stopped after epoch 2: because")
     with progress_bar(10, "full ranking", "user", trial="plain-sasrec") as bar:
         bar.update(4)
@@ -130,8 +130,12 @@ def test_time_left_is_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr(boards.time, "perf_counter", lambda: now[0])
     pace = Pace(done=10)
+    now[0] += 50.0  # nearly all of which is compilation, tracing and loading
+    assert pace.left(11, 20, seconds=3.0) is None, "a short first epoch says nothing of the others"
     now[0] += 6.0
-    assert pace.left(epoch=12, max_epochs=20) == pytest.approx(24.0)
+    assert pace.left(13, 20, seconds=3.0) == pytest.approx(21.0)
+    assert Pace(done=0).left(1, 3, seconds=600.0) == pytest.approx(1200.0)
+    assert Pace(done=0).left(1, 1, seconds=1.0) == 0.0
     assert clock(42.4) == "0:42" and clock(725) == "12:05" and clock(11400) == "3:10:00"
     assert (
         str(EpochState(1.0, None, None, 10.0, 1)) == "loss 1.0000, 10 tokens/s, 1 model in training"

@@ -1,5 +1,7 @@
 """The display of a training, and when checkpoints are saved."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -26,20 +28,41 @@ def test_first_last_and_now_and_then(
     shown = EpochProgress("a-b", 9, 0)
     for epoch in range(1, 7):
         clock[0] += 8.0
-        shown.epoch_done(epoch, state(epoch))
+        shown.epoch_done(epoch, state(epoch), 8.0)
     shown.end("stopped after epoch 6: because")
     said = capsys.readouterr().out.splitlines()
     epochs = [
-        f"a-b: epoch {epoch} of at most 9: {state(epoch)}, at most {left} left"
-        for epoch, left in ((1, "1:04"), (4, "0:40"), (6, "0:24"))
+        f"a-b: epoch {epoch} of at most 9: {state(epoch)}{left}"
+        for epoch, left in ((1, ""), (4, ", at most 0:40 left"), (6, ", at most 0:24 left"))
     ]
     assert said == [*epochs, "a-b: stopped after epoch 6: because"]
+
+
+def test_a_long_compilation_is_said(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run of a large model would stand still for minutes without a word; or each run say it, however fast it compiles."""
+    for slow, said in (
+        (0.01, ["a-b: compiling the training step, which can take minutes"]),
+        (60.0, []),
+    ):
+        monkeypatch.setattr(progress_module, "SLOW", slow)
+        send = EpochProgress("a-b", 9, 0).first_call(lambda seconds: time.sleep(seconds))
+        send(0.5)
+        send(0.05)
+        assert capsys.readouterr().out.splitlines() == said
+
+
+def test_counts_are_grammatical() -> None:
+    """A log would say "1 epochs"."""
+    assert saving.done_so_far(1, 0) == "1 epoch and 0 steps"
+    assert saving.done_so_far(2, 1) == "2 epochs and 1 step" and saving.done_so_far(1) == "1 epoch"
 
 
 def test_the_last_epoch_is_shown_once(capsys: pytest.CaptureFixture[str]) -> None:
     """A training of one epoch would say it twice; one that had ended before, an epoch of nobody."""
     shown = EpochProgress("a-b", 1, 0)
-    shown.epoch_done(1, state(1))
+    shown.epoch_done(1, state(1), 1.0)
     shown.end("done")
     EpochProgress("a-b", 1, 1).end("done")
     assert capsys.readouterr().out.splitlines() == [

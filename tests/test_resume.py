@@ -126,7 +126,7 @@ def test_resumes_within_an_epoch(data: pathlib.Path) -> None:
     shutil.rmtree(newest)
     shutil.rmtree(workdir / "trials")
     result = run(command)
-    assert "resumed after 1 epochs and" in result.stdout and "and 0 steps" not in result.stdout, (
+    assert "resumed after 1 epoch and" in result.stdout and "and 0 steps" not in result.stdout, (
         result.stdout
     )
     again = jax.tree.leaves(ocp.StandardCheckpointer().restore(newest.absolute() / "default"))

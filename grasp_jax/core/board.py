@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 COLUMNS = ("trial", "epoch", "loss", "validation", "best", "tokens/s", "time left", "state")
+LONG_EPOCH = 60.0  # seconds
 WAITING, TRAINING = "waiting", "training"
 
 
@@ -59,8 +60,8 @@ class Board:
     def __contains__(self, name: str) -> bool:
         return name in self._rows
 
-    def update(self, name: str, epoch: str, state: EpochState, seconds_left: float) -> None:
-        """After an epoch of a trial; `epoch` in words, such as "3 of 40"."""
+    def update(self, name: str, epoch: str, state: EpochState, seconds_left: float | None) -> None:
+        """After an epoch of a trial; `epoch` in words, such as "3 of 40"; `seconds_left` is None if nobody knows."""
         self._rows[name] = (
             name,
             epoch,
@@ -68,7 +69,7 @@ class Board:
             _percent(state.validation),
             _percent(state.best),
             f"{state.rate:,.0f}",
-            f"at most {clock(seconds_left)}",
+            "" if seconds_left is None else f"at most {clock(seconds_left)}",
             TRAINING,
         )
         self._draw()
@@ -146,17 +147,29 @@ def _open(names: Sequence[str]) -> Board | None:
 class Pace:
     """How long the epochs to come will take, by those that this process has trained.
 
+    The first of them does not count, because programs are compiled, traced and loaded in it. It alone gives an estimate only if it was
+    long without compilation, so that the rest of this work hardly matters.
+
     Args:
       done: epochs that an earlier process has trained.
     """
 
     def __init__(self, done: int) -> None:
-        self._done, self._started = done, time.perf_counter()
+        self._done, self._first_ended = done, 0.0
 
-    def left(self, epoch: int, max_epochs: int) -> float:
-        """Seconds that are left if training continues to `max_epochs`."""
-        each = (time.perf_counter() - self._started) / max(epoch - self._done, 1)
-        return each * max(max_epochs - epoch, 0)
+    def left(self, epoch: int, max_epochs: int, seconds: float) -> float | None:
+        """Seconds that are left if training continues to `max_epochs`; None if that is not known yet. Called after each epoch.
+
+        Args:
+          epoch: number of epochs that are done.
+          max_epochs: number of epochs at most.
+          seconds: duration of the newest epoch without compilation.
+        """
+        now, more = time.perf_counter(), max(max_epochs - epoch, 0)
+        if epoch - self._done <= 1:
+            self._first_ended = now
+            return seconds * more if seconds >= LONG_EPOCH or not more else None
+        return (now - self._first_ended) / (epoch - self._done - 1) * more
 
 
 def clock(seconds: float) -> str:

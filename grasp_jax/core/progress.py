@@ -2,13 +2,17 @@
 
 import contextlib
 import logging
+import threading
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
 
 from grasp_jax.core.board import TRAINING, Board, EpochState, Pace, clock, current
 from grasp_jax.core.log import logger
 
 EVERY = 20.0  # seconds between two lines
+SLOW = 10.0  # seconds of compilation after which a line says so
+P, T = ParamSpec("P"), TypeVar("T")
 
 
 class NoBar(contextlib.nullcontext[Any]):
@@ -89,9 +93,32 @@ class EpochProgress:
         self._last_line = float("-inf")
         self._unsaid = ""  # the newest epoch, if it was not shown
 
-    def epoch_done(self, epoch: int, state: EpochState) -> None:
-        """Shows the state after an epoch, counted from 1."""
-        left = self._pace.left(epoch, self._max_epochs)
+    def first_call(self, steps: Callable[P, T]) -> Callable[P, T]:
+        """The function that sends training steps to the devices; if its first call is slow, because it compiles, a line says so."""
+        timers = [threading.Timer(SLOW, self._compiling)]
+
+        def sent(*args: P.args, **kwargs: P.kwargs) -> T:
+            timer = timers.pop() if timers else None
+            if timer is None:
+                return steps(*args, **kwargs)
+            timer.daemon = True
+            timer.start()
+            try:
+                return steps(*args, **kwargs)
+            finally:
+                timer.cancel()
+
+        return sent
+
+    def _compiling(self) -> None:
+        if self._board is not None:
+            self._board.say(self._name, "compiling")
+        else:
+            logger.info(f"{self._name}: compiling the training step, which can take minutes")
+
+    def epoch_done(self, epoch: int, state: EpochState, seconds: float) -> None:
+        """Shows the state after an epoch, counted from 1, which took so many seconds without compilation."""
+        left = self._pace.left(epoch, self._max_epochs, seconds)
         if self._board is not None:
             self._board.update(self._name, f"{epoch} of {self._max_epochs}", state, left)
             return
@@ -99,7 +126,8 @@ class EpochProgress:
         self._bar.update()
         if self._bar.disable:
             count = f"epoch {epoch} of at most {self._max_epochs}"
-            remaining = f", at most {clock(left)} left" if epoch < self._max_epochs else ""
+            known = left is not None and epoch < self._max_epochs
+            remaining = f", at most {clock(left or 0.0)} left" if known else ""
             self._unsaid = f"{self._name}: {count}: {state}{remaining}"
         if time.perf_counter() - self._last_line > EVERY:
             self._say()

@@ -33,7 +33,7 @@ from grasp_jax.training.job import TrainingJob
 from grasp_jax.training.parts import continued, with_chosen_weights
 from grasp_jax.training.records import has_labels
 from grasp_jax.training.run_epoch import TrainedEpoch, compile_steps, run_epoch
-from grasp_jax.training.saving import Saver
+from grasp_jax.training.saving import Saver, done_so_far
 from grasp_jax.training.snapshot import Snapshot, keep_better
 from grasp_jax.training.validation import UNKNOWN, validate
 
@@ -69,6 +69,7 @@ def train(
         )
         packer = stack.enter_context(contextlib.closing(_Packer(job, epochs_done)))
         steps = compile_steps(job, snapshot.state.params)
+        steps = steps._replace(train_steps=progress_line.first_call(steps.train_steps))
         while snapshot.progress.is_unfinished(config.max_epochs) and not stop_requested:
             active = snapshot.progress.active
             trained = run_epoch(job, steps, saver, snapshot, packer.next_epoch(active))
@@ -87,6 +88,7 @@ def train(
             progress_line.epoch_done(
                 int(snapshot.progress.epoch),
                 _epoch_state(trained, snapshot.progress, scores, active),
+                trained.seconds + watch.seconds,
             )
         reason = why_stopped(snapshot.progress, config.patience, stop_requested)
         progress_line.end(reason)
@@ -193,7 +195,7 @@ def _save_if_due(
     if action or training_ends:
         saver.save(epochs * job.steps_per_epoch, snapshot)
     if action == STOP:
-        PREEMPTION.stop(f" after {epochs} epochs, saved in {saver.last.folder}")
+        PREEMPTION.stop(f" after {done_so_far(epochs)}, saved in {saver.last.folder}")
 
 
 def _epoch_records(

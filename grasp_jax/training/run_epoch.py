@@ -30,7 +30,7 @@ from grasp_jax.training.optim.deferred_adam import has_table
 from grasp_jax.training.pace import Pace
 from grasp_jax.training.part_of_steps import Part
 from grasp_jax.training.replicas import PerReplica, per_replica, put_replicas, take_replicas
-from grasp_jax.training.saving import Saver
+from grasp_jax.training.saving import Saver, done_so_far
 from grasp_jax.training.snapshot import Snapshot, with_states
 from grasp_jax.training.step import TrainState, make_train_steps
 from grasp_jax.training.step_inputs import StepInputs, inputs_at_once
@@ -247,7 +247,7 @@ def run_epoch(
                 _save_within(saver, merged, end, reader.loss_sum, first_step + end - begin)
                 steps.pace.begin()  # the time of a save does not belong to a step
                 if action == STOP:
-                    where = f"{int(progress.epoch)} epochs and {end} steps"
+                    where = done_so_far(int(progress.epoch), end)
                     PREEMPTION.stop(f" after {where}, saved in {saver.last.folder}")
         snapshot = snapshot._replace(state=put_replicas(snapshot.state, state, rows))
     share = (job.steps_per_epoch - resumed_at) / job.steps_per_epoch

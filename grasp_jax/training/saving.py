@@ -42,6 +42,12 @@ class SavePolicy:
         self.cost = self.last_save - started
 
 
+def done_so_far(epochs: int, steps: int | None = None) -> str:
+    """ "1 epoch and 0 steps", "2 epochs and 1 step", or without steps "3 epochs"."""
+    counted = [(epochs, "epoch"), *([] if steps is None else [(steps, "step")])]
+    return " and ".join(f"{count} {noun if count == 1 else f'{noun}s'}" for count, noun in counted)
+
+
 class Saver:
     """The checkpoints of one training, "last" and "best".
 
@@ -70,7 +76,7 @@ class Saver:
         snapshot = Snapshot(*restored[1])
         snapshot = snapshot._replace(progress=as_progress(snapshot.progress))
         epochs, steps = int(snapshot.progress.epoch), int(snapshot.progress.step)
-        where = f"after {epochs} epochs and {steps} steps from {self.last.folder}"
+        where = f"after {done_so_far(epochs, steps)} from {self.last.folder}"
         logger.info(f"{self._job.name}: resumed {where}")
         return snapshot
 
