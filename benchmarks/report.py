@@ -123,11 +123,25 @@ FIGURES: dict[str, Callable[[dict[str, Any]], str]] = {
 def kept(names: Iterable[str], results: pathlib.Path | None = None) -> dict[str, dict[str, Any]]:
     """The existing records among these names, of a folder or of `RESULTS`."""
     folder = results or RESULTS
-    return {
-        name: json.loads(path.read_text())
-        for name in names
-        if (path := folder / f"{name}.json").exists()
-    }
+    paths = {name: folder / f"{name}.json" for name in names}
+    return {name: _read(path) for name, path in paths.items() if path.exists()}
+
+
+def _read(path: pathlib.Path) -> dict[str, Any]:
+    """A record.
+
+    Raises:
+      UserError: the file is none.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        why = f"no JSON ({' '.join(str(error).split())})"
+    else:
+        if isinstance(record, dict):
+            return record
+        why = "no record of a benchmark"
+    raise UserError(f"{path}: {why}; remove it, or run this benchmark again")
 
 
 def noise(records: Mapping[str, dict[str, Any]]) -> list[str]:
@@ -229,9 +243,40 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--results", type=pathlib.Path, help="folder of the records; the pages are written there"
     )
     given = parser.parse_args(arguments)
-    if given.results and not given.results.is_dir():
-        raise UserError(f"--results={given.results}: no such folder")
+    if given.results:
+        check_results(given.results)
     write(given.results)
+
+
+def check_results(folder: pathlib.Path) -> None:
+    """Checks a folder of records.
+
+    Raises:
+      UserError: there is no such folder, no record that the pages show, or one that another version wrote.
+    """
+    if not folder.is_dir():
+        raise UserError(f"--results={folder}: no such folder")
+    names = {name for own in SECTIONS.values() for name in own}
+    found = kept([*names, *overview.COMPARISONS, *pictures.NEEDED, *aims.NEEDED], folder)
+    if not found:
+        raise UserError(
+            f"--results={folder}: holds no record that the pages show, such as step-cpu-256.json; write some with python -m benchmarks.run "
+            f"--out={folder}"
+        )
+    for name, record in found.items():
+        section = next((own[name] for own in SECTIONS.values() if name in own), None)
+        try:
+            pictures.pictures({name: record})
+            if name in overview.COMPARISONS:
+                overview.COMPARISONS[name](record)
+            if section is not None:
+                section(record)
+                meaning.meaning(name, record)
+        except (KeyError, IndexError, TypeError, StopIteration) as error:
+            raise UserError(
+                f"{folder / name}.json: cannot be read ({type(error).__name__}: {error}), so another version wrote it; run this benchmark "
+                "again, or remove the file"
+            ) from error
 
 
 if __name__ == "__main__":

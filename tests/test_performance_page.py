@@ -11,6 +11,7 @@ from benchmarks.implementations import FORMS
 from benchmarks.limits import Limits
 from benchmarks.sections import aims, kernel_meaning, meaning
 from grasp_jax.report.formats import markdown
+from tests.refusal import assert_names, refusal
 
 
 def test_page_takes_one_table_or_several(
@@ -27,6 +28,24 @@ def test_page_takes_one_table_or_several(
     for name in ("x-cpu", "y-gpu"):
         (tmp_path / f"{name}.json").write_text("{}")
     assert report.page().count(markdown(table)) == 3
+
+
+def test_records_that_cannot_be_read_are_named(tmp_path: pathlib.Path) -> None:
+    """A traceback would not say which of thirty files is at fault; pages without figures would replace those with some."""
+    for name in ("nothing", "json", "list", "old"):
+        (tmp_path / name).mkdir()
+    old = json.loads((report.RESULTS / "step-cpu-256.json").read_text())
+    del old["steps"]
+    for folder, text in (("json", "x{"), ("list", "[]"), ("old", json.dumps(old))):
+        (tmp_path / folder / "step-cpu-256.json").write_text(text)
+    for folder, parts in (
+        ("nothing", ("holds no record", "python -m benchmarks.run --out=")),
+        ("json", ("step-cpu-256.json", "no JSON", "run this benchmark again")),
+        ("list", ("step-cpu-256.json", "no record of a benchmark")),
+        ("old", ("step-cpu-256.json", "'steps'", "another version wrote it", "remove the file")),
+    ):
+        assert_names(refusal(report.main, [f"--results={tmp_path / folder}"]), parts)
+        assert not list((tmp_path / folder).glob("*.md"))
 
 
 def test_committed_performance_pages_are_those_of_the_records() -> None:
