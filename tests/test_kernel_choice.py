@@ -178,8 +178,13 @@ def test_what_has_no_kernel_is_refused() -> None:
     """A run would leave out the padding that its config asks for, or train by XLA though its config asks for kernels."""
     fields = {"kernels": "backbone", "model.padded_length": 200, "model.backbone": "gru4rec,sasrec"}
     assert_names(
-        refusal(Config.from_dict, fields), ("config.kernels", "padded_length=200", "expected xla")
+        refusal(Config.from_dict, fields),
+        ("config.kernels", "padded_length=200", "expected auto or xla"),
     )
+    mesh = {"kernels": "backbone", "mesh.data": 2}  # which auto runs on too, without kernels
+    assert_names(refusal(Config.from_dict, mesh), ("a mesh of 2 x 1", "expected auto or xla"))
+    named = refusal(Config.from_dict, {"model.kernels": "x"})
+    assert_names(named, ("config.model.kernels: 'x'",))
     check_config(Config.from_dict({**fields, "model.backbone": "gru4rec"}))
     assert_names(
         refusal(Config.from_dict, {**fields, "kernels": "cuda"}),

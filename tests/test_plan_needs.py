@@ -19,7 +19,9 @@ from grasp_jax.planning.step import (
     smallest_layout,
     total_bytes,
 )
+from grasp_jax.planning.text_stages import shorter
 from grasp_jax.planning.workload import Layout, Workload
+from tests.refusal import assert_names, refusal
 from tests.test_plan import WORK
 from tests.test_whole_job import job_of
 
@@ -81,7 +83,7 @@ def test_a_remedy_names_what_no_mesh_divides(changes: dict[str, Any], part: str,
 
 def test_a_plan_prints_the_remedy() -> None:
     """The advice of an earlier version stood there, whatever was too large."""
-    lines = planned(plan__memory_gb=0.0001)
+    lines = planned(plan__memory_gb=0.001, model__features=256)
     assert any(line.startswith("no mesh of up to 256 devices holds it: with ") for line in lines)
     accepts = functools.partial(is_taken, Config().with_fields({"kernels": "backbone"}), "grasp")
     assert least_layout(WORK, accepts).devices == 1
@@ -128,3 +130,22 @@ def test_each_backbone_is_planned_and_bfloat16_is_not() -> None:
     config = Config().with_fields({**SHOP, "eval.user_block": 7, "eval.item_block": 9})
     work = workload(config, Sizes(config.data), 64, "grasp", 1)
     assert (work.tested, work.user_block, work.item_block) == (500, 7, 9)
+
+
+def test_hardware_that_is_given_is_named_so() -> None:
+    """Who plans for a device of 20 GB would read that it is an H100, or get times of 300 digits for one that cannot exist."""
+    lines = planned(plan__memory_gb=0.5, plan__tflops=7.0)
+    assert lines[0].startswith("H100 as given: 0.5 GB")
+    assert "config.plan.memory_gb, config.plan.tflops" in lines[1] and "data sheet" not in lines[1]
+    assert any(line.endswith("1 x H100 as given") for line in lines)
+    assert planned()[0].startswith("H100: 80 GB") and "by its data sheet" in planned()[1]
+    for name in ("memory_gb", "tflops", "texts_per_second"):
+        parts = (f"config.plan.{name}: 1e-300", "expected 0, or at least 0.001")
+        assert_names(refusal(planned, **{f"plan__{name}": 1e-300}), parts)
+
+
+def test_a_plan_of_the_synthetic_shop_says_that_it_has_no_groups() -> None:
+    """A plan of the rehearsal says 16 hours for what took 45 minutes, because files have groups and the shop has none."""
+    job = job_of({})
+    longest = next(stage for stage in stages(job) if stage.name == "neighbours of users")
+    assert "which the synthetic shop of this plan does not have" in shorter(job, longest)

@@ -94,6 +94,8 @@ class Config(Section):
                 raise UserError(unknown_field(name, where))
         if "model.kernels" in flat:
             kernels = flat.pop("model.kernels")
+            if "kernels" not in flat:
+                KERNELS(f"{where}.model.kernels", kernels, "auto")
             flat.setdefault("kernels", kernels)
         changed = super().with_fields(flat, where)
         for name, value in overrides.items():

@@ -72,12 +72,12 @@ def _kernels(config: Config, where: str) -> None:
         mesh = f"{config.mesh.data} x {config.mesh.table}"
         raise UserError(
             f"{where}.kernels: {config.kernels!r} with a mesh of {mesh} devices; no kernel is cut into "
-            "parts: expected xla"
+            "parts: expected auto or xla"
         )
     if config.model.padded_length and set(names(config.model.backbone)) - {"gru4rec"}:
         raise UserError(
             f"{where}.kernels: {config.kernels!r} with model.padded_length={config.model.padded_length}; "
-            "attention over padding has no kernel: expected xla"
+            "attention over padding has no kernel: expected auto or xla"
         )
 
 

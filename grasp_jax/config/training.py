@@ -297,7 +297,7 @@ class PlanConfig(Section):
             otherwise="for another device, name the nearest of them, and set config.plan.memory_gb, bandwidth_gb, tflops, link_gb, "
             "network_gb, host_gb and per_host",
         ),
-        "A device that parallel/devices.py knows; memory_gb to per_host describe another one.",
+        "A device that planning/devices.py knows; memory_gb to per_host describe another one.",
         NOTHING,
     )
     memory_gb: float = field(0.0, HARDWARE, "Memory of a device, in GB.", NOTHING)

@@ -2,7 +2,7 @@
 
 from grasp_jax.planning.job import ONE_EPOCH, measured_steps, stages
 from grasp_jax.planning.rates import ADDED_KERNELS, LAUNCH
-from grasp_jax.planning.stages import Job, Stage, dollars
+from grasp_jax.planning.stages import Job, Stage, dollars, named_device
 from grasp_jax.planning.text_stages import shorter
 from grasp_jax.planning.words import aligned, duration, money
 
@@ -33,7 +33,7 @@ def job_lines(method: str, job: Job) -> list[str]:
     rows = [["", "work", "time", *(["dollars"] if priced else []), "on"]]
     for stage, cost in zip(found, costs, strict=True):
         time = "not counted" if stage.seconds is None else duration(stage.seconds)
-        on = f"{stage.devices} x {plan.device}" if stage.devices else stage.on
+        on = f"{stage.devices} x {named_device(plan)}" if stage.devices else stage.on
         rows.append([stage.name, stage.work, time, *([money(cost)] if priced else []), on])
     # The first epoch is one of all epochs.
     counted = [(s, c) for s, c in zip(found, costs, strict=True) if s.name != ONE_EPOCH]

@@ -26,11 +26,13 @@ from grasp_jax.planning.job_lines import estimate_line, job_lines
 from grasp_jax.planning.methods import further_parts, item_vectors, refusal, validations_of_parts
 from grasp_jax.planning.rates import ADDED_KERNELS, FUSED_KERNELS, KERNELS, TOWERS
 from grasp_jax.planning.remedy import remedy
-from grasp_jax.planning.stages import Job
+from grasp_jax.planning.stages import OVERRIDING, Job, named_device, overridden
 from grasp_jax.planning.step import USABLE, smallest_layout
 from grasp_jax.planning.storage import storage_lines
 from grasp_jax.planning.words import conclusion, count_lines, method_lines
 from grasp_jax.planning.workload import ItemVectors, Layout, Workload
+
+SMALLEST = 1e-3  # of GB, GB/s and TFLOP/s; no device has less
 
 
 class Sizes:
@@ -138,7 +140,14 @@ def is_taken(config: Config, method: str, layout: Layout) -> bool:
 
 
 def device_of(plan: PlanConfig) -> Device:
-    """The device of the data sheet, with the numbers of the config in place of its own where they are set."""
+    """The device of the data sheet, with the numbers of the config in place of its own where they are set.
+
+    Raises:
+      UserError: a number that no device has.
+    """
+    for name in (*OVERRIDING, "texts_per_second"):
+        if 0 < (value := getattr(plan, name)) < SMALLEST:
+            raise UserError(f"config.plan.{name}: {value:g}; expected 0, or at least {SMALLEST:g}")
     given: dict[str, Any] = {"memory": plan.memory_gb * 1e9, "bandwidth": plan.bandwidth_gb * 1e9}
     given |= {"flops": plan.tflops * 1e12, "link": plan.link_gb * 1e9}
     given |= {
@@ -151,6 +160,15 @@ def device_of(plan: PlanConfig) -> Device:
     )
 
 
+def _source_of_device(plan: PlanConfig) -> str:
+    """Where the numbers of the device are from."""
+    unseen = "the devices of this machine are not looked at."
+    if not (given := overridden(plan)):
+        return f"The plan is for this device of config.plan.device, by its data sheet; {unseen}"
+    fields = ", ".join(f"config.plan.{name}" for name in given)
+    return f"The plan is for a device that you describe: {fields}; its other numbers are those of a {plan.device}; {unseen}"
+
+
 def plan_lines(config: Config, width: int, doubt: str = "") -> list[str]:
     """A table for each method: the config's own layout and the smallest that fits.
 
@@ -161,11 +179,11 @@ def plan_lines(config: Config, width: int, doubt: str = "") -> list[str]:
     """
     sizes, device = Sizes(config.data, config.knowledge), device_of(config.plan)
     lines = [
-        f"{config.plan.device}: {device.memory / 1e9:,.0f} GB, "
-        f"{100 * USABLE:.0f} % of it used by the plan, {device.bandwidth / 1e9:,.0f} GB/s, {device.flops / 1e12:,.0f} TFLOP/s in products "
-        f"of float32 (TF32 on a GPU); each device sends {device.link / 1e9:,.0f} GB/s to the {device.per_host} devices of its host and "
-        f"{device.network / 1e9:,.0f} GB/s to other hosts, and gets {device.host / 1e9:,.0f} GB/s from its host's memory",
-        "The plan is for this device of config.plan.device, by its data sheet; the devices of this machine are not looked at.",
+        f"{named_device(config.plan)}: {device.memory / 1e9:,.4g} GB, "
+        f"{100 * USABLE:.0f} % of it used by the plan, {device.bandwidth / 1e9:,.4g} GB/s, {device.flops / 1e12:,.4g} TFLOP/s in products "
+        f"of float32 (TF32 on a GPU); each device sends {device.link / 1e9:,.4g} GB/s to the {device.per_host} devices of its host and "
+        f"{device.network / 1e9:,.4g} GB/s to other hosts, and gets {device.host / 1e9:,.4g} GB/s from its host's memory",
+        _source_of_device(config.plan),
     ]
     if doubt and any(METHODS[method].needs_bank for method in names(config.model.method)):
         lines.append(doubt)

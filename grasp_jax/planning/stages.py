@@ -12,6 +12,20 @@ HOST, DEVICES, ENDPOINT = "host", "devices", "endpoint"
 CORES = 2  # of the host, among which processor seconds are divided
 
 
+# fields of `PlanConfig` that replace a number of the data sheet
+OVERRIDING = ("memory_gb", "bandwidth_gb", "tflops", "link_gb", "network_gb", "host_gb", "per_host")
+
+
+def overridden(plan: PlanConfig) -> list[str]:
+    """The fields of `OVERRIDING` that are set."""
+    return [name for name in OVERRIDING if getattr(plan, name) > 0]
+
+
+def named_device(plan: PlanConfig) -> str:
+    """The name of the device; of one that the config describes with numbers of its own, what it began with."""
+    return f"{plan.device} as given" if overridden(plan) else plan.device
+
+
 class Stage(NamedTuple):
     """One line of the table.
 
