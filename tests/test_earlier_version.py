@@ -81,7 +81,7 @@ def test_it_is_measured_as_that_version_did(unpacked: pathlib.Path, today: dict[
 
 def test_a_training_goes_on_to_the_same_end(unpacked: pathlib.Path, today: dict[str, Any]) -> None:
     """Would break a training that an upgrade finds unfinished; what is saved from then on is verified as ever."""
-    assert "resumed after 1 epochs" in today["said"]["all"]
+    assert "resumed after 1 epoch" in today["said"]["all"]
     records = [
         json.loads(line)
         for line in (unpacked / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()

@@ -98,7 +98,7 @@ def test_truncated_checkpoint_falls_back(data: pathlib.Path) -> None:
         and "differs from what was written" in result.stdout
     ), result.stdout
     assert "continuing from step" in result.stdout
-    assert "resumed after 1 epochs" in result.stdout
+    assert "resumed after 1 epoch" in result.stdout
     assert_same_run(whole_run, workdir)
 
 

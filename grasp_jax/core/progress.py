@@ -12,7 +12,8 @@ from grasp_jax.core.log import logger
 
 EVERY = 20.0  # seconds between two lines
 SLOW = 10.0  # seconds of compilation after which a line says so
-P, T = ParamSpec("P"), TypeVar("T")
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class NoBar(contextlib.nullcontext[Any]):
