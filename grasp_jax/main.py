@@ -125,13 +125,9 @@ def _status(code: Any) -> int:
 
 def explained(error: BaseException) -> str:
     """A one-line message about an error that the user can fix; empty for a bug of this package."""
-    from grasp_jax.core.failed_writes import write_failure
+    from grasp_jax.core.failed_writes import memory_ran_out, write_failure
 
-    of_device = type(error).__name__ in (
-        "JaxRuntimeError",
-        "XlaRuntimeError",
-    ) and "RESOURCE_EXHAUSTED" in str(error)
-    if isinstance(error, MemoryError) or of_device:
+    if memory_ran_out(error):
         reason = " ".join(str(error).split())[:200] or "no more memory"
         return f"memory ran out ({reason}); lower config.train.batch_size or config.eval.user_block; --mode=plan says what a config needs"
     return write_failure(error, _workdir())

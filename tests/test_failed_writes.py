@@ -43,6 +43,16 @@ def test_a_full_disk_is_no_bug(
         assert_names(message, (f"{call}: ", str(tmp_path / "model"), *parts))
 
 
+def test_a_device_without_memory_is_no_full_disk(tmp_path: pathlib.Path) -> None:
+    """An export that a GPU cannot hold would ask for free space on the disk."""
+
+    class JaxRuntimeError(RuntimeError):
+        """Called as JAX's own."""
+
+    with pytest.raises(JaxRuntimeError), refusing_failed_writes(tmp_path, "export"):
+        raise JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 1 byte")
+
+
 def test_other_errors_stay_as_they_are(tmp_path: pathlib.Path) -> None:
     """A bug of ours would look like a fault of the user's disk."""
     with pytest.raises(KeyError), refusing_failed_writes(tmp_path, "save"):

@@ -159,10 +159,9 @@ def open_source(folder: pathlib.Path, data: str | None = None) -> Source:
     except DataChanged as error:
         command, saved = save_command(folder)
         raise UserError(
-            f"{error.change}; a workdir answers only for the data on which it was trained, a saved model also for later data; train on the "
-            f"new data with another --workdir, and save and serve that model (with --config.train.start_from={folder} --since={folder} it "
-            f"continues from this one); or take the new rows or files out of the data, run {command} once, put them back, and run "
-            f"grasp-serve {saved} --data=FOLDER"
+            f"{error.change}; a workdir answers only for the data on which it was trained. Train on the new data with another --workdir "
+            f"(config.train.start_from continues from this one), and save and serve that model. Or take the new rows or files out of the "
+            f"data, run {command} once, put them back, and run grasp-serve {saved} --data=FOLDER: a saved model answers for later data too"
         ) from error
     fitted, artifact = model.fitted_on(None), model.artifact
     return Source(
