@@ -79,3 +79,11 @@ def test_shapes_of_item_vectors() -> None:
     assert_names(message, ("Wider", "(40, 16)", "expected (40, 8)", "vector_width"))
     message = refusal(check_own_encoder, "mine", Nothing(ITEMS, FEATURES), ITEMS, {})
     assert_names(message, ("Nothing.item_features returns NoneType",))
+
+
+def test_an_encoder_whose_last_layers_are_of_its_vectors() -> None:
+    """A right method would be refused with words of Flax, because its features alone do not make all of its parameters."""
+    sizes = ModelSizes(ITEMS, 4, width=6)
+    tables = {name: jnp.zeros((ITEMS, 6)) for name in ("items", "items_similar")}
+    encoder = METHODS["grasp_wo_attention"].encoder(ModelConfig(), sizes)
+    check_own_encoder("mine", encoder, ITEMS, tables)

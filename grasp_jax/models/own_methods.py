@@ -27,11 +27,13 @@ def check_own_encoder(method: str, encoder: ItemEncoder, num_items: int, tables:
         return
     name = f"method {method!r}: {type(encoder).__name__}"
 
-    def shapes(key: jax.Array, tables: Tables) -> tuple[Any, Any]:
-        features, variables = encoder.init_with_output(key, tables, method="item_features")
-        if encoder.gated:  # the vectors depend on the user too
-            return features, None
-        return features, encoder.apply(variables, features, None)
+    def both(encoder: ItemEncoder, tables: Tables) -> tuple[Any, Any]:
+        features = encoder.item_features(tables)
+        # the vectors of gated methods depend on the user too
+        return features, None if encoder.gated else encoder(features, None)
+
+    def shapes(key: jax.Array, tables: Tables) -> Any:
+        return encoder.init_with_output(key, tables, method=both)[0]
 
     features, vectors = jax.eval_shape(shapes, jax.random.key(0), tables)
     if not hasattr(features, "shape") or features.shape[:1] != (num_items,):
