@@ -19,6 +19,9 @@ HERE = {
     (BASELINE, LOSSES["ce"]): "SASRec, cross-entropy, IDs alone",
     (f"{BASELINE}, 40 epochs", LOSSES["ce"]): "SASRec, cross-entropy, IDs alone, 40 epochs",
     (f"{BASELINE}, 100 epochs", LOSSES["ce"]): "SASRec, cross-entropy, IDs alone, 100 epochs",
+    (f"{BASELINE}, 200 epochs", LOSSES["ce"]): (
+        "SASRec, cross-entropy, IDs alone, with the settings of the first log"
+    ),
     ("llminit", LOSSES["ce"]): "LLMInit, cross-entropy",
     ("llminit, 40 epochs", LOSSES["ce"]): "LLMInit, cross-entropy, 40 epochs",
     (VALIDATED, LOSSES["ce"]): VARIANTS[VALIDATED],
