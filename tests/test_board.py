@@ -125,17 +125,17 @@ def test_rows_are_of_their_trials(monkeypatch: pytest.MonkeyPatch) -> None:
         assert current("a-b") is shown, "no terminal, no new table"
 
 
-def test_time_left_is_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a resume the epochs of yesterday would count as done in no time."""
-    now = [100.0]
-    monkeypatch.setattr(boards.time, "perf_counter", lambda: now[0])
-    pace = Pace(done=10)
-    now[0] += 50.0  # nearly all of which is compilation, tracing and loading
-    assert pace.left(11, 20, seconds=3.0) is None, "a short first epoch says nothing of the others"
-    now[0] += 6.0
-    assert pace.left(13, 20, seconds=3.0) == pytest.approx(21.0)
-    assert Pace(done=0).left(1, 3, seconds=600.0) == pytest.approx(1200.0)
-    assert Pace(done=0).left(1, 1, seconds=1.0) == 0.0
+def test_time_left_is_of_whole_epochs() -> None:
+    """After a resume the epochs of yesterday would count as done in no time, or the rest of an epoch as a whole one."""
+    pace = Pace()
+    assert pace.left(11, 20, seconds=9.0) is None, "a short first epoch says nothing of the others"
+    assert pace.left(12, 20, seconds=2.0) == pytest.approx(16.0)
+    assert pace.left(13, 20, seconds=4.0) == pytest.approx(21.0)
+    assert Pace().left(1, 3, seconds=600.0) == pytest.approx(1200.0)
+    assert Pace().left(1, 1, seconds=1.0) == 0.0
+    resumed = Pace(partial=True)
+    assert resumed.left(1, 3, seconds=61.0) is None, "most of the epoch was done before"
+    assert resumed.left(2, 3, seconds=610.0) == pytest.approx(610.0)
     assert clock(42.4) == "0:42" and clock(725) == "12:05" and clock(11400) == "3:10:00"
     assert (
         str(EpochState(1.0, None, None, 10.0, 1)) == "loss 1.0000, 10 tokens/s, 1 model in training"

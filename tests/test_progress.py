@@ -1,12 +1,15 @@
 """The display of a training, and when checkpoints are saved."""
 
+import io
 import time
 
 import numpy as np
 import pytest
+from rich.console import Console
 
+from grasp_jax.core import board as boards
 from grasp_jax.core import progress as progress_module
-from grasp_jax.core.board import EpochState
+from grasp_jax.core.board import Board, EpochState
 from grasp_jax.core.log import logger
 from grasp_jax.core.progress import EpochProgress, NoBar, progress_bar
 from grasp_jax.parallel import processes
@@ -51,6 +54,20 @@ def test_a_long_compilation_is_said(
         send(0.5)
         send(0.05)
         assert capsys.readouterr().out.splitlines() == said
+
+
+def test_the_table_says_training_after_a_compilation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table would show "compiling" for the hour of the first epoch."""
+    monkeypatch.setattr(progress_module, "SLOW", 0.01)
+    shown = Board(["a-b"], Console(file=io.StringIO(), force_terminal=True))
+    monkeypatch.setattr(boards, "_boards", [shown])
+    said: list[str] = []
+    monkeypatch.setattr(shown, "say", lambda name, state: said.append(state))
+    send = EpochProgress("a-b", 9, 0).first_call(lambda seconds: time.sleep(seconds))
+    send(0.3)
+    send(0.1)
+    assert said == ["training", "compiling", "training"]
+    shown.close()
 
 
 def test_counts_are_grammatical() -> None:

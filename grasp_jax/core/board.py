@@ -1,12 +1,11 @@
 """One live table of all trainings of a run, if the standard output is a terminal; otherwise lines are printed.
 
-The table is drawn after each epoch and not by a timer, so no additional thread runs during the training.
+The table is drawn when something in it changes, not many times a second, so it does not slow down the training.
 """
 
 import contextlib
 import dataclasses
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -145,17 +144,17 @@ def _open(names: Sequence[str]) -> Board | None:
 
 
 class Pace:
-    """How long the epochs to come will take, by those that this process has trained.
+    """How long the epochs to come will take, by those that this process has trained; compilation is not counted.
 
-    The first of them does not count, because programs are compiled, traced and loaded in it. It alone gives an estimate only if it was
-    long without compilation, so that the rest of this work hardly matters.
+    The first of them does not count, because programs are traced and loaded in it. It alone gives an estimate only if it was long, so that
+    this work hardly matters, and whole.
 
     Args:
-      done: epochs that an earlier process has trained.
+      partial: whether an earlier process has done some steps of the first epoch.
     """
 
-    def __init__(self, done: int) -> None:
-        self._done, self._first_ended = done, 0.0
+    def __init__(self, partial: bool = False) -> None:
+        self._partial, self._epochs, self._seconds = partial, 0, 0.0
 
     def left(self, epoch: int, max_epochs: int, seconds: float) -> float | None:
         """Seconds that are left if training continues to `max_epochs`; None if that is not known yet. Called after each epoch.
@@ -165,11 +164,14 @@ class Pace:
           max_epochs: number of epochs at most.
           seconds: duration of the newest epoch without compilation.
         """
-        now, more = time.perf_counter(), max(max_epochs - epoch, 0)
-        if epoch - self._done <= 1:
-            self._first_ended = now
-            return seconds * more if seconds >= LONG_EPOCH or not more else None
-        return (now - self._first_ended) / (epoch - self._done - 1) * more
+        more = max(max_epochs - epoch, 0)
+        self._epochs += 1
+        if not more:
+            return 0.0
+        if self._epochs == 1:
+            return seconds * more if seconds >= LONG_EPOCH and not self._partial else None
+        self._seconds += seconds
+        return self._seconds / (self._epochs - 1) * more
 
 
 def clock(seconds: float) -> str:

@@ -83,35 +83,43 @@ class EpochProgress:
       name: of what is trained, with which each line begins.
       max_epochs: epochs at most.
       done: epochs that an earlier process has done.
+      partial: whether it has also done some steps of the next one.
     """
 
-    def __init__(self, name: str, max_epochs: int, done: int) -> None:
-        self._name, self._max_epochs, self._pace = name, max_epochs, Pace(done)
+    def __init__(self, name: str, max_epochs: int, done: int, partial: bool = False) -> None:
+        self._name, self._max_epochs, self._pace = name, max_epochs, Pace(partial)
         self._board = current(name)
         self._bar = NoBar() if self._board else progress_bar(max_epochs, name, "epoch", done)
         if self._board is not None:
             self._board.say(name, TRAINING)
         self._last_line = float("-inf")
+        self._compiles = False  # whether this was said
         self._unsaid = ""  # the newest epoch, if it was not shown
 
     def first_call(self, steps: Callable[P, T]) -> Callable[P, T]:
         """The function that sends training steps to the devices; if its first call is slow, because it compiles, a line says so."""
-        timers = [threading.Timer(SLOW, self._compiling)]
+        called = False
 
         def sent(*args: P.args, **kwargs: P.kwargs) -> T:
-            timer = timers.pop() if timers else None
-            if timer is None:
+            nonlocal called
+            if called:
                 return steps(*args, **kwargs)
+            called = True
+            timer = threading.Timer(SLOW, self._compiling)
             timer.daemon = True
             timer.start()
             try:
                 return steps(*args, **kwargs)
             finally:
                 timer.cancel()
+                timer.join()  # so that "compiling" is not said after this
+                if self._compiles and self._board is not None:
+                    self._board.say(self._name, TRAINING)
 
         return sent
 
     def _compiling(self) -> None:
+        self._compiles = True
         if self._board is not None:
             self._board.say(self._name, "compiling")
         else:
@@ -127,8 +135,7 @@ class EpochProgress:
         self._bar.update()
         if self._bar.disable:
             count = f"epoch {epoch} of at most {self._max_epochs}"
-            known = left is not None and epoch < self._max_epochs
-            remaining = f", at most {clock(left or 0.0)} left" if known else ""
+            remaining = f", at most {clock(left)} left" if left else ""
             self._unsaid = f"{self._name}: {count}: {state}{remaining}"
         if time.perf_counter() - self._last_line > EVERY:
             self._say()

@@ -62,10 +62,10 @@ def train(
     with contextlib.ExitStack() as stack:
         saver = stack.enter_context(contextlib.closing(Saver(job)))
         snapshot = _begin(job, saver, start)
-        epochs_done = int(snapshot.progress.epoch)
+        epochs_done, partial = int(snapshot.progress.epoch), bool(snapshot.progress.step)
         stack.enter_context(listeners.during(_info(job, epochs_done)))
         progress_line = stack.enter_context(
-            contextlib.closing(EpochProgress(job.name, config.max_epochs, epochs_done))
+            contextlib.closing(EpochProgress(job.name, config.max_epochs, epochs_done, partial))
         )
         packer = stack.enter_context(contextlib.closing(_Packer(job, epochs_done)))
         steps = compile_steps(job, snapshot.state.params)
