@@ -115,6 +115,8 @@ SECTIONS: dict[str, dict[str, Section]] = {
     }
     for device in DEVICES
 }
+# what programs for tables raise for a record of another form
+UNREADABLE = (KeyError, IndexError, TypeError, ValueError, AttributeError, StopIteration)
 FIGURES: dict[str, Callable[[dict[str, Any]], str]] = {
     f"memory-{device}": growth.memory_figure for device in DEVICES
 }
@@ -235,7 +237,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Writes the pages.
 
     Raises:
-      UserError: the folder of the records does not exist.
+      UserError: as `check_results`, or a file of the records is no JSON.
     """
     about = (__doc__ or "").split(": python -m")[0]
     parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=about)
@@ -252,7 +254,7 @@ def check_results(folder: pathlib.Path) -> None:
     """Checks a folder of records.
 
     Raises:
-      UserError: there is no such folder, no record that the pages show, or one that another version wrote.
+      UserError: there is no such folder, no record that the pages show, or one that is not as this version writes it.
     """
     if not folder.is_dir():
         raise UserError(f"--results={folder}: no such folder")
@@ -267,14 +269,16 @@ def check_results(folder: pathlib.Path) -> None:
         section = next((own[name] for own in SECTIONS.values() if name in own), None)
         try:
             pictures.pictures({name: record})
+            if name in FIGURES:
+                FIGURES[name](record)
             if name in overview.COMPARISONS:
                 overview.COMPARISONS[name](record)
             if section is not None:
                 section(record)
                 meaning.meaning(name, record)
-        except (KeyError, IndexError, TypeError, StopIteration) as error:
+        except UNREADABLE as error:
             raise UserError(
-                f"{folder / name}.json: cannot be read ({type(error).__name__}: {error}), so another version wrote it; run this benchmark "
+                f"{folder / name}.json: is not as this version writes it ({type(error).__name__}: {error}); run this benchmark "
                 "again, or remove the file"
             ) from error
 

@@ -32,17 +32,22 @@ def test_page_takes_one_table_or_several(
 
 def test_records_that_cannot_be_read_are_named(tmp_path: pathlib.Path) -> None:
     """A traceback would not say which of thirty files is at fault; pages without figures would replace those with some."""
-    for name in ("nothing", "json", "list", "old"):
+    for name in ("nothing", "json", "list", "old", "form"):
         (tmp_path / name).mkdir()
     old = json.loads((report.RESULTS / "step-cpu-256.json").read_text())
     del old["steps"]
     for folder, text in (("json", "x{"), ("list", "[]"), ("old", json.dumps(old))):
         (tmp_path / folder / "step-cpu-256.json").write_text(text)
+    (tmp_path / "form" / "memory-cpu.json").write_text('{"machine": "a text"}')
     for folder, parts in (
         ("nothing", ("holds no record", "python -m benchmarks.run --out=")),
         ("json", ("step-cpu-256.json", "no JSON", "run this benchmark again")),
         ("list", ("step-cpu-256.json", "no record of a benchmark")),
-        ("old", ("step-cpu-256.json", "'steps'", "another version wrote it", "remove the file")),
+        (
+            "old",
+            ("step-cpu-256.json", "'steps'", "is not as this version writes it", "remove the file"),
+        ),
+        ("form", ("memory-cpu.json", "is not as this version writes it")),
     ):
         assert_names(refusal(report.main, [f"--results={tmp_path / folder}"]), parts)
         assert not list((tmp_path / folder).glob("*.md"))
