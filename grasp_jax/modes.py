@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import jax
 
-from grasp_jax.config import Config
+from grasp_jax.config import Config, names
 from grasp_jax.core.board import board, said
 from grasp_jax.core.errors import TrainingDiverged, UserError
 from grasp_jax.core.paths import check_folder
@@ -22,6 +22,7 @@ from grasp_jax.knowledge.audit.write import write_audit
 from grasp_jax.knowledge.bank import MANIFEST
 from grasp_jax.knowledge.prepare import prepare_bank
 from grasp_jax.knowledge.texts import dry_run
+from grasp_jax.models.methods import METHODS
 from grasp_jax.parallel.processes import is_main_process
 from grasp_jax.planning.plan import plan_lines
 from grasp_jax.planning.text_width import text_width
@@ -293,6 +294,9 @@ def report(options: Options) -> None:
 def plan(config: Config, workdir: str | None) -> None:
     """Prints the memory, traffic and arithmetic of a step on each device, and the fewest devices with enough memory."""
     own = knowledge_of(config)
+    if not any(METHODS[method].needs_bank for method in names(config.model.method)):
+        print("\n".join(plan_lines(config, own.width)))
+        return
     # without a workdir there is no bank: one in the present folder would be of another run
     bank = own.path or (workdir and pathlib.Path(workdir) / "knowledge")
     width = text_width(own, pathlib.Path(bank) if bank else None)

@@ -16,7 +16,7 @@ from grasp_jax.data.split import leave_one_out
 from grasp_jax.knowledge import prepare
 from grasp_jax.knowledge.encoders import ENCODERS
 from grasp_jax.knowledge.encoders.geometry import unit_rows
-from grasp_jax.knowledge.encoders.vector_files import open_vectors
+from grasp_jax.knowledge.encoders.vector_files import open_vectors, width_of_file
 from tests.refusal import assert_names, refusal
 
 WORDS = ("red", "blue", "green", "mild", "strong", "soap", "cream", "oil", "brush", "comb")
@@ -147,6 +147,7 @@ def test_safetensors_with_several_tensors(tmp_path: pathlib.Path) -> None:
     assert np.array_equal(load(path, IDS, "", "item"), VECTORS)
     save_file({"one": VECTORS, "two": VECTORS}, path)
     assert_names(refusal(load, path, IDS, "", "item"), (path, "several tensors", "'embeddings'"))
+    assert refusal(width_of_file, path, "item") == refusal(load, path, IDS, "", "item")
 
 
 @WRITERS

@@ -2,7 +2,7 @@
 
 import itertools
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 
@@ -77,6 +77,20 @@ def open_vectors(
         raise UserError(f"{path}: {row} holds {value}{reason}; {len(bad)} such rows")
     _look_for_useless_rows(path, kind, read, blocks)
     return read
+
+
+def width_of_file(path: str, kind: str) -> int:
+    """E of a file of vectors, by its header; no vector is read.
+
+    Args:
+      path, kind: as of `open_vectors`.
+
+    Raises:
+      UserError: missing or unreadable file, or no 2-d array of floats; as `open_vectors`.
+    """
+    if path.endswith(".safetensors") and pathlib.Path(path).is_file():
+        return _width_of_tensor(path, kind)
+    return int(_read_vectors(path, kind).shape[1])  # mapped, not read
 
 
 def _where(
@@ -163,11 +177,15 @@ def _read_vectors(path: str, kind: str) -> np.ndarray:
         if path.endswith(".safetensors")
         else read_array(pathlib.Path(path), MEND, "r")
     )
-    if vectors.ndim != 2 or vectors.dtype.kind != "f":
-        raise UserError(
-            f"{path}: shape {vectors.shape} and type {vectors.dtype}; expected a 2-d array of floats, one row per {kind}"
-        )
+    _check_matrix(path, kind, vectors.shape, vectors.dtype)
     return vectors
+
+
+def _check_matrix(path: str, kind: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    if len(shape) != 2 or dtype.kind != "f":
+        raise UserError(
+            f"{path}: shape {shape} and type {dtype}; expected a 2-d array of floats, one row per {kind}"
+        )
 
 
 def _read_tensor(path: str) -> np.ndarray:
@@ -176,14 +194,43 @@ def _read_tensor(path: str) -> np.ndarray:
     try:
         tensors = load_file(path)
     except Exception as error:  # safetensors raises a dozen kinds for a damaged file
-        raise UserError(
-            f"{path}: not a readable .safetensors file ({' '.join(str(error).split())[:160]}); {MEND}"
-        ) from error
-    if "embeddings" not in tensors and len(tensors) != 1:
+        raise _damaged_tensors(path, error) from error
+    return tensors[_chosen_tensor(path, tensors)]
+
+
+def _width_of_tensor(path: str, kind: str) -> int:
+    """E by the header of a `.safetensors` file; the vectors are not read."""
+    from safetensors import safe_open
+
+    try:
+        with safe_open(path, "np") as file:
+            name = _chosen_tensor(path, file.keys())
+            tensor = file.get_slice(name)
+            shape = tuple(tensor.get_shape())
+            dtype = tensor[:0].dtype if shape else file.get_tensor(name).dtype
+    except UserError:
+        raise
+    except Exception as error:  # as in `_read_tensor`
+        raise _damaged_tensors(path, error) from error
+    _check_matrix(path, kind, shape, dtype)
+    return int(shape[1])
+
+
+def _damaged_tensors(path: str, error: Exception) -> UserError:
+    return UserError(
+        f"{path}: not a readable .safetensors file ({' '.join(str(error).split())[:160]}); {MEND}"
+    )
+
+
+def _chosen_tensor(path: str, tensors: Collection[str]) -> str:
+    """The name of the tensor that holds the vectors."""
+    if "embeddings" in tensors:
+        return "embeddings"
+    if len(tensors) != 1:
         raise UserError(
             f"{path}: several tensors and none is called 'embeddings', or none at all: {', '.join(sorted(tensors)) or 'none'}"
         )
-    return tensors["embeddings"] if "embeddings" in tensors else next(iter(tensors.values()))
+    return next(iter(tensors))
 
 
 def _rows_of(ids: np.ndarray, ids_path: str, path: str, num_vectors: int, kind: str) -> np.ndarray:
