@@ -325,7 +325,10 @@ def test_a_plan_is_printed_without_a_workdir() -> None:
         ]
     )
     assert result.returncode == 0, result.stderr
-    assert "A100-80 as given: 20 GB" in result.stdout and "smallest that fits" in result.stdout
+    assert (
+        "your device (from A100-80): 20 GB" in result.stdout
+        and "smallest that fits" in result.stdout
+    )
     assert "1,205,282 items" in result.stdout and "E=4096" in result.stdout
     wrong = run(
         [

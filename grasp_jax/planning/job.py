@@ -123,7 +123,7 @@ def _prepared_test(job: Job) -> Stage:
 def _more_negatives(job: Job) -> tuple[float, str]:
     """How many times as long a stage takes as with the negatives that were measured, and the words for it; never less than 1."""
     more = max(1.0, job.config.eval.num_negatives / rates.NEGATIVES)
-    said = f"; {more:,.0f} times that, in proportion to eval.num_negatives" if more > 1 else ""
+    said = f"; {more:,.4g} times that, in proportion to eval.num_negatives" if more > 1 else ""
     return more, said
 
 

@@ -25,7 +25,7 @@ def estimate_line(method: str, job: Job) -> str:
     )
 
 
-def job_lines(method: str, job: Job) -> list[str]:
+def job_lines(label: str, job: Job) -> list[str]:
     """The table of a whole job: times, dollars where prices are given, and where each figure is from."""
     plan, found = job.config.plan, list(stages(job))
     costs = [dollars(stage, plan) for stage in found]
@@ -40,7 +40,7 @@ def job_lines(method: str, job: Job) -> list[str]:
     total = sum(stage.seconds or 0.0 for stage, _ in counted)
     paid = sum(cost or 0.0 for _, cost in counted)
     rows.append(["whole job", "", duration(total), *([money(paid)] if priced else []), ""])
-    lines = [f"the whole job with {method} alone, from data to answers:", *aligned(rows)]
+    lines = [f"the whole job with {label} alone, from data to answers:", *aligned(rows)]
     lines += ["where the times are from:"]
     lines += [f"  {stage.name}: {stage.how}" for stage in found]
     left_out = [stage.name for stage, _ in counted if stage.seconds is None]

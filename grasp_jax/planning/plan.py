@@ -23,6 +23,7 @@ from grasp_jax.planning.device_counts import compare_device_counts
 from grasp_jax.planning.devices import DEVICES, Device
 from grasp_jax.planning.job import epoch_steps
 from grasp_jax.planning.job_lines import estimate_line, job_lines
+from grasp_jax.planning.lowered import lowered_works
 from grasp_jax.planning.methods import further_parts, item_vectors, refusal, validations_of_parts
 from grasp_jax.planning.rates import ADDED_KERNELS, FUSED_KERNELS, KERNELS, TOWERS
 from grasp_jax.planning.remedy import remedy
@@ -32,7 +33,7 @@ from grasp_jax.planning.storage import storage_lines
 from grasp_jax.planning.words import conclusion, count_lines, method_lines
 from grasp_jax.planning.workload import ItemVectors, Layout, Workload
 
-SMALLEST = 1e-3  # of GB, GB/s and TFLOP/s; no device has less
+SMALLEST = 1e-3  # of a number of a device, in the unit of its field; no device has less
 
 
 class Sizes:
@@ -117,9 +118,9 @@ def workload(config: Config, sizes: Sizes, width: int, method: str, devices: int
 
 def launched(config: Config, vectors: ItemVectors, devices: int) -> int:
     """Kernels of a step on one device, as counted for two layers and three towers; GRU4Rec's kernel is used on one GPU unless the config
-    says otherwise.
+    says otherwise. The config has one backbone.
     """
-    backbone, kernels = config.model.backbone.split(",")[0].strip(), config.kernels
+    backbone, kernels = config.model.backbone, config.kernels
     on_a_gpu = not config.plan.device.startswith("TPU")
     by_default = kernels == "auto" and backbone == "gru4rec" and on_a_gpu
     fused = devices == 1 and (kernels == "backbone" or by_default)  # a mesh of several refuses them
@@ -166,7 +167,7 @@ def _source_of_device(plan: PlanConfig) -> str:
     if not (given := overridden(plan)):
         return f"The plan is for this device of config.plan.device, by its data sheet; {unseen}"
     fields = ", ".join(f"config.plan.{name}" for name in given)
-    return f"The plan is for a device that you describe: {fields}; its other numbers are those of a {plan.device}; {unseen}"
+    return f"The plan is for a device that you describe: {fields}; its other numbers are those of {plan.device}; {unseen}"
 
 
 def plan_lines(config: Config, width: int, doubt: str = "") -> list[str]:
@@ -211,7 +212,12 @@ def _trial_lines(config: Config, sizes: Sizes, width: int, method: str, label: s
         layouts["smallest that fits"] = smallest
     lines = method_lines(label, work_of, layouts, device)
     if smallest is None:
-        lines.append(remedy(work, device, accepts))
+        # the changes are not to be undone by what `by_method` says
+        alone = own_config.with_fields({"by_method": {}})
+        lowered = lowered_works(
+            alone, width, lambda changed, e: workload(changed, sizes, e, method, own.devices)
+        )
+        lines.append(remedy(work, device, accepts, lowered))
     lines += storage_lines(own_config, work)
     job = Job(
         config=own_config,

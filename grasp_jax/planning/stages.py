@@ -10,8 +10,6 @@ from grasp_jax.planning.workload import Layout, Workload
 
 HOST, DEVICES, ENDPOINT = "host", "devices", "endpoint"
 CORES = 2  # of the host, among which processor seconds are divided
-
-
 # fields of `PlanConfig` that replace a number of the data sheet
 OVERRIDING = ("memory_gb", "bandwidth_gb", "tflops", "link_gb", "network_gb", "host_gb", "per_host")
 
@@ -23,7 +21,7 @@ def overridden(plan: PlanConfig) -> list[str]:
 
 def named_device(plan: PlanConfig) -> str:
     """The name of the device; of one that the config describes with numbers of its own, what it began with."""
-    return f"{plan.device} as given" if overridden(plan) else plan.device
+    return f"your device (from {plan.device})" if overridden(plan) else plan.device
 
 
 class Stage(NamedTuple):

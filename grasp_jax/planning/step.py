@@ -260,10 +260,10 @@ def smallest_layout(work: Workload, device: Device, accepts: Accepts = accept_al
     return None
 
 
-def least_layout(work: Workload, accepts: Accepts = accept_all) -> Layout:
-    """The layout of `MESHES` whose devices need the least memory; among equal ones that with the fewest devices."""
+def least_layout(work: Workload, accepts: Accepts = accept_all) -> Layout | None:
+    """The layout of `MESHES` whose devices need the least memory; among equal ones that with the fewest devices. None: none is accepted."""
     ordered = sorted(_layouts(), key=lambda layout: needed_bytes(work, layout))
-    return next((layout for layout in ordered if accepts(layout)), ordered[0])
+    return next((layout for layout in ordered if accepts(layout)), None)
 
 
 def _layouts() -> Iterator[Layout]:

@@ -18,8 +18,9 @@ def storage_lines(config: Config, work: Workload) -> list[str]:
     bank = 2.0 * (work.users + work.items) * work.width * of_number
     negatives = float(work.evaluated + work.tested) * work.candidates * FLOAT
     parts = [f"the knowledge bank {size_of(bank)}"] if bank else []
-    parts.append(f"the negatives of validation and test {size_of(negatives)}")
-    lines = [f"on disk: {', '.join(parts)}"]
+    if config.data.split != "none":
+        parts.append(f"the negatives of validation and test {size_of(negatives)}")
+    lines = [f"on disk: {', '.join(parts or ['nothing'])}; checkpoints are not counted"]
     held = 2.0 * work.users * work.width * of_number * work.gated
     if config.tables.users == "host" and held:
         lines.append(

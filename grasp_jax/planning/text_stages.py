@@ -132,8 +132,8 @@ def shorter(job: Job, stage: Stage) -> str:
         else (job.work.users, "user_group_column")
     )
     seconds = _by_clusters(rows, job.work.width)
-    synthetic = job.config.data.source == "synthetic"
-    of_shop = ", which the synthetic shop of this plan does not have, and files may" * synthetic
+    synthetic = job.config.data.resolved_source() == "synthetic"
+    of_shop = " (the synthetic shop of this plan has no groups; files may)" * synthetic
     return (
         f"knowledge.retrieval=clusters needs no device and {seconds / 3600:,.1f} h on {CORES} cores ({rates.CLUSTERS.record}); "
         f"knowledge.{column} searches within groups only{of_shop}; launch/ray_neighbours.py divides the exact search among machines. "

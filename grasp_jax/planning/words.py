@@ -21,9 +21,11 @@ AS_FAST = 1.1  # steps are called equally fast if one takes at most so many time
 
 
 def method_lines(
-    method: str, work_of: WorkOf, layouts: dict[str, Layout], device: Device
+    label: str, work_of: WorkOf, layouts: dict[str, Layout], device: Device
 ) -> list[str]:
-    """The bytes and the times of a step, with a column for each layout; the first layout is that of the config."""
+    """The bytes and the times of a step, with a column for each layout; the first layout is that of the config. `label` names the method,
+    and where there are several the backbone.
+    """
     columns = [(work_of(layout.devices), layout) for layout in layouts.values()]
     training = [total_bytes(work, layout) for work, layout in columns]
     ranking = [ranking_total(work, layout) for work, layout in columns]
@@ -45,7 +47,7 @@ def method_lines(
     ]
     work = columns[0][0]
     head = (
-        f"{method}: {work.users:,} users, {work.items:,} items, {work.interactions:,} interactions, E={work.width}, D={work.features}, "
+        f"{label}: {work.users:,} users, {work.items:,} items, {work.interactions:,} interactions, E={work.width}, D={work.features}, "
         f"H={work.hidden}, B={work.batch}, {work.rows} rows of {work.length}, {work.pairs:,} targets"
     )
     return [head, *aligned([["", *layouts], *rows])]
