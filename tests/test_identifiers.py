@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
+from grasp_jax.data.identifiers import rows_by_text, trimmed
 from grasp_jax.data.log import InteractionLog, rows_of
 from tests.logs import read_log
 from tests.refusal import assert_names, refusal
@@ -34,6 +35,16 @@ def write(folder: pathlib.Path, ending: str, users: list[Any]) -> pathlib.Path:
 
 def read(folder: pathlib.Path, ending: str, users: list[Any]) -> InteractionLog:
     return read_log(write(folder, ending, users), "ids", COLUMNS)
+
+
+def test_ids_are_found_as_they_were_read(tmp_path: pathlib.Path) -> None:
+    """A request for one user would be answered with the history of another, or with that of nobody."""
+    log = read(tmp_path, "parquet", ["lead", "lead\u2028", " \x85 "])
+    names = {log.user_ids[row]: text for text, row in log.user_rows.items()}
+    assert names == {"lead": "lead", "lead\u2028": "lead\u2028", "\x85": "\x85"}
+    assert trimmed("\t\u3000lead\u2028\xa0\r\n") == "lead\u2028"
+    # of a model from an earlier version
+    assert rows_by_text(np.array(["lead", " lead", " b"])) == {"lead": 0, "b": 2}
 
 
 @pytest.mark.parametrize("ending", ENDINGS)

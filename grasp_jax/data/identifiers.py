@@ -22,6 +22,8 @@ LONGEST = 512  # characters; NumPy gives every distinct id the size of the longe
 MISSING_SPELLINGS = {"", "na", "n/a", "nan", "<na>", "null", "none", "nil", "#n/a", "nat", "-", "?"}
 _SPACES = (0x20, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x202F, 0x205F, 0x3000)
 _BLANKS = "".join(map(chr, _SPACES))  # in one line
+_CONTROL_BLANKS = "\t\n\v\f\r\x1c\x1d\x1e\x1f"
+NOT_IN_IDS = "[\\x00-\\x1f\\x7f]"  # a pattern for Arrow and for `re`: line breaks and other control characters
 _WANTED = "ids are whole numbers or strings"
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 _WHOLE = re.compile(r"0|-?[1-9][0-9]*")  # in the usual spelling
@@ -72,6 +74,23 @@ def encoded_ids(table: Table, name: str, notes: list[str] | None = None) -> Enco
     raise UserError(
         f"{table.path}: column {name!r} has type {kind}{first}; {_WANTED}: write it as int64, without rows that lack one, or as strings"
     )
+
+
+def trimmed(text: str) -> str:
+    """An id without the blanks around it. Other characters that Python takes for blanks, such as U+2028, may be part of an id."""
+    # no id of the data has control characters, so those around an id that somebody sends mean nothing
+    return text.strip(_BLANKS + _CONTROL_BLANKS)
+
+
+def rows_by_text(ids: np.ndarray) -> dict[str, int]:
+    """Row of each id ([n] int64 or str) by its text without blanks around it, which ids of files from earlier versions may have. If two
+    ids differ only in these blanks, the row is that of the id without blanks.
+    """
+    texts = list(map(str, ids.tolist()))
+    rows = {trimmed(text): row for row, text in enumerate(texts)}
+    if len(rows) < len(texts):
+        rows |= {text: row for row, text in enumerate(texts) if trimmed(text) == text}
+    return rows
 
 
 def holds_text(table: Table, name: str) -> bool:
@@ -151,7 +170,7 @@ def _refuse_long(table: Table, name: str, text: pa.Array, codes: np.ndarray) -> 
 
 def _refuse_control_characters(table: Table, name: str, text: pa.Array, codes: np.ndarray) -> None:
     """Refuses rows `text[codes]` with a line break or another control character."""
-    bad = _rows_where(pc.match_substring_regex(text, "[\\x00-\\x1f\\x7f]"), codes)
+    bad = _rows_where(pc.match_substring_regex(text, NOT_IN_IDS), codes)
     if bad is None:
         return
     row = int(bad.argmax())

@@ -11,6 +11,7 @@ import numpy as np
 from grasp_jax.core.errors import UserError
 from grasp_jax.data.bad_rows import source_rows
 from grasp_jax.data.encoded import Encoded, encoded, grouped, stable_order
+from grasp_jax.data.identifiers import rows_by_text
 
 FIRST_OF = 1000  # missing items; a message names the one that occurs first
 
@@ -67,7 +68,7 @@ class InteractionLog:
     @functools.cached_property
     def user_rows(self) -> dict[str, int]:
         """Row of each user by its id as text without blanks around it; computed once, because a service needs it in every call."""
-        return {str(name).strip(): row for row, name in enumerate(self.user_ids.tolist())}
+        return rows_by_text(self.user_ids)
 
     @functools.cached_property
     def low_rated_by_user(self) -> tuple[np.ndarray, np.ndarray]:

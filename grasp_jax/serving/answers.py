@@ -8,6 +8,7 @@ import numpy as np
 
 from grasp_jax.core.errors import UserError
 from grasp_jax.core.log import logger
+from grasp_jax.data.identifiers import trimmed
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.evaluation.audience import Audience, Wanted, best_items
 from grasp_jax.serving.artifact import Artifact
@@ -74,7 +75,7 @@ def as_text(name: object) -> str:
     """
     if isinstance(name, float | np.floating) and float(name).is_integer():
         return str(int(name))
-    return str(name).strip()
+    return trimmed(str(name))
 
 
 def listed(ids: Ids) -> list[Hashable]:

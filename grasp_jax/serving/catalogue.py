@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from grasp_jax.data.identifiers import rows_by_text
+
 
 @dataclasses.dataclass(frozen=True)
 class Catalogue:
@@ -44,8 +46,8 @@ class Catalogue:
 
     @functools.cached_property
     def rows(self) -> dict[str, int]:
-        """Row of each id, as text without blanks around it, which ids of models from earlier versions may have."""
-        return {str(name).strip(): row for row, name in enumerate(self.ids.tolist())}
+        """Row of each id, as text without blanks around it (`rows_by_text`)."""
+        return rows_by_text(self.ids)
 
     @functools.cached_property
     def recommended(self) -> np.ndarray:

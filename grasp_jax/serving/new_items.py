@@ -6,6 +6,7 @@ added does not matter, and the rows of the other items do not change.
 """
 
 import dataclasses
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from grasp_jax.core.errors import UserError
+from grasp_jax.data.identifiers import NOT_IN_IDS
 from grasp_jax.evaluation.ranker import item_features
 from grasp_jax.knowledge.encoders.saved import SavedTextEncoder
 from grasp_jax.knowledge.text.columns import as_texts
@@ -209,7 +211,7 @@ def _checked_ids(catalogue: Catalogue, ids: list[Any]) -> list[str]:
     row_of: dict[str, int] = {}
     for row, name in enumerate(ids):
         text = "" if name is None or isinstance(name, bool | list | dict) else as_text(name)
-        if not text.strip() or text.splitlines() != [text] or "\0" in text:
+        if not text or re.search(NOT_IN_IDS, text):
             raise UserError(
                 f"add_items: row {row + 1} has {name!r} in column 'item'; expected an id, which looks like {str(catalogue.ids[0])!r} here"
             )

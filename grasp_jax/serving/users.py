@@ -12,6 +12,7 @@ from grasp_jax.core.errors import UserError
 from grasp_jax.core.files import read_text
 from grasp_jax.core.log import logger
 from grasp_jax.data.dataset import Dataset
+from grasp_jax.data.identifiers import trimmed
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.serving.answers import Ids, Unknown, as_text, is_list, listed
 
@@ -45,7 +46,7 @@ def read_users(path: str | None, log: InteractionLog) -> Selection:
     rows: dict[int, None] = {}
     skipped: dict[str, str] = {}
     for name in wanted:
-        row = row_of.get(name, row_of.get(name.strip()))
+        row = row_of.get(trimmed(name))
         if row is None:
             skipped[name] = _reason(name, row_of, log)
         else:
@@ -63,7 +64,7 @@ def _ids(path: pathlib.Path) -> list[str]:
     if path.suffix == ".parquet":
         return _column(path)
     text = read_text(path, MEND).replace("\r\n", "\n").replace("\r", "\n")
-    return list(dict.fromkeys(line for line in text.split("\n") if line.strip()))
+    return list(dict.fromkeys(line for line in text.split("\n") if trimmed(line)))
 
 
 def _column(path: pathlib.Path) -> list[str]:
@@ -86,7 +87,7 @@ def _column(path: pathlib.Path) -> list[str]:
 
 
 def _reason(name: str, row_of: dict[str, int], log: InteractionLog) -> str:
-    stripped = name.strip()
+    stripped = trimmed(name)
     if (
         log.user_ids.dtype.kind == "i"
         and stripped.isascii()

@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from grasp_jax.core.errors import EndpointError, UserError
+from grasp_jax.data.identifiers import NOT_IN_IDS, trimmed
 from grasp_jax.serving.http.settings import Limits
 
 LONGEST_ID = 512
@@ -23,7 +24,6 @@ LONGEST_TEXT = 10_000  # characters of a title or another column
 SHOWN = 60  # characters of a value in a message
 EXPECTED_ID = f"expected an id: text of 1 to {LONGEST_ID} characters, or a whole number"
 _INT64 = 2**63
-_BREAKS = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")  # no id of data has them
 _ID_SCHEMA = {"anyOf": [{"type": "string", "maxLength": LONGEST_ID}, {"type": "integer"}]}
 _LIST_SCHEMA = {"type": "array", "items": _ID_SCHEMA}
 
@@ -56,7 +56,7 @@ def as_refused(error: Exception) -> Refused:
 def is_id(value: object) -> bool:
     """Whether a JSON value may be an id; blanks around it do not count."""
     if isinstance(value, str):
-        return len(value.strip()) > 0 and len(value) <= LONGEST_ID
+        return len(trimmed(value)) > 0 and len(value) <= LONGEST_ID
     return isinstance(value, int) and not isinstance(value, bool) and -_INT64 <= value < _INT64
 
 
@@ -88,7 +88,7 @@ def _a_new_item(value: Any) -> Any:
             raise ValueError(f'has no "{needed}"; expected "item", "title" and any further columns')
     if not is_id(value["item"]):
         raise ValueError(f'"item" is {shown(value["item"])}; {EXPECTED_ID}')
-    if _BREAKS.search(str(value["item"]).strip()):
+    if re.search(NOT_IN_IDS, trimmed(str(value["item"]))):
         raise ValueError(
             f'"item" is {shown(value["item"])}; expected an id in one line, without control characters'
         )

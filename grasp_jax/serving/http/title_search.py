@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
+from grasp_jax.serving.answers import as_text
 from grasp_jax.serving.http.requests import Refused, shown
 from grasp_jax.serving.http.snapshot import Snapshot
 
@@ -24,7 +25,7 @@ def search_titles(text: str, k: int, snapshot: Snapshot) -> list[dict[str, Any]]
         )
     catalogue = snapshot.catalogue
     rows = _matching_rows(words, catalogue.folded_titles)
-    if (named := catalogue.rows.get(text.strip())) is not None and named not in rows:
+    if (named := catalogue.rows.get(as_text(text))) is not None and named not in rows:
         rows = np.append(rows, named)
     rows = rows[snapshot.available[rows]]
     rows = rows[np.argsort(-catalogue.counts[rows], kind="stable")][:k]
