@@ -17,6 +17,7 @@ import faiss
 import jax
 import numpy as np
 from jax import export
+from pyarrow import parquet
 from safetensors.numpy import load_file
 
 import grasp_jax as gj
@@ -34,10 +35,13 @@ def main() -> None:
         folder = pathlib.Path(name)
         model.export(folder)
         sizes = json.loads((folder / "manifest.json").read_text())["sizes"]
+        table = parquet.read_table(folder / "items.parquet", columns=["recommended"])
         vectors = load_file(folder / "items.safetensors")["vectors"]
         parameters = load_file(folder / "parameters.safetensors")
         program = export.deserialize(bytearray((folder / "states.stablehlo").read_bytes()))
     states = jax.jit(program.call)
+    # an index has only items that may be recommended; histories may have all items
+    listed = np.flatnonzero(table["recommended"].to_numpy())
 
     rng = np.random.default_rng(0)
     histories = rng.integers(0, len(vectors), (ASKED, min(LONGEST, sizes["max_history"]))).astype(
@@ -53,14 +57,15 @@ def main() -> None:
     graph.hnsw.efConstruction, graph.hnsw.efSearch = 200, 128
     found = {}
     for index in (exact, graph):
-        index.add(vectors)
+        index.add(vectors[listed])
         begin = time.perf_counter()
-        found[index] = index.search(people, K)[1]
+        positions = index.search(people, K)[1]
         print(
             f"{type(index).__name__}: {ASKED / (time.perf_counter() - begin):,.0f} people a second"
         )
+        found[index] = listed[positions]  # rows of items
     hits = [len(np.intersect1d(a, b)) for a, b in zip(found[exact], found[graph], strict=True)]
-    print(f"{len(vectors):,} items of width {vectors.shape[1]}: recall@{K} {np.mean(hits) / K:.3f}")
+    print(f"{len(listed):,} items of width {vectors.shape[1]}: recall@{K} {np.mean(hits) / K:.3f}")
 
 
 if __name__ == "__main__":
