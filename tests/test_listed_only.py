@@ -142,6 +142,9 @@ def test_the_service_leaves_them_out(folder: pathlib.Path) -> None:
         assert running.post("/reload")["items"] == 101 - GONE
         running.client.delete(f"/items/{gone[0]}")
         assert running.post("/reload")["items"] == 100 - GONE
+        again = running.client.delete(f"/items/{gone[1]}")
+        assert again.status_code == 404 and "the items table lacks it" in again.json()["error"]
+        assert set(gone[:2]) == running.service._removed, "forgotten with the next model"
         running.service.stop()
 
 

@@ -223,6 +223,9 @@ def test_a_log_that_lost_rows_is_seen(folders: pathlib.Path, tmp_path: pathlib.P
     events = [json.loads(line) for line in lines.getvalue().splitlines()]
     assert [own["level"] for own in events if own["event"] == "data_shrank"] == ["warning"]
     assert [own["data"]["users"] for own in events if own["event"] == "reloaded"] == [20, 15]
+    service._data = None  # as for a service that was started on a workdir
+    answer = client.post("/reload", json={}).json()
+    assert answer["data"] is None and "none of its 15 users any more" in answer["warning"]
     service.stop()
 
 

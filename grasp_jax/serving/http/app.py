@@ -171,15 +171,16 @@ def add_probes(app: FastAPI, service: Service, second: Service | None) -> None:
 
 def _about(service: Service) -> dict[str, Any]:
     """Describes the model of a service."""
-    snapshot, users = service.served
+    served = service.served
+    snapshot = served.snapshot
     return {
         "model": snapshot.number,
         "method": snapshot.artifact.method,
         "backbone": snapshot.artifact.backbone,
         "trained_on_all": snapshot.artifact.trained_on_all,
         "items": len(snapshot.by_popularity),
-        "users": users is not None,
-        "data": None if users is None else users.size._asdict(),
+        "users": served.users is not None,
+        "data": served.data,
         "search": "exact" if snapshot.index is None else "approximate",
         "recall": 1.0 if snapshot.index is None else snapshot.index.recall,
     }

@@ -1,16 +1,17 @@
 """Adds items to a served model, corrects their texts, removes them, and restores removed ones."""
 
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from grasp_jax.knowledge.text.columns import as_texts
 from grasp_jax.serving.answers import as_text
 from grasp_jax.serving.http.placing import with_items, with_rows
 from grasp_jax.serving.http.requests import Refused, shown
 from grasp_jax.serving.http.snapshot import Snapshot
-from grasp_jax.serving.new_items import add_items, is_number, with_rows_of
+from grasp_jax.serving.new_items import add_items, ignored_columns, is_number, with_rows_of
 
 Item = dict[str, Any]
 
@@ -20,9 +21,10 @@ class Changes(NamedTuple):
 
     Attributes:
       new: items with ids that the model does not know.
-      corrected: items that an earlier `PUT` has added; their texts are replaced.
-      restored: rows of items of the model itself that were removed and are recommended again, with their old texts.
-      old_text: ids of those whose title in the request is not used.
+      corrected: items that an earlier `PUT` has added with another text; their texts are replaced.
+      restored: rows of removed items that are recommended again with the texts that they have: items of the model itself, and items that
+        an earlier `PUT` has added with the same text.
+      old_text: ids of those of the model itself for which the request has a text that is not, or may not be, the one that they have.
     """
 
     new: list[Item]
@@ -31,8 +33,15 @@ class Changes(NamedTuple):
     old_text: list[Any]
 
 
-def check_new(items: Sequence[Item], snapshot: Snapshot) -> Changes:
+def check_new(
+    items: Sequence[Item], snapshot: Snapshot, added: Mapping[str, Item] | None = None
+) -> Changes:
     """What the items of a request change.
+
+    Args:
+      items: the items.
+      snapshot: the model that is served.
+      added: items that earlier requests added, by id.
 
     Raises:
       Refused: an id is given twice, is that of an item of the model that is recommended already, or has another type than the ids of the
@@ -55,10 +64,13 @@ def check_new(items: Sequence[Item], snapshot: Snapshot) -> Changes:
                 )
             changes.new.append(item)
         elif row >= first_added:
-            changes.corrected.append(item)
+            if not _same_text(item, (added or {}).get(name)):
+                changes.corrected.append(item)
+            elif row in snapshot.removed:
+                changes.restored.append(row)
         elif row in snapshot.removed:
             changes.restored.append(row)
-            if item["title"] != catalogue.titles[row]:
+            if not _is_text_of_row(item, row, snapshot):
                 changes.old_text.append(item["item"])
         else:
             raise Refused(
@@ -67,6 +79,22 @@ def check_new(items: Sequence[Item], snapshot: Snapshot) -> Changes:
                 "to change the text, train again and POST /reload",
             )
     return changes
+
+
+def _same_text(item: Item, earlier: Item | None) -> bool:
+    """Whether two items have the same text, so that it need not be encoded again."""
+    return earlier is not None and item | {"item": earlier["item"]} == earlier
+
+
+def _is_text_of_row(item: Item, row: int, snapshot: Snapshot) -> bool:
+    """Whether the catalogue has all columns of an item that the model reads, with the same values."""
+    catalogue = snapshot.catalogue
+    if item["title"] != catalogue.titles[row]:
+        return False
+    read = set(item) - {"item", "title", *ignored_columns(snapshot.artifact, set(item))}
+    return read <= set(catalogue.columns) and all(
+        as_texts([item[name]])[0] == catalogue.columns[name][row] for name in read
+    )
 
 
 def with_changes(snapshot: Snapshot, changes: Changes) -> Snapshot:

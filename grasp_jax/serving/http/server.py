@@ -97,14 +97,14 @@ def _build_server(opened: Sequence[tuple[Service, Source]]) -> tuple[uvicorn.Ser
                     return
                 loaded.append(served)
             _freeze_loaded_objects()
-            snapshot, users = loaded[0]
+            snapshot = loaded[0].snapshot
             first.log.event(
                 "ready",
                 method=snapshot.artifact.method,
                 backbone=snapshot.artifact.backbone,
                 trained_on_all=snapshot.artifact.trained_on_all,
                 items=len(snapshot.by_popularity),
-                data=None if users is None else users.size._asdict(),
+                data=loaded[0].data,
             )
         except UserError as error:
             print(f"error: {error}", file=sys.stderr, flush=True)

@@ -33,7 +33,13 @@ from grasp_jax.serving.http.requests import (
 from grasp_jax.serving.http.results import by_model, by_popularity
 from grasp_jax.serving.http.settings import Settings
 from grasp_jax.serving.http.snapshot import Snapshot
-from grasp_jax.serving.http.source import Source, UsersOfData, folder_below, open_source
+from grasp_jax.serving.http.source import (
+    Source,
+    UsersOfData,
+    folder_below,
+    lost_users,
+    open_source,
+)
 from grasp_jax.serving.http.title_search import search_titles
 from grasp_jax.serving.new_items import ignored_columns
 
@@ -43,6 +49,11 @@ class Served(NamedTuple):
 
     snapshot: Snapshot
     users: UsersOfData | None
+
+    @property
+    def data(self) -> dict[str, Any] | None:
+        """The `DataSize` of the data of the users, for JSON; None if there are no users."""
+        return None if self.users is None else self.users.size._asdict()
 
 
 class Service:
@@ -73,9 +84,8 @@ class Service:
         self._added: dict[str, Item] = {}  # items that PUT added, by id, for the next model
         # ids that no model may recommend, whether this model knows them or not
         self._removed: set[str] = set()
-        self._restored: set[str] = (
-            set()
-        )  # ids that PUT brought back, for a model that does not recommend them by itself
+        # ids that PUT brought back although the items table of the model lacks them, for the next model whose table lacks them
+        self._restored: set[str] = set()
         self.queue = QueryQueue(settings.limits, self.metrics)
 
     @property
@@ -177,7 +187,7 @@ class Service:
         """The answer to `PUT /items`: changes all items of the request or, if one is refused, none. From now on they can be recommended.
 
         "corrected" counts items that an earlier request added and that have another text now, "old_text" has ids of items that came back
-        and whose title in the request is not used, and "ignored" names the fields that the model does not read; these three are absent if
+        and whose text in the request is not used, and "ignored" names the fields that the model does not read; these three are absent if
         there are none.
 
         Raises:
@@ -185,13 +195,18 @@ class Service:
         """
         async with self._exclusive_change():
             snapshot, users = self.served
-            changes = check_new(request.items, snapshot)
+            changes = check_new(request.items, snapshot, self._added)
             changed = await asyncio.to_thread(with_changes, snapshot, changes)
             encoded = changes.new + changes.corrected
             self._added |= {as_text(item["item"]): item for item in encoded}
-            names = {as_text(item["item"]) for item in request.items}
-            self._removed -= names
-            self._restored |= names
+            self._removed -= {as_text(item["item"]) for item in request.items}
+            catalogue = snapshot.catalogue
+            # if the table of a later model drops one of the other items, that is the newer wish
+            self._restored |= {
+                as_text(catalogue.ids[row])
+                for row in changes.restored
+                if not catalogue.recommended[row]
+            }
             await asyncio.to_thread(self._serve, Served(changed, users))
             self.log.event(
                 "items_added",
@@ -216,7 +231,8 @@ class Service:
         """The answer to `DELETE /items/{id}`: the item is not recommended any more.
 
         Raises:
-          Refused: no item has the id, or it was removed before.
+          Refused: no item has the id, it was removed before, or the items table lacks it; in the last case later models do not recommend it
+            either.
         """
         async with self._exclusive_change():
             snapshot, users = self.served
@@ -226,6 +242,12 @@ class Service:
                 example = str(snapshot.catalogue.ids[0])
                 raise Refused(
                     404, f"items: no item has the id {shown(name)}; ids look like {example!r}"
+                )
+            if row in snapshot.removed and not snapshot.catalogue.recommended[row]:
+                self._removed.add(name)  # also for a model that recommends such items
+                raise Refused(
+                    404,
+                    f"items: {shown(name)} is not recommended, because the items table lacks it; PUT /items brings it back",
                 )
             if row in snapshot.removed:
                 raise Refused(
@@ -263,13 +285,11 @@ class Service:
         about: dict[str, Any] = {
             "model": served.snapshot.number,
             "items": len(served.snapshot.by_popularity),
+            "data": served.data,
         }
-        artifact, data = served.snapshot.artifact, None
-        if served.users is not None:
-            data = served.users.size
-            about["data"] = data._asdict()
+        artifact = served.snapshot.artifact
         self.log.event("reloaded", **about, trained_on_all=artifact.trained_on_all)
-        lost = data.shrinkage(old.users.size) if data and old.users else ""
+        lost = lost_users(old.users, served.users)
         if lost:
             self.log.event("data_shrank", "warning", text=lost)
         warnings = "; ".join(text for text in (lost, warning) if text)

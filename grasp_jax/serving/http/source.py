@@ -123,6 +123,18 @@ class UsersOfData:
         return known
 
 
+def lost_users(earlier: UsersOfData | None, now: UsersOfData | None) -> str:
+    """What is missing of earlier data after a reload, in words; empty if nothing or little is."""
+    if earlier is None:
+        return ""
+    if now is None:
+        return (
+            f"the service knows none of its {earlier.size.users:,} users any more, because a saved model holds none; start the service "
+            "with --data=FOLDER, or reload the workdir of a run"
+        )
+    return now.size.shrinkage(earlier.size)
+
+
 class Source(NamedTuple):
     """A model and its users; None if requests can only send histories."""
 
