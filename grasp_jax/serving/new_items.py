@@ -8,7 +8,7 @@ added does not matter, and the rows of the other items do not change.
 import dataclasses
 import re
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -36,6 +36,19 @@ ADDED = "added_items"  # key of `Artifact.made_from`
 SAME_TEXT = 1.0 - 1e-6  # two texts with at least this cosine count as the same
 
 
+class EncodedItems(NamedTuple):
+    """New items by themselves.
+
+    Attributes:
+      catalogue: of these n items alone.
+      arrays: "features" [n, ...], "items" [n, E], "items_similar" [n, E] if the method reads neighbours, and "table" [n, D] if it has ID
+        vectors; empty if there are no items.
+    """
+
+    catalogue: Catalogue
+    arrays: Mapping[str, np.ndarray]
+
+
 def add_items(
     artifact: Artifact,
     columns: Mapping[str, Sequence[Any] | np.ndarray],
@@ -57,6 +70,16 @@ def add_items(
       UserError: the model reads no texts of items, or no part of its score does; an id is known already or occurs twice, a column is
         missing or has another length, an item has no text, or the encoder raises it.
     """
+    encoded = encode_items(artifact, columns, vectors)
+    return _joined(artifact, encoded) if len(encoded.catalogue.ids) else artifact
+
+
+def encode_items(
+    artifact: Artifact,
+    columns: Mapping[str, Sequence[Any] | np.ndarray],
+    vectors: np.ndarray | None = None,
+) -> EncodedItems:
+    """What `add_items` adds to the model; arguments and errors as there."""
     method = METHODS[artifact.method]
     if not method.needs_bank:
         raise UserError(
@@ -73,45 +96,42 @@ def add_items(
     count = len(given[ITEM])
     if vectors is not None:
         vectors = _checked_vectors(vectors, count, len(artifact.encoder.geometry["items"].centre))
-    if not count:
-        return artifact
     parts = [
         _added(artifact, given, vectors, np.arange(begin, min(begin + BLOCK, count)))
         for begin in range(0, count, BLOCK)
     ]
-    return _joined(artifact, _catalogue(artifact, given), parts)
+    names = parts[0] if parts else {}
+    arrays = {name: np.concatenate([part[name] for part in parts]) for name in names}
+    return EncodedItems(_catalogue(artifact, given), arrays)
 
 
-def with_rows_of(artifact: Artifact, encoded: Artifact, rows: np.ndarray) -> Artifact:
+def with_rows_of(artifact: Artifact, encoded: EncodedItems, rows: np.ndarray) -> Artifact:
     """The same model with other texts of items that `add_items` has added to it.
 
     Args:
       artifact: the model.
-      encoded: what `add_items` returned for the items with the new texts; its last n rows are read.
+      encoded: the n items with the new texts.
       rows: [n] rows of these items in `artifact`.
     """
 
     def replaced(values: np.ndarray, new: np.ndarray) -> np.ndarray:
         changed = np.array(values)
-        changed[rows] = new[len(new) - len(rows) :]
+        changed[rows] = new.astype(changed.dtype)
         return changed
 
     tables = {
-        name: replaced(table, encoded.tables[name]) if name in ITEM_TABLES else table
+        name: replaced(table, encoded.arrays[name]) if name in ITEM_TABLES else table
         for name, table in artifact.tables.items()
     }
     params, own = dict(artifact.params), artifact.params.get("encoder", {})
     if "table" in own:
-        params["encoder"] = {
-            **own,
-            "table": replaced(own["table"], encoded.params["encoder"]["table"]),
-        }
+        params["encoder"] = {**own, "table": replaced(own["table"], encoded.arrays["table"])}
     old, new = artifact.catalogue, encoded.catalogue
     columns = {name: replaced(old.columns[name], new.columns[name]) for name in old.columns}
     return dataclasses.replace(
         artifact,
         params=params,
-        features=replaced(artifact.features, encoded.features),
+        features=replaced(artifact.features, encoded.arrays["features"]),
         catalogue=old.with_texts(replaced(old.titles, new.titles), columns),
         tables=tables,
     )
@@ -354,7 +374,7 @@ def _padded(rows: np.ndarray, size: int) -> np.ndarray:
 
 
 def _catalogue(artifact: Artifact, given: Mapping[str, list[Any]]) -> Catalogue:
-    """The catalogue with the new items at its end."""
+    """The catalogue of the new items alone."""
     old, ids = artifact.catalogue, given[ITEM]
     numbers = old.has_numbers
     new_ids = np.array(
@@ -363,18 +383,16 @@ def _catalogue(artifact: Artifact, given: Mapping[str, list[Any]]) -> Catalogue:
     titles = given.get(TITLE) or ids
     columns = {name: as_texts(given.get(name) or [None] * len(ids)) for name in old.columns}
     named = np.array([str(title or name) for title, name in zip(titles, ids, strict=True)], object)
-    return old.followed_by(Catalogue(new_ids, named, np.zeros(len(ids), np.int64), columns))
+    return Catalogue(new_ids, named, np.zeros(len(ids), np.int64), columns)
 
 
-def _joined(
-    artifact: Artifact, catalogue: Catalogue, parts: Sequence[Mapping[str, np.ndarray]]
-) -> Artifact:
+def _joined(artifact: Artifact, encoded: EncodedItems) -> Artifact:
     """The model with the rows of the new items."""
-    count = len(catalogue.ids) - len(artifact.catalogue.ids)
+    count = len(encoded.catalogue.ids)
 
     def extended(rows: np.ndarray, name: str) -> np.ndarray:
         """Rows of the model followed by those of the new items, in the dtype of the model."""
-        return np.concatenate([rows, *(part[name].astype(rows.dtype) for part in parts)])
+        return np.concatenate([rows, encoded.arrays[name].astype(rows.dtype)])
 
     tables = {
         name: extended(table, name) if name in ITEM_TABLES else table
@@ -388,7 +406,7 @@ def _joined(
         sizes=dataclasses.replace(artifact.sizes, num_items=artifact.sizes.num_items + count),
         params=params,
         features=extended(artifact.features, "features"),
-        catalogue=catalogue,
+        catalogue=artifact.catalogue.followed_by(encoded.catalogue),
         tables=tables,
         made_from={**artifact.made_from, ADDED: artifact.made_from.get(ADDED, 0) + count},
     )

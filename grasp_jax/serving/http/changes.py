@@ -11,7 +11,13 @@ from grasp_jax.serving.answers import as_text
 from grasp_jax.serving.http.placing import with_items, with_rows
 from grasp_jax.serving.http.requests import Refused, shown
 from grasp_jax.serving.http.snapshot import Snapshot
-from grasp_jax.serving.new_items import add_items, ignored_columns, is_number, with_rows_of
+from grasp_jax.serving.new_items import (
+    add_items,
+    encode_items,
+    ignored_columns,
+    is_number,
+    with_rows_of,
+)
 
 Item = dict[str, Any]
 
@@ -112,7 +118,7 @@ def with_changes(snapshot: Snapshot, changes: Changes) -> Snapshot:
 
 def with_corrected(snapshot: Snapshot, items: Sequence[Item], rows: np.ndarray) -> Snapshot:
     """The same model with other texts of items that were added to it, in rows [n]."""
-    encoded = add_items(snapshot.base, columns_of(items, snapshot))
+    encoded = encode_items(snapshot.base, columns_of(items, snapshot))
     return with_rows(snapshot, with_rows_of(snapshot.artifact, encoded, rows), rows)
 
 
