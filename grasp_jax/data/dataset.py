@@ -288,12 +288,17 @@ def data_settings(options: Mapping[str, object], data: DataConfig | None = None)
     moments = {
         name: str(options[name]) for name in ("valid_after", "test_after") if name in options
     }
-    named: dict[str, object] = {}
+    named = {
+        name: _column_name(options[name])
+        for name in ("items_id_column", "users_id_column", "title_column")
+        if name in options
+    }
     if isinstance(columns := options.get("columns"), Mapping):
-        named["columns"] = {
-            name: str(value)
-            if isinstance(value, Integral) and not isinstance(value, bool)
-            else value
-            for name, value in columns.items()
-        }
+        named["columns"] = {name: _column_name(value) for name, value in columns.items()}
     return (data or DataConfig()).with_fields({**options, **named, **moments})
+
+
+def _column_name(value: object) -> object:
+    """A whole number as text; anything else as it is, for the check of the field."""
+    is_number = isinstance(value, Integral) and not isinstance(value, bool)
+    return str(value) if is_number else value

@@ -74,16 +74,17 @@ def refuse_index(frame: object, table: Table, wanted: Collection[str]) -> None:
     Args:
       frame: what `table_of_frame` made the table from.
       table: its columns.
-      wanted: names of columns that must be there.
+      wanted: names of columns that are read, in any case; an empty one counts for nothing.
 
     Raises:
       UserError: naming the column.
     """
     index = _names_of_index(frame) if _is_of_pandas(frame) else []
     for name in wanted:
-        if name in index and match(table.columns, name) is None:
+        level = match(index, name) if name else None
+        if level is not None and match(table.columns, name) is None:
             raise UserError(
-                f"{table.path}: column {name!r} is the index of the frame, which is not read; pass frame.reset_index()"
+                f"{table.path}: column {level!r} is the index of the frame, which is not read; pass frame.reset_index()"
             )
 
 

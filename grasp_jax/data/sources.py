@@ -76,7 +76,8 @@ def read_frames(
     from grasp_jax.data.interactions import log_of_table
 
     table, item_texts, user_texts = table_of_frame(interactions, "interactions frame"), None, None
-    refuse_index(interactions, table, (config.columns.user, config.columns.item))
+    named = config.columns
+    refuse_index(interactions, table, (named.user, named.item, named.timestamp))
     if items is not None:
         frame = table_of_frame(items, "items frame")
         refuse_index(items, frame, (config.items_id_column, config.title_column))
