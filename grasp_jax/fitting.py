@@ -148,7 +148,7 @@ def open_finished(
             f"{workdir}: no {asked} was trained there{others}; run --mode=train, or name another method"
         )
     for pair in trained:
-        _check_registered(workdir, pair, there)
+        _check_registered(workdir, pair, trained)
     named = {"model.method": ",".join(dict.fromkeys(name for name, _ in trained))}
     named |= {"model.backbone": ",".join(dict.fromkeys(of for _, of in trained))}
     prepared = prepare(open_run(config.with_fields(named), workdir, dataset))
@@ -180,11 +180,20 @@ def _order(pair: tuple[str, str]) -> tuple[int, int]:
 
 
 def _check_registered(
-    workdir: pathlib.Path, pair: tuple[str, str], there: Sequence[tuple[str, str]]
+    workdir: pathlib.Path, pair: tuple[str, str], asked: Sequence[tuple[str, str]]
 ) -> None:
-    """Refuses a model whose code is not here: if it were left out, another model of the workdir would answer in its place."""
-    registered = [method for method, of in there if method in METHODS and of in BACKBONES]
-    instead = f", or name another method: method={registered[0]!r}" if registered else ""
+    """Refuses a model whose code is not here: if it were left out, another model of the workdir would answer in its place.
+
+    Args:
+      workdir: the workdir, for the message.
+      pair: method and backbone of the model.
+      asked: the pairs with a model that the caller may mean; the message names the first that can be opened.
+    """
+    registered = [(method, of) for method, of in asked if method in METHODS and of in BACKBONES]
+    instead = ""
+    if registered:
+        method, backbone = registered[0]
+        instead = f", or name another model: method={method!r}, backbone={backbone!r}"
     for kind, name, known in (("method", pair[0], METHODS), ("backbone", pair[1], BACKBONES)):
         if name not in known:
             raise UserError(

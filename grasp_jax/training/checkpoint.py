@@ -203,6 +203,11 @@ class StoredSnapshot(NamedTuple):
     manifest: dict[str, Any]
 
 
+def has_model(folder: pathlib.Path) -> bool:
+    """Whether a trial has saved a snapshot, which may be damaged; the argument is as in `find_model`."""
+    return any(_steps(folder)) or (folder / NEWEST).exists()
+
+
 def find_model(folder: pathlib.Path, allow_older: bool = False) -> StoredSnapshot | None:
     """The newest snapshot of a trial that contains its best model; None if nothing was ever saved.
 

@@ -19,7 +19,7 @@ from grasp_jax.parallel.mesh import replicate
 from grasp_jax.parallel.processes import PREEMPTION, is_main_process
 from grasp_jax.provenance import difference
 from grasp_jax.training.callbacks import Callback, OnEpoch
-from grasp_jax.training.checkpoint import Checkpoints, check_made_from, find_model
+from grasp_jax.training.checkpoint import Checkpoints, check_made_from, find_model, has_model
 from grasp_jax.training.early_stopping import as_progress
 from grasp_jax.training.epochs import TrainingData
 from grasp_jax.training.inherited import keep_directions
@@ -29,6 +29,7 @@ from grasp_jax.training.parts import validation_lowered, with_named_parts
 from grasp_jax.training.replicas import Replica, one_replica
 from grasp_jax.training.snapshot import Snapshot, copied, initial_snapshot, snapshot_like
 from grasp_jax.training.start_from import (
+    CHECKPOINTS,
     check_basis,
     earlier_banks,
     earlier_rows,
@@ -106,13 +107,13 @@ class Trial:
 
 def checkpoint_folder(workdir: pathlib.Path, method: str, backbone: str) -> pathlib.Path:
     """Where the checkpoints of a trial are."""
-    return workdir / "checkpoints" / f"{method}-{backbone}"
+    return workdir / CHECKPOINTS / f"{method}-{backbone}"
 
 
 def trained_trials(workdir: pathlib.Path) -> list[tuple[str, str]]:
-    """(method, backbone) of each trial that has a folder of checkpoints, in the order of their names; also if it is not registered."""
-    folders = checkpoint_folder(workdir, "", "").parent.glob("*-*")
-    pairs = (folder.name.partition("-") for folder in sorted(folders) if folder.is_dir())
+    """(method, backbone) of each trial that has a model, in the order of their names; also if it is not registered."""
+    folders = (workdir / CHECKPOINTS).glob("*-*")
+    pairs = (folder.name.partition("-") for folder in sorted(folders) if has_model(folder))
     return [(method, backbone) for method, _, backbone in pairs]
 
 
