@@ -50,7 +50,7 @@ from grasp_jax.trials.run import (
     unlisted_items,
     warn_of_losses,
 )
-from grasp_jax.trials.run_results import how_to_serve, own_methods, report_results
+from grasp_jax.trials.run_results import how_to_serve, own_names, report_results
 from grasp_jax.trials.trial import make_trial, train_trial, trained
 from grasp_jax.trials.trial_results import Evaluated, evaluate_trial, finished
 from grasp_jax.workdir import working_alone
@@ -221,7 +221,7 @@ def refit(run: Run, options: Options) -> None:
     print(
         f"the model for production is in {workdir}; recommend, export, represent and grasp-serve use it for {run.workdir} from now on"
     )
-    print(how_to_serve(run.workdir, own_methods(run)))
+    print(how_to_serve(run.workdir, own_names(run)))
 
 
 def export(run: Run, options: Options) -> None:

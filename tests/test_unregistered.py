@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import grasp_jax as gj
+from grasp_jax.models.backbones import BACKBONES
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.methods.untrained import Popularity
 from grasp_jax.trials.run_results import config_flags, how_to_refit, how_to_serve
@@ -73,13 +74,36 @@ def test_a_method_that_is_not_registered_is_not_passed_over(
     """`load` would return another model of the workdir without a word, and `save` write that one."""
     expected = ("method 'mine' is not registered here", "import what registers it")
     message = refusal(gj.Recommender.load, both, shop)
-    assert_names(message, (*expected, "name another method: method='popularity'"))
+    assert_names(message, (*expected, "name another model: method='popularity', backbone='sasrec'"))
     assert_names(refusal(gj.Recommender.load, both, shop, method="mine"), expected)
     loaded = gj.Recommender.load(both, shop, method="popularity")
     assert loaded.method == "popularity"
     assert_names(
         refusal(gj.Recommender.load, both, shop, method="plain"),
         ("no plain was trained there; there are mine-sasrec, popularity-sasrec",),
+    )
+
+
+def test_the_remedy_for_a_backbone_names_a_model_that_opens(
+    shop: gj.Dataset, tmp_path: pathlib.Path
+) -> None:
+    """`load` would advise a method of which the workdir has that backbone too, and give the same message again."""
+    gj.register_backbone("mine", type("Mine", (BACKBONES["sasrec"],), {}))
+    try:
+        for backbone in ("mine", "sasrec"):
+            gj.Recommender(method="popularity", backbone=backbone, **SMALL).fit(shop, tmp_path)
+    finally:
+        del BACKBONES["mine"]
+    (tmp_path / "checkpoints" / "grasp-sasrec").mkdir()
+    for asked in ({}, {"method": "popularity"}):
+        message = refusal(gj.Recommender.load, tmp_path, shop, **asked)
+        expected = "name another model: method='popularity', backbone='sasrec'"
+        assert_names(message, ("backbone 'mine' is not registered here", expected))
+    named = {"method": "popularity", "backbone": "sasrec"}
+    assert gj.Recommender.load(tmp_path, shop, **named).backbone == "sasrec"
+    message = refusal(gj.Recommender.load, tmp_path, shop, method="grasp")
+    assert message.endswith(
+        "no grasp was trained there; there are popularity-mine, popularity-sasrec; run --mode=train, or name another method"
     )
 
 
@@ -108,9 +132,12 @@ def test_the_printed_commands_register_the_method(
         monkeypatch.setattr(sys, "argv", ["grasp-jax", *arguments])
         assert "FILE.py: a config file that registers mine" in how_to_refit(workdir, own)
         assert "FILE.py: a config file that registers mine" in how_to_serve(workdir, own)
-    assert config_flags(["--config", "own.py:late", "--noconfig.eval.full"]) == [
+    flags = ["--config", "own.py:late", "--noconfig.eval.full", "--config.train.max_epochs", "3"]
+    assert config_flags([*flags, "--config.eval.full", "--workdir", "w"]) == [
         "--config=own.py:late",
         "--noconfig.eval.full",
+        "--config.train.max_epochs=3",
+        "--config.eval.full",
     ]
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from grasp_jax.config import CONFIG_FILE
+from grasp_jax.config import CONFIG_FILE, FIELDS
 from grasp_jax.config.address import redacted
 from grasp_jax.core.files import write_sealed
 from grasp_jax.core.machine import machine
@@ -78,7 +78,7 @@ def report_results(
     )
     if len(evaluated) > 1:
         print(how_to_report(run.workdir))
-    own = own_methods(run)
+    own = own_names(run)
     print(
         f"for production: {how_to_refit(run.workdir, own)} trains the model that validation prefers on all interactions"
     )
@@ -91,7 +91,7 @@ def how_to_report(workdir: pathlib.Path) -> str:
     return f"for a page that compares the methods: {first}grasp-jax --mode=report --runs={workdir} --out={workdir / 'report'}"
 
 
-def own_methods(run: Run) -> list[str]:
+def own_names(run: Run) -> list[str]:
     """Methods and backbones of a run that are not of this package. The workdir has their names, not their code."""
     return own_of(name for trial in run.trials for name in trial)
 
@@ -101,7 +101,7 @@ def how_to_refit(workdir: pathlib.Path, own: Sequence[str] = ()) -> str:
 
     Args:
       workdir: of the run.
-      own: its `own_methods`, which the command registers by the config file of this call.
+      own: its `own_names`, which the command registers by the config file of this call.
     """
     if not own:
         return f"grasp-jax --workdir={workdir} --mode=refit"
@@ -110,7 +110,7 @@ def how_to_refit(workdir: pathlib.Path, own: Sequence[str] = ()) -> str:
 
 
 def how_to_serve(workdir: pathlib.Path, own: Sequence[str] = ()) -> str:
-    """The commands that serve the model of a workdir, now and after its data change; of `own_methods`, the one that saves it."""
+    """The commands that serve the model of a workdir, now and after its data change; with `own_names`, the one that saves it."""
     if own:
         file = config_flags(sys.argv[1:])[0].partition("=")[2]
         command, saved = save_command(workdir, file)
@@ -127,14 +127,25 @@ def how_to_serve(workdir: pathlib.Path, own: Sequence[str] = ()) -> str:
 
 def config_flags(arguments: Sequence[str]) -> list[str]:
     """--config=FILE.py first, and then the fields that a command line sets; --config=FILE.py alone if it names no such file."""
+    followed = list(zip(arguments, [*arguments[1:], ""], strict=True))
     files = [
         argument if "=" in argument else f"{argument}={following}"
-        for argument, following in zip(arguments, [*arguments[1:], ""], strict=True)
+        for argument, following in followed
         if re.match(r"--?config(=|$)", argument)
     ]
     if not files or pathlib.Path(files[0]).name == CONFIG_FILE:
         return [NO_FILE]
-    return [files[0], *(flag for flag in arguments if re.match(r"--?(no)?config\.", flag))]
+    fields = [pair for pair in followed if re.match(r"--?(no)?config\.", pair[0])]
+    return [files[0], *(_with_value(*pair) for pair in fields)]
+
+
+def _with_value(flag: str, following: str) -> str:
+    """A flag of a field with its value, which may stand behind a blank; a switch, such as --noconfig.eval.full, takes none."""
+    name = re.sub(r"^--?config\.(by_(method|source)\.[^.]+\.)?", "", flag)
+    is_switch = re.match("--?no", flag) or (
+        name in FIELDS and isinstance(FIELDS[name].default, bool)
+    )
+    return flag if "=" in flag or is_switch else f"{flag}={following}"
 
 
 def _python_path() -> str:
