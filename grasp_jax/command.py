@@ -175,7 +175,9 @@ def checked_config() -> Config:
     config = Config.from_dict(FLAGS.config.to_dict())
     if FLAGS.since:
         config = config.with_fields({"knowledge.since": FLAGS.since})
-    config = resolve_source(config, config_flags.get_override_values(FLAGS["config"]))
+    of_workdir = pathlib.Path(config_flags.get_config_filename(FLAGS["config"])).name == CONFIG_FILE
+    given = config_flags.get_override_values(FLAGS["config"])
+    config = resolve_source(config, given, of_workdir)
     check_config(config)
     if config.knowledge.path:
         check_folder(config.knowledge.path, "config.knowledge.path")

@@ -8,7 +8,7 @@ from absl import flags
 from absl.testing import flagsaver
 
 from grasp_jax import command
-from grasp_jax.config import default_config
+from grasp_jax.config import Config, default_config, save_config
 from grasp_jax.core import compiled
 from tests.refusal import assert_names, refusal
 
@@ -120,6 +120,24 @@ def test_checked_config_settles_the_source(
     )
     config = command.checked_config()
     assert (config.data.source, config.model.row_norm, config.data.name) == (source, 2.5, name)
+
+
+def test_a_point_in_time_of_a_file_is_not_ignored(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The results of a config file would be of another split than its author meant; workdirs of earlier runs have such files."""
+    (tmp_path / "own.py").write_text(
+        "from grasp_jax.config import default_config\n\n\ndef get_config():\n    config = default_config()\n"
+        "    config.data.source = 'synthetic'\n    config.data.valid_after = '2019-01-01'\n    return config\n"
+    )
+    file = f"--config={tmp_path / 'own.py'}"
+    parsed(monkeypatch, file)
+    message = refusal(command.checked_config)
+    assert_names(message, ("config.data.valid_after: '2019-01-01'", "data.split='leave_one_out'"))
+    earlier = Config().with_fields({"data.source": "synthetic", "data.valid_after": "2019-01-01"})
+    save_config(earlier, tmp_path)
+    parsed(monkeypatch, f"--workdir={tmp_path}")
+    assert command.checked_config().data.valid_after == "2019-01-01"
 
 
 def test_no_home(monkeypatch: pytest.MonkeyPatch) -> None:

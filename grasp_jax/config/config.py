@@ -167,12 +167,13 @@ def value_of(config: Section, name: str) -> Any:
     return value
 
 
-def resolve_source(config: Config, given: Collection[str] = ()) -> Config:
+def resolve_source(config: Config, given: Collection[str] = (), of_workdir: bool = False) -> Config:
     """The config with the source that "auto" stands for, and with the overrides in `by_source` for it.
 
     Args:
       config: its `by_source` is empty afterwards, so that config.json has what was used.
       given: full names of the fields that a user set, which stay as they are.
+      of_workdir: whether it is the config of an earlier run, which may have points in time that its split does not read.
 
     Raises:
       UserError: as `DataConfig.resolved_source`; a field belongs to a source or a split that is not read, or `by_source` names a field
@@ -187,7 +188,6 @@ def resolve_source(config: Config, given: Collection[str] = ()) -> Config:
                 f"config.{unused[0]}: given, but config.data.source is {source!r}, which does not "
                 "read it; leave it out"
             )
-    config.data.check_moments([name.removeprefix("data.") for name in given])
     for name, changes in config.by_source.items():
         if name not in SOURCES or not isinstance(changes, Mapping):
             text = " ".join(str(changes).split())[:80]
@@ -199,7 +199,12 @@ def resolve_source(config: Config, given: Collection[str] = ()) -> Config:
     settled = dataclasses.replace(
         config, by_source={}, data=dataclasses.replace(config.data, source=source)
     )
-    return settled.with_fields(changes, f"config.by_source.{source}")
+    settled = settled.with_fields(changes, f"config.by_source.{source}")
+    if of_workdir or settled.data.split == "none":
+        settled.data.check_moments([name.removeprefix("data.") for name in given])
+    else:
+        settled.data.check_moments()
+    return settled
 
 
 def unknown_field(name: str, where: str = "config") -> str:
