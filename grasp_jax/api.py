@@ -38,6 +38,7 @@ from grasp_jax.core.log import show_progress
 from grasp_jax.core.paths import check_folder
 from grasp_jax.data.dataset import Dataset, load_dataset
 from grasp_jax.evaluation.ranking_metrics import Metric
+from grasp_jax.models.backbones import BACKBONES
 from grasp_jax.serving.artifact import is_saved_model, load_artifact, save_artifact
 from grasp_jax.serving.export import export_artifact
 
@@ -149,21 +150,24 @@ class Recommender(Answering):
         compiled.keep(config.compilation_cache)
         try:
             self._fitted = fit(config, folder, dataset, listeners)
+            self._temporary = temporary  # deletes the folder of an earlier fit only now
+            self.config, self._dataset = config, dataset
+            self._artifact = self._placed = self._item_vectors = None
+            if refit:
+                serving = train_refit(self._fitted.validated, listeners)
+                self._fitted = dataclasses.replace(self._fitted, serving=serving)
         except TrainingDiverged as error:
             if temporary is None:
                 raise
             files = "fit(dataset, workdir=...) keeps the batch of this step and the last good checkpoint"
             raise TrainingDiverged(f"{error.without_files}; {files}") from None
-        self._temporary = temporary  # deletes the folder of an earlier fit only now
-        self.config, self._dataset = config, dataset
-        self._artifact = self._placed = self._item_vectors = None
-        if refit:
-            serving = train_refit(self._fitted.validated, listeners)
-            self._fitted = dataclasses.replace(self._fitted, serving=serving)
         return self
 
     def _use_of(self, dataset: Dataset) -> DataConfig:
-        """The `data` section of the dataset, with those fields of `OF_USE` that the arguments of this recommender set."""
+        """The `data` section of the dataset, with those fields of `OF_USE` that the arguments of this recommender set.
+
+        An argument `split` is another protocol: it leaves out points in time that belong to the split of the dataset or of the config.
+        """
         usual = DataConfig()
         own = {
             name: value_of(self._given_config.data, name)
@@ -173,15 +177,21 @@ class Recommender(Answering):
         }
         data = dataclasses.replace(dataset.data, **own)
         named = [name for name in OF_USE if f"data.{name}" in self._given]
+        if "split" in named and data.split == "leave_one_out":
+            data = dataclasses.replace(
+                data,
+                valid_after=data.valid_after if "valid_after" in named else "",
+                test_after=data.test_after if "test_after" in named else "",
+            )
         data.check_moments(named if data.split == "none" else OF_USE)
         return data
 
-    def evaluate(self, metrics: Sequence[str | Metric] | Metric = ()) -> Frame:
+    def evaluate(self, metrics: Sequence[str | Metric] | str | Metric = ()) -> Frame:
         """Tests the model, and returns a frame with the rows of results.json: one for each protocol, seed and group of users or items.
 
         Args:
           metrics: further metrics of the full rankings over all users: names such as "Recall@10", "MAP@10", "Coverage@10" and "Novelty@10",
-            or functions of an `evaluation.ranking_metrics.Ranking`; also a single function. They add two rows for each seed, for `full`
+            or functions of an `evaluation.ranking_metrics.Ranking`; also a single one. They add two rows for each seed, for `full`
             and `full_unseen`.
 
         Raises:
@@ -303,8 +313,9 @@ def _checked(config: object) -> Config:
         return config
     if isinstance(config, str | os.PathLike):
         place = os.fspath(config)
-        is_method = isinstance(config, str) and place.isidentifier()
-        meant = f"method={config!r}" if is_method else f"grasp_jax.open_config({place!r})"
+        kind = "backbone" if place in BACKBONES else "method"
+        is_name = isinstance(config, str) and place.isidentifier()
+        meant = f"{kind}={config!r}" if is_name else f"grasp_jax.open_config({place!r})"
     else:
         meant = "grasp_jax.Config().with_fields({'model': {'dropout': 0.3}}), or fields by their names, such as dropout=0.3"
     raise UserError(
@@ -332,14 +343,13 @@ def _by_full_name(fields: Mapping[str, object]) -> dict[str, object]:
 
 
 def _as_metrics(metrics: object) -> Sequence[str | Metric]:
-    """The metrics as a sequence; a single function is one of them. A text is left to the check of names.
+    """The metrics as a sequence; a single name or function is one of them.
 
     Raises:
       UserError: a metric is neither a name nor a function.
     """
-    if isinstance(metrics, str):
-        return metrics
-    several = metrics if isinstance(metrics, Iterable) and not callable(metrics) else (metrics,)
+    is_one = isinstance(metrics, str) or callable(metrics)
+    several = metrics if isinstance(metrics, Iterable) and not is_one else (metrics,)
     listed = tuple(several)
     for metric in listed:
         if not (isinstance(metric, str) or callable(metric)):

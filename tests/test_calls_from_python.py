@@ -37,6 +37,7 @@ def test_a_config_that_is_none_is_told_how_to_make_one() -> None:
     """A method given by position, a dictionary or the name of a file would end in an AttributeError."""
     for config, meant in (
         ("grasp_plus", "method='grasp_plus'"),
+        ("sasrec", "backbone='sasrec'"),
         ("shop_config.py", "grasp_jax.open_config('shop_config.py')"),
         (pathlib.Path("runs/shop"), "grasp_jax.open_config('runs/shop')"),
         ({"model": {}}, "with_fields"),
@@ -83,10 +84,33 @@ def test_a_point_in_time_without_a_split_in_time_is_refused(shop: gj.Dataset) ->
     assert_names(refusal(gj.Recommender(config, **small).fit, shop), expected)
     timed = gj.Dataset.from_frames(interactions(), valid_after="2019-01-01")
     assert_names(refusal(gj.Recommender(**small).fit, timed), expected)
+    assert resolve_source(config, of_workdir=True) == config, "of an earlier run, which ignored it"
+    assert_names(refusal(resolve_source, config), expected)
     none = gj.Recommender(**small, split="none", valid_after="2019-01-01")
     assert_names(refusal(none.fit, shop), ("data.split='none'",))
     assert_names(refusal(resolve_source, config, ["data.valid_after"]), expected)
-    assert resolve_source(config).data == config.data, "the config of an earlier run stays as it is"
+    of_files = {"files": {"data": {"split": "time"}}}
+    by_source = config.with_fields(
+        {"by_source": of_files, "data.path": "shop", "data.test_after": "2020-01-01"}
+    )
+    assert resolve_source(by_source, ["data.valid_after"]).data.split == "time"
+
+
+def test_another_split_leaves_out_the_points_in_time_of_the_dataset() -> None:
+    """Two protocols could not be compared on one dataset: the remedy, to leave the moments out, is not open to the recommender."""
+    moments = {"split": "time", "valid_after": "2019-01-01", "test_after": "2020-01-01"}
+    days = [f"20{year}-06-01" for year in (17, 18, 19, 20) for _ in range(3)]
+    frame = {"user": [1, 2, 3] * 4, "item": [*range(12)], "timestamp": days}
+    timed = gj.Dataset.from_frames(frame, **moments)
+    small = SMALL | {"method": "popularity", "split": "leave_one_out", "num_negatives": 1}
+    for model in (
+        gj.Recommender(**small),
+        gj.Recommender(Config().with_fields({"data": moments}), **small),
+    ):
+        data = model.fit(timed).config.data
+        assert (data.split, data.valid_after, data.test_after) == ("leave_one_out", "", "")
+    named = gj.Recommender(**small, valid_after="2019-01-01")
+    assert_names(refusal(named.fit, timed), ("config.data.valid_after", "leave it out"))
 
 
 def test_models_to_compare_are_a_list(model: gj.Recommender, shop: gj.Dataset) -> None:
@@ -108,6 +132,7 @@ def test_a_metric_is_a_name_or_a_function(model: gj.Recommender) -> None:
 
     rows = model.evaluate(metrics=misses)
     assert rows["misses"].dropna().tolist() == [0.5, 0.5]
+    assert len(model.evaluate(metrics="Recall@10")["Recall@10"].dropna()) == 2
     rows = model.evaluate(metrics=(own for own in ["Recall@10", misses]))
     assert len(rows["Recall@10"].dropna()) == len(rows["misses"].dropna()) == 2
     for metrics in ([3], 3, [None]):
@@ -128,11 +153,28 @@ def test_columns_of_frames_are_named_as_python_names_them() -> None:
     assert_names(
         refusal(gj.Dataset.from_frames, indexed), ("column 'user' is the index", "reset_index()")
     )
+    timed = frame.set_index(frame["timestamp"].rename("Timestamp"))
+    assert gj.Dataset.from_frames(timed).log.num_interactions == len(frame)
+    assert_names(
+        refusal(gj.Dataset.from_frames, timed.drop(columns="timestamp")),
+        ("column 'Timestamp' is the index", "reset_index()"),
+    )
+    by_rows = timed.drop(columns="timestamp")
+    read = gj.Dataset.from_frames(by_rows, columns={"timestamp": ""})
+    assert read.log.num_interactions == len(frame), "who wants the order of the rows says so"
     numbered = pd.DataFrame(frame.to_numpy())
     names = {"user": 0, "item": np.int64(1), "timestamp": 2}
     read = gj.Dataset.from_frames(numbered, columns=names)
     assert read.fingerprint == gj.Dataset.from_frames(frame).fingerprint
     assert_names(refusal(gj.Dataset.from_frames, frame, columns={"user": True}), ("True",))
+    items, users = (
+        pd.DataFrame([[0, "pen"], [1, "ink"], [2, "cup"], [3, "jar"]]),
+        pd.DataFrame([1, 2, 3]),
+    )
+    read = gj.Dataset.from_frames(
+        frame, items, users, items_id_column=0, title_column=np.int64(1), users_id_column=0
+    )
+    assert read.titles == ["pen", "ink", "cup", "jar"]
 
 
 def test_a_config_is_opened(workdir: pathlib.Path, tmp_path: pathlib.Path) -> None:

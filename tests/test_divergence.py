@@ -12,7 +12,7 @@ import grasp_jax as gj
 from grasp_jax.core.errors import TrainingDiverged
 from grasp_jax.training import divergence
 from grasp_jax.training.replicas import Replica
-from tests.trained import small_shop
+from tests.trained import SMALL, small_shop
 
 
 def diverged(
@@ -103,3 +103,8 @@ def test_no_file_is_named_that_is_gone(
     assert str(tmp_path) not in message and "fit(dataset, workdir=...) keeps the batch" in message
     with pytest.raises(TrainingDiverged, match="its batch is in"):
         gj.Recommender(method="plain").fit(shop, tmp_path / "run")
+    monkeypatch.undo()
+    monkeypatch.setattr("grasp_jax.fitting.train_refit", fit)
+    with pytest.raises(TrainingDiverged) as caught:
+        gj.Recommender(method="popularity", **SMALL).fit(shop, refit=True)
+    assert str(tmp_path) not in str(caught.value)
