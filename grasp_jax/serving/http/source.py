@@ -173,7 +173,8 @@ def open_source(folder: pathlib.Path, data: str | None = None) -> Source:
         raise UserError(
             f"{error.change}; a workdir answers only for the data on which it was trained. Either train on the new data with another "
             "--workdir (train.start_from continues from this one), and save and serve that model; or take the new rows or files out of "
-            f"the data, run {command} once, put them back, and run grasp-serve {saved} --data=FOLDER: a saved model answers for later data too"
+            f"the data, run {command} once, put them back, and run grasp-serve {saved} --data=FOLDER: a saved model answers for later "
+            "data too"
         ) from error
     fitted, artifact = model.fitted_on(None), model.artifact
     return Source(
