@@ -14,7 +14,7 @@ from grasp_jax.config_file import ConfigFileParser, check_overrides
 from grasp_jax.core import compiled
 from grasp_jax.core.errors import UserError
 from grasp_jax.core.paths import check_file, check_folder
-from grasp_jax.modes import MODES, Options, plan, report, run_mode
+from grasp_jax.modes import MAKING, MODES, Options, plan, report, run_mode
 from grasp_jax.parallel.mesh import make_mesh
 from grasp_jax.parallel.processes import PREEMPTION, join
 from grasp_jax.serving.writers import SUFFIXES
@@ -156,7 +156,10 @@ def run_of_flags() -> tuple[pathlib.Path, Callable[[], Run]]:
         # reports missing devices before an hour of preparation
         make_mesh(config.mesh.data, config.mesh.table)
     refresh, allow_older = FLAGS.mode == "refresh", bool(FLAGS["allow-older"].value)
-    return workdir, lambda: open_run(config, workdir, refresh=refresh, allow_older=allow_older)
+    makes = FLAGS.mode in MAKING
+    return workdir, lambda: open_run(
+        config, workdir, refresh=refresh, allow_older=allow_older, makes=makes
+    )
 
 
 def checked_config() -> Config:

@@ -25,7 +25,7 @@ from grasp_jax.training.callbacks import Callback, OnEpoch
 from grasp_jax.training.checkpoint import find_model, hash_of_model
 from grasp_jax.trials.chosen import Chosen, artifact_of, audience_of, choose, of_trial
 from grasp_jax.trials.refit import refit_config, refit_workdir
-from grasp_jax.trials.run import check, open_run, prepare
+from grasp_jax.trials.run import check, open_run, prepare, warn_of_losses
 from grasp_jax.trials.trial import (
     checkpoint_folder,
     make_trial,
@@ -71,16 +71,22 @@ def fit(
     workdir: pathlib.Path,
     dataset: Dataset,
     callbacks: Sequence[Callback | OnEpoch] = (),
+    warn: bool = True,
 ) -> Fitted:
     """Trains the one method and backbone of a config; arguments as in `Recommender.fit`.
+
+    Args:
+      warn: whether what the data have lost since earlier runs is said.
 
     Raises:
       UserError: bad input, or a workdir of another run.
     """
     check_workdir(config, workdir)
     with working_alone(workdir):
-        run = open_run(config, workdir, dataset)
+        run = open_run(config, workdir, dataset, makes=True)
         check(run)
+        if warn:
+            warn_of_losses(run)
         trial = make_trial(prepare(run), *run.trials[0])
         chosen = of_trial(trial, train_trial(trial, callbacks))
     return Fitted(dataset, chosen, chosen)
@@ -98,7 +104,8 @@ def train_refit(chosen: Chosen, callbacks: Sequence[Callback | OnEpoch] = ()) ->
         raise UserError(
             f"{workdir}: the refit of another choice: {difference}; move this folder away, and refit again"
         )
-    return fit(config, workdir, run.dataset, callbacks).serving
+    # the training of the chosen model has warned of the same data
+    return fit(config, workdir, run.dataset, callbacks, warn=False).serving
 
 
 def evaluate(fitted: Fitted, metrics: Sequence[str | Metric] = ()) -> Evaluated:
@@ -153,8 +160,10 @@ def open_finished(
     named |= {"model.backbone": ",".join(dict.fromkeys(of for _, of in trained))}
     prepared = prepare(open_run(config.with_fields(named), workdir, dataset))
     chosen = choose(prepared, trained)
-    _warn_if_unfinished(chosen)
-    return Fitted(dataset, chosen, serving_model(chosen))
+    serving = serving_model(chosen)
+    if serving is chosen:
+        _warn_if_unfinished(chosen)
+    return Fitted(dataset, chosen, serving)
 
 
 def _warn_if_unfinished(chosen: Chosen) -> None:

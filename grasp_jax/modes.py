@@ -104,6 +104,7 @@ def prepare_alone(run: Run, options: Options) -> None:
 def train(run: Run, options: Options) -> None:
     """Trains every method on every backbone that the config names."""
     check(run)
+    warn_of_losses(run)
     print("\n".join(opening(run).first_lines()))
     prepared = prepared_run(run)
     with _board(run):
@@ -124,6 +125,7 @@ def evaluate(run: Run, options: Options) -> None:
 def everything(run: Run, options: Options) -> None:
     """prepare, then train and evaluate trial by trial: a finished trial is not tested again; one that diverges does not stop the others."""
     check(run)
+    warn_of_losses(run)
     read = opening(run)
     print("\n".join(read.first_lines()))
     prepared = prepared_run(run)
@@ -315,6 +317,7 @@ MODES: dict[str, Callable[[Run, Options], None]] = {
     "refit": refit,
     "refresh": everything,  # of a run that sets aside what was made from other data
 }
+MAKING = ("all", "prepare", "train", "refresh")  # modes that train or make a bank in the workdir
 # modes that write what other calls on the workdir read
 ALONE = ("all", "prepare", "train", "evaluate", "refit", "refresh")
 

@@ -1,5 +1,6 @@
 """What is refused, or warned of, when a run names the folder of an earlier day; and that the remedies work."""
 
+import functools
 import pathlib
 import re
 import shutil
@@ -12,10 +13,10 @@ from grasp_jax.config import Config, KnowledgeConfig
 from grasp_jax.core.files import read_sealed, write_sealed
 from grasp_jax.core.paths import SAVED_MODEL
 from grasp_jax.data.attributes import AttributeTable, Texts
+from grasp_jax.data.dataset import Dataset
 from grasp_jax.data.log import InteractionLog, build_log
-from grasp_jax.knowledge.bank import TABLES, KnowledgeBank, identity, load_bank, save_bank
+from grasp_jax.knowledge.bank import MANIFEST, TABLES, KnowledgeBank, identity, load_bank, save_bank
 from grasp_jax.knowledge.prepare import encode_bank, prepare_bank
-from grasp_jax.serving.artifact import MODEL_FILE
 from grasp_jax.training.start_from import Earlier, check_basis
 from grasp_jax.trials.earlier import losses
 from grasp_jax.trials.run import open_run
@@ -88,7 +89,6 @@ def test_a_bank_that_was_made_without_since_is_refused_with_it(
 
 def test_a_folder_without_an_earlier_bank_is_named(tmp_path: pathlib.Path) -> None:
     """A typing error would pass in silence where the bank exists, or be called a damaged manifest where it does not."""
-    assert SAVED_MODEL == MODEL_FILE
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / SAVED_MODEL).touch()
     (tmp_path / "empty").mkdir()
@@ -145,7 +145,7 @@ def test_a_renamed_column_leads_to_no_circle(tmp_path: pathlib.Path) -> None:
 def test_the_folder_of_an_earlier_run_is_checked_first(tmp_path: pathlib.Path) -> None:
     """The data would be read and texts encoded first, and then the bank of a folder that never was a workdir be called gone."""
     fields = {"model.method": "grasp_plus,popularity", "data.path": str(tmp_path / "not read")}
-    config = Config().with_fields(fields)
+    config, opened = Config().with_fields(fields), functools.partial(open_run, makes=True)
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / SAVED_MODEL).touch()
     (tmp_path / "other" / "checkpoints" / "plain-sasrec").mkdir(parents=True)
@@ -157,31 +157,55 @@ def test_the_folder_of_an_earlier_run_is_checked_first(tmp_path: pathlib.Path) -
         ("empty", "holds no trained model"),
     ):
         named = str(tmp_path / name)
-        message = refusal(
-            open_run, config.with_fields({"train.start_from": named}), tmp_path / "run"
-        )
+        message = refusal(opened, config.with_fields({"train.start_from": named}), tmp_path / "run")
         assert_names(message, ("config.train.start_from", named, part, "grasp_plus-sasrec"))
     for name in ("nope", "model", "empty"):
         named = str(tmp_path / name)
-        message = refusal(
-            open_run, config.with_fields({"knowledge.since": named}), tmp_path / "run"
-        )
+        message = refusal(opened, config.with_fields({"knowledge.since": named}), tmp_path / "run")
         assert_names(message, ("--since", named, "workdir of an earlier day"))
     assert not (tmp_path / "run").exists()
 
     gone = config.with_fields({"train.start_from": str(tmp_path / "nope")})
     models = tmp_path / "run" / "checkpoints" / "grasp_plus-sasrec" / "last"
     models.mkdir(parents=True)  # as a refused call leaves it
-    assert "no such folder" in refusal(open_run, gone, tmp_path / "run")
+    assert "no such folder" in refusal(opened, gone, tmp_path / "run")
+    assert "not read" in refusal(open_run, gone, tmp_path / "run")  # such as `Recommender.load`
     (models / "3").mkdir()  # a model that trains does not need the earlier day any more
-    assert "not read" in refusal(open_run, gone, tmp_path / "run")
-    assert "no such folder" in refusal(open_run, gone, tmp_path / "run", refresh=True)
+    assert "not read" in refusal(opened, gone, tmp_path / "run")
 
     make(tmp_path / "run" / "knowledge", 1)
     make(tmp_path / "monday" / "knowledge", 2)
     since = config.with_fields({"knowledge.since": str(tmp_path / "monday")})
-    assert "made without --since" in refusal(open_run, since, tmp_path / "run")
-    assert "not read" in refusal(open_run, since, tmp_path / "run", refresh=True)
+    assert "made without --since" in refusal(opened, since, tmp_path / "run")
+    (tmp_path / "run" / DATA_FILE).touch()  # a refresh may set the bank aside
+    assert "not read" in refusal(opened, since, tmp_path / "run", refresh=True)
+
+
+def test_a_refresh_needs_the_earlier_day_only_for_other_data(tmp_path: pathlib.Path) -> None:
+    """A call that is repeated would ask for a folder that nothing needs any more; a first one would set the run aside and then fail."""
+    workdir, data = tmp_path / "run", Dataset.synthetic(num_users=100, num_items=100)
+    later = Dataset.synthetic(num_users=101, num_items=100)
+    fields = {"model.method": "plain", "train.start_from": "nope", "eval.num_negatives": 10}
+    config = Config().with_fields(fields)
+    claim(workdir, config, data.log)
+    (workdir / "checkpoints" / "plain-sasrec" / "last" / "3").mkdir(parents=True)
+    refresh = functools.partial(open_run, config, workdir, refresh=True, makes=True)
+    refresh(dataset=data)
+    assert "no such folder" in refusal(refresh, dataset=later)
+    assert (workdir / "checkpoints").is_dir()
+
+
+def test_a_bank_outlives_what_becomes_of_the_earlier_day(tmp_path: pathlib.Path) -> None:
+    """A finished run could not be opened once the earlier workdir was refreshed, and the advice was to move its bank away."""
+    monday, today = tmp_path / "monday" / "knowledge", tmp_path / "today"
+    make(monday, 1)
+    make(today, 2, since=str(monday.parent))
+    shutil.rmtree(monday)
+    make(monday, 3)
+    for same in (monday, monday.parent):
+        make(today, 2, since=str(same))
+    (monday / MANIFEST).write_text("damaged")
+    make(today, 2, since=str(monday.parent))
 
 
 def log_of(days: range) -> InteractionLog:
@@ -215,5 +239,10 @@ def test_lost_interactions_are_warned_of(tmp_path: pathlib.Path) -> None:
         del written[name]
     write_sealed(tmp_path / "monday" / DATA_FILE, written)
     assert losses(start, log_of(range(99))) == []
+    bank = tmp_path / "monday" / "knowledge"
+    bank.mkdir()
+    (bank / MANIFEST).touch()
+    of_bank = Config().with_fields({"knowledge.since": str(bank)})
+    assert len(losses(of_bank, log_of(range(50)))) == 1
     for other in ("nope", str(tmp_path)):  # such as a bank, which does not know the data's size
         assert losses(Config().with_fields({"knowledge.since": other}), log_of(range(9))) == []

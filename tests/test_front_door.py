@@ -284,9 +284,10 @@ def test_a_refit_that_is_older_than_the_training_does_not_answer(
     config = read_config(workdir)
     run_mode("refit", lambda: open_run(config, workdir, shop), workdir, Options())
     assert read_config(workdir / "refit").train.max_epochs == 1
-    assert gj.Recommender.load(workdir, shop).trained("load").serving.trial.run.workdir != workdir
-
     capsys.readouterr()
+    assert gj.Recommender.load(workdir, shop).trained("load").serving.trial.run.workdir != workdir
+    assert "best model so far" not in capsys.readouterr().out  # the refit answers
+
     further = model.fit(shop, workdir).recommend(k=3)
     loaded = gj.Recommender.load(workdir, shop)
     said = capsys.readouterr().out

@@ -52,9 +52,10 @@ def check_earlier_named(config: KnowledgeConfig, folder: pathlib.Path, anew: boo
 
 
 def check_made_since(config: KnowledgeConfig, folder: pathlib.Path) -> None:
-    """Checks that the finished bank in `folder` continues the one that `config.since` names, if it names one.
+    """Checks that the finished bank in `folder` was made from the one that `config.since` names, or continues it, if it names one.
 
-    Otherwise the flag would do nothing, and the vectors of the two days could not be compared.
+    Otherwise the flag would do nothing, and the vectors of the two days could not be compared. A bank that was made from this folder may be
+    used whatever became of the folder: its model needs it. Only a model that continues an earlier one compares the vectors (`check_basis`).
 
     Raises:
       UserError: the bank was made without `since` or from another bank, or the named bank does not exist.
@@ -62,12 +63,9 @@ def check_made_since(config: KnowledgeConfig, folder: pathlib.Path) -> None:
     if not config.since:
         return
     noted = _noted(folder)
-    try:
-        earlier = earlier_folder(config)
-    except UserError:
-        if noted == config.since:  # made from it, and the earlier day is gone meanwhile
-            return
-        raise
+    if noted is not None and _of_one_folder(noted, config.since):
+        return
+    earlier = earlier_folder(config)
     if continues(_manifest(folder), _manifest(earlier), earlier):
         return
     made = f"with --since={noted}" if noted else "without --since"
@@ -99,8 +97,13 @@ def continues(now: Mapping[str, Any], before: Mapping[str, Any], earlier: pathli
     centres = [[bank["checksums"].get(name) for name in CENTRES] for bank in (now, before)]
     if now["recipe"].get("center") and all(centres[0]):
         return centres[0] == centres[1]
-    made_from = os.path.realpath(os.path.expanduser(noted))
-    return os.path.realpath(earlier) in (made_from, f"{made_from}/knowledge")
+    return _of_one_folder(noted, str(earlier))
+
+
+def _of_one_folder(one: str, other: str) -> bool:
+    """Whether two values of `since` name the same bank; each names its folder or the workdir that holds it."""
+    first, second = (os.path.realpath(os.path.expanduser(name)) for name in (one, other))
+    return first in (second, f"{second}/knowledge") or second == f"{first}/knowledge"
 
 
 def open_earlier(config: KnowledgeConfig, recipe: dict[str, Any]) -> KnowledgeBank | None:

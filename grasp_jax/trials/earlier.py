@@ -6,6 +6,7 @@ from grasp_jax.config import Config, names
 from grasp_jax.core.files import read_sealed
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.moments import shown
+from grasp_jax.knowledge.bank import MANIFEST
 from grasp_jax.knowledge.earlier import check_earlier_named
 from grasp_jax.models.methods import METHODS
 from grasp_jax.training.start_from import CHECKPOINTS, check_start_from
@@ -21,15 +22,15 @@ def bank_folder(config: Config, workdir: pathlib.Path) -> pathlib.Path:
     return pathlib.Path(config.knowledge.path or workdir / "knowledge")
 
 
-def check_named(config: Config, workdir: pathlib.Path, refresh: bool) -> None:
-    """Checks the folders of earlier runs, before the data are read and anything is written.
+def check_named(config: Config, workdir: pathlib.Path, anew: bool = False) -> None:
+    """Checks the folders of earlier runs, for a run that trains or makes a bank, before anything is written.
 
     A model that has begun to train needs no earlier run any more, and a finished bank no earlier bank.
 
     Args:
       config: of the run.
       workdir: its folder.
-      refresh: whether what is there will be set aside.
+      anew: whether what is there will be set aside.
 
     Raises:
       UserError: a folder is not that of an earlier run, or holds nothing from which this run could continue.
@@ -42,10 +43,10 @@ def check_named(config: Config, workdir: pathlib.Path, refresh: bool) -> None:
         for backbone in names(config.model.backbone):
             trial = f"{method}-{backbone}"
             snapshots = (workdir / CHECKPOINTS / trial).glob("*/[0-9]*")
-            if refresh or not any(snapshots):
+            if anew or not any(snapshots):
                 check_start_from(start_from, trial)
     if any(METHODS[method].needs_bank for method in methods):
-        check_earlier_named(config.knowledge, bank_folder(config, workdir), refresh)
+        check_earlier_named(config.knowledge, bank_folder(config, workdir), anew)
 
 
 def losses(config: Config, log: InteractionLog) -> list[str]:
@@ -63,7 +64,10 @@ def losses(config: Config, log: InteractionLog) -> list[str]:
     found = []
     started = [config.for_method(method).train.start_from for method in names(config.model.method)]
     for earlier in dict.fromkeys([*started, config.knowledge.since]):
-        path = pathlib.Path(earlier).expanduser() / DATA_FILE
+        folder = pathlib.Path(earlier).expanduser()
+        if (folder / MANIFEST).is_file():  # a bank, which lies in its workdir
+            folder = folder.parent
+        path = folder / DATA_FILE
         if earlier and path.is_file():
             before = read_sealed(path, "expected the workdir of an earlier run as written")
             found += _losses(before, log, earlier)

@@ -129,6 +129,7 @@ def open_run(
     dataset: Dataset | None = None,
     refresh: bool = False,
     allow_older: bool = False,
+    makes: bool = False,
 ) -> Run:
     """Reads and splits the data.
 
@@ -138,12 +139,14 @@ def open_run(
       dataset: the data, if they were read already; None: `config.data` says where they are.
       refresh: what the workdir holds of other data is set aside.
       allow_older: a damaged newest model may be replaced by the one before it.
+      makes: the run trains or makes a bank, so the folders of earlier runs that the config names must be there.
 
     Raises:
       UserError: a folder of an earlier run is not one, the data cannot be read, or the workdir belongs to other data.
     """
-    check_named(config, workdir, refresh)
-    data = config.data
+    data, may_be_set_aside = config.data, refresh and (workdir / workdirs.DATA_FILE).exists()
+    if makes and not may_be_set_aside:
+        check_named(config, workdir)
     if dataset is None:
         dataset = load_dataset(data, workdirs.log_store(workdir, data, refresh))
     else:
@@ -155,6 +158,8 @@ def open_run(
                 f"{changed}; use another --workdir, or --mode=refresh, which moves the old files to WORKDIR/earlier",
                 changed,
             )
+        if makes and may_be_set_aside:  # only the data say whether it is
+            check_named(config, workdir, anew=bool(changed))
         if changed:  # only the first process sees it: the others start when the files are set aside
             logger.info(f"{changed}; what was made from them is in {workdirs.set_aside(workdir)}")
     split = make_split(config.data, dataset.log, config.eval.include_short_users)
@@ -172,7 +177,6 @@ def check(run: Run) -> None:
     unlisted_items(run)
     width = (bank_width(run.bank_folder) or run.config.knowledge.width) if run.needs_bank else 0
     check_sizes(run.config, run.split, width)
-    warn_of_losses(run)
     wanted, log, users = run.config.eval.num_negatives, run.split.log, run.split.test.evaluated
     if not len(users):  # of a split without a test
         return
