@@ -32,6 +32,21 @@ def test_a_partly_written_program_is_removed(tmp_path: pathlib.Path) -> None:
     assert names(tmp_path) == {"answers", *contents} - {"torn-cache", "empty-cache"}
 
 
+def test_a_check_that_was_killed_is_repeated(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Programs that it had not read yet would count as whole for ever."""
+    torn = tmp_path / "torn-cache"
+    torn.write_bytes(PROGRAM[:9])
+    os.utime(torn, (1, 1))
+    with monkeypatch.context() as killed:
+        killed.setattr(pathlib.Path, "read_bytes", lambda path: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            compiled.remove_partly_written(tmp_path)
+    compiled.remove_partly_written(tmp_path)
+    assert names(tmp_path) == set()
+
+
 def test_only_new_programs_are_read(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ import jax
 from grasp_jax.core.log import logger
 
 CHECKED = ".checked"  # its time: programs that were written before it are whole
+CHECKING = ".checking"  # becomes `CHECKED` when all programs were read
 
 
 def in_use() -> bool:
@@ -53,7 +54,9 @@ def remove_partly_written(folder: pathlib.Path) -> None:
         return
     checked = folder / CHECKED
     since = checked.stat().st_mtime if checked.exists() else 0.0
-    checked.touch()
+    begun = folder / CHECKING
+    begun.unlink(missing_ok=True)  # of a process that was killed
+    begun.touch()
     own_format = compress_executable(b"")[:2]
     for path in folder.glob("*-cache"):
         # another process may remove it at the same time
@@ -67,3 +70,4 @@ def remove_partly_written(folder: pathlib.Path) -> None:
                 decompress_executable(content)
             except Exception:  # of zstandard or zlib, whichever JAX has found
                 path.unlink()
+    begun.replace(checked)
