@@ -88,7 +88,7 @@ def test_names_that_can_be_given() -> None:
 
     first, second = Beyond(0), Beyond(3)
     message = refusal(measured, ranking_of(), [first, second])
-    assert_names(message, ("'Beyond'", "metric.__name__ = "))
+    assert_names(message, ("'Beyond'", "wrap each in a function"))
     first.__name__, second.__name__ = "beyond_0", "beyond_3"  # type: ignore[attr-defined]
     third = functools.partial(lambda ranking, k: ranking.ranks[k], k=2)
     third.__name__ = "of_2"  # type: ignore[attr-defined]
@@ -98,9 +98,28 @@ def test_names_that_can_be_given() -> None:
 
 def test_numbers_of_numpy_and_jax() -> None:
     """A metric written with JAX would be refused, although what it returns is a number."""
-    for value in (3, 3.0, np.float32(3), np.array(3), jnp.mean(jnp.full(4, 3.0)), jnp.int32(3)):
+    for value in (
+        3,
+        3.0,
+        np.float32(3),
+        np.array(3),
+        jnp.mean(jnp.full(4, 3.0)),
+        jnp.int32(3),
+        jnp.bfloat16(3),
+    ):
         assert measured(ranking_of(), [lambda _, value=value: value]) == {"<lambda>": 3.0}
-    for value in (None, True, np.bool_(1), "3", [3.0], np.full(1, 3.0), jnp.full(1, 3.0), 3j):
+    for value in (
+        None,
+        True,
+        np.bool_(1),
+        "3",
+        [3.0],
+        np.full(1, 3.0),
+        jnp.full(1, 3.0),
+        3j,
+        np.complex64(1),
+        np.str_("3"),
+    ):
         assert_names(
             refusal(measured, ranking_of(), [lambda _, value=value: value]),
             ("<lambda> returns", "expected a number"),

@@ -67,6 +67,8 @@ def length_of_lists(k: int, num_items: int) -> int:
 
 
 Metric = Callable[[Ranking], float]
+# in the names of types of which Python makes floats, although they are no real numbers
+NO_NUMBERS = ("bool", "complex", "timedelta", "<U", "|S")
 
 
 def ndcg(ranking: Ranking, k: int) -> float:
@@ -131,7 +133,7 @@ def measured(
         name = _name_of(metric)
         if name in values:
             raise UserError(
-                f"metrics: two are called {name!r}; give each a name of its own, such as: metric.__name__ = 'mine'"
+                f"metrics: two are called {name!r}; wrap each in a function with a name of its own"
             )
         if name in taken:
             raise UserError(
@@ -154,7 +156,14 @@ def _is_number(value: object) -> bool:
     """Whether a value is a real number, or an array of NumPy, JAX or the like that holds one and has no axes."""
     if isinstance(value, int | float):
         return not isinstance(value, bool)
-    return getattr(value, "shape", None) == () and np.asarray(value).dtype.kind in "iuf"
+    dtype = str(getattr(value, "dtype", ""))
+    if getattr(value, "shape", None) != () or any(kind in dtype for kind in NO_NUMBERS):
+        return False
+    try:
+        float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _named(name: str, num_items: int) -> Metric:

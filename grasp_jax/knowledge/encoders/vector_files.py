@@ -61,10 +61,7 @@ def open_vectors(
         ):  # what is too large becomes inf and is refused
             return np.asarray(vectors[rows[wanted]], np.float32)
 
-    blocks = [
-        np.arange(start, min(start + CHECKED, len(rows))) for start in range(0, len(rows), CHECKED)
-    ]
-    bad = _where(read, blocks, lambda block: ~np.isfinite(block).all(axis=1))
+    bad, zeros, all_equal = _looked_through(read, len(rows))
     if len(bad):
         first = np.asarray(vectors[rows[bad[0]]])
         value = first[~np.isfinite(read(bad[:1])[0])][0]
@@ -75,7 +72,7 @@ def open_vectors(
             else "; expected finite numbers"
         )
         raise UserError(f"{path}: {row} holds {value}{reason}; {len(bad)} such rows")
-    _look_for_useless_rows(path, kind, read, blocks)
+    _report_useless_rows(path, kind, len(rows), zeros, all_equal)
     return read
 
 
@@ -93,39 +90,40 @@ def width_of_file(path: str, kind: str) -> int:
     return int(_read_vectors(path, kind).shape[1])  # mapped, not read
 
 
-def _where(
-    read: RowVectors, blocks: Sequence[np.ndarray], chosen: Callable[[np.ndarray], np.ndarray]
-) -> np.ndarray:
-    """The rows that a function from [n, E] vectors to [n] bool chooses."""
-    return np.concatenate(
-        [np.empty(0, np.int64), *(block[chosen(read(block))] for block in blocks)]
-    )
+def _looked_through(read: RowVectors, count: int) -> tuple[np.ndarray, int, bool]:
+    """Reads every row once, because a file may be larger than the memory.
+
+    Returns:
+      The rows with a value that is not finite, the number of rows of zeros, and whether all rows are equal.
+    """
+    bad, zeros, first, all_equal = [np.empty(0, np.int64)], 0, read(np.arange(min(count, 1))), True
+    for start in range(0, count, CHECKED):
+        rows = np.arange(start, min(start + CHECKED, count))
+        vectors = read(rows)
+        bad.append(rows[~np.isfinite(vectors).all(axis=1)])
+        zeros += int((~vectors.any(axis=1)).sum())
+        all_equal = all_equal and bool((vectors == first).all())
+    return np.concatenate(bad), zeros, all_equal
 
 
-def _look_for_useless_rows(
-    path: str, kind: str, read: RowVectors, blocks: Sequence[np.ndarray]
-) -> None:
-    """Says how many rows are zeros, which have no direction, and whether all are equal, as where the encoder has failed.
+def _report_useless_rows(path: str, kind: str, count: int, zeros: int, all_equal: bool) -> None:
+    """Says how many of `count` rows are zeros, which have no direction, and whether all are equal, as where the encoder has failed.
 
     Raises:
       UserError: all rows of items are zeros. Vectors of users may be zeros on purpose, because not every method reads them.
     """
-    count = sum(map(len, blocks))
-    zeros = _where(read, blocks, lambda block: (block == 0).all(axis=1))
-    if count and len(zeros) == count and kind == "item":
+    if count and zeros == count and kind == "item":
         raise UserError(
             f"{path}: every row holds only zeros, so no item has a direction; expected vectors of a text encoder"
         )
-    if len(zeros):
+    if zeros:
         logger.warning(
-            f"{path}: {len(zeros):,} of {count:,} {kind}s have a vector of zeros, which has no direction: a method sees no text of theirs"
+            f"{path}: {zeros:,} of {count:,} {kind}s have a vector of zeros, which has no direction: a method sees no text of theirs"
         )
-    elif count > 1:
-        first = read(np.zeros(1, np.int64))
-        if not len(_where(read, blocks, lambda block: (block != first).any(axis=1))):
-            logger.warning(
-                f"{path}: all rows are equal, so no {kind} differs from another by its vector; did the encoder fail?"
-            )
+    elif count > 1 and all_equal:
+        logger.warning(
+            f"{path}: all rows are equal, so no {kind} differs from another by its vector; did the encoder fail?"
+        )
 
 
 def whose_rows(
@@ -234,7 +232,7 @@ def _chosen_tensor(path: str, tensors: Collection[str]) -> str:
 
 
 def _rows_of(ids: np.ndarray, ids_path: str, path: str, num_vectors: int, kind: str) -> np.ndarray:
-    """The row of each id in the file of vectors; blanks around an id are ignored."""
+    """The row of each id in the file of vectors; blanks around an id of the file are ignored, as in the data."""
     if not pathlib.Path(ids_path).is_file():
         raise UserError(
             f"config.knowledge.{kind}_ids_file: {ids_path} does not exist; expected one id per line"
@@ -256,14 +254,10 @@ def _rows_of(ids: np.ndarray, ids_path: str, path: str, num_vectors: int, kind: 
             raise UserError(
                 f"{ids_path}: {kind} {name} occurs twice, on lines {row_of[name] + 1} and {row + 1}; remove one, and its vector"
             )
-    wanted = [name.strip() for name in ids.astype(str).tolist()]
+    wanted = ids.astype(str).tolist()
     missing = [name for name in wanted if name not in row_of]
     if missing:
         raise UserError(
             f"{ids_path}: no line for {kind} {missing[0]} ({len(missing)} such {kind}s); every {kind} needs a vector"
-        )
-    if len(set(wanted)) < len(wanted):
-        raise UserError(
-            f"{ids_path}: two {kind} ids of the data differ by blanks around them alone; mend the data, or give vectors in order"
         )
     return np.array([row_of[name] for name in wanted])
