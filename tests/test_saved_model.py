@@ -17,6 +17,7 @@ import pytest
 from grasp_jax.config import Config
 from grasp_jax.core.files import checksums, write_array, write_arrays, write_sealed
 from grasp_jax.core.locks import only_one
+from grasp_jax.core.paths import SAVED_MODEL
 from grasp_jax.data.attributes import AttributeTable
 from grasp_jax.data.split import Histories
 from grasp_jax.knowledge.text.columns import as_texts, cleaned
@@ -24,7 +25,7 @@ from grasp_jax.knowledge.text.prompts import History, user_prompt
 from grasp_jax.knowledge.text.writer import TextWriter
 from grasp_jax.models.methods.base import ModelSizes
 from grasp_jax.serving import artifact as saved
-from grasp_jax.serving.artifact import LOCK, MODEL_FILE, Artifact, load_artifact, save_artifact
+from grasp_jax.serving.artifact import LOCK, Artifact, load_artifact, save_artifact
 from grasp_jax.serving.catalogue import Catalogue
 from tests.faults.killer import killed_at, printed_by
 from tests.refusal import assert_names, refusal
@@ -103,7 +104,7 @@ def test_a_killed_save_leaves_a_model(tmp_path: pathlib.Path) -> None:
     assert len(values) > 20, "a save has more operations"
     steps = set(np.diff(values).tolist())
     assert steps == {0.0, 1.0}, f"the earlier model or the later one, whole: {values}"
-    assert len(found["left"]) == 2 and MODEL_FILE in found["left"], found["left"]
+    assert len(found["left"]) == 2 and SAVED_MODEL in found["left"], found["left"]
 
 
 def test_a_killed_save_over_format_1_is_finished_by_the_next(tmp_path: pathlib.Path) -> None:
@@ -111,7 +112,7 @@ def test_a_killed_save_over_format_1_is_finished_by_the_next(tmp_path: pathlib.P
     found = printed_by(kill_each_save_over_format_1, tmp_path)
     assert len(found["left"]) > 20 and set(found["values"]) == {1.0, 2.0}
     for number, (note, files, *rest) in enumerate(found["left"], start=1):
-        assert (note, rest) == ("README", [MODEL_FILE]) and files.startswith("files-"), number
+        assert (note, rest) == ("README", [SAVED_MODEL]) and files.startswith("files-"), number
 
 
 def test_a_first_save_that_was_killed_is_repeated(tmp_path: pathlib.Path) -> None:
@@ -158,7 +159,7 @@ def test_other_files_in_the_folder_of_a_model_are_left_alone(tmp_path: pathlib.P
 def save_as_format_1(value: float, folder: pathlib.Path) -> pathlib.Path:
     """Saves `model_of` as version 0.2.0 did, with a file of the user, which is returned."""
     save_artifact(model_of(value), folder)
-    content = json.loads((folder / MODEL_FILE).read_text())
+    content = json.loads((folder / SAVED_MODEL).read_text())
     for path in (folder / content.pop("folder")).iterdir():
         path.rename(folder / path.name)
     write_arrays(
@@ -172,7 +173,7 @@ def save_as_format_1(value: float, folder: pathlib.Path) -> pathlib.Path:
     note.write_text("mine")
     content["files"] = checksums(folder, [*content["files"], note.name])  # as that version did
     del content["checksum"]
-    write_sealed(folder / MODEL_FILE, content | {"format": 1})
+    write_sealed(folder / SAVED_MODEL, content | {"format": 1})
     next(folder.glob("files-*")).rmdir()
     return note
 
@@ -185,7 +186,7 @@ def test_models_of_format_1_load_and_are_replaced(damaged: bool, tmp_path: pathl
     assert value_of(folder) == 1.0
     assert load_artifact(folder).catalogue.titles.tolist() == ["Red soap", "Öl"]
     if damaged:
-        (folder / MODEL_FILE).write_text("half of it")
+        (folder / SAVED_MODEL).write_text("half of it")
     save_artifact(model_of(2.0), folder)
     assert value_of(folder) == 2.0 and len(list(folder.iterdir())) == 3 and note.exists()
     (folder / saved.TABLES).mkdir()
@@ -197,11 +198,11 @@ def test_models_of_format_1_load_and_are_replaced(damaged: bool, tmp_path: pathl
 def test_a_model_of_a_later_version(tmp_path: pathlib.Path) -> None:
     """The advice would be to copy the folder again, which cures nothing, and the formats that can be read would be wrong."""
     save_artifact(model_of(1.0), tmp_path)
-    content = json.loads((tmp_path / MODEL_FILE).read_text())
+    content = json.loads((tmp_path / SAVED_MODEL).read_text())
     del content["checksum"]
-    write_sealed(tmp_path / MODEL_FILE, content | {"format": 3})
+    write_sealed(tmp_path / SAVED_MODEL, content | {"format": 3})
     said = refusal(load_artifact, tmp_path)
-    assert_names(said, (MODEL_FILE, "format 3", "formats 1 to 2", "the version that saved it"))
+    assert_names(said, (SAVED_MODEL, "format 3", "formats 1 to 2", "the version that saved it"))
 
 
 def test_a_model_that_is_replaced_while_it_is_read(

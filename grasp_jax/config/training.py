@@ -26,6 +26,8 @@ from grasp_jax.config.checks import (
 )
 from grasp_jax.config.fields import NOTHING, Section, field
 
+LOSSES = ("bce", "softmax", "gbce", "ce")  # of `training.losses`
+
 
 def _seeds(seeds: Sequence[float]) -> bool:
     different = bool(seeds) and len(set(seeds)) == len(seeds)
@@ -111,7 +113,7 @@ class TrainConfig(Section):
     )
     loss: str = field(
         "auto",
-        Choice("auto", "bce", "softmax", "gbce", "ce"),
+        Choice("auto", *LOSSES),
         "auto: the method's own loss | ce: cross-entropy over the whole catalogue | softmax: over"
         " negatives that a batch shares | bce | gbce.",
     )

@@ -226,9 +226,12 @@ def _ignored(names: Collection[str], used: Mapping[str, str | None], rated: str)
     """
     others = [column for column in names if column not in {*used.values(), rated}]
     kinds = [column for column in others if names_kinds(column)]
+    of_ratings = (
+        [f"{rated} (every rating counts: config.data.min_rating is 0)"] if rated in names else []
+    )
     return (
         *(f"{column} (every row counts, whatever is in this column)" for column in kinds),
-        *[f"{rated} (every rating counts: config.data.min_rating is 0)"] * (rated in names),
+        *of_ratings,
         *(column for column in others if column not in kinds),
     )
 

@@ -43,6 +43,7 @@ from grasp_jax.core.files import (
     write_sealed,
 )
 from grasp_jax.core.locks import only_one
+from grasp_jax.core.paths import SAVED_MODEL
 from grasp_jax.knowledge.encoders.saved import SavedTextEncoder
 from grasp_jax.models.build import build_model
 from grasp_jax.models.methods import METHODS
@@ -50,20 +51,19 @@ from grasp_jax.models.methods.base import ModelSizes
 from grasp_jax.models.sequence_model import SequenceModel
 from grasp_jax.serving.catalogue import Catalogue
 
-MODEL_FILE = "model.json"
 TABLES, FITTED, ENCODER = "tables", "fitted", "encoder"
 GROUPS = "groups"  # in `Artifact.fitted`
 FORMAT_VERSION = 2
 READABLE = (1, FORMAT_VERSION)  # format 1 has its texts in arrays of fixed width
 REQUIRED_FILES = ("params.npz", "features.npy", "items.npz")  # the files that every model has
 FORMAT_1_NAMES = (*REQUIRED_FILES, TABLES, FITTED, ENCODER)
-# in `MODEL_FILE`: 1 until the files of a model of format 1 are removed
+# in `SAVED_MODEL`: 1 until the files of a model of format 1 are removed
 REPLACES = "replaces_format"
 MEND = "copy the whole folder again, or save the model again"
 LOCK = ".saving"
-# names of what `save_artifact` makes in a folder, next to `MODEL_FILE`
+# names of what `save_artifact` makes in a folder, next to `SAVED_MODEL`
 _WRITTEN_NAME = re.compile(
-    rf"files-[0-9a-f]{{8}}|{re.escape(LOCK)}(\..*)?|\.{re.escape(MODEL_FILE)}\..*\.partial"
+    rf"files-[0-9a-f]{{8}}|{re.escape(LOCK)}(\..*)?|\.{re.escape(SAVED_MODEL)}\..*\.partial"
 )
 
 
@@ -141,7 +141,7 @@ def save_artifact(artifact: Artifact, folder: pathlib.Path) -> None:
     with only_one(folder / LOCK, "it saves a model; wait for it, or name another folder"):
         earlier = [path for path in folder.iterdir() if _WRITTEN_NAME.fullmatch(path.name)]
         of_format_1 = []
-        if (folder / MODEL_FILE).is_file():
+        if (folder / SAVED_MODEL).is_file():
             if _has_files_of_format_1(folder):
                 of_format_1 = [folder / name for name in FORMAT_1_NAMES]
         elif len(earlier) < len(list(folder.iterdir())):
@@ -169,7 +169,7 @@ def save_artifact(artifact: Artifact, folder: pathlib.Path) -> None:
             ),
         }
         # if this process is killed now, the next save must find the texts of users in the files of format 1
-        write_sealed(folder / MODEL_FILE, content | ({REPLACES: 1} if of_format_1 else {}))
+        write_sealed(folder / SAVED_MODEL, content | ({REPLACES: 1} if of_format_1 else {}))
         for path in earlier + of_format_1:
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
@@ -177,20 +177,20 @@ def save_artifact(artifact: Artifact, folder: pathlib.Path) -> None:
                 path.unlink(missing_ok=True)
         if of_format_1 and not any(path.exists() for path in of_format_1):
             # from now on files of these names are the user's
-            write_sealed(folder / MODEL_FILE, content)
+            write_sealed(folder / SAVED_MODEL, content)
 
 
 def _has_files_of_format_1(folder: pathlib.Path) -> bool:
-    """Whether files of a model of format 1 are next to `MODEL_FILE`: it says so, or it is damaged and all of `REQUIRED_FILES` are there."""
+    """Whether files of a model of format 1 are next to `SAVED_MODEL`: it says so, or it is damaged and has all `REQUIRED_FILES`."""
     try:
-        content = read_sealed(folder / MODEL_FILE, MEND)
+        content = read_sealed(folder / SAVED_MODEL, MEND)
     except UserError:
         return all((folder / name).is_file() for name in REQUIRED_FILES)
     return 1 in (content.get("format"), content.get(REPLACES))
 
 
 def _write_files(artifact: Artifact, files: pathlib.Path) -> None:
-    """Writes everything but `MODEL_FILE`."""
+    """Writes everything but `SAVED_MODEL`."""
     flat = {
         "/".join(path): np.asarray(leaf) for path, leaf in flatten_dict(artifact.params).items()
     }
@@ -216,30 +216,30 @@ def load_artifact(folder: pathlib.Path) -> Artifact:
       UserError: there is no saved model, a file has changed since it was written, or a later version wrote it.
     """
     while True:
-        content = read_sealed(folder / MODEL_FILE, MEND)
+        content = read_sealed(folder / SAVED_MODEL, MEND)
         try:
             return _loaded(folder, content)
         except (UserError, OSError):
-            if read_sealed(folder / MODEL_FILE, MEND) == content:
+            if read_sealed(folder / SAVED_MODEL, MEND) == content:
                 raise
             # otherwise another process has replaced the model meanwhile: read the new one
 
 
 def _loaded(folder: pathlib.Path, content: Mapping[str, Any]) -> Artifact:
-    """The model that `MODEL_FILE` describes; errors as in `load_artifact`."""
+    """The model that `SAVED_MODEL` describes; errors as in `load_artifact`."""
     if content.get("format") not in READABLE:
         raise UserError(
-            f"{folder / MODEL_FILE}: format {content.get('format')}; this version of grasp_jax reads formats 1 to {FORMAT_VERSION}; "
+            f"{folder / SAVED_MODEL}: format {content.get('format')}; this version of grasp_jax reads formats 1 to {FORMAT_VERSION}; "
             "load it with the version that saved it, or save the model again with this one"
         )
     if content["method"] not in METHODS:
         known = ", ".join(METHODS)
         raise UserError(
-            f"{folder / MODEL_FILE}: method {content['method']!r}; known are {known}: register it before loading"
+            f"{folder / SAVED_MODEL}: method {content['method']!r}; known are {known}: register it before loading"
         )
     files = folder / content.get("folder", "")
     if damage := first_damaged(files, content["files"]):
-        raise UserError(f"{damage}, by the checksum in {folder / MODEL_FILE}; {MEND}")
+        raise UserError(f"{damage}, by the checksum in {folder / SAVED_MODEL}; {MEND}")
     with np.load(files / "params.npz", allow_pickle=False) as stored:
         params = unflatten_dict({tuple(name.split("/")): stored[name] for name in stored.files})
     with np.load(files / "items.npz", allow_pickle=False) as stored:
@@ -276,7 +276,7 @@ def _loaded(folder: pathlib.Path, content: Mapping[str, Any]) -> Artifact:
 
 def is_saved_model(folder: pathlib.Path) -> bool:
     """Whether a folder is a saved model."""
-    return (folder / MODEL_FILE).is_file()
+    return (folder / SAVED_MODEL).is_file()
 
 
 def on_host(tree: Any) -> Any:
@@ -285,7 +285,7 @@ def on_host(tree: Any) -> Any:
 
 
 def _tables(files: pathlib.Path, part: str, listed: Iterable[str]) -> dict[str, np.ndarray]:
-    """The arrays of `tables/` or `fitted/`. `MODEL_FILE` says which there are: in the folder, those that a later save has just removed are
+    """The arrays of `tables/` or `fitted/`. `SAVED_MODEL` says which there are: in the folder, those that a later save has just removed are
     missing without an error.
     """
     paths = (files / name for name in sorted(listed) if name.startswith(f"{part}/"))

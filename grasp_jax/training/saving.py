@@ -43,7 +43,7 @@ class SavePolicy:
 
 
 def done_so_far(epochs: int, steps: int | None = None) -> str:
-    """ "1 epoch and 0 steps", "2 epochs and 1 step", or without steps "3 epochs"."""
+    """The work done, in words: "1 epoch and 0 steps"; where the steps are not known, "3 epochs"."""
     counted = [(epochs, "epoch"), *([] if steps is None else [(steps, "step")])]
     return " and ".join(f"{count} {noun if count == 1 else f'{noun}s'}" for count, noun in counted)
 

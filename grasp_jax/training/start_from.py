@@ -217,7 +217,7 @@ def check_basis(
         if is_fitted(str(encoder)):
             raise UserError(
                 f"{field}: its knowledge bank is gone, and the encoder {encoder!r} was fitted again since then; restore the folder of that "
-                f"bank and make today's with --since of it, or train from nothing, {NOTHING}"
+                f"bank and make today's with --since of it, or train from nothing, {WITHOUT_EARLIER}"
             )
         logger.warning(
             f"{field}: its knowledge bank is gone, so today's vectors were not compared with those that it was trained on"
@@ -264,18 +264,18 @@ def _cure(old: KnowledgeBank, bank: KnowledgeBank) -> str:
     if differs := differing_setting(before, now):
         return (
             f"its bank has {differs}: use the same setting as there (a column that was renamed in the data: its earlier name), with "
-            f"--since of it, or train from nothing, {NOTHING}"
+            f"--since of it, or train from nothing, {WITHOUT_EARLIER}"
         )
     # an encoder that is not fitted has no state that --since could keep
     if old.encoder_folder is None or bank.encoder_folder is None or not is_fitted(now["encoder"]):
-        return f"train from nothing, {NOTHING}"
+        return f"train from nothing, {WITHOUT_EARLIER}"
     return (
         f"move {bank.encoder_folder.parent} away and run again with --since={old.encoder_folder.parent}, which keeps that day's encoder, "
-        f"or train from nothing, {NOTHING}"
+        f"or train from nothing, {WITHOUT_EARLIER}"
     )
 
 
-NOTHING = "without train.start_from and --since"
+WITHOUT_EARLIER = "without train.start_from and --since"
 COMPARED = 1000  # number of items whose vectors of both runs are compared
 SAME_BASIS = (
     # lowest median cosine; a changed mean lowers it by a hundredth or two, another basis to about 0

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 
 from grasp_jax.config import Config, ModelConfig
+from grasp_jax.config.training import LOSSES
 from grasp_jax.core.errors import UserError
 from grasp_jax.data.split import Split
 from grasp_jax.models.auxiliary import AuxiliaryLoss
@@ -17,7 +18,6 @@ from grasp_jax.models.frozen import ITEM_TABLES, Bank, FrozenTable
 from grasp_jax.models.new_items import NewTexts, ReadOfNew
 
 T = TypeVar("T")
-LOSSES = ("bce", "softmax", "gbce", "ce")  # of `training.losses`
 
 
 @dataclasses.dataclass(frozen=True)
