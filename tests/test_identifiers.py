@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
-from grasp_jax.data.identifiers import rows_by_text, trimmed
+from grasp_jax.data.id_text import rows_by_text, trimmed
 from grasp_jax.data.log import InteractionLog, rows_of
 from tests.logs import read_log
 from tests.refusal import assert_names, refusal

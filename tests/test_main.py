@@ -245,7 +245,7 @@ BAD_FLAGS = {
     "wrong tuple": ("--config.train.seeds=('a',)", "config.train.seeds"),
     "unknown method": (
         "--config.model.method=magic",
-        "config.model.method: 'magic'; expected one or several",
+        "config.model.method: 'magic'; expected one of",
     ),
     "left-over": ("surplus", "unexpected argument 'surplus'"),
     "flag of another mode": (

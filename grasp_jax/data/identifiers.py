@@ -14,16 +14,13 @@ from grasp_jax.data.bad_rows import BadRows
 from grasp_jax.data.dictionary import DictionaryColumn, dictionary_column, int64_array, int64_of
 from grasp_jax.data.encoded import Encoded, encoded
 from grasp_jax.data.id_lists import column_of_lists, is_list, refuse_lists
+from grasp_jax.data.id_text import BLANKS, NOT_IN_IDS
 from grasp_jax.data.tables import Table, beyond_int64, filled_text, is_text, shortened, text_of
 from grasp_jax.data.text_bytes import are_plain_ascii, ascii_strings, bytes_of_texts, lexical_order
 
 LONGEST = 512  # characters; NumPy gives every distinct id the size of the longest
 # how programs spell a missing value
 MISSING_SPELLINGS = {"", "na", "n/a", "nan", "<na>", "null", "none", "nil", "#n/a", "nat", "-", "?"}
-_SPACES = (0x20, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x202F, 0x205F, 0x3000)
-_BLANKS = "".join(map(chr, _SPACES))  # in one line
-_CONTROL_BLANKS = "\t\n\v\f\r\x1c\x1d\x1e\x1f"
-NOT_IN_IDS = "[\\x00-\\x1f\\x7f]"  # a pattern for Arrow and for `re`: line breaks and other control characters
 _WANTED = "ids are whole numbers or strings"
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 _WHOLE = re.compile(r"0|-?[1-9][0-9]*")  # in the usual spelling
@@ -76,23 +73,6 @@ def encoded_ids(table: Table, name: str, notes: list[str] | None = None) -> Enco
     )
 
 
-def trimmed(text: str) -> str:
-    """An id without the blanks around it. Other characters that Python takes for blanks, such as U+2028, may be part of an id."""
-    # no id of the data has control characters, so those around an id that somebody sends mean nothing
-    return text.strip(_BLANKS + _CONTROL_BLANKS)
-
-
-def rows_by_text(ids: np.ndarray) -> dict[str, int]:
-    """Row of each id ([n] int64 or str) by its text without blanks around it, which ids of files from earlier versions may have. If two
-    ids differ only in these blanks, the row is that of the id without blanks.
-    """
-    texts = list(map(str, ids.tolist()))
-    rows = {trimmed(text): row for row, text in enumerate(texts)}
-    if len(rows) < len(texts):
-        rows |= {text: row for row, text in enumerate(texts) if trimmed(text) == text}
-    return rows
-
-
 def holds_text(table: Table, name: str) -> bool:
     """Whether the source says that the ids of a column are texts; CSV and TSV have no types."""
     values = table.columns[name]
@@ -143,7 +123,7 @@ def _of_text(table: Table, name: str, column: DictionaryColumn, notes: list[str]
 def _trimmed(table: Table, name: str, text: pa.Array, notes: list[str]) -> pa.Array:
     """Texts without the blanks around them; notes that, and quotation marks around a text of CSV and TSV."""
     # elsewhere a line break is no accident of the format, and is refused
-    trimmed = pc.utf8_trim_whitespace(text) if table.is_delimited else pc.utf8_trim(text, _BLANKS)
+    trimmed = pc.utf8_trim_whitespace(text) if table.is_delimited else pc.utf8_trim(text, BLANKS)
     if not pc.all(pc.equal(trimmed, text)).as_py():
         notes.append(f"blanks around the fields of column {name!r} are dropped")
     if table.is_delimited and pc.any(pc.match_substring_regex(trimmed, '^".*"$')).as_py():

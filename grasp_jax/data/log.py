@@ -11,7 +11,7 @@ import numpy as np
 from grasp_jax.core.errors import UserError
 from grasp_jax.data.bad_rows import source_rows
 from grasp_jax.data.encoded import Encoded, encoded, grouped, stable_order
-from grasp_jax.data.identifiers import rows_by_text
+from grasp_jax.data.id_text import rows_by_text
 
 FIRST_OF = 1000  # missing items; a message names the one that occurs first
 

@@ -11,7 +11,7 @@ from grasp_jax.core.paths import check_earlier_folder
 from grasp_jax.data.split import ends_no_later
 from grasp_jax.knowledge.bank import MANIFEST, KnowledgeBank, load_bank, read_manifest
 from grasp_jax.knowledge.encoders import encoder_class, is_fitted, per_text_encoders
-from grasp_jax.knowledge.recipe import UPDATABLE_KEYS
+from grasp_jax.knowledge.recipe_keys import UPDATABLE_KEYS
 
 CENTRES = ("items_centre", "users_centre")  # a bank with `since` has those of the earlier one
 SINCE, CENTRE_FROM = "--since", "config.knowledge.centre_from"

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping
 from typing import Any
 
 from grasp_jax.config import KnowledgeConfig, value_of
@@ -12,16 +11,6 @@ from grasp_jax.data.split import Split
 from grasp_jax.knowledge.describe.describers import LANGUAGE_MODELS
 from grasp_jax.knowledge.encoders import make_encoder
 from grasp_jax.knowledge.text import columns, prompts
-
-UPDATABLE_KEYS = (  # keys that may differ between a bank and the earlier one that it updates
-    "source",
-    "item_texts",
-    "user_texts",
-    "user_histories",
-    "group_column_values",
-    "user_group_column_values",
-    "centre_from",
-)
 
 
 def bank_recipe(config: KnowledgeConfig, split: Split, texts: Texts) -> dict[str, Any]:
@@ -96,17 +85,6 @@ def bank_recipe(config: KnowledgeConfig, split: Split, texts: Texts) -> dict[str
 def held_back(config: KnowledgeConfig) -> set[str]:
     """Columns of the users table that no text may hold."""
     return set(config.personal_fields) - set(config.share_personal_fields)
-
-
-def differing_setting(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """The first setting in which the recipes of two days differ, as "name='a' and today's 'b'"; empty if only their data differ."""
-    settings = sorted((before.keys() | now.keys()) - {*UPDATABLE_KEYS, "cut_off"})
-    differing = [name for name in settings if before.get(name) != now.get(name)]
-    return (
-        f"{differing[0]}={before.get(differing[0])!r} and today's {now.get(differing[0])!r}"
-        if differing
-        else ""
-    )
 
 
 def _hash(text: str) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 
 from grasp_jax.core.errors import UserError
 from grasp_jax.core.log import logger
-from grasp_jax.data.identifiers import trimmed
+from grasp_jax.data.id_text import trimmed
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.evaluation.audience import Audience, Wanted, best_items
 from grasp_jax.serving.artifact import Artifact

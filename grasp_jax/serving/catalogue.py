@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from grasp_jax.data.identifiers import rows_by_text
+from grasp_jax.data.id_text import rows_by_text
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from grasp_jax.core.errors import UserError
-from grasp_jax.data.identifiers import NOT_IN_IDS
+from grasp_jax.data.id_text import NOT_IN_IDS
 from grasp_jax.evaluation.ranker import item_features
 from grasp_jax.knowledge.encoders.saved import SavedTextEncoder
 from grasp_jax.knowledge.text.columns import as_texts

@@ -12,7 +12,7 @@ from grasp_jax.core.errors import UserError
 from grasp_jax.core.files import read_text
 from grasp_jax.core.log import logger
 from grasp_jax.data.dataset import Dataset
-from grasp_jax.data.identifiers import trimmed
+from grasp_jax.data.id_text import trimmed
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.serving.answers import Ids, Unknown, as_text, is_list, listed
 

@@ -16,7 +16,7 @@ from grasp_jax.core.paths import check_earlier_folder
 from grasp_jax.knowledge.bank import MANIFEST, KnowledgeBank, identity, load_bank, read_manifest
 from grasp_jax.knowledge.earlier import continues
 from grasp_jax.knowledge.encoders import is_fitted
-from grasp_jax.knowledge.recipe import differing_setting
+from grasp_jax.knowledge.recipe_keys import differing_setting
 from grasp_jax.training.checkpoint import Checkpoints, find_model
 from grasp_jax.workdir import read_item_ids
 

@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from grasp_jax.core.errors import EndpointError, UserError
-from grasp_jax.data.identifiers import NOT_IN_IDS, trimmed
+from grasp_jax.data.id_text import NOT_IN_IDS, trimmed
 from grasp_jax.serving.http.settings import Limits
 
 LONGEST_ID = 512
