@@ -33,7 +33,8 @@ from grasp_jax.serving.answers import (
 )
 from grasp_jax.serving.artifact import Artifact
 from grasp_jax.serving.histories import OnDevice
-from grasp_jax.serving.new_items import ITEM, add_items, ignored_columns
+from grasp_jax.serving.new_item_columns import ITEM, ignored_columns
+from grasp_jax.serving.new_items import add_items
 from grasp_jax.serving.programs import QUERIES
 from grasp_jax.serving.represent import Representations, Represented, represent, source_of
 from grasp_jax.serving.users import users_of_data

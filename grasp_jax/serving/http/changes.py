@@ -11,13 +11,8 @@ from grasp_jax.serving.answers import as_text
 from grasp_jax.serving.http.placing import with_items, with_rows
 from grasp_jax.serving.http.requests import Refused, shown
 from grasp_jax.serving.http.snapshot import Snapshot
-from grasp_jax.serving.new_items import (
-    add_items,
-    encode_items,
-    ignored_columns,
-    is_number,
-    with_rows_of,
-)
+from grasp_jax.serving.new_item_columns import ignored_columns, is_number
+from grasp_jax.serving.new_items import add_items, encode_items, with_rows_of
 
 Item = dict[str, Any]
 

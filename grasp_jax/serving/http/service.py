@@ -41,7 +41,7 @@ from grasp_jax.serving.http.source import (
     open_source,
 )
 from grasp_jax.serving.http.title_search import search_titles
-from grasp_jax.serving.new_items import ignored_columns
+from grasp_jax.serving.new_item_columns import ignored_columns
 
 
 class Served(NamedTuple):
