@@ -15,20 +15,19 @@ import dataclasses
 import os
 import pathlib
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from grasp_jax.answering import Answering
+from grasp_jax.arguments import checked_config, fields_by_full_name, listed_metrics
 from grasp_jax.config import (
     CONFIG_FILE,
     Config,
     DataConfig,
     names,
     read_config,
-    resolve_field,
     value_of,
 )
-from grasp_jax.config.checks import shown
 from grasp_jax.config_checks import check_config
 from grasp_jax.core import compiled
 from grasp_jax.core.errors import TrainingDiverged, UserError
@@ -38,7 +37,6 @@ from grasp_jax.core.log import show_progress
 from grasp_jax.core.paths import check_folder
 from grasp_jax.data.dataset import Dataset, load_dataset
 from grasp_jax.evaluation.ranking_metrics import Metric
-from grasp_jax.models.backbones import BACKBONES
 from grasp_jax.serving.artifact import is_saved_model, load_artifact, save_artifact
 from grasp_jax.serving.export import export_artifact
 
@@ -48,7 +46,6 @@ if TYPE_CHECKING:  # the modules of training are imported only when something is
 
 # Fields of the `data` section that say how a recommender uses the data. All others say how data are read, and belong to `Dataset`.
 OF_USE = ("max_length", "tail_user_below", "tail_item_below", "split", "valid_after", "test_after")
-OF_FIT = ("workdir", "refit", "callbacks", "dataset")  # arguments of `Recommender.fit`
 
 
 class Recommender(Answering):
@@ -73,8 +70,8 @@ class Recommender(Answering):
           UserError: `config` is no `Config`, a field does not exist or is given twice, a value is not allowed, or several methods or
             backbones are given.
         """
-        self._given = _by_full_name(fields)
-        self.config = self._given_config = _checked(config).with_fields(self._given)
+        self._given = fields_by_full_name(fields)
+        self.config = self._given_config = checked_config(config).with_fields(self._given)
         check_config(self.config)
         for field, value in (
             ("method", self.config.model.method),
@@ -200,7 +197,7 @@ class Recommender(Answering):
         """
         from grasp_jax.fitting import evaluate
 
-        return rows_as_frame(evaluate(self.trained("evaluate"), _as_metrics(metrics)).rows)
+        return rows_as_frame(evaluate(self.trained("evaluate"), listed_metrics(metrics)).rows)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes into a folder everything that `recommend` needs, without training data and optimiser state.
@@ -299,61 +296,3 @@ class Recommender(Answering):
                 "compare: a model was fitted on other data than those given; fit it again, or leave the dataset out"
             )
         return fitted
-
-
-def _checked(config: object) -> Config:
-    """The config that `Recommender` was given, or the defaults.
-
-    Raises:
-      UserError: something else was given; the message says how that is meant.
-    """
-    if config is None:
-        return Config()
-    if isinstance(config, Config):
-        return config
-    if isinstance(config, str | os.PathLike):
-        place = os.fspath(config)
-        kind = "backbone" if place in BACKBONES else "method"
-        is_name = isinstance(config, str) and place.isidentifier()
-        meant = f"{kind}={config!r}" if is_name else f"grasp_jax.open_config({place!r})"
-    else:
-        meant = "grasp_jax.Config().with_fields({'model': {'dropout': 0.3}}), or fields by their names, such as dropout=0.3"
-    raise UserError(
-        f"Recommender: config is of type {type(config).__name__}; expected a Config: write {meant}"
-    )
-
-
-def _by_full_name(fields: Mapping[str, object]) -> dict[str, object]:
-    """The values by full names of fields, "model.dropout".
-
-    Raises:
-      UserError: there is no such field, it is an argument of `fit`, or two names are of the same field.
-    """
-    found: dict[str, tuple[str, object]] = {}
-    for name, value in fields.items():
-        if name in OF_FIT:
-            raise UserError(f"Recommender: {name} is an argument of fit: fit(dataset, {name}=...)")
-        full = resolve_field(name)
-        if full in found:
-            raise UserError(
-                f"Recommender: {found[full][0]} and {name} are the same field, config.{full}; leave one out"
-            )
-        found[full] = name, value
-    return {full: value for full, (_, value) in found.items()}
-
-
-def _as_metrics(metrics: object) -> Sequence[str | Metric]:
-    """The metrics as a sequence; a single name or function is one of them.
-
-    Raises:
-      UserError: a metric is neither a name nor a function.
-    """
-    is_one = isinstance(metrics, str) or callable(metrics)
-    several = metrics if isinstance(metrics, Iterable) and not is_one else (metrics,)
-    listed = tuple(several)
-    for metric in listed:
-        if not (isinstance(metric, str) or callable(metric)):
-            raise UserError(
-                f"metrics: {shown(metric)}; expected a name, such as 'Recall@10', or a function of a Ranking"
-            )
-    return listed

@@ -23,7 +23,7 @@ ROOMS = (  # in the order of DESIGN's house: what stands later may import what s
     ("knowledge.audit",),  # a report on texts
     ("trials",),
     ("fitting",),
-    ("answering",),
+    ("answering", "arguments"),
     ("modes", "api"),
     ("command", "comparison"),
     ("ray_command",),  # for launch/
