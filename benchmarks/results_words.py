@@ -21,7 +21,7 @@ write your own folder in their place.
 
 ## Most methods under one protocol
 
-**What it means.** By NDCG@10, `grasp_plus` or a variant of it is first with each protocol. On tail items, one ID tower with the match
+**What it means.** By each protocol, `grasp_plus` or one of its variants has the highest NDCG@10. On tail items, one ID tower with the match
 and the cosine of texts (`semantic_neighbours`) have more. GRASP was trained only with its own loss, UniSRec only with IDs.
 [Studies](studies.md#late-fusion-compared-with-id-only-models) explains the rows and their limits.
 

@@ -1,7 +1,9 @@
 """Connections of the service whose requests are refused before their bodies come."""
 
 import asyncio
+import contextlib
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -25,10 +27,11 @@ async def refuse(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": b""})
 
 
-async def talk(keep_alive: float, requests: int) -> list[bytes]:
-    """The first lines of the answers to some requests on one connection, each body sent after its answer; then what comes until the
-    service closes the connection.
-    """
+@contextlib.asynccontextmanager
+async def connected(
+    keep_alive: float,
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection to a server that refuses everything, and closes an idle connection after so many seconds."""
     config = uvicorn.Config(refuse, http=connections(LONG), timeout_keep_alive=keep_alive)  # type: ignore[arg-type]
     config.load()
     state = ServerState()
@@ -39,6 +42,15 @@ async def talk(keep_alive: float, requests: int) -> list[bytes]:
     server = await asyncio.get_running_loop().create_server(connection, "127.0.0.1", 0)
     async with server:
         reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        yield reader, writer
+        writer.close()
+
+
+async def talk(keep_alive: float, requests: int) -> list[bytes]:
+    """The first lines of the answers to some requests on one connection, each body sent after its answer; then what comes until the
+    service closes the connection.
+    """
+    async with connected(keep_alive) as (reader, writer):
         found = []
         for _ in range(requests):
             writer.write(HEAD)
@@ -46,7 +58,6 @@ async def talk(keep_alive: float, requests: int) -> list[bytes]:
             writer.write(b"body")
         if keep_alive < LONG:
             found.append(await reader.read())
-        writer.close()
     return found
 
 
@@ -66,19 +77,9 @@ def test_a_refused_body_is_not_taken_for_the_next_request() -> None:
 
 async def say(content: bytes) -> tuple[bytes, bytes]:
     """Head and body of the answer to some bytes."""
-    config = uvicorn.Config(refuse, http=connections(LONG))  # type: ignore[arg-type]
-    config.load()
-    state = ServerState()
-
-    def connection() -> Any:
-        return config.http_protocol_class(config=config, server_state=state, app_state={})  # type: ignore[operator]
-
-    server = await asyncio.get_running_loop().create_server(connection, "127.0.0.1", 0)
-    async with server:
-        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    async with connected(LONG) as (reader, writer):
         writer.write(content)
         head, _, body = (await reader.read()).partition(b"\r\n\r\n")
-        writer.close()
     return head, body
 
 

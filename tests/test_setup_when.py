@@ -8,7 +8,7 @@ import pyarrow.parquet
 import pytest
 
 from grasp_jax.setup.command import write_config
-from grasp_jax.setup.look import look
+from grasp_jax.setup.look import FolderContents, look
 from tests.refusal import assert_names, refusal
 from tests.setup_folders import read_by_its_config
 
@@ -25,6 +25,12 @@ def log_of(folder: pathlib.Path, rows: int = 30, **columns: list[object]) -> pat
     text = "\n".join([f"user,item,{','.join(columns)}", *lines]) + "\n"
     (folder / "log.csv").write_text(text)
     return folder
+
+
+def told_of_times(found: FolderContents) -> str:
+    """The only line about the times."""
+    (told,) = [line for line in found.undecided if line.startswith("when interactions happened")]
+    return told
 
 
 def days(*names: str) -> list[object]:
@@ -61,7 +67,7 @@ def test_dates_of_an_unknown_name_are_taken(tmp_path: pathlib.Path) -> None:
     log_of(tmp_path, gekauft=days("", "", ""), remark=["a-1"], timeframe=[700, 300])
     found = look(tmp_path)
     assert found.columns["timestamp"] == "gekauft"
-    (told,) = [line for line in found.undecided if line.startswith("when interactions happened")]
+    told = told_of_times(found)
     assert_names(
         told,
         (
@@ -93,7 +99,7 @@ def test_numbers_that_could_be_times_are_named(tmp_path: pathlib.Path) -> None:
     log_of(tmp_path, x=[START + 7 * k for k in range(30)], price=["3.5"], phone=["0900"])
     found = look(tmp_path)
     assert found.columns["timestamp"] == ""
-    (told,) = [line for line in found.undecided if line.startswith("when interactions happened")]
+    told = told_of_times(found)
     assert_names(
         told,
         (
@@ -163,7 +169,7 @@ def test_a_duration_or_a_flag_is_not_the_order_without_a_word(
     log_of(tmp_path, **{name: values})
     found = look(tmp_path)
     assert found.columns["timestamp"] == ""
-    (told,) = [line for line in found.undecided if line.startswith("when interactions happened")]
+    told = told_of_times(found)
     assert_names(
         told, ("the rows are taken to be in the order of time", f"the numbers of {name!r}")
     )

@@ -96,8 +96,11 @@ def further_parts(config: Config, method: str, users: int, width: int) -> Furthe
 
 
 def validations_of_parts(config: Config, method: str) -> int:
-    """How often at least the parts of late fusion are validated after training (`training.parts`); 0 if validation does not choose."""
-    backbone = build_backbone(config.model, method, config.model.backbone.split(",")[0].strip())
+    """How often at least the parts of late fusion are validated after training (`training.parts`); 0 if validation does not choose.
+
+    The config has one backbone.
+    """
+    backbone = build_backbone(config.model, method, config.model.backbone)
     if not validation_chooses_parts(backbone):
         return 0
     return 1 + sum(len(lower_weights_of(kind)) for kind in set(backbone.kinds))

@@ -19,9 +19,8 @@ from grasp_jax.planning.workload import Layout, Workload
 
 NAMED = 2  # arrays
 FIELDS_NAMED = 3  # for an array
-SAVES = (
-    0.9  # a field is named if an array has at most this share of its bytes with the field lowered
-)
+# A field is named if an array has at most this share of its bytes with the field lowered.
+SAVES = 0.9
 
 
 def remedy(

@@ -217,7 +217,7 @@ def check_basis(
         if is_fitted(str(encoder)):
             raise UserError(
                 f"{field}: its knowledge bank is gone, and the encoder {encoder!r} was fitted again since then; restore the folder of that "
-                f"bank and make today's with --since of it, or train from nothing, {WITHOUT_EARLIER}"
+                f"bank and make today's bank with --since=THAT_FOLDER, or train from nothing, {WITHOUT_EARLIER}"
             )
         logger.warning(
             f"{field}: its knowledge bank is gone, so today's vectors were not compared with those that it was trained on"

@@ -12,9 +12,7 @@ from grasp_jax.models.methods import METHODS
 from grasp_jax.training.start_from import CHECKPOINTS, check_start_from
 from grasp_jax.workdir import DATA_FILE, newest
 
-LEAST_REPORTED = (
-    0.05  # share of the interactions; the next day of a shop may well have a little less
-)
+LEAST_REPORTED = 0.05  # share of the interactions; the next day may well have a little less
 
 
 def bank_folder(config: Config, workdir: pathlib.Path) -> pathlib.Path:
