@@ -300,6 +300,16 @@ def test_negatives_equal_enumeration(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (drawn[user, len(rest) :] == rest[-1]).all()
 
 
+def test_places_beyond_a_billion() -> None:
+    """The sum of two places wrapped around int32, so users at the end of large data got items of their history as negatives."""
+    had = jnp.zeros(
+        1, jnp.int32
+    )  # JAX reads the last row for a later one: 50 entries of 0, without 8 GB
+    offsets = jnp.array([2**31 - 60, 2**31 - 10], jnp.int32)
+    found = draw_negatives(jax.random.key(0), jnp.zeros(200, jnp.int32), had, offsets, 60, 6, 1)
+    assert set(found.ravel().tolist()) == set(range(50, 60))
+
+
 def test_who_has_had_everything_is_told_from_who_has_bought_once() -> None:
     """People with a tiny catalogue would look for users with more interactions, of which they have enough."""
 

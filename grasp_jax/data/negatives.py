@@ -110,7 +110,7 @@ def _count_not_above(
     """Number of entries of the ascending `shifted[first:last]` that are <= value, by bisection."""
     low, high = jnp.broadcast_to(first, value.shape), jnp.broadcast_to(last, value.shape)
     for _ in range(steps):
-        middle = (low + high) // 2
+        middle = low + (high - low) // 2  # the sum of two places can be above int32
         below = (low < high) & (shifted[middle] <= value)
         low, high = (
             jnp.where(below, middle + 1, low),
