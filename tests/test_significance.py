@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from grasp_jax.evaluation import significance
 from grasp_jax.evaluation.metrics import metrics, ndcg_gains
 from grasp_jax.evaluation.results import comparison_table
 from grasp_jax.evaluation.significance import bootstrap_means, compare, holm
@@ -56,6 +57,18 @@ def bootstrap_intervals(values: np.ndarray, seed: int = 0) -> np.ndarray:
     """[k, 2] 95 % intervals of the means of the columns of [n, k] values."""
     found: np.ndarray = np.quantile(bootstrap_means(values, seed), (0.025, 0.975), axis=0).T
     return found
+
+
+def test_many_users_are_drawn_in_smaller_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten million users took 16 GB; with less memory the draws, and so the means, must stay the same."""
+    values = np.random.default_rng(0).random((50, 2))
+    expected = bootstrap_means(values)
+    for room in (
+        7 * 50 * 16,
+        1,
+    ):  # seven resamples, which do not divide their number, and less than one
+        monkeypatch.setattr(significance, "BLOCK_BYTES", room)
+        np.testing.assert_allclose(bootstrap_means(values), expected, rtol=1e-12)
 
 
 def test_interval_covers_the_mean_as_often_as_it_says() -> None:

@@ -13,7 +13,11 @@ import numpy as np
 
 from grasp_jax.evaluation.users_and_seeds import interval_of_pair, p_value_of_pair
 
-RESAMPLES, BLOCK = 2000, 100
+RESAMPLES = 2000
+BLOCK, BLOCK_BYTES = (
+    100,
+    2 << 30,
+)  # resamples that are computed together, at most, and their counts as int64 and as float64
 LEVEL = 0.95
 
 
@@ -84,12 +88,16 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def bootstrap_means(values: np.ndarray, seed: int = 0) -> np.ndarray:
     """[RESAMPLES, k] means of the columns of [n, k] values, users drawn with replacement.
 
-    A resample is stored as the count of each user; all columns use the same one.
+    A resample is stored as the count of each user; all columns use the same one. A block of resamples takes at most `BLOCK_BYTES`, unless
+    a single one takes more.
     """
     rng = np.random.default_rng([seed, 0xB007])
     count = len(values)
     means = np.empty((RESAMPLES, values.shape[1]))
-    for first in range(0, RESAMPLES, BLOCK):
-        drawn = [np.bincount(rng.integers(0, count, count), minlength=count) for _ in range(BLOCK)]
-        means[first : first + BLOCK] = np.stack(drawn) @ values / count
+    # Blocks are smaller only for more than a million users, because the size of a block decides the order of the sums.
+    block = min(BLOCK, max(1, BLOCK_BYTES // (16 * count)))
+    for first in range(0, RESAMPLES, block):
+        resamples = range(first, min(first + block, RESAMPLES))
+        drawn = [np.bincount(rng.integers(0, count, count), minlength=count) for _ in resamples]
+        means[first : resamples.stop] = np.stack(drawn) @ values / count
     return means
