@@ -1,18 +1,24 @@
 """Sizes that do not fit into memory are refused by the name of their field before anything is computed; usual sizes are not."""
 
+import dataclasses
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from grasp_jax.config import Config
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.split import Split, leave_one_out
+from grasp_jax.models.encoders.base import ItemEncoder
 from grasp_jax.models.methods import METHODS
+from grasp_jax.models.methods.base import ModelSizes
 from grasp_jax.planning.sizes import check_sizes, memory_of_devices, parameters
 from tests.refusal import assert_names, refusal
 
 USERS, ITEMS, LENGTH, GB = 2000, 1000, 10, 1e9
+WIDTH = 64  # E
 
 
 @pytest.fixture(scope="module")
@@ -96,5 +102,73 @@ def test_shared_negatives_that_nobody_draws(split: Split) -> None:
 def test_parameters_are_counted_by_hand() -> None:
     """The estimate would be of something else: two blocks of six D x D matrices; V x D / 2 of ids; E x H + H x D of text."""
     config = Config()
-    assert parameters(config, "plain", 0, 1000) == 1000 * 64 / 2 + 2 * 6 * 64**2
-    assert parameters(config, "grasp", 32, 1000) == 32 * 256 + 256 * 64 + 2 * 6 * 64**2
+    assert parameters(config, "plain", 0, 1000) == 1000 * 64 + 2 * 6 * 64**2
+    assert parameters(config, "grasp", 32, 1000) == 4 * 32 * 256 + 256 * 64 + 2 * 6 * 64**2
+
+
+@pytest.mark.parametrize("method", sorted(set(METHODS) - {"popularity", "semantic_neighbours"}))
+def test_parameters_are_at_most_those_of_the_encoder(method: str) -> None:
+    """A run that fits would be refused, or a method be forgotten: its own count is compared with the arrays of its encoder."""
+    assert encoder_numbers(method, Config()) * 0.9 < counted(method, Config())
+    assert counted(method, Config()) <= encoder_numbers(method, Config())
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"fusion": "early"},
+        {"fusion": "early", "id_residual": False},
+        {"id_towers": 0, "text_towers": 2},
+        {"id_towers": 3, "company_towers": 0, "text_width": 8},
+    ],
+)
+def test_parameters_of_what_grasp_plus_has(fields: dict[str, Any]) -> None:
+    """Vectors of IDs were counted that a model without ID towers does not have."""
+    config = Config().with_fields({f"model.plus.{name}": value for name, value in fields.items()})
+    numbers = encoder_numbers("grasp_plus", config)
+    assert numbers * 0.9 < counted("grasp_plus", config) <= numbers
+
+
+def counted(method: str, config: Config) -> int:
+    return METHODS[method].item_parameters(config.model, ModelSizes(ITEMS, 0, WIDTH))
+
+
+def encoder_numbers(method: str, config: Config) -> int:
+    """All numbers that the item encoder trains."""
+    encoder = METHODS[method].encoder(config.model, ModelSizes(ITEMS, 0, WIDTH))
+    width = getattr(encoder, "width", WIDTH)
+    names = ("items", "items_similar", "text", "company")
+    tables = {name: jnp.zeros((ITEMS, width)) for name in names}
+    tables |= {"match": jnp.zeros((ITEMS, 1)), "trust": jnp.ones(ITEMS)}
+
+    def vectors(encoder: ItemEncoder) -> Any:
+        gates = jnp.ones((ITEMS, 3)) if encoder.gated else None
+        return encoder(encoder.item_features(tables), gates)
+
+    arrays = jax.eval_shape(lambda key: encoder.init(key, method=vectors), jax.random.key(0))
+    return sum(array.size for array in jax.tree.leaves(arrays))
+
+
+@pytest.mark.parametrize(
+    "query, rows", [("two_fold", 22_000), ("prefix", 22_000), ("history", 2000)]
+)
+def test_query_tables_have_to_fit_the_host(split: Split, query: str, rows: int) -> None:
+    """A table with a row for each interaction would swap the machine after hours, however large the memory of the devices is."""
+    needed = 2 * rows * 64 * 4
+    config = Config().with_fields({"model.gate_query": query})
+    check_sizes(config, split, 64, 16 * GB, needed)
+    message = refusal(check_sizes, config, split, 64, 16 * GB, needed - 1)
+    assert_names(message, (f"config.model.gate_query: '{query}'", "of grasp", "'neighbours'"))
+    check_sizes(config.with_fields({"model.method": "grasp_plus"}), split, 64, 16 * GB, needed - 1)
+
+
+def test_places_that_do_not_fit_32_bits(split: Split) -> None:
+    """Places of interactions would wrap around, and models train on other items than the users', without a word."""
+    users = 1000
+    offsets = np.linspace(0, 2**31 - 1 - users, users + 1).astype(np.int64)
+    items = np.broadcast_to(np.int32(0), offsets[-1])  # which takes no memory
+    full = dataclasses.replace(split.log, user_ids=np.arange(users), items=items, offsets=offsets)
+    check(dataclasses.replace(split, log=full), 16 * GB)
+    more = dataclasses.replace(full, items=np.broadcast_to(np.int32(0), offsets[-1] + 1))
+    message = refusal(check, dataclasses.replace(split, log=more), 16 * GB)
+    assert_names(message, ("2,147,482,648 interactions of 1,000 users", "at most 2,147,483,647"))

@@ -4,7 +4,6 @@ What is counted is needed by any way of computing the run, so a refusal is certa
 more). Numbers are four bytes. `planning.step` counts a step array by array, and was compared with what XLA says.
 """
 
-import itertools
 import math
 import os
 from typing import NamedTuple
@@ -13,27 +12,16 @@ import jax
 import numpy as np
 
 from grasp_jax.config import Config, names, value_of
+from grasp_jax.config.model import QUERIES_BY_INTERACTION
 from grasp_jax.core.errors import UserError
 from grasp_jax.data.split import Split
 from grasp_jax.models.methods import METHODS
+from grasp_jax.models.methods.base import ModelSizes
 from grasp_jax.training.losses import CATALOGUE, SHARED
 
 FLOAT = 4  # bytes of float32 and int32
+MOST_ROWS = 2**31 - 1  # places of interactions and rows of queries are int32
 OF_TRAINING = 5  # float arrays as large as the parameters: they, their gradient, Adam's two moments, and the best so far
-# methods that train a vector of each item
-WITH_IDS = (
-    "plain",
-    "sasrec_ce",
-    "gsasrec",
-    "llminit",
-    "rlmrec_con",
-    "rlmrec_gen",
-    "llm_esr",
-    "id_text_sum",
-    "id_text_concat",
-    "unisrec_id",
-    "grasp_plus",
-)
 
 
 class Need(NamedTuple):
@@ -44,7 +32,13 @@ class Need(NamedTuple):
     fields: tuple[str, ...]
 
 
-def check_sizes(config: Config, split: Split, width: int, memory: float | None = None) -> None:
+def check_sizes(
+    config: Config,
+    split: Split,
+    width: int,
+    memory: float | None = None,
+    host_memory: float | None = None,
+) -> None:
     """Refuses a run that does not fit this machine, naming the field to lower.
 
     Args:
@@ -52,10 +46,17 @@ def check_sizes(config: Config, split: Split, width: int, memory: float | None =
       split: the data.
       width: E of the knowledge bank, 0 without one.
       memory: bytes of all devices of the run together; None: as the devices report it; a CPU has the memory of its machine.
+      host_memory: bytes of this machine; None: as it reports them.
 
     Raises:
-      UserError: more negatives than there are other items, or more memory than there is.
+      UserError: more interactions and users than `MOST_ROWS`, more negatives than there are other items, or more memory than there is.
     """
+    rows = split.log.num_interactions + split.log.num_users
+    if rows > MOST_ROWS:
+        raise UserError(
+            f"{split.log.name}: {split.log.num_interactions:,} interactions of {split.log.num_users:,} users; expected at most "
+            f"{MOST_ROWS:,} of both together, because places of interactions are 32-bit integers: leave out the oldest interactions"
+        )
     items = split.log.num_items
     if config.eval.num_negatives > items - 1:
         wanted, longest = config.eval.num_negatives, int(split.log.lengths.max(initial=1))
@@ -64,6 +65,7 @@ def check_sizes(config: Config, split: Split, width: int, memory: float | None =
             f"and a user has had {longest}; set config.eval.num_negatives={max(items - longest, 1)}"
         )
     memory = memory_of_devices(config.mesh.data * config.mesh.table) if memory is None else memory
+    host_memory = memory_of_host() if host_memory is None else host_memory
     for method in names(config.model.method):
         own = config.for_method(method)
         loss = METHODS[method].loss_of(own)
@@ -80,15 +82,33 @@ def check_sizes(config: Config, split: Split, width: int, memory: float | None =
                 f"config.{field}: {value_of(own, field)!r} makes {largest.what} of {method} {_gigabytes(largest.bytes)}; expected at most "
                 f"{_gigabytes(memory)}, because there is no more memory: lower it"
             )
+        queries = query_bytes(own, split, method, width)
+        if queries > host_memory:
+            raise UserError(
+                f"config.model.gate_query: {own.model.gate_query!r} makes the query tables of {method} {_gigabytes(queries)}; expected at "
+                f"most {_gigabytes(host_memory)}, the memory of this machine: use 'neighbours', which needs no tables of its own"
+            )
 
 
 def memory_of_devices(count: int) -> float:
     """The memory of so many devices in bytes; CPU devices share that of the machine."""
     device = jax.local_devices()[0]
     limit = (device.memory_stats() or {}).get("bytes_limit") if device.platform != "cpu" else None
-    return float(
-        count * limit if limit else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    )
+    return float(count * limit) if limit else memory_of_host()
+
+
+def memory_of_host() -> float:
+    """The memory of this machine in bytes."""
+    return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+
+
+def query_bytes(config: Config, split: Split, method: str, width: int) -> float:
+    """Bytes on the host of the two query tables that `models.gate_queries` computes; 0 where gates read the rows of the bank."""
+    kind, log = config.model.gate_query, split.log
+    if not METHODS[method].gated(config.model) or kind in ("user", "neighbours"):
+        return 0.0
+    rows = log.num_users + (log.num_interactions if kind in QUERIES_BY_INTERACTION else 0)
+    return 2.0 * rows * width * FLOAT
 
 
 def evaluation_needs(config: Config, split: Split) -> list[Need]:
@@ -194,16 +214,7 @@ def parameters(config: Config, method: str, width: int, items: int) -> float:
     # Six matrices of D x D a layer: four of attention and two of its MLP, or a GRU's two times three.
     layers = {"sasrec": model.num_layers, "bert4rec": model.num_layers, "gru4rec": model.gru_layers}
     blocks = [6 * features**2 * layers.get(name, 0) for name in names(model.backbone)]
-    # Hidden layers stand one after the other, between E and D; a method of text has at least one such chain.
-    chain = [width, *model.mlp, features]
-    of_text = (
-        float(sum(a * b for a, b in itertools.pairwise(chain)))
-        if METHODS[method].needs_bank and width
-        else 0.0
-    )
-    # A half of V x D, for llm_esr's views have D / 2 each; GRASP itself has no vectors of ids, nor need a method from outside.
-    of_ids = items * features / 2 if method in WITH_IDS else 0.0
-    return of_ids + (of_text if method.startswith("grasp") else 0.0) + max(blocks)
+    return METHODS[method].item_parameters(model, ModelSizes(items, 0, width)) + max(blocks)
 
 
 def _mean(lengths: np.ndarray) -> float:

@@ -96,6 +96,16 @@ class Method:
         """
         raise NotImplementedError(f"{type(self).__name__} does not define encoder")
 
+    def item_parameters(self, config: ModelConfig, sizes: ModelSizes) -> int:
+        """Numbers that one model trains for item vectors, outside its backbone, at least; 0: unknown. A run for which they are too many is
+        refused before it starts.
+
+        Args:
+          config: the `model` section.
+          sizes: V and E; E is 0 where the width is not known yet.
+        """
+        return 0
+
     def default_loss(self, config: ModelConfig) -> str:
         """The loss if `config.train.loss` is "auto": `loss`, unless fields of the `model` section imply another one."""
         return self.loss

@@ -1,6 +1,7 @@
 """GRASP (arXiv 2511.20177) and the ablations of its Table 4, which differ in the gate and in the attentions that are used."""
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -10,6 +11,14 @@ from grasp_jax.config import ModelConfig
 from grasp_jax.models.encoders.holistic import HolisticEncoder
 from grasp_jax.models.frozen import ITEM_TABLES, Bank, FrozenTable, of_bank
 from grasp_jax.models.methods.base import Facts, Method, ModelSizes
+
+
+def mlp_parameters(config: ModelConfig, width: int) -> int:
+    """Weights of the MLP of Eq. 5, which reads four vectors of the width E; 0 if it is not known yet."""
+    if not width:
+        return 0
+    widths = (4 * width, *config.mlp, config.features)
+    return sum(a * b for a, b in itertools.pairwise(widths))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +48,10 @@ class GRASP(Method):
             scale=config.gate_scale,
             gate_dropout=config.gate_dropout,
         )
+
+    def item_parameters(self, config: ModelConfig, sizes: ModelSizes) -> int:
+        """The weights of the MLP."""
+        return mlp_parameters(config, sizes.width)
 
     def gated(self, config: ModelConfig) -> bool:
         """True unless the gate is "none"."""

@@ -24,6 +24,7 @@ from grasp_jax.models.encoders.residual import ResidualEncoder
 from grasp_jax.models.encoders.towers import COMPANY, ID, MATCH, TEXT, TowerEncoder
 from grasp_jax.models.frozen import ITEM_TABLES, Bank, FrozenTable, Placement, of_bank
 from grasp_jax.models.methods.base import Facts, Method, ModelSizes
+from grasp_jax.models.methods.grasp import mlp_parameters
 from grasp_jax.models.methods.llminit import (
     START,
     components_to_start_from,
@@ -69,6 +70,19 @@ class GRASPPlus(Method):
             gate_dropout=config.gate_dropout,
         )
         return ResidualEncoder(text, sizes.num_items, plus.id_dropout) if plus.id_residual else text
+
+    def item_parameters(self, config: ModelConfig, sizes: ModelSizes) -> int:
+        """Late fusion: V x D of each ID tower, and the weights of the networks of text and company towers. Early fusion: GRASP's, and V x D
+        with the residual.
+        """
+        plus, features = config.plus, config.features
+        if plus.fusion == "early":
+            ids = sizes.num_items * features if plus.id_residual else 0
+            return ids + mlp_parameters(config, sizes.width)
+        read = (plus.text_towers + 2 * plus.company_towers) * min(sizes.width, plus.text_width)
+        hidden = config.mlp[0] if sizes.width and config.mlp else 0
+        networks = hidden * (read + (plus.text_towers + plus.company_towers) * features)
+        return plus.id_towers * sizes.num_items * features + networks
 
     def fits_text(self, config: ModelConfig) -> bool:
         """True for late fusion with parts that read text (`whitening_matrix`)."""

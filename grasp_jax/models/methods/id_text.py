@@ -36,6 +36,11 @@ class IdText(Method):
             jnp.dtype(config.dtype),
         )
 
+    def item_parameters(self, config: ModelConfig, sizes: ModelSizes) -> int:
+        """V x D of IDs, E x D of the text and, for concatenation, 2D x D."""
+        joined = 2 * config.features if self.concatenates else 0
+        return (sizes.num_items + sizes.width + joined) * config.features
+
     def tables(self, bank: Bank, facts: Facts) -> Sequence[FrozenTable]:
         """Item text."""
         return [of_bank(bank, "items")]

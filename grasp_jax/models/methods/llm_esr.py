@@ -69,12 +69,21 @@ class LLMESR(Method):
             sizes.num_items, sizes.width, config.features, jnp.dtype(config.dtype)
         )
 
+    def item_parameters(self, config: ModelConfig, sizes: ModelSizes) -> int:
+        """V x D of the ID view, and E x E/2 + E/2 x D of the adapter."""
+        half = sizes.width // 2
+        return sizes.num_items * config.features + half * (sizes.width + config.features)
+
     def starts_from_text(self, config: ModelConfig) -> bool:
         """Always."""
         return True
 
     def tables(self, bank: Bank, facts: Facts) -> Sequence[FrozenTable]:
-        """Item text, its principal components, and the nearest users of each user."""
+        """Item text, its principal components, and the nearest users of each user.
+
+        The search for these users is always exact, whatever `config.knowledge.retrieval` says, with a float32 copy of their text vectors
+        on the host: 4 N E bytes, and a time that grows with the square of N.
+        """
         users = np.asarray(bank["users"], np.float32)
         similar = top_neighbours(users, min(facts.config.llm_esr.similar_users, len(users) - 1))
         return [

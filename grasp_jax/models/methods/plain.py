@@ -11,3 +11,7 @@ class Plain(Method):
     def encoder(self, config: ModelConfig, sizes: ModelSizes) -> IdEncoder:
         """`IdEncoder` of width D."""
         return IdEncoder(sizes.num_items, config.features)
+
+    def item_parameters(self, config: ModelConfig, sizes: ModelSizes) -> int:
+        """V x D: the ID table."""
+        return sizes.num_items * config.features

@@ -46,6 +46,11 @@ class UniSRec(Method):
             dtype=jnp.dtype(config.dtype),
         )
 
+    def item_parameters(self, config: ModelConfig, sizes: ModelSizes) -> int:
+        """E x D of each expert and, with IDs, V x D."""
+        ids = sizes.num_items if self.with_ids else 0
+        return (ids + config.unisrec.experts * sizes.width) * config.features
+
     def tables(self, bank: Bank, facts: Facts) -> Sequence[FrozenTable]:
         """Item text."""
         return [of_bank(bank, "items")]
