@@ -59,7 +59,7 @@ class Checkpoints:
         if step in self._manager.all_steps():
             self._manager.delete(step)
         try:
-            with _errors_logged_once():
+            with _without_orbax_log():
                 self._manager.save(step, args=ocp.args.StandardSave(tree), force=True)
                 self._manager.wait_until_finished()
             if not self._read_back:
@@ -177,9 +177,9 @@ class Checkpoints:
 
 
 @contextlib.contextmanager
-def _errors_logged_once() -> Iterator[None]:
+def _without_orbax_log() -> Iterator[None]:
     """Context in which Orbax writes. Its threads log every error with a traceback before the error is raised; this context suppresses the
-    log.
+    log. The level is one of the whole process, so whatever another thread logs through absl meanwhile is suppressed too.
     """
     level = logging.get_verbosity()
     logging.set_verbosity(logging.FATAL)
