@@ -1,5 +1,6 @@
 """The cache of answers: no answer is ever lost or requested a second time."""
 
+import functools
 import json
 import os
 import pathlib
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from grasp_jax.core import files
 from grasp_jax.core.errors import UserError
 from grasp_jax.knowledge.describe import answers
 from grasp_jax.knowledge.describe.answers import Answer, AnswerCache, answer_key, as_keys
@@ -207,15 +209,38 @@ def test_a_full_disk_is_one_line(tmp_path: pathlib.Path, monkeypatch: pytest.Mon
     with AnswerCache(tmp_path) as cache:
         cache.add(KEYS[0], Answer("text"))
     cache = AnswerCache(tmp_path)
-    monkeypatch.setattr(answers.os, "write", lambda fd, data: 3)
+    write = os.write
+    monkeypatch.setattr(answers.os, "write", lambda fd, data: write(fd, data[:3]))
     with pytest.raises(
         UserError, match=r"journal\.jsonl: No space left on device; .* make room and run again"
     ):
         cache.add(KEYS[1], Answer("more"))
     monkeypatch.undo()
+    cache.add(KEYS[2], Answer("after room was made"))
+    journal = (tmp_path / "journal.jsonl").read_bytes()
+    assert journal.startswith(b'["') and journal.count(b"\n") == 1, "half a line is left"
     cache.close()
     with AnswerCache(tmp_path) as cache:
-        assert cache.missing(as_keys(KEYS[:2])).tolist() == [False, True]
+        assert cache.missing(as_keys(KEYS[:3])).tolist() == [False, True, False]
+
+
+def test_the_journal_is_emptied_when_its_shard_is_on_the_disk(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loss of power would take up to 16,384 paid answers: neither the journal nor the shard would have them."""
+    done: list[str] = []
+    calls = {"replace": os.replace, "truncate": os.truncate}
+    for name, call in calls.items():
+        noted = functools.partial(
+            lambda name, call, *paths: (done.append(name), call(*paths)), name, call
+        )
+        monkeypatch.setattr(answers.os, name, noted)
+    monkeypatch.setattr(answers, "sync", lambda path: done.append(path.suffix or "folder"))
+    with AnswerCache(tmp_path) as cache:
+        cache.add(KEYS[0], Answer("text"))
+    assert done[-4:] == [".partial", "replace", "folder", "truncate"]
+    files.sync(tmp_path)
+    files.sync(next(tmp_path.glob("*.parquet")))
 
 
 def test_the_key_holds_all_that_decides_an_answer() -> None:

@@ -12,7 +12,7 @@ import uuid
 import zlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import IO, Any
 
 import ml_dtypes
 import numpy as np
@@ -27,24 +27,27 @@ MOST_NESTED = 100  # levels of a JSON file; none of ours has more than ten
 
 def write_text(path: pathlib.Path, text: str) -> None:
     """Replaces `path` atomically; a full disk or a killed process leaves the old file as it was."""
-    with replacing(path) as partial, partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    with _synced(path) as file:
+        file.write(text.encode())
 
 
 def write_array(path: pathlib.Path, array: np.ndarray) -> None:
     """Replaces an `.npy` file atomically."""
-    with replacing(path) as partial, partial.open("wb") as file:
+    with _synced(path) as file:
         np.save(file, array, allow_pickle=False)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def write_arrays(path: pathlib.Path, **arrays: np.ndarray) -> None:
     """Replaces an `.npz` file atomically; it holds a CRC of each array, which NumPy compares on reading."""
-    with replacing(path) as partial, partial.open("wb") as file:
+    with _synced(path) as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]  # NumPy's stub takes them for its own options
+
+
+@contextlib.contextmanager
+def _synced(path: pathlib.Path) -> Iterator[IO[bytes]]:
+    """A file to write that replaces `path` at the end, when its content is on the disk."""
+    with replacing(path) as partial, partial.open("wb") as file:
+        yield file
         file.flush()
         os.fsync(file.fileno())
 
@@ -62,6 +65,20 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
     finally:
         partial.unlink(missing_ok=True)
         UNFINISHED.discard(partial)
+
+
+def sync(path: pathlib.Path) -> None:
+    """Waits until the content of a file, or the names in a folder, are on the disk and survive a loss of power.
+
+    Raises:
+      OSError: they cannot be written. Of a folder it is ignored, because some network disks do not sync folders.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        with contextlib.suppress(*([OSError] if path.is_dir() else [])):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def remove_left_behind(path: pathlib.Path) -> None:

@@ -1,5 +1,8 @@
 """The cache of a language model's answers: a journal that survives a killed process, and is compacted into Parquet shards.
 
+Shards also survive a loss of power: they are on the disk before the journal is emptied. Of the journal, such a loss may take the answers of
+the last seconds.
+
 An answer is found by a hash of everything that it depends on (`answer_key`), so a changed prompt, model or parameter leads to a new
 request, and an unchanged one never does. Each answer has a CRC, so that a flipped byte on the disk does not become another answer: the
 request of a damaged journal line is sent again, and a damaged shard is refused. Memory has keys and positions, 24 bytes for each answer,
@@ -7,6 +10,7 @@ and a few shards of text. Keys are 16 bytes, handled as two [n, 2] uint64 halves
 """
 
 import contextlib
+import errno
 import fcntl
 import functools
 import hashlib
@@ -24,6 +28,7 @@ import pyarrow.parquet as pq
 
 from grasp_jax.config import DescribeConfig, EmbedConfig
 from grasp_jax.core.errors import UserError
+from grasp_jax.core.files import sync
 from grasp_jax.core.log import logger
 
 SHARD_ANSWERS = 16_384
@@ -119,13 +124,19 @@ class AnswerCache:
         return len(self._keys) + len(self._pending)
 
     def add(self, key: bytes, answer: Answer) -> None:
-        """Stores an answer durably before it returns: one write, which outlives this process."""
+        """Stores an answer by one write, which outlives this process from then on.
+
+        Raises:
+          UserError: the disk is full, or the folder cannot be written any more; nothing of this answer is stored.
+        """
         line, crc = as_line(key, answer)
         data = line[:-1] + b", %d]\n" % crc
         with self._thread_lock:
             with _disk_errors(self._journal_path):
+                end = os.fstat(self._journal).st_size
                 if os.write(self._journal, data) != len(data):
-                    raise OSError(28, "No space left on device")
+                    os.ftruncate(self._journal, end)  # or the next answer would end half a line
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             self._pending[key] = answer
             if len(self._pending) >= SHARD_ANSWERS:
                 self._compact()
@@ -244,7 +255,9 @@ class AnswerCache:
                         for column, kind in zip(columns, SCHEMA.types, strict=True)
                     ]
                     pq.write_table(pa.Table.from_arrays(arrays, schema=SCHEMA), partial)
+                    sync(partial)
                     os.replace(partial, path)
+                    sync(self.folder)
                 finally:
                     partial.unlink(missing_ok=True)
             places = len(self._shards) * SHARD_ANSWERS + np.arange(len(batch))
