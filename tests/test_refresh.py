@@ -214,6 +214,7 @@ def test_a_split_by_time_that_has_moved_on_keeps_what_is_unchanged(
         np.testing.assert_allclose(getattr(refreshed, name), getattr(anew, name), atol=1e-6)
     message = refusal(make, monday, tmp_path / "back", since=str(tmp_path / "tuesday"))
     assert_names(message, ("cut_off", "before 5", "before 4"))
+    assert refreshed.manifest["notes"]["until"] == [5, ""]
 
 
 def test_an_earlier_bank_may_not_know_more() -> None:
@@ -233,6 +234,11 @@ def test_an_earlier_bank_may_not_know_more() -> None:
     assert not ends_no_later(but_two, less) and not ends_no_later(
         less, until("4 seconds after 1970")
     )
+    # the sentences have seconds; a moment that is stored as a number has more, and does not depend on their words
+    millisecond = (1_394_150_400_001, "ms"), (1_394_150_400_000, "ms")
+    assert ends_no_later("a", "b", millisecond[::-1]) and not ends_no_later(less, more, millisecond)
+    assert ends_no_later(less, more, ((9, "s"), (5, "ms"))), "units differ"
+    assert ends_no_later(less, more, (None, (5, "s"))), "of an earlier version"
 
 
 def test_what_cannot_be_refreshed_is_refused(

@@ -18,6 +18,7 @@ from grasp_jax.data.moments import Moment, shown, time_bounds
 LEAVE_ONE_OUT, TIME, NONE = MODES = ("leave_one_out", "time", "none")
 ALL_INTERACTIONS = "training part of each history: all interactions"  # `Split.cut_off` of "none"
 UNTIL = "training part of each history: interactions before "  # and of "time", with the moment
+Until = tuple[Moment, str]  # a moment in the unit of a log's times, and that unit
 MIN_EVALUATED_LENGTH = 3  # one interaction each for training, validation and test; of leave-one-out
 
 
@@ -102,11 +103,27 @@ class Split:
         moment = shown(self.bounds[0], self.log.time_unit)
         return f"{UNTIL}{moment} ({_digest(self.train.end)[:16]})"
 
+    @property
+    def until(self) -> Until | None:
+        """Of "time", the moment before which interactions are training, and the unit of the log's times; else None."""
+        return None if self.bounds is None else (self.bounds[0], self.log.time_unit)
 
-def ends_no_later(earlier: str, now: str) -> bool:
-    """Whether an earlier training part (its `Split.cut_off`) contains nothing that the training part of today may not contain."""
+
+def ends_no_later(
+    earlier: str, now: str, moments: tuple[Until | None, Until | None] = (None, None)
+) -> bool:
+    """Whether an earlier training part contains nothing that the training part of today may not contain.
+
+    Args:
+      earlier, now: `Split.cut_off` of both.
+      moments: `Split.until` of both. If the earlier one is not known, because an earlier version did not store it, or has another unit, the
+        moments are read from `earlier` and `now`, which have them to the second.
+    """
     if now == ALL_INTERACTIONS or earlier == now:
         return True
+    before_that, before_this = moments
+    if before_that and before_this and before_that[1] == before_this[1]:
+        return before_that[0] <= before_this[0]
     if not (earlier.startswith(UNTIL) and now.startswith(UNTIL)):
         return False
     before, after = (text.removeprefix(UNTIL).rpartition(" (")[0] for text in (earlier, now))

@@ -8,7 +8,7 @@ from typing import Any
 from grasp_jax.config import KnowledgeConfig
 from grasp_jax.core.errors import UserError
 from grasp_jax.core.paths import check_earlier_folder
-from grasp_jax.data.split import ends_no_later
+from grasp_jax.data.split import Until, ends_no_later
 from grasp_jax.knowledge.bank import MANIFEST, KnowledgeBank, load_bank, read_manifest
 from grasp_jax.knowledge.encoders import encoder_class, is_fitted, per_text_encoders
 from grasp_jax.knowledge.recipe_keys import UPDATABLE_KEYS
@@ -106,12 +106,15 @@ def _of_one_folder(one: str, other: str) -> bool:
     return first in (second, f"{second}/knowledge") or second == f"{first}/knowledge"
 
 
-def open_earlier(config: KnowledgeConfig, recipe: dict[str, Any]) -> KnowledgeBank | None:
+def open_earlier(
+    config: KnowledgeConfig, recipe: dict[str, Any], until: Until | None = None
+) -> KnowledgeBank | None:
     """The bank that `config.since`, or `config.centre_from`, names; None if they name none.
 
     Args:
       config: the `knowledge` section.
       recipe: of the bank that is being made.
+      until: `Split.until` of its split.
 
     Raises:
       UserError: it was made with another config, or lacks what is needed to continue from it.
@@ -124,8 +127,9 @@ def open_earlier(config: KnowledgeConfig, recipe: dict[str, Any]) -> KnowledgeBa
             f"--since: the encoder {config.encoder!r} encodes no texts, so it is not known which vectors are new; prepare without --since"
         )
     folder = earlier_folder(config)
-    made_by = read_manifest(folder, "name the folder of a whole bank")["recipe"]
-    moved_on = ends_no_later(str(made_by.get("cut_off")), recipe["cut_off"])
+    manifest = read_manifest(folder, "name the folder of a whole bank")
+    cut_off_before, until_before = manifest["recipe"].get("cut_off"), _until(manifest)
+    moved_on = ends_no_later(str(cut_off_before), recipe["cut_off"], (until_before, until))
     # A bank with a later end may contain interactions that are now in validation or test.
     cut_off = ("cut_off",) if moved_on else ()
     old = load_bank(
@@ -142,6 +146,14 @@ def open_earlier(config: KnowledgeConfig, recipe: dict[str, Any]) -> KnowledgeBa
             f"texts other vectors; prepare without --since, or use one of {', '.join(per_text_encoders())}"
         )
     return old
+
+
+def _until(manifest: Mapping[str, Any]) -> Until | None:
+    """`Split.until` of a bank; None if it has none, or an earlier version made it."""
+    match manifest.get("notes", {}).get("until"):
+        case [int() | float() as moment, str() as unit]:
+            return moment, unit
+    return None
 
 
 def _remedy(since: bool) -> str:

@@ -68,6 +68,7 @@ def prepare_bank(
                 "seconds": round(time.perf_counter() - started, 1),
                 "users": split.log.num_users,
                 "items": split.log.num_items,
+                "until": split.until,
             }
             notes |= {
                 name: value_of(config, name)

@@ -66,7 +66,7 @@ def begin(
     folder: pathlib.Path,
 ) -> UnfinishedBank:
     """Describes, and finds the files of an interrupted run; the arguments are those of `prepare_bank`."""
-    log, old = split.log, open_earlier(config, recipe)
+    log, old = split.log, open_earlier(config, recipe, split.until)
     _check(config, split, sources, folder)
     texts, tables = describe(config, split, sources)
     tables |= {"items_ids": log.item_ids.astype(str), "users_ids": log.user_ids.astype(str)}
