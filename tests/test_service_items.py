@@ -138,6 +138,33 @@ def test_a_text_that_is_not_used_is_named(gated: pathlib.Path) -> None:
     running.service.stop()
 
 
+def test_a_change_that_fails_is_not_made_later(gated: pathlib.Path) -> None:
+    """A caller would get an error, for example because the device is full, and yet the next reload would apply the change."""
+    running = Running(gated, with_settings(batch_sizes=(4,), lengths=()))
+    service, titles = running.service, running.service.served.snapshot.catalogue.titles
+    set_metric = service.metrics.model.set
+    service.metrics.model.set = raising  # type: ignore[method-assign]
+    item = {"item": 5000, "title": titles[4]}
+    for change in (
+        lambda: running.client.put("/items", json={"items": [item]}),
+        lambda: running.client.delete("/items/7"),
+    ):
+        assert change().status_code == 500
+    service.metrics.model.set = set_metric  # type: ignore[method-assign]
+    assert running.post("/reload")["items"] == 100
+    assert not service._added and not service._removed
+    assert running.client.delete("/items/7").json() == {"removed": 1, "items": 99}
+    assert running.post("/reload")["items"] == 99
+    # the first request computes nothing that a model needs once
+    assert {"folded_titles", "rows"} <= vars(service.served.snapshot.catalogue).keys()
+    assert "trust" in vars(service.served.snapshot)
+    service.stop()
+
+
+def raising(_: float) -> None:
+    raise RuntimeError("the device is full")
+
+
 def test_removed_items_stay_removed_over_a_model_without_them(
     shop: gj.Dataset, folders: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:

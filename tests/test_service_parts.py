@@ -12,21 +12,22 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from prometheus_client import generate_latest
 
 from grasp_jax.config import Config
 from grasp_jax.core.errors import EndpointError
 from grasp_jax.data.dataset import data_settings
 from grasp_jax.serving.answers import Answer, Choice, People, answer
 from grasp_jax.serving.catalogue import Catalogue
-from grasp_jax.serving.http import fixed_programs, server
+from grasp_jax.serving.http import fixed_programs, server, title_search
 from grasp_jax.serving.http import service as http_service
 from grasp_jax.serving.http.batching import Batcher, Overloaded
 from grasp_jax.serving.http.cli import parser, run, settings_of
 from grasp_jax.serving.http.diversity import diversified
 from grasp_jax.serving.http.fixed_programs import Shapes
 from grasp_jax.serving.http.id_mapping import requested_people
-from grasp_jax.serving.http.metrics import JsonLines
-from grasp_jax.serving.http.requests import NewItems, Recommend, read
+from grasp_jax.serving.http.metrics import JsonLines, Metrics
+from grasp_jax.serving.http.requests import NewItems, Recommend, Refused, read
 from grasp_jax.serving.http.server import GRACE
 from grasp_jax.serving.http.service import Served, Service
 from grasp_jax.serving.http.settings import TOKEN, Limits, Settings, read_token
@@ -306,12 +307,13 @@ def test_a_stop_while_a_model_is_loaded_is_no_fault(place: str, tmp_path: pathli
 
 def quiet_snapshot() -> Any:
     """What `Service` reads of a snapshot that it begins to serve."""
-    catalogue = types.SimpleNamespace(rows={})
+    catalogue = types.SimpleNamespace(rows={}, folded_titles=[])
     artifact = types.SimpleNamespace(method="plain", backbone="sasrec", trained_on_all=False)
     return types.SimpleNamespace(
         artifact=artifact,
         available_on_device=1,
         vectors=1,
+        trust={},
         catalogue=catalogue,
         by_popularity=[],
         number=1,
@@ -419,6 +421,40 @@ def test_a_search_needs_every_word() -> None:
     assert found("grün") == [2] and found("STRASSE") == [4]
     assert found("green") == [0], "a removed item"
     assert found("2") == [2] and found("oil") == [], "an id; a removed item"
+
+
+def test_searches_keep_no_thread_from_a_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slow searches took the threads in which items are added and removed, and more of them came without end."""
+    begun, hold = threading.Barrier(title_search.THREADS + 1), threading.Event()
+
+    def slow(*_: object) -> list[dict[str, Any]]:
+        begun.wait(SECONDS)
+        hold.wait(SECONDS)
+        return []
+
+    monkeypatch.setattr(title_search, "search_titles", slow)
+    metrics = Metrics()
+    searches = title_search.TitleSearches(metrics)
+
+    async def search(seconds: float) -> Any:
+        return await searches.find("soap", 1, quiet_snapshot(), Limits(seconds=seconds))
+
+    async def too_many() -> None:
+        running = [asyncio.create_task(search(SECONDS)) for _ in range(title_search.THREADS)]
+        await asyncio.to_thread(begun.wait, SECONDS)
+        late = [search(0.05) for _ in range(title_search.MOST - title_search.THREADS)]
+        refused = [search(0.05) for _ in range(2)]
+        found = await asyncio.gather(*late, *refused, return_exceptions=True)
+        assert [type(one) for one in found] == [TimeoutError] * len(late) + [Refused] * 2
+        assert "32 searches wait already" in str(found[-1])
+        # another thread is free, and those that were given up leave their room to others
+        assert await asyncio.wait_for(asyncio.to_thread(lambda: 1), SECONDS) == 1
+        monkeypatch.setattr(title_search, "search_titles", lambda *_: ["soap"])
+        hold.set()
+        assert await search(SECONDS) == ["soap"] and await asyncio.gather(*running) == [[], []]
+
+    asyncio.run(too_many())
+    assert b'overload_total{reason="searches"} 2.0' in generate_latest(metrics.registry)
 
 
 def test_items_that_come_later_have_rows_behind_the_others() -> None:

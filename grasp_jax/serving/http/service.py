@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import pathlib
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, NamedTuple
 
 from grasp_jax.core.errors import EndpointError, UserError
@@ -40,7 +40,7 @@ from grasp_jax.serving.http.source import (
     lost_users,
     open_source,
 )
-from grasp_jax.serving.http.title_search import search_titles
+from grasp_jax.serving.http.title_search import TitleSearches
 from grasp_jax.serving.new_item_columns import ignored_columns
 
 
@@ -87,6 +87,7 @@ class Service:
         # ids that PUT brought back although the items table of the model lacks them, for the next model whose table lacks them
         self._restored: set[str] = set()
         self.queue = QueryQueue(settings.limits, self.metrics)
+        self._searches = TitleSearches(self.metrics)
 
     @property
     def state(self) -> str:
@@ -154,14 +155,13 @@ class Service:
         """The answer to `GET /items`: items whose titles contain the words of the text.
 
         Raises:
-          Refused: there are no words, k is not within its limits, or the search takes too long (503).
+          Refused: there are no words, k is not within its limits, or the search takes too long or too many wait (503).
         """
         snapshot, most = self.served.snapshot, self.settings.limits.k
         if not 1 <= k <= most:
             raise Refused(422, f"k: {k}; expected a whole number from 1 to {most}")
         try:
-            search = asyncio.to_thread(search_titles, text, k, snapshot)
-            return {"items": await asyncio.wait_for(search, self.settings.limits.seconds)}
+            return {"items": await self._searches.find(text, k, snapshot, self.settings.limits)}
         except TimeoutError:
             raise self.queue.timed_out() from None
 
@@ -198,16 +198,19 @@ class Service:
             changes = check_new(request.items, snapshot, self._added)
             changed = await asyncio.to_thread(with_changes, snapshot, changes)
             encoded = changes.new + changes.corrected
-            self._added |= {as_text(item["item"]): item for item in encoded}
-            self._removed -= {as_text(item["item"]) for item in request.items}
             catalogue = snapshot.catalogue
-            # if the table of a later model drops one of the other items, that is the newer wish
-            self._restored |= {
-                as_text(catalogue.ids[row])
-                for row in changes.restored
-                if not catalogue.recommended[row]
-            }
-            await asyncio.to_thread(self._serve, Served(changed, users))
+
+            def remember() -> None:
+                self._added |= {as_text(item["item"]): item for item in encoded}
+                self._removed -= {as_text(item["item"]) for item in request.items}
+                # if the table of a later model drops one of the other items, that is the newer wish
+                self._restored |= {
+                    as_text(catalogue.ids[row])
+                    for row in changes.restored
+                    if not catalogue.recommended[row]
+                }
+
+            await asyncio.to_thread(self._serve, Served(changed, users), remember)
             self.log.event(
                 "items_added",
                 new=len(changes.new),
@@ -254,9 +257,12 @@ class Service:
                     404, f"items: {shown(name)} was removed before; PUT /items brings it back"
                 )
             changed = snapshot.without(row)
-            self._removed.add(name)
-            self._restored.discard(name)
-            await asyncio.to_thread(self._serve, Served(changed, users))
+
+            def remember() -> None:
+                self._removed.add(name)
+                self._restored.discard(name)
+
+            await asyncio.to_thread(self._serve, Served(changed, users), remember)
             self.log.event("item_removed")
             return {"removed": 1, "items": len(changed.by_popularity)}
 
@@ -278,8 +284,7 @@ class Service:
             async with self._exclusive_change():
                 old = self.served
                 served, warning = await asyncio.to_thread(self._replacement, path, old.snapshot)
-                self._path = path
-                await asyncio.to_thread(self._serve, served)
+                await asyncio.to_thread(self._serve, served, lambda: setattr(self, "_path", path))
         finally:
             self._reloading = False
         about: dict[str, Any] = {
@@ -333,16 +338,24 @@ class Service:
     def _keep_going(self) -> bool:
         return not self._stopping.is_set()
 
-    def _serve(self, served: Served) -> None:
+    def _serve(self, served: Served, remember: Callable[[], None] | None = None) -> None:
         """Serves this model from now on. Properties that are computed at their first use are computed here, so that the next request need
         not wait.
+
+        Args:
+          served: the model.
+          remember: notes the change for later models. It is called when nothing can fail any more, so that a change whose caller gets an
+            error is not applied by the next reload.
         """
-        snapshot = served.snapshot
-        snapshot.available_on_device, snapshot.vectors, snapshot.catalogue.rows  # noqa: B018
+        snapshot, catalogue = served.snapshot, served.snapshot.catalogue
+        snapshot.available_on_device, snapshot.vectors, snapshot.trust  # noqa: B018
+        catalogue.rows, catalogue.folded_titles  # noqa: B018
         self.metrics.items.set(len(snapshot.by_popularity))
         self.metrics.model.set(served.snapshot.number)
         self.metrics.recall.set(1.0 if snapshot.index is None else snapshot.index.recall)
         self._served = served
+        if remember is not None:
+            remember()
 
     @contextlib.asynccontextmanager
     async def _exclusive_change(self) -> AsyncIterator[None]:

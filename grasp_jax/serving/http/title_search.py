@@ -1,15 +1,51 @@
 """Searches items by the words of their titles."""
 
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
 
 from grasp_jax.serving.answers import as_text
+from grasp_jax.serving.http.metrics import Metrics
 from grasp_jax.serving.http.requests import Refused, shown
+from grasp_jax.serving.http.settings import Limits
 from grasp_jax.serving.http.snapshot import Snapshot
 
 LONGEST_SEARCH = 200  # characters
+THREADS = 2  # Arrow computes without Python's lock, so two searches use two cores
+MOST = 32  # searches that run or wait
+
+
+class TitleSearches:
+    """Searches in threads of their own: a search that takes too long keeps its thread, which a change of the model must not wait for.
+
+    Args:
+      metrics: counts refused searches.
+    """
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._threads = ThreadPoolExecutor(THREADS, "titles")
+        self._room = threading.Semaphore(MOST)
+
+    async def find(
+        self, text: str, k: int, snapshot: Snapshot, limits: Limits
+    ) -> list[dict[str, Any]]:
+        """`search_titles` in a thread.
+
+        Raises:
+          Refused: as there, or `MOST` searches run or wait (503).
+          TimeoutError: it took longer than `limits.seconds`; a search that has not begun is dropped.
+        """
+        if not self._room.acquire(blocking=False):
+            self._metrics.refused.labels("searches").inc()
+            raise Refused(503, f"{MOST} searches wait already; try again in a moment")
+        search = self._threads.submit(search_titles, text, k, snapshot)
+        search.add_done_callback(lambda _: self._room.release())
+        return await asyncio.wait_for(asyncio.wrap_future(search), limits.seconds)
 
 
 def search_titles(text: str, k: int, snapshot: Snapshot) -> list[dict[str, Any]]:
