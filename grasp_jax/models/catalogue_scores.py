@@ -20,7 +20,7 @@ from grasp_jax.models.batch import (
     Targets,
 )
 from grasp_jax.models.device_data import all_pair_logits
-from grasp_jax.models.gates import candidate_normaliser
+from grasp_jax.models.gates import normaliser_with_candidates
 from grasp_jax.models.projection import take_rows
 from grasp_jax.models.step_states import HistoryVectors, StepStates
 
@@ -121,11 +121,7 @@ class CatalogueTraining(StepStates):
         def score(targets: CatalogueTargets) -> jax.Array:
             all_items = jnp.arange(len(features), dtype=jnp.int32)
             logits = all_pair_logits(tables, targets.queries, all_items)
-            normaliser = (
-                None
-                if targets.normaliser is None
-                else candidate_normaliser(logits, targets.normaliser[:, None])
-            )
+            normaliser = normaliser_with_candidates(logits, targets.normaliser)
             rngs = None if targets.keys is None else {"dropout": targets.keys[0]}
             gates: Any = encoder.apply(variables, logits, normaliser, method="gates", rngs=rngs)
             scores: Any = encoder.apply(

@@ -103,6 +103,18 @@ def history_normaliser(logits: jax.Array, segments: jax.Array) -> jax.Array:
     return jnp.where(segments[..., None] >= 0, jax.nn.logsumexp(terms, axis=2), 0.0)
 
 
+def normaliser_with_candidates(
+    logits: jax.Array | None, history: jax.Array | None
+) -> jax.Array | None:
+    """[n, C, 2] logits of candidates and [n, 3] denominators of histories -> the denominators of the candidates' gates, [n, C, 3].
+
+    None if there are no logits, or no denominators because gates are not normalised.
+    """
+    if logits is None or history is None:
+        return None
+    return candidate_normaliser(logits, history[:, None])
+
+
 def candidate_normaliser(logits: jax.Array, normaliser: jax.Array) -> jax.Array:
     """Denominators for candidates: the history with this candidate appended. [..., 2] and [..., 3] -> [..., 3]."""
     return jnp.logaddexp(three_logits(logits), normaliser)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from grasp_jax.models.batch import Negatives, PackedBatch, Params
 from grasp_jax.models.encoders.base import GatedHead
-from grasp_jax.models.gates import candidate_normaliser
+from grasp_jax.models.gates import normaliser_with_candidates
 from grasp_jax.models.step_items import rows_of_step, split_over_devices
 from grasp_jax.models.training_scores import TrainingScores
 
@@ -95,9 +95,7 @@ class SequenceModel(TrainingScores):
         self, logits: jax.Array | None, normaliser: jax.Array | None
     ) -> jax.Array | None:
         """[B, C, 2] logits and [B, 3] denominators of the histories -> [B, C, 3]."""
-        if normaliser is None or logits is None:
-            return self.encoder.gates(logits)
-        return self.encoder.gates(logits, candidate_normaliser(logits, normaliser[:, None]))
+        return self.encoder.gates(logits, normaliser_with_candidates(logits, normaliser))
 
 
 def apply(

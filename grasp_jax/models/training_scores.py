@@ -22,7 +22,7 @@ from grasp_jax.models.batch import (
     split_towers,
 )
 from grasp_jax.models.catalogue_scores import CatalogueTraining
-from grasp_jax.models.gates import candidate_normaliser
+from grasp_jax.models.gates import normaliser_with_candidates
 from grasp_jax.models.projection import take_rows
 from grasp_jax.models.step_items import rows_of_step, split_over_devices, split_step_items
 from grasp_jax.models.step_states import HistoryVectors
@@ -144,10 +144,8 @@ class TrainingScores(CatalogueTraining):
     ) -> jax.Array | None:
         """[P, G, 3] gates of users and negatives; None without gates."""
         logits = targets.negative_logits
-        if normaliser is None or logits is None:
-            return self.encoder.gates(logits)
-        before = self._normaliser_before(batch, targets, normaliser)
-        return self.encoder.gates(logits, candidate_normaliser(logits, before[:, None]))
+        before = None if normaliser is None else self._normaliser_before(batch, targets, normaliser)
+        return self.encoder.gates(logits, normaliser_with_candidates(logits, before))
 
     def _corrected(self, batch: PackedBatch, targets: Targets, scores: jax.Array) -> jax.Array:
         """[P, G] scores of negatives that all targets share, with their correction; -inf if a negative is the target."""
