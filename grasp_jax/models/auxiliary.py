@@ -16,6 +16,11 @@ from grasp_jax.models.batch import (
 )
 
 
+def mean_where(values: jax.Array, exist: jax.Array, axis: int | None = None) -> jax.Array:
+    """The mean of the values that exist, over all of them or along an axis: [...] and [...] bool -> []; 0 where none exists."""
+    return jnp.where(exist, values, 0.0).sum(axis) / jnp.maximum(exist.sum(axis), 1)
+
+
 class DrawnNegatives(NamedTuple):
     """Negatives of a training step for an auxiliary loss, n of them.
 

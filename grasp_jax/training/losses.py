@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from grasp_jax.config import TrainConfig
+from grasp_jax.models.auxiliary import mean_where
 from grasp_jax.models.batch import PairScores
 from grasp_jax.training.catalogue_loss import catalogue_cross_entropy
 from grasp_jax.training.cross_entropy import CrossEntropy
@@ -47,10 +48,7 @@ def _softmax(scores: PairScores, smoothing: float) -> jax.Array:
     total = jnp.logaddexp(scores.positive, jax.nn.logsumexp(negative, axis=-1))
     loss = total - scores.positive
     if smoothing:
-        exist = jnp.isfinite(scores.negative)
-        mean_negative = jnp.where(exist, scores.negative, 0.0).sum(axis=-1) / jnp.maximum(
-            exist.sum(axis=-1), 1
-        )
+        mean_negative = mean_where(scores.negative, jnp.isfinite(scores.negative), axis=-1)
         loss = (1.0 - smoothing) * loss + smoothing * (total - mean_negative)
     return _mean(loss, scores)
 
@@ -70,10 +68,7 @@ def generalised_bce(scores: PairScores, num_items: int, calibration: float) -> j
 
 
 def _mean(losses: jax.Array, scores: PairScores) -> jax.Array:
-    return (
-        jnp.where(scores.mask, losses, 0.0).sum() / jnp.maximum(scores.mask.sum(), 1)
-        + scores.auxiliary
-    )
+    return mean_where(losses, scores.mask) + scores.auxiliary
 
 
 def choose_loss(

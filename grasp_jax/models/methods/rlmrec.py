@@ -21,7 +21,7 @@ import jax.numpy as jnp
 
 from grasp_jax.config import Config, ModelConfig
 from grasp_jax.core.errors import UserError
-from grasp_jax.models.auxiliary import AuxiliaryLoss, BatchStates
+from grasp_jax.models.auxiliary import AuxiliaryLoss, BatchStates, mean_where
 from grasp_jax.models.batch import NO_CONTEXT, StepContext, Tables
 from grasp_jax.models.frozen import Bank, FrozenTable, of_bank
 from grasp_jax.models.methods.base import Facts, ModelSizes
@@ -55,11 +55,6 @@ def info_nce(
     logits = jnp.where(exist, anchors @ keys.T / temperature, -1e9)
     positive = (anchors * texts).sum(axis=-1) / temperature
     return jax.nn.logsumexp(logits, axis=1) - positive
-
-
-def mean_where(losses: jax.Array, exist: jax.Array) -> jax.Array:
-    """[n] losses -> [] mean of those that exist; 0 if none exists."""
-    return jnp.where(exist, losses, 0.0).sum() / jnp.maximum(exist.sum(), 1)
 
 
 def is_first(ids: jax.Array, exist: jax.Array) -> jax.Array:
