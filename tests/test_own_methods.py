@@ -79,6 +79,8 @@ def test_shapes_of_item_vectors() -> None:
     assert_names(message, ("Wider", "(40, 16)", "expected (40, 8)", "vector_width"))
     message = refusal(check_own_encoder, "mine", Nothing(ITEMS, FEATURES), ITEMS, {})
     assert_names(message, ("Nothing.item_features returns NoneType",))
+    message = refusal(check_own_encoder, "mine", IdEncoder(ITEMS, FEATURES), ITEMS, {}, True)
+    assert_names(message, ("IdEncoder.gated is False, and gated of its method True",))
 
 
 def test_an_encoder_whose_last_layers_are_of_its_vectors() -> None:

@@ -131,7 +131,7 @@ def training_set(config: Config, method: str, backbone: str, sources: Sources) -
         replay=replay,
     )
     model = build_model(config.model, method, backbone, sizes, projection)
-    check_own_encoder(method, model.encoder, sizes.num_items, sources.tables)
+    check_own_encoder(method, model.encoder, sizes.num_items, sources.tables, gated)
     return TrainingSet(model, sizes, replicas_of(config, data.trained), data)
 
 

@@ -29,10 +29,10 @@ class BERT4Rec(SASRec):
     def from_config(cls, config: ModelConfig, max_length: int) -> "BERT4Rec":
         """As `SASRec.from_config`; `config.causal` is SASRec's alone."""
         return cls(
-            config.features,
-            max_length,
-            config.num_layers,
-            config.num_heads,
+            features=config.features,
+            max_length=max_length,
+            num_layers=config.num_layers,
+            num_heads=config.num_heads,
             dtype=jnp.dtype(config.dtype),
             block=config.block,
             padded_length=config.padded_length,

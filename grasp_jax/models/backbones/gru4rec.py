@@ -45,12 +45,12 @@ class GRU4Rec(Backbone):
     def from_config(cls, config: ModelConfig, max_length: int) -> "GRU4Rec":
         """The backbone of a config's `model` section; a recurrent backbone has no limit on the length of a history."""
         return cls(
-            config.features,
-            config.gru_layers,
-            jnp.dtype(config.dtype),
-            config.start_token,
-            config.padded_length,
-            config.kernels,
+            features=config.features,
+            num_layers=config.gru_layers,
+            dtype=jnp.dtype(config.dtype),
+            start_token=config.start_token,
+            padded_length=config.padded_length,
+            kernels=config.kernels,
         )
 
     @nn.compact

@@ -202,15 +202,15 @@ class SASRec(Backbone):
     def from_config(cls, config: ModelConfig, max_length: int) -> "SASRec":
         """The backbone of a config's `model` section, for histories of up to `max_length` items."""
         return cls(
-            config.features,
-            max_length,
-            config.num_layers,
-            config.num_heads,
-            config.causal,
-            jnp.dtype(config.dtype),
-            config.block,
-            config.padded_length,
-            config.kernels,
+            features=config.features,
+            max_length=max_length,
+            num_layers=config.num_layers,
+            num_heads=config.num_heads,
+            causal=config.causal,
+            dtype=jnp.dtype(config.dtype),
+            block=config.block,
+            padded_length=config.padded_length,
+            kernels=config.kernels,
         )
 
     @nn.compact
