@@ -269,15 +269,18 @@ def open_table(path: pathlib.Path, mend: str) -> np.ndarray:
     return table.view(ml_dtypes.bfloat16) if table.dtype == np.dtype("V2") else table
 
 
-def read_arrays(path: pathlib.Path, names: Iterable[str], mend: str) -> dict[str, np.ndarray]:
-    """Named arrays of an `.npz` file.
+def read_arrays(
+    path: pathlib.Path, names: Iterable[str] | None, mend: str
+) -> dict[str, np.ndarray]:
+    """Named arrays of an `.npz` file; None: all that it has.
 
     Raises:
       UserError: the file is missing or damaged, or lacks one of them.
     """
     try:
         with np.load(path, allow_pickle=False) as stored:
-            return {name: np.asarray(stored[name]) for name in names}
+            wanted = stored.files if names is None else names
+            return {name: np.asarray(stored[name]) for name in wanted}
     except Exception as error:  # zipfile, zlib and NumPy raise a dozen kinds for a damaged file
         reason = " ".join(str(error).split())[:160] or "it is empty"
         raise UserError(f"{path}: not readable ({reason}); {mend}") from error

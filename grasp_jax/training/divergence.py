@@ -6,6 +6,7 @@ import numpy as np
 
 from grasp_jax.core.errors import TrainingDiverged
 from grasp_jax.core.files import write_arrays
+from grasp_jax.models.batch import WholeCatalogue
 from grasp_jax.models.device_data import gather_batch
 from grasp_jax.models.registration import OF_PACKAGE
 from grasp_jax.training.checkpoint import Checkpoints
@@ -87,8 +88,10 @@ def _store_batch(job: TrainingJob, replica: Replica, step: int) -> str:
         "masked": batch.masked,
         "places": targets.places.places(batch.items.size),
         "exist": targets.places.exist(batch.items.size),
-        # a loss over all items has no negatives
-        "negatives": getattr(targets.negatives, "items", np.zeros(0, np.int32)),
+        # a loss over all items draws no negatives
+        "negatives": np.zeros(0, np.int32)
+        if isinstance(targets.negatives, WholeCatalogue)
+        else targets.negatives.items,
     }
     try:
         write_arrays(path, **{name: np.asarray(array) for name, array in arrays.items()})

@@ -14,7 +14,7 @@ import numpy as np
 
 from grasp_jax.config import CONFIG_FILE, ModelConfig, read_config
 from grasp_jax.core.errors import UserError
-from grasp_jax.core.files import write_arrays
+from grasp_jax.core.files import read_arrays, write_arrays
 from grasp_jax.core.log import logger
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.methods.base import Facts
@@ -161,11 +161,4 @@ def _stored(workdir: pathlib.Path, method: str) -> dict[str, np.ndarray]:
     path = _path(workdir, method)
     if not path.is_file():
         return {}
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
-    # zipfile, zlib and NumPy raise many types of errors for a damaged file
-    except Exception as error:
-        raise UserError(
-            f"{path}: not readable ({' '.join(str(error).split())[:120]}); restore the file, or train without start_from"
-        ) from error
+    return read_arrays(path, None, "restore the file, or train without start_from")

@@ -18,11 +18,13 @@ class Rule:
     Attributes:
       amber, red: the bounds of the two levels; if `amber` is above `red`, low values are the bad ones.
       why: what a bad value does to recommendations.
+      words: the bounds in words, if the numbers would not say them well.
     """
 
     amber: float
     red: float
     why: str
+    words: str = ""
 
     def level(self, value: float) -> str:
         """The level of a value."""
@@ -37,6 +39,8 @@ class Rule:
 
     def in_words(self, unit: str = " %") -> str:
         """The bounds in words."""
+        if self.words:
+            return self.words
         side = "or more" if self.red >= self.amber else "or less"
         amber, red = (
             f"{100 * bound:g}{unit}" if unit == " %" else f"{bound:g}"
@@ -48,7 +52,12 @@ class Rule:
 EMPTY = Rule(0.05, 0.2, "such a text says nothing about its item or user")
 UNSUPPORTED = Rule(0.1, 0.3, "an invented fact moves an item towards wrong neighbours")
 KEPT = Rule(0.8, 0.5, "a model cannot use what a description leaves out")
-NO_VECTOR = Rule(1e-9, 0.01, "a model cannot distinguish rows without a vector")
+NO_VECTOR = Rule(
+    1e-9,
+    0.01,
+    "a model cannot distinguish rows without a vector",
+    "one is amber, 1 % or more is red",
+)
 NEAR = Rule(0.05, 0.2, "a model that reads text cannot distinguish such rows")
 ANISOTROPY = Rule(0.2, 0.5, "if all vectors point in one direction, a cosine says little")
 TIMES_CHANCE = Rule(
@@ -144,8 +153,8 @@ def _of_vectors(kind: str, own: Vectors) -> list[Finding]:
 
 
 def _finding(rule: Rule, value: float, text: str, unit: str = " %") -> Finding:
-    begins = "one is amber, 1 % or more is red" if rule is NO_VECTOR else rule.in_words(unit)
-    return Finding(rule.level(value), text, f"{rule.why[0].upper()}{rule.why[1:]}; {begins}.")
+    why = f"{rule.why[0].upper()}{rule.why[1:]}; {rule.in_words(unit)}."
+    return Finding(rule.level(value), text, why)
 
 
 def _mean(shares: Sequence[tuple[float | None, int]]) -> float | None:

@@ -107,7 +107,7 @@ def measure(
 
 def measure_vectors(subject: Subject, bank: KnowledgeBank, config: AuditConfig) -> Vectors:
     """The vectors of a subject; `config` is `config.knowledge.audit`."""
-    table: np.ndarray = getattr(bank, subject.kind)
+    table = {"items": bank.items, "users": bank.users}[subject.kind]
     centre, neighbours, hashes = (
         bank.extras.get(f"{subject.kind}_{name}") for name in ("centre", "neighbours", "texts")
     )

@@ -11,6 +11,7 @@ reads them, and all rows after the last step of a dispatch (`with_table`). Updat
 "sparse" Adam.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -40,15 +41,18 @@ class DeferredTable(NamedTuple):
     updated: jax.Array
 
 
+@functools.cache
 def _tail_sums() -> np.ndarray:
-    """[SETTLED + 1] float32 F(t)."""
+    """[SETTLED + 1] float32 F(t); computed once, because every trace of a step reads it."""
     steps = np.arange(1, SETTLED + 2, dtype=np.float64)
     correction = np.sqrt(1 - B2**steps) / (1 - B1**steps)
     sums = np.empty(SETTLED + 1)
     after = DECAY / (1 - DECAY)
     for t in range(SETTLED, -1, -1):
         sums[t] = after = DECAY * (correction[t] + after)
-    return sums.astype(np.float32)
+    tail_sums = sums.astype(np.float32)
+    tail_sums.flags.writeable = False
+    return tail_sums
 
 
 def without_table(
