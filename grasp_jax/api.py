@@ -37,7 +37,7 @@ from grasp_jax.core.log import show_progress
 from grasp_jax.core.paths import check_folder
 from grasp_jax.data.dataset import Dataset, load_dataset
 from grasp_jax.evaluation.ranking_metrics import Metric
-from grasp_jax.serving.artifact import is_saved_model, load_artifact, save_artifact
+from grasp_jax.serving.artifact import is_saved_model, load_artifact, no_model, save_artifact
 from grasp_jax.serving.export import export_artifact
 
 if TYPE_CHECKING:  # the modules of training are imported only when something is trained
@@ -264,9 +264,7 @@ class Recommender(Answering):
             compiled.keep(model.config.compilation_cache)
             return model
         if not (path / CONFIG_FILE).is_file():
-            raise UserError(
-                f"{path}: neither a saved model (model.json) nor the workdir of a run (config.json)"
-            )
+            raise no_model(path)
         from grasp_jax.fitting import open_finished
         from grasp_jax.workdir import log_store
 

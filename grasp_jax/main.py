@@ -104,12 +104,12 @@ def _ended(work: Callable[[], Any]) -> int:
     except SystemExit as done:
         return _status(done.code)
     except UserError as error:
-        return _failed(str(error))
+        return failed(str(error))
     except KeyboardInterrupt:  # from a library that has put Python's own handler back
         print("interrupted: run the same command again to continue", file=sys.stderr)
         return INTERRUPTED
     except BaseException as error:
-        return _failed(refusal) if (refusal := explained(error)) else _unexpected(error)
+        return failed(refusal) if (refusal := explained(error)) else _unexpected(error)
     return 0
 
 
@@ -135,11 +135,13 @@ def explained(error: BaseException) -> str:
 
 def _unexpected(error: BaseException) -> int:
     """Reports a bug: the traceback goes into a file, so that it does not hide the line that matters."""
+    return failed(f"{fault(error)}; the traceback is in {_log(error)}", FAULT)
+
+
+def fault(error: BaseException) -> str:
+    """A one-line message about a bug of this package."""
     reason = " ".join(str(error).split())[:300]
-    _failed(
-        f"unexpected {type(error).__name__}: {reason}; this is a fault of grasp_jax, not of your input; the traceback is in {_log(error)}"
-    )
-    return FAULT
+    return f"unexpected {type(error).__name__}: {reason}; this is a fault of grasp_jax, not of your input"
 
 
 def _log(error: BaseException) -> str:
@@ -173,9 +175,10 @@ def _workdir() -> str | None:
     return flags.FLAGS["workdir"].value if "workdir" in flags.FLAGS else None
 
 
-def _failed(message: str) -> int:
+def failed(message: str, status: int = REFUSED) -> int:
+    """Prints an error in one line, and returns the exit status."""
     print(f"error: {' '.join(message.splitlines())}", file=sys.stderr, flush=True)
-    return REFUSED
+    return status
 
 
 if __name__ == "__main__":

@@ -274,6 +274,13 @@ def _loaded(folder: pathlib.Path, content: Mapping[str, Any]) -> Artifact:
     )
 
 
+def no_model(folder: pathlib.Path) -> UserError:
+    """The error about a folder from which no model can be opened."""
+    return UserError(
+        f"{folder}: neither a saved model (model.json) nor the workdir of a run (config.json); name one of them"
+    )
+
+
 def is_saved_model(folder: pathlib.Path) -> bool:
     """Whether a folder is a saved model."""
     return (folder / SAVED_MODEL).is_file()

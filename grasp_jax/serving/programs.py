@@ -142,17 +142,18 @@ def programs(served: ServedModel, k: int) -> Programs:
     b, length, num_items = export.symbolic_shape(
         "b, L, V", constraints=[f"L <= {served.max_history}"]
     )
-    inputs = [_argument((b, length), np.int32), _argument((b,), np.int32)]
+    inputs = [array_argument((b, length), np.int32), array_argument((b,), np.int32)]
     if served.model.gated:
-        inputs += [_argument((b, served.items["items"].shape[1]), np.float32)] * 2
+        inputs += [array_argument((b, served.items["items"].shape[1]), np.float32)] * 2
     with jax.default_matmul_precision(PRECISION):
         states = _exported(states_of(served), parameters, _items(served, num_items), *inputs)
         b, num_items, seen = export.symbolic_shape("b, V, S", constraints=[f"V >= {k}"])
         person = jax.tree.unflatten(
-            states.out_tree, [_argument((b, *out.shape[1:]), out.dtype) for out in states.out_avals]
+            states.out_tree,
+            [array_argument((b, *out.shape[1:]), out.dtype) for out in states.out_avals],
         )
         first = (parameters, person) if served.model.gated else (person,)
-        items, excluded = _items(served, num_items), _argument((b, seen), np.int32)
+        items, excluded = _items(served, num_items), array_argument((b, seen), np.int32)
         return Programs(states, _exported(top_k_of(served, k), *first, items, excluded))
 
 
@@ -333,18 +334,19 @@ def _exported(function: Callable[..., Any], *arguments: Any) -> export.Exported:
 def _items(served: ServedModel, num_items: Any) -> Any:
     """The argument of a program that describes V items, as `ServedModel.items`; without gates only their vectors."""
     arrays = {
-        name: _argument((num_items, *rows.shape[1:]), rows.dtype)
+        name: array_argument((num_items, *rows.shape[1:]), rows.dtype)
         for name, rows in served.items.items()
     }
     return arrays if served.model.gated else arrays[VECTORS]
 
 
-def _argument(shape: tuple[Any, ...], dtype: Any) -> jax.ShapeDtypeStruct:
+def array_argument(shape: tuple[Any, ...], dtype: Any) -> jax.ShapeDtypeStruct:
+    """An argument with which a program is compiled: its shape, which may have symbols of `jax.export`, and its dtype."""
     return jax.ShapeDtypeStruct(shape, np.dtype(dtype))
 
 
 def _like(array: np.ndarray) -> jax.ShapeDtypeStruct:
-    return _argument(array.shape, array.dtype)
+    return array_argument(array.shape, array.dtype)
 
 
 def _nested(parameters: Mapping[str, jax.Array]) -> Any:

@@ -176,10 +176,6 @@ class HolisticEncoder(ItemEncoder):
                 x = self.layers[k](x)
         return x
 
-    def __call__(self, projected: jax.Array, gates: jax.Array | None) -> jax.Array:
-        """Item vectors `i_all` (Eq. 5): [..., 3, H] and [..., 3] -> [..., D]."""
-        return self.finish(self.head_input(projected, gates))
-
     def finish(self, head: jax.Array) -> jax.Array:
         """The last layer: [..., H'] -> [..., D]."""
         return self.layers[-1](head) if self.hidden else head

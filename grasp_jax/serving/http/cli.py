@@ -12,7 +12,7 @@ from grasp_jax import __version__
 from grasp_jax.core.errors import UserError
 from grasp_jax.core.flags import Parser
 from grasp_jax.core.outlets import open_outlets
-from grasp_jax.main import FAULT, REFUSED, explained
+from grasp_jax.main import FAULT, explained, failed, fault
 from grasp_jax.serving.http.approximate import check_approximate
 from grasp_jax.serving.http.settings import (
     TOKEN,
@@ -173,22 +173,13 @@ def _status(arguments: Sequence[str]) -> int:
         compare = None if flags.compare is None else pathlib.Path(flags.compare).expanduser()
         return serve(model, data, settings, (flags.host, flags.port), compare)
     except UserError as error:
-        return _failed(str(error), REFUSED)
+        return failed(str(error))
     except KeyboardInterrupt:
         return 0
     except Exception as error:
         if refusal := explained(error):
-            return _failed(refusal, REFUSED)
-        reason = " ".join(str(error).split())[:300]
-        return _failed(
-            f"unexpected {type(error).__name__}: {reason}; this is a fault of grasp_jax, not of your input",
-            FAULT,
-        )
-
-
-def _failed(message: str, status: int) -> int:
-    print(f"error: {' '.join(message.splitlines())}", file=sys.stderr, flush=True)
-    return status
+            return failed(refusal)
+        return failed(fault(error), FAULT)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from grasp_jax.serving.programs import (
     PRECISION,
     VECTORS,
     ServedModel,
+    array_argument,
     gates_of,
     scores_of,
     states_of,
@@ -151,33 +152,33 @@ def compile_programs(
       The programs, or None if `keep_going` returned False.
     """
     parameters = {
-        name: _argument(array.shape, array.dtype) for name, array in served.parameters.items()
+        name: array_argument(array.shape, array.dtype) for name, array in served.parameters.items()
     }
     item_arrays = {
-        name: _argument((shapes.capacity, *rows.shape[1:]), rows.dtype)
+        name: array_argument((shapes.capacity, *rows.shape[1:]), rows.dtype)
         for name, rows in served.items.items()
     }
     items = item_arrays if served.model.gated else item_arrays[VECTORS]
-    vectors = _argument((shapes.capacity, shapes.width), np.float32)
-    inverse_norms = _argument((shapes.capacity,), np.float32)
-    available = _argument((shapes.capacity,), np.bool_)
+    vectors = array_argument((shapes.capacity, shapes.width), np.float32)
+    inverse_norms = array_argument((shapes.capacity,), np.float32)
+    available = array_argument((shapes.capacity,), np.bool_)
     states, best, gates, similar = {}, {}, {}, {}
     with jax.default_matmul_precision(PRECISION):
         for b in shapes.batch_sizes:
-            inputs = [_argument((b,), np.int32)]
+            inputs = [array_argument((b,), np.int32)]
             if served.model.gated:
-                inputs += [_argument((b, served.items["items"].shape[1]), np.float32)] * 2
+                inputs += [array_argument((b, served.items["items"].shape[1]), np.float32)] * 2
             for length in shapes.lengths:
                 if not keep_going():
                     return None
-                histories = _argument((b, length), np.int32)
+                histories = array_argument((b, length), np.int32)
                 states[b, length] = _compiled(
                     states_of(served), parameters, items, histories, *inputs
                 )
                 person = jax.eval_shape(states_of(served), parameters, items, histories, *inputs)
             excluded = {
-                False: _argument((b, MOST_EXCLUDED), np.int32),
-                True: _argument((b, shapes.capacity), np.bool_),
+                False: array_argument((b, MOST_EXCLUDED), np.int32),
+                True: array_argument((b, shapes.capacity), np.bool_),
             }
             for masked, argument in excluded.items():
                 if not keep_going():
@@ -187,15 +188,15 @@ def compile_programs(
                     function, parameters, person, items, available, argument
                 )
             if served.model.gated:
-                answer_rows = _argument((b, shapes.pool), np.int32)
+                answer_rows = array_argument((b, shapes.pool), np.int32)
                 gates[b] = _compiled(gates_of(served), parameters, person, items, answer_rows)
-            rows = _argument((b,), np.int32)
+            rows = array_argument((b,), np.int32)
             similar[b] = _compiled(_similar_of(shapes), vectors, inverse_norms, rows, available)
     catalogue = DeviceCatalogue(items, vectors if served.model.gated else None, inverse_norms)
     written = jax.tree.map(
-        lambda rows: _argument((ROWS_PER_WRITE, *rows.shape[1:]), rows.dtype), catalogue
+        lambda rows: array_argument((ROWS_PER_WRITE, *rows.shape[1:]), rows.dtype), catalogue
     )
-    write = _compiled(_write, catalogue, written, _argument((ROWS_PER_WRITE,), np.int32))
+    write = _compiled(_write, catalogue, written, array_argument((ROWS_PER_WRITE,), np.int32))
     return FixedPrograms(key_of(served, shapes), shapes, states, best, gates, similar, write)
 
 
@@ -259,7 +260,3 @@ def _write(catalogue: Any, rows: Any, positions: jax.Array) -> Any:
 def _compiled(function: Callable[..., Any], *arguments: Any) -> Callable[..., Any]:
     compiled: Callable[..., Any] = jax.jit(function).lower(*arguments).compile()
     return compiled
-
-
-def _argument(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(shape, np.dtype(dtype))

@@ -19,7 +19,13 @@ from grasp_jax.fitting import Fitted
 from grasp_jax.models.device_data import QUERY_TABLES
 from grasp_jax.models.gate_queries import query_tables
 from grasp_jax.serving.answers import row_of_items
-from grasp_jax.serving.artifact import Artifact, is_saved_model, load_artifact, save_command
+from grasp_jax.serving.artifact import (
+    Artifact,
+    is_saved_model,
+    load_artifact,
+    no_model,
+    save_command,
+)
 from grasp_jax.serving.catalogue import Catalogue
 from grasp_jax.serving.http.requests import Refused, shown
 
@@ -162,9 +168,7 @@ def open_source(folder: pathlib.Path, data: str | None = None) -> Source:
             )
         return Source(artifact, users)
     if not (folder / CONFIG_FILE).is_file():
-        raise UserError(
-            f"{folder}: neither a saved model (model.json) nor the workdir of a run (config.json); name one of them"
-        )
+        raise no_model(folder)
     dataset = None if data is None else read_with_names_of(read_config(folder).data, data)
     try:
         model = Recommender.load(folder, dataset)
