@@ -29,8 +29,8 @@ from grasp_jax.config import KnowledgeConfig
 from grasp_jax.core.errors import UserError
 from grasp_jax.core.machine import machine
 from grasp_jax.knowledge.describe import chat
-from grasp_jax.knowledge.describe.answers import stored_keys
 from grasp_jax.knowledge.describe.language_model import keys_of
+from grasp_jax.knowledge.endpoint.cache import stored_keys
 
 RUNS = ("well_behaved", "misbehaving", "killed")
 # one prompt in this number; the prompt decides, so every run has the same faults

@@ -26,11 +26,11 @@ from grasp_jax.core.errors import UserError
 from grasp_jax.core.progress import progress_bar
 from grasp_jax.knowledge.bank import MANIFEST, bank_lock
 from grasp_jax.knowledge.describe import generate
-from grasp_jax.knowledge.describe.answers import Answer, open_answers
 from grasp_jax.knowledge.describe.describers import LANGUAGE_MODELS, to_send
 from grasp_jax.knowledge.describe.local_model import LocalModel
 from grasp_jax.knowledge.encoders import embeddings, encoder_class, make_encoder, per_text_encoders
 from grasp_jax.knowledge.encoders.base import TextEncoder
+from grasp_jax.knowledge.endpoint.cache import Answer, open_answers
 from grasp_jax.knowledge.recipe import bank_recipe
 from grasp_jax.knowledge.shards import missing_shards, save_shard, shard_path
 from grasp_jax.knowledge.texts import prompts_of

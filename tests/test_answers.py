@@ -16,8 +16,8 @@ import pytest
 
 from grasp_jax.core import files
 from grasp_jax.core.errors import UserError
-from grasp_jax.knowledge.describe import answers
-from grasp_jax.knowledge.describe.answers import Answer, AnswerCache, answer_key, as_keys
+from grasp_jax.knowledge.endpoint import cache as answers
+from grasp_jax.knowledge.endpoint.cache import Answer, AnswerCache, answer_key, as_keys
 
 KEYS = [answer_key(f"prompt {k}", "model", {"temperature": 0.0}) for k in range(20)]
 
@@ -177,7 +177,7 @@ def test_kill_9_loses_nothing(tmp_path: pathlib.Path) -> None:
     """A prompt whose answer was reported as stored would be sent again."""
     script = textwrap.dedent(f"""
         import pathlib, sys
-        from grasp_jax.knowledge.describe.answers import Answer, AnswerCache, answer_key
+        from grasp_jax.knowledge.endpoint.cache import Answer, AnswerCache, answer_key
         cache = AnswerCache(pathlib.Path({str(tmp_path)!r}))
         for k in range(10**6):
             cache.add(answer_key(str(k), "m", {{}}), Answer("x" * 50))

@@ -13,8 +13,8 @@ import pytest
 from benchmarks import describe, gated_projection, lengths, record, report
 from grasp_jax.config import KnowledgeConfig
 from grasp_jax.knowledge.describe import chat
-from grasp_jax.knowledge.describe.answers import Answer, AnswerCache, stored_keys
 from grasp_jax.knowledge.describe.language_model import keys_of
+from grasp_jax.knowledge.endpoint.cache import Answer, AnswerCache, stored_keys
 from grasp_jax.models.encoders.holistic import HolisticEncoder
 from tests.command_line import run
 from tests.refusal import refusal

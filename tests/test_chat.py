@@ -12,9 +12,9 @@ from grasp_jax.config import KnowledgeConfig
 from grasp_jax.config.address import OPENAI, check_endpoint, redacted, resolved
 from grasp_jax.core.errors import EndpointError, UserError
 from grasp_jax.knowledge.describe import chat, describers
-from grasp_jax.knowledge.describe.answers import AnswerCache
-from grasp_jax.knowledge.describe.endpoint import Usage
 from grasp_jax.knowledge.describe.language_model import described, estimate, keys_of
+from grasp_jax.knowledge.endpoint.cache import AnswerCache
+from grasp_jax.knowledge.endpoint.client import Usage
 from tests.chat_server import ChatServer, running
 from tests.refusal import refusal
 

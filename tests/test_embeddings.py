@@ -19,7 +19,6 @@ from grasp_jax.data.attributes import AttributeTable, Texts
 from grasp_jax.data.log import build_log
 from grasp_jax.data.split import leave_one_out
 from grasp_jax.knowledge.describe import shared_answers as sharing
-from grasp_jax.knowledge.describe.answers import AnswerCache, answer_key, open_answers
 from grasp_jax.knowledge.describe.model_folder import check_sentence_folder
 from grasp_jax.knowledge.describe.shared_answers import shared_answers
 from grasp_jax.knowledge.encoders import sentences
@@ -31,6 +30,7 @@ from grasp_jax.knowledge.encoders.embeddings import (
 )
 from grasp_jax.knowledge.encoders.openai import OpenAiEncoder
 from grasp_jax.knowledge.encoders.sentences import SentenceEncoder
+from grasp_jax.knowledge.endpoint.cache import AnswerCache, answer_key, open_answers
 from grasp_jax.knowledge.texts import dry_run
 from tests.chat_server import ChatServer, running
 from tests.refusal import assert_names, refusal

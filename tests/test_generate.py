@@ -14,10 +14,10 @@ from grasp_jax.config import KnowledgeConfig
 from grasp_jax.core.errors import UserError
 from grasp_jax.knowledge.describe import describers as describe
 from grasp_jax.knowledge.describe import generate
-from grasp_jax.knowledge.describe.answers import Answer, AnswerCache
 from grasp_jax.knowledge.describe.language_model import SYSTEM, keys_of
 from grasp_jax.knowledge.describe.local_model import Generated, loaded
 from grasp_jax.knowledge.describe.model_folder import fingerprint, model_folder
+from grasp_jax.knowledge.endpoint.cache import Answer, AnswerCache
 from tests.refusal import refusal
 
 TEMPLATE = (

@@ -9,8 +9,9 @@ import numpy as np
 
 from grasp_jax.config import DescribeConfig, KnowledgeConfig
 from grasp_jax.config.address import Address, resolved
-from grasp_jax.knowledge.describe.answers import Answer, AnswerSink
-from grasp_jax.knowledge.describe.endpoint import (
+from grasp_jax.knowledge.describe.language_model import SYSTEM, LanguageModel
+from grasp_jax.knowledge.endpoint.cache import Answer, AnswerSink
+from grasp_jax.knowledge.endpoint.client import (
     CHARACTERS_PER_TOKEN,
     Endpoint,
     NoAnswer,
@@ -18,7 +19,6 @@ from grasp_jax.knowledge.describe.endpoint import (
     Usage,
     send_all,
 )
-from grasp_jax.knowledge.describe.language_model import SYSTEM, LanguageModel
 from grasp_jax.knowledge.text.clean import clean, split_reference, status_of
 from grasp_jax.knowledge.text.prompts import PromptOf
 

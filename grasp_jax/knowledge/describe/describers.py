@@ -10,9 +10,7 @@ import numpy as np
 from grasp_jax.config import DescribeConfig, KnowledgeConfig
 from grasp_jax.core.errors import UserError
 from grasp_jax.core.log import logger
-from grasp_jax.knowledge.describe.answers import AnswerCache, open_answers, rows_to_request
 from grasp_jax.knowledge.describe.chat import CHAT
-from grasp_jax.knowledge.describe.endpoint import Usage
 from grasp_jax.knowledge.describe.generate import GENERATE
 from grasp_jax.knowledge.describe.language_model import (
     LanguageModel,
@@ -21,6 +19,9 @@ from grasp_jax.knowledge.describe.language_model import (
     keys_of,
     other_keys,
 )
+from grasp_jax.knowledge.endpoint.cache import AnswerCache, open_answers
+from grasp_jax.knowledge.endpoint.client import Usage
+from grasp_jax.knowledge.endpoint.unanswered import rows_to_request
 from grasp_jax.knowledge.text.clean import STATUSES
 from grasp_jax.knowledge.text.prompts import Filled, PromptOf
 
@@ -67,7 +68,7 @@ def to_send(
     """[n, 2] keys of all rows, and the rows whose prompts must be sent; logs which.
 
     Raises:
-      UserError: the cache has some of the answers without an address (`answers.unused_answers_message`).
+      UserError: the cache has some of the answers without an address (`unanswered.unused_answers_message`).
     """
     keys, rows, unused = _unanswered(num_rows, prompt_of, config, cache)
     logger.info(announcement(kind, num_rows, rows, prompt_of, config, unused))
@@ -88,7 +89,7 @@ def what_is_missing(kind: str, num_rows: int, prompt_of: PromptOf, config: Knowl
 def count_unanswered(
     num_rows: int, prompt_of: PromptOf, config: KnowledgeConfig
 ) -> tuple[int, str]:
-    """How many distinct prompts `DESCRIBERS[config.describer]` would still send, and `answers.unused_answers_message`; sends no request."""
+    """How many distinct prompts `DESCRIBERS[config.describer]` still sends, and `unanswered.unused_answers_message`; sends no request."""
     if config.describer == "template":
         return 0, ""
     with open_answers(config.describe.cache) as cache:

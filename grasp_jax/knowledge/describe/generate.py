@@ -11,11 +11,11 @@ import numpy as np
 
 from grasp_jax.config import KnowledgeConfig
 from grasp_jax.core.progress import progress_bar
-from grasp_jax.knowledge.describe.answers import Answer, AnswerSink
-from grasp_jax.knowledge.describe.endpoint import Usage
 from grasp_jax.knowledge.describe.language_model import SYSTEM, LanguageModel
 from grasp_jax.knowledge.describe.local_model import Generate, Generated, loaded
 from grasp_jax.knowledge.describe.model_folder import fingerprint, model_folder
+from grasp_jax.knowledge.endpoint.cache import Answer, AnswerSink
+from grasp_jax.knowledge.endpoint.client import Usage
 from grasp_jax.knowledge.text.clean import clean, status_of
 from grasp_jax.knowledge.text.prompts import PromptOf
 

@@ -7,8 +7,8 @@ import numpy as np
 
 from grasp_jax.config import KnowledgeConfig
 from grasp_jax.config.address import OTHER_CACHE_BY, Address, of_key
-from grasp_jax.knowledge.describe.answers import AnswerCache, AnswerSink, answer_key, as_keys
-from grasp_jax.knowledge.describe.endpoint import CHARACTERS_PER_TOKEN, Usage
+from grasp_jax.knowledge.endpoint.cache import AnswerCache, AnswerSink, answer_key, as_keys
+from grasp_jax.knowledge.endpoint.client import CHARACTERS_PER_TOKEN, Usage
 from grasp_jax.knowledge.text.prompts import PromptOf
 
 SYSTEM = (

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 
 from grasp_jax.core.errors import EndpointError, UserError
-from grasp_jax.knowledge.describe.answers import AnswerCache, open_answers
+from grasp_jax.knowledge.endpoint.cache import AnswerCache, open_answers
 
 OTHERS_SECONDS = 3.0  # how long a call waits for another process, which has a folder open for as long as a request takes
 

@@ -10,15 +10,14 @@ import numpy as np
 from grasp_jax.config import EmbedConfig
 from grasp_jax.config.address import OTHER_CACHE_BY, of_key, resolved
 from grasp_jax.core.errors import EndpointError, UserError
-from grasp_jax.knowledge.describe.answers import (
+from grasp_jax.knowledge.endpoint.cache import (
     Answer,
     AnswerCache,
     answer_key,
     as_keys,
     open_answers,
-    rows_to_request,
 )
-from grasp_jax.knowledge.describe.endpoint import (
+from grasp_jax.knowledge.endpoint.client import (
     CHARACTERS_PER_TOKEN,
     Endpoint,
     NoAnswer,
@@ -26,6 +25,7 @@ from grasp_jax.knowledge.describe.endpoint import (
     Usage,
     send_all,
 )
+from grasp_jax.knowledge.endpoint.unanswered import rows_to_request
 
 VECTOR = np.dtype("<f4")  # in the cache
 
@@ -85,7 +85,7 @@ def to_send(
     """[n, 2] keys of texts, and the rows whose vectors must be requested.
 
     Raises:
-      UserError: the cache has some of the vectors without an address (`answers.unused_answers_message`).
+      UserError: the cache has some of the vectors without an address (`unanswered.unused_answers_message`).
     """
     keys, rows, unused = _unanswered(texts, cache, config)
     if unused:

@@ -14,7 +14,7 @@ from grasp_jax.knowledge.encoders.base import TextEncoder
 from grasp_jax.knowledge.encoders.state import read_state, write_state
 
 if TYPE_CHECKING:  # it needs pyarrow, which training on ids does not
-    from grasp_jax.knowledge.describe.answers import AnswerCache
+    from grasp_jax.knowledge.endpoint.cache import AnswerCache
 
 
 class OpenAiEncoder(TextEncoder):
@@ -42,8 +42,8 @@ class OpenAiEncoder(TextEncoder):
         Raises:
           UserError: what `Endpoint` raises; a text that the endpoint rejects; or vectors of several widths.
         """
-        from grasp_jax.knowledge.describe.answers import open_answers
         from grasp_jax.knowledge.encoders.embeddings import announcement, request_vectors, to_send
+        from grasp_jax.knowledge.endpoint.cache import open_answers
 
         with open_answers(self.settings.cache) as self._cache:
             try:
