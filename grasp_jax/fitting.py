@@ -25,7 +25,7 @@ from grasp_jax.training.callbacks import Callback, OnEpoch
 from grasp_jax.training.checkpoint import find_model, hash_of_model
 from grasp_jax.trials.chosen import Chosen, artifact_of, audience_of, choose, of_trial
 from grasp_jax.trials.refit import refit_config, refit_workdir
-from grasp_jax.trials.run import check, open_run, prepare, warn_of_losses
+from grasp_jax.trials.run import check, open_run, prepare, warn_of_missing_interactions
 from grasp_jax.trials.trial import (
     checkpoint_folder,
     make_trial,
@@ -86,7 +86,7 @@ def fit(
         run = open_run(config, workdir, dataset, makes=True)
         check(run)
         if warn:
-            warn_of_losses(run)
+            warn_of_missing_interactions(run)
         trial = make_trial(prepare(run), *run.trials[0])
         chosen = of_trial(trial, train_trial(trial, callbacks))
     return Fitted(dataset, chosen, chosen)

@@ -48,7 +48,7 @@ from grasp_jax.trials.run import (
     knowledge_of,
     prepare,
     unlisted_items,
-    warn_of_losses,
+    warn_of_missing_interactions,
 )
 from grasp_jax.trials.run_results import how_to_serve, own_names, report_results
 from grasp_jax.trials.trial import make_trial, train_trial, trained
@@ -92,7 +92,7 @@ def prepared_run(run: Run) -> Prepared:
 
 def prepare_alone(run: Run, options: Options) -> None:
     """Makes the knowledge bank; with --dry-run says what would be requested. With the bank, the workdir belongs to the config."""
-    warn_of_losses(run)
+    warn_of_missing_interactions(run)
     print("\n".join(opening(run).lines()))
     if options.dry_run:
         print("\n".join(dry_run(run.knowledge, run.split, run.dataset.texts)))
@@ -104,7 +104,7 @@ def prepare_alone(run: Run, options: Options) -> None:
 def train(run: Run, options: Options) -> None:
     """Trains every method on every backbone that the config names."""
     check(run)
-    warn_of_losses(run)
+    warn_of_missing_interactions(run)
     print("\n".join(opening(run).first_lines()))
     prepared = prepared_run(run)
     with _board(run):
@@ -125,7 +125,7 @@ def evaluate(run: Run, options: Options) -> None:
 def everything(run: Run, options: Options) -> None:
     """prepare, then train and evaluate trial by trial: a finished trial is not tested again; one that diverges does not stop the others."""
     check(run)
-    warn_of_losses(run)
+    warn_of_missing_interactions(run)
     read = opening(run)
     print("\n".join(read.first_lines()))
     prepared = prepared_run(run)
