@@ -227,7 +227,7 @@ def test_states_of_asked_places(backbone: Any) -> None:
 
 def test_distillation_by_hand() -> None:
     """A user would be pulled to other users' states than those of its neighbours, at another position, or the teacher be trained."""
-    module = Distillation(num_users=6, weight=0.1)  # two more places than users
+    module = Distillation(batch_users=6, weight=0.1)  # two more places than users
     rng = np.random.default_rng(0)
     states, everyone = rng.standard_normal((*SEGMENTS.shape, 4)), rng.standard_normal((10, 4))
     similar = rng.integers(0, 10, (10, 3))

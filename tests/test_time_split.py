@@ -30,7 +30,7 @@ from grasp_jax.data.split import (
 )
 from grasp_jax.data.synthetic import ShopSpec, make_shop
 from grasp_jax.knowledge.text.prompts import History, user_prompt
-from grasp_jax.models.gate_queries import history_means, prefix_means, two_fold_means
+from grasp_jax.models.gate_queries import history_sums, prefix_sums, two_fold_sums
 from grasp_jax.training.states import pack_all_users
 from tests.refusal import assert_names, refusal
 
@@ -177,9 +177,9 @@ def artefacts(log: InteractionLog) -> dict[str, object]:
         "excluded": (index.shifted.tolist(), index.offsets.tolist()),
         "groups": (groups.tail_user.tolist(), groups.tail_item.tolist()),
         "prompts": [prompt(user) for user in range(log.num_users)],
-        "history": history_means(vectors, split).tolist(),
-        "two_fold": two_fold_means(vectors, split)[rows].tolist(),
-        "prefix": prefix_means(vectors, split)[rows].tolist(),
+        "history": history_sums(vectors, split).tolist(),
+        "two_fold": two_fold_sums(vectors, split)[rows].tolist(),
+        "prefix": prefix_sums(vectors, split)[rows].tolist(),
         "asked from": windows(log, split.valid),
     }
 

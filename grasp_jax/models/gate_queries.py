@@ -41,19 +41,20 @@ def query_tables(kind: str, bank: Mapping[str, np.ndarray], split: Split) -> dic
         return {name: bank[name] for name in ("users", "users_similar")}
     if kind == "neighbours":
         return dict.fromkeys(("users", "users_similar"), bank["users_similar"])
-    means = {"history": history_means, "two_fold": two_fold_means, "prefix": prefix_means}[kind]
+    sums = {"history": history_sums, "two_fold": two_fold_sums, "prefix": prefix_sums}[kind]
+    # At unit length a sum and a mean are the same vector. Zeros stay zeros, so their logits are 0.
     return {
-        name: unit_rows(means(bank[of], split))  # zeros stay zeros, so their logits are 0
+        name: unit_rows(sums(bank[of], split))
         for name, of in (("users", "items"), ("users_similar", "items_similar"))
     }
 
 
-def history_means(items: np.ndarray, split: Split) -> np.ndarray:
+def history_sums(items: np.ndarray, split: Split) -> np.ndarray:
     """[N, E] sum of the vectors of each user's training items."""
     return _sums(items, split.log.items, split.log.users, _in_training(split), split.log.num_users)
 
 
-def two_fold_means(items: np.ndarray, split: Split) -> np.ndarray:
+def two_fold_sums(items: np.ndarray, split: Split) -> np.ndarray:
     """[I + N, E]: the query for a training item at an even position is the sum over the odd positions, and the other way round; for later
     items it is the sum over all.
     """
@@ -84,7 +85,7 @@ def _occurrences(log: InteractionLog, among: np.ndarray, targets: np.ndarray) ->
     return np.where(known[index] == keys[targets], counts[index], 0).astype(np.float32)
 
 
-def prefix_means(items: np.ndarray, split: Split) -> np.ndarray:
+def prefix_sums(items: np.ndarray, split: Split) -> np.ndarray:
     """[I + N, E] sum of the vectors of the items before each position; the last row of a user sums the whole history."""
     log = split.log
     rows = np.zeros((log.num_interactions + log.num_users, items.shape[1]), np.float32)

@@ -28,7 +28,7 @@ class ModelSizes:
       num_items: V.
       max_length: longest packed history, for position embeddings.
       width: E of the knowledge bank, 0 without one.
-      num_users: B, users of a training batch on all devices together.
+      num_users: B, users of a training batch on all devices together, not of the data; saved models store it under this name.
       shares: number of devices that share this batch.
     """
 

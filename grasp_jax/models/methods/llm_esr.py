@@ -35,11 +35,11 @@ class Distillation(AuxiliaryLoss):
     """Pulls a user's newest state to the mean of those of similar users.
 
     Attributes:
-      num_users: B, users of a batch.
+      batch_users: B, users of a batch.
       weight: alpha.
     """
 
-    num_users: int
+    batch_users: int
     weight: float
 
     def __call__(
@@ -48,7 +48,7 @@ class Distillation(AuxiliaryLoss):
         """Weighted mean squared error; 0 while no similar user has a state."""
         if context.states is None:
             return jnp.zeros(())
-        places, users, exist = newest_places(batch.segments, self.num_users)
+        places, users, exist = newest_places(batch.segments, self.batch_users)
         teachers = jax.lax.stop_gradient(
             context.states[tables["similar_users"][users]].mean(axis=1)
         )

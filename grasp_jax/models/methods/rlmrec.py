@@ -69,7 +69,7 @@ class Alignment(AuxiliaryLoss):
     Attributes:
       kind: "con" or "gen".
       features, width: D and E.
-      num_users: B, users of a batch.
+      batch_users: B, users of a batch.
       temperature: of the contrast.
       weight: of the loss that is added to Eq. 6.
       among_all_users: whether `con` contrasts a user's text with those of all users, or only with those of the batch.
@@ -78,7 +78,7 @@ class Alignment(AuxiliaryLoss):
     kind: str
     features: int
     width: int
-    num_users: int
+    batch_users: int
     temperature: float
     weight: float
     among_all_users: bool = False
@@ -131,7 +131,7 @@ class Alignment(AuxiliaryLoss):
 
     def _users(self, batch: BatchStates) -> tuple[jax.Array, jax.Array, jax.Array]:
         """[B, D] newest states, [B] user rows, and [B] bool, whether there is such a user."""
-        places, users, is_user = newest_places(batch.segments, self.num_users)
+        places, users, is_user = newest_places(batch.segments, self.batch_users)
         return batch.states.reshape(-1, self.features)[places], users, is_user
 
 
