@@ -10,7 +10,7 @@ from benchmarks.cold_case import ITEM, Case, K, Purchases
 from grasp_jax.data.dataset import Dataset
 from grasp_jax.data.split import make_split
 from grasp_jax.knowledge.encoders.geometry import unit_rows
-from grasp_jax.serving.answers import Choice, People, answer, rows_of_histories
+from grasp_jax.serving.answers import ItemChoice, People, answer, rows_of_histories
 from grasp_jax.serving.artifact import Artifact
 from grasp_jax.serving.catalogue import Catalogue
 from grasp_jax.serving.histories import audience_of_histories, place
@@ -31,7 +31,7 @@ def shown(
       candidates: ids to choose from; None: the whole catalogue.
     """
     on_device, ids = place(artifact), artifact.catalogue.ids.astype(str)
-    choice = Choice(K, candidates=candidates)
+    choice = ItemChoice(K, candidates=candidates)
     histories, found = purchases.histories, []
     for begin in range(0, len(histories), PEOPLE):
         block = histories[begin : begin + PEOPLE]

@@ -12,7 +12,7 @@ from benchmarks.record import RESULTS
 from benchmarks.sections.overview import machine
 from benchmarks.study_records import WIDTH, Page, read
 from benchmarks.study_trials import BY_HAND, VALIDATED, merged
-from grasp_jax.report.runs import Run
+from grasp_jax.report.runs import FinishedRun
 from grasp_jax.report.tables import trials, values
 
 OURS, SASREC, LLMINIT = (
@@ -141,11 +141,11 @@ def _runs(seeds: list[int]) -> str:
     return f"{', '.join(map(str, seeds[:-1]))} and {seeds[-1]} training runs"
 
 
-def _seeds(run: Run) -> int:
+def _seeds(run: FinishedRun) -> int:
     return len({row["seed"] for row in run.rows})
 
 
-def _ndcg(run: Run) -> float:
+def _ndcg(run: FinishedRun) -> float:
     return float(values(run, *trials(run)[0], "full_unseen", "all", "NDCG@10").mean())
 
 

@@ -36,7 +36,7 @@ from grasp_jax.parallel.mesh import make_mesh
 from grasp_jax.training.replicas import per_replica
 from grasp_jax.training.snapshot import initial_snapshot
 from grasp_jax.training.step import TrainState, make_train_steps
-from grasp_jax.training.training_set import Sources, TrainingSet, training_set
+from grasp_jax.training.training_set import TrainingSet, TrainingSources, training_set
 
 STEPS = 8  # steps of the dispatch; more steps do not change a count
 NARROW = 2  # width of the users' rows; counts do not depend on it
@@ -93,7 +93,7 @@ class Workload:
             tables |= {own.name: own.rows for own in asked}
         width = self.sizes.width if METHODS[method].needs_bank else 0
         narrow = {name: rows[:, :NARROW] for name, rows in tables.items()} if gated else {}
-        sources = Sources(self.split, narrow, width, make_mesh(), valid=None)
+        sources = TrainingSources(self.split, narrow, width, make_mesh(), valid=None)
         training = training_set(config, method, backbone, sources)
         shapes = {
             name: jax.ShapeDtypeStruct(

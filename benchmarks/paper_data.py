@@ -21,7 +21,7 @@ from grasp_jax.data.groups import PAPER
 from grasp_jax.evaluation.results import spread
 from grasp_jax.report import paper
 from grasp_jax.report.formats import markdown
-from grasp_jax.report.runs import Run, read_run
+from grasp_jax.report.runs import FinishedRun, read_run
 from grasp_jax.report.tables import GROUPS, Table, trials, values
 
 NAMES = (
@@ -59,16 +59,16 @@ def section() -> str:
     return "".join(f"{markdown(_table(runs, metric))}\n" for metric in METRICS) if runs else ""
 
 
-def _stored() -> Iterator[Run]:
+def _stored() -> Iterator[FinishedRun]:
     """The stored runs with the paper's groups."""
     for name in NAMES:
         path = RESULTS / f"{name}.json"
         record: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"about": {}}
         if record["about"].get("groups") == PAPER:
-            yield Run(name, {}, record, [], {}, {})
+            yield FinishedRun(name, {}, record, [], {}, {})
 
 
-def _table(runs: Sequence[Run], metric: str) -> Table:
+def _table(runs: Sequence[FinishedRun], metric: str) -> Table:
     words = [group.replace("_", " ") + "s" for group in GROUPS]
     header = [
         "data",
@@ -101,7 +101,7 @@ def _table(runs: Sequence[Run], metric: str) -> Table:
     return Table(f"paper-{metric}", title, header, body, "In brackets: the paper, Tables 2 and 3")
 
 
-def _share(own: Run, group: str) -> float:
+def _share(own: FinishedRun, group: str) -> float:
     """Share of the test users that are in a group."""
     counts = {row["group"]: row["n"] for row in own.rows if row["protocol"] == "sampled100"}
     return float(counts[group] / counts["all"])

@@ -25,7 +25,7 @@ from grasp_jax.core.files import write_text
 from grasp_jax.evaluation.results import spread
 from grasp_jax.report import figures
 from grasp_jax.report.plot import Figure
-from grasp_jax.report.runs import Run
+from grasp_jax.report.runs import FinishedRun
 from grasp_jax.report.tables import Table, ablation, trials, values
 
 DOCS = pathlib.Path(__file__).parent.parent / "docs"
@@ -105,7 +105,7 @@ def plus_attention() -> Page:
     return page(Table("plus_attention", "grasp_plus with and without gates, NDCG@10", header, body))
 
 
-def _last_and_best(run: Run) -> tuple[float, float]:
+def _last_and_best(run: FinishedRun) -> tuple[float, float]:
     """Training loss of the last epoch, and the best validation NDCG@10 in percent."""
     return max(run.epochs, key=lambda record: record["epoch"])["loss"], max(
         100 * record["valid_ndcg@10"] for record in run.epochs
@@ -164,7 +164,7 @@ def encoders() -> Page:
     """Encoders and prompts, compared with the backbone that reads no text, from the run `table2`."""
     body = []
     if (path := RESULTS / "table2.json").exists():
-        ids_alone = Run("table2", {}, json.loads(path.read_text()), [], {}, {})
+        ids_alone = FinishedRun("table2", {}, json.loads(path.read_text()), [], {}, {})
         body.append(["none", "", "plain", *_ndcg(ids_alone, "plain", "sasrec")])
     for run in read("encoders")[0]:
         knowledge = run.config["knowledge"]
@@ -194,7 +194,7 @@ def encoders() -> Page:
     )
 
 
-def _ndcg(run: Run, method: str, backbone: str) -> list[str]:
+def _ndcg(run: FinishedRun, method: str, backbone: str) -> list[str]:
     """NDCG@10 in percent, sampled and full, of all users and of tail items."""
     columns = [
         (protocol, group) for protocol in ("sampled100", "full") for group in ("all", "tail_item")

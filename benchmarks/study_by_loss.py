@@ -6,7 +6,7 @@ from benchmarks.study_labels import shown
 from benchmarks.study_records import METRICS, Page, page, read
 from benchmarks.study_trials import BASELINE, LOSSES, merged
 from grasp_jax.evaluation.results import spread
-from grasp_jax.report.runs import Run
+from grasp_jax.report.runs import FinishedRun
 from grasp_jax.report.tables import Table, trials, values
 
 OTHER_NAME = {"plain": BASELINE, "gsasrec": BASELINE}  # of the row by cross-entropy
@@ -33,10 +33,10 @@ def by_loss() -> Page:
     return page(Table("by_loss", title, header, sorted(body, key=lambda line: float(line[5]))))
 
 
-def _seeds(run: Run) -> int:
+def _seeds(run: FinishedRun) -> int:
     return len({row["seed"] for row in run.rows})
 
 
-def _ndcg(run: Run, protocol: str) -> np.ndarray:
+def _ndcg(run: FinishedRun, protocol: str) -> np.ndarray:
     """[seeds] percent."""
     return values(run, *trials(run)[0], protocol, "all", METRICS[0])

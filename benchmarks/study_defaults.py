@@ -9,7 +9,7 @@ import json
 from benchmarks.study_labels import shown
 from benchmarks.study_records import METRICS, PROTOCOLS, Page, page, path_of, read
 from grasp_jax.evaluation.results import spread
-from grasp_jax.report.runs import Run
+from grasp_jax.report.runs import FinishedRun
 from grasp_jax.report.tables import Table, trials, values
 
 DATA = {
@@ -47,7 +47,7 @@ def defaults() -> Page:
     return page(Table("defaults", "Data of other domains; one seed, percent", list(HEADER), body))
 
 
-def _order(run: Run) -> tuple[int, str]:
+def _order(run: FinishedRun) -> tuple[int, str]:
     data = run.name.split("-")[1]
     return list(DATA).index(data), run.name.replace(EARLIER, "")
 
@@ -57,7 +57,7 @@ def _words_of_name(name: str) -> tuple[str, str]:
     return "those of `init`" if settings == "defaults" else "`configs/beauty5.py:best`", DATA[data]
 
 
-def _weights(run: Run, method: str, chosen: list[dict[str, object]]) -> str:
+def _weights(run: FinishedRun, method: str, chosen: list[dict[str, object]]) -> str:
     """Which weights validation lowered, and by which rule."""
     if method != "grasp_plus":
         return ""

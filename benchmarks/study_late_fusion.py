@@ -24,7 +24,7 @@ from benchmarks.study_trials import (
     with_epochs,
 )
 from grasp_jax.evaluation.results import spread
-from grasp_jax.report.runs import Run
+from grasp_jax.report.runs import FinishedRun
 from grasp_jax.report.tables import Table, trials, values
 
 BY_PROTOCOL = (
@@ -152,7 +152,7 @@ def wrong() -> Page:
     return page(Table("wrong", title, list(BY_PROTOCOL), body))
 
 
-def _against_wrong_texts(run: Run) -> str:
+def _against_wrong_texts(run: FinishedRun) -> str:
     """The words for a row's name that say how its model deals with wrong texts."""
     plus = run.config["model"]["plus"]
     trust = ", learned trust" if plus["text_trust"] == "learned" else ", full trust"
@@ -188,7 +188,7 @@ def _one_table_each(study: str, titles: dict[str, str]) -> Page:
     return page(*tables)
 
 
-def rows_of(study: str, name: str) -> dict[str, Run]:
+def rows_of(study: str, name: str) -> dict[str, FinishedRun]:
     """Of the runs called NAME or NAME-ANYTHING, those of each method, variant of `grasp_plus` and length of training together.
 
     The name of a run with a variant ends with the variant, or with the variant and -seedN.
@@ -202,13 +202,13 @@ def rows_of(study: str, name: str) -> dict[str, Run]:
     return {row: together(own) for row, own in parts.items()}
 
 
-def _variant(run: Run) -> str:
+def _variant(run: FinishedRun) -> str:
     """The variant of `grasp_plus` that a run of `rows_of` trains."""
     name = re.sub(r"-seed\d+$", "", run.name)
     return next((variant for variant in VARIANTS if name.endswith(f"-{variant}")), OURS)
 
 
-def _by_protocol(run: Run, method: str, backbone: str, name: str, by: str) -> list[str]:
+def _by_protocol(run: FinishedRun, method: str, backbone: str, name: str, by: str) -> list[str]:
     """A line of `BY_PROTOCOL`."""
     seeds = {row["seed"] for row in run.rows if row["method"] == method}
     line = [shown(name), by, str(len(seeds)) if by else ""]
@@ -228,12 +228,12 @@ def _spread(seeds: np.ndarray, by: str) -> str:
     return spread(seeds if by else seeds[:1])
 
 
-def _share(run: Run) -> float:
+def _share(run: FinishedRun) -> float:
     share: float = run.config["knowledge"]["corruption"]["share"]
     return share
 
 
-def _minutes(run: Run) -> str:
+def _minutes(run: FinishedRun) -> str:
     """Minutes of training one model, without validation, in the run where that was fastest: other programs ran at the same time."""
     seconds: dict[str, dict[int, float]] = {}
     models: dict[str, set[tuple[int, float]]] = {}

@@ -12,7 +12,7 @@ from benchmarks.study_labels import VARIANTS
 from benchmarks.study_records import Page, page, path_of, read
 from benchmarks.study_trials import BASELINE, LOSSES, OURS, VALIDATED, merged, tried
 from grasp_jax.evaluation.results import spread
-from grasp_jax.report.runs import Run
+from grasp_jax.report.runs import FinishedRun
 from grasp_jax.report.tables import Table, trials, values
 
 HERE = {
@@ -64,7 +64,7 @@ def _public(run: dict[str, Any]) -> tuple[float, list[str]]:
     return float(columns[1].mean()), cells
 
 
-def _here(run: Run, name: str) -> tuple[float, list[str]]:
+def _here(run: FinishedRun, name: str) -> tuple[float, list[str]]:
     """Mean NDCG@10 in percent, and the cells of one of our rows."""
     method, _ = trials(run)[0]
     ndcg = _test(run, "NDCG@10")
@@ -73,6 +73,6 @@ def _here(run: Run, name: str) -> tuple[float, list[str]]:
     return float(ndcg.mean()), [*cells, spread(_test(run, "HR@10"))]
 
 
-def _test(run: Run, metric: str) -> np.ndarray:
+def _test(run: FinishedRun, metric: str) -> np.ndarray:
     """[seeds] percent."""
     return values(run, *trials(run)[0], "full_unseen", "all", metric)

@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.record import RESULTS, save
 from grasp_jax.report.formats import markdown
-from grasp_jax.report.runs import Run, read_run
+from grasp_jax.report.runs import FinishedRun, read_run
 from grasp_jax.report.tables import Table
 
 Page = tuple[str, dict[str, str]]  # Markdown, and the figures that it shows: name -> SVG
@@ -72,7 +72,7 @@ def _left_out(folder: pathlib.Path) -> list[dict[str, Any]]:
     ]
 
 
-def _kept(run: Run) -> dict[str, Any]:
+def _kept(run: FinishedRun) -> dict[str, Any]:
     rows = [{key: row.get(key) for key in ROW} for row in run.rows if row["group"] in GROUPS]
     about = {
         key: value
@@ -100,11 +100,13 @@ def _kept(run: Run) -> dict[str, Any]:
     }
 
 
-def read(name: str) -> tuple[list[Run], dict[str, list[dict[str, Any]]]]:
+def read(name: str) -> tuple[list[FinishedRun], dict[str, list[dict[str, Any]]]]:
     """The stored runs, and the gates of each run by its name."""
     stored = json.loads(path_of(name).read_text())["runs"]
     runs = [
-        Run(run["name"], run["config"], {"failed": [], **run["results"]}, run["epochs"], {}, {})
+        FinishedRun(
+            run["name"], run["config"], {"failed": [], **run["results"]}, run["epochs"], {}, {}
+        )
         for run in stored
     ]
     return runs, {run["name"]: run["gates"] for run in stored}

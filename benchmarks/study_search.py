@@ -7,11 +7,11 @@ from scipy import stats
 
 from benchmarks.study_labels import shown
 from benchmarks.study_trials import Setting, all_parts, best_setting, main_metric, tried
-from grasp_jax.report.runs import Run
+from grasp_jax.report.runs import FinishedRun
 from grasp_jax.report.tables import Table
 
 
-def table(runs: Sequence[Run]) -> Table:
+def table(runs: Sequence[FinishedRun]) -> Table:
     """Every setting that was tried for a row, with its validation score; the one that was chosen is bold."""
     body = []
     for (name, by), parts in sorted(all_parts(runs).items()):
@@ -35,7 +35,7 @@ def table(runs: Sequence[Run]) -> Table:
     return Table("ahead-search", title, header, body, note)
 
 
-def _epochs(run: Run, method: str) -> list[dict[str, int]]:
+def _epochs(run: FinishedRun, method: str) -> list[dict[str, int]]:
     return [record for record in run.epochs if record["method"] == method]
 
 
@@ -44,7 +44,7 @@ def _words(setting: Setting, with_rate: bool) -> str:
     return f"dropout {dropout:g}" + f", learning rate {rate:g}" * with_rate
 
 
-def variation(rows: Iterable[Run]) -> str:
+def variation(rows: Iterable[FinishedRun]) -> str:
     """The standard deviation between seeds, pooled over the rows that have several, and what single seeds can differ by because of it."""
     squares, freedom = 0.0, 0
     for run in rows:

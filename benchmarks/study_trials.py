@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.study_records import METRICS
 from grasp_jax.models.methods import METHODS
-from grasp_jax.report.runs import Run
+from grasp_jax.report.runs import FinishedRun
 from grasp_jax.report.tables import trials, values
 
 OURS, BASELINE = "grasp_plus", "sasrec_ce"
@@ -21,11 +21,11 @@ VALIDATED = "validated_match"  # the variant of `OURS` of which headlines speak:
 LOSSES = {"bce": "BCE", "gbce": "gBCE", "softmax": "sampled softmax", "ce": "cross-entropy"}
 EPOCHS = 20  # of the study's trainings by cross-entropy; rows with another number say so
 Trial = tuple[str, str]  # label and loss of a row
-Part = tuple[Run, str]  # a run, and the method in it
+Part = tuple[FinishedRun, str]  # a run, and the method in it
 Setting = tuple[float, float]  # dropout and learning rate; 0 in runs that did not keep the rate
 
 
-def label(run: Run, method: str) -> str:
+def label(run: FinishedRun, method: str) -> str:
     """The name of a row: the method, or for `grasp_plus` the variant in the run's name; and the number of epochs if it is not `EPOCHS`."""
     if method == OURS:
         return re.sub(r"^[a-z]+-|-(dropout|seed)\d+|-rates", "", run.name)
@@ -33,14 +33,14 @@ def label(run: Run, method: str) -> str:
     return with_epochs(run, method) + ", raw vectors" * raw
 
 
-def with_epochs(run: Run, method: str) -> str:
+def with_epochs(run: FinishedRun, method: str) -> str:
     """The method, and the number of epochs if it was trained by cross-entropy for another number than `EPOCHS`."""
     epochs = run.config["train"].get("max_epochs", EPOCHS)
     other = loss(run, method) == LOSSES["ce"] and epochs != EPOCHS
     return method + f", {epochs} epochs" * other
 
 
-def loss(run: Run, method: str) -> str:
+def loss(run: FinishedRun, method: str) -> str:
     """The loss with which a method was trained; "" if it is not trained."""
     if not METHODS[method].trained:
         return ""
@@ -49,7 +49,7 @@ def loss(run: Run, method: str) -> str:
     return LOSSES[own if named == "auto" else named]
 
 
-def all_parts(runs: Sequence[Run]) -> dict[Trial, list[Part]]:
+def all_parts(runs: Sequence[FinishedRun]) -> dict[Trial, list[Part]]:
     """The runs of each label and loss, whatever their settings, in the order of the runs."""
     found: dict[Trial, list[Part]] = {}
     for run in runs:
@@ -58,7 +58,7 @@ def all_parts(runs: Sequence[Run]) -> dict[Trial, list[Part]]:
     return found
 
 
-def by_trial(runs: Sequence[Run]) -> dict[Trial, list[Part]]:
+def by_trial(runs: Sequence[FinishedRun]) -> dict[Trial, list[Part]]:
     """The runs of each label and loss that have the setting with the best validation score.
 
     A run that tried several settings only has rows of its best one, so the best of all is among those of the rows.
@@ -90,18 +90,18 @@ def tried(parts: Sequence[Part]) -> dict[Setting, list[float]]:
     return found
 
 
-def chosen(run: Run, method: str) -> Setting:
+def chosen(run: FinishedRun, method: str) -> Setting:
     """The setting of the models that were tested."""
     row = next(row for row in run.rows if row["method"] == method)
     return row["dropout"], row.get("learning_rate") or 0.0
 
 
-def merged(runs: Sequence[Run]) -> dict[Trial, Run]:
+def merged(runs: Sequence[FinishedRun]) -> dict[Trial, FinishedRun]:
     """The results of each label and loss, in the order of the runs; seeds of several runs are together."""
     return {trial: together(parts) for trial, parts in by_trial(runs).items()}
 
 
-def together(parts: Sequence[Part]) -> Run:
+def together(parts: Sequence[Part]) -> FinishedRun:
     """One run with the rows and epochs of a method in several."""
     first = parts[0][0]
     rows = [row for run, method in parts for row in run.rows if row["method"] == method]
@@ -111,9 +111,9 @@ def together(parts: Sequence[Part]) -> Run:
         for record in run.epochs
         if record["method"] == method
     ]
-    return Run(first.name, first.config, first.results | {"rows": rows}, epochs, {}, {})
+    return FinishedRun(first.name, first.config, first.results | {"rows": rows}, epochs, {}, {})
 
 
-def main_metric(run: Run) -> np.ndarray:
+def main_metric(run: FinishedRun) -> np.ndarray:
     """[seeds] NDCG@10 without seen items, percent, of the first method of a run."""
     return values(run, *trials(run)[0], "full_unseen", "all", METRICS[0])

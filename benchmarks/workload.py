@@ -16,7 +16,7 @@ from grasp_jax.knowledge.bank import TABLES
 from grasp_jax.models.batch import Tables
 from grasp_jax.parallel.mesh import make_mesh
 from grasp_jax.training.epochs import TrainingData
-from grasp_jax.training.training_set import Sources, TrainingSet, training_set
+from grasp_jax.training.training_set import TrainingSet, TrainingSources, training_set
 
 SEED, DROPOUT = 0, 0.2
 LEARNING_RATE = 1e-3  # of Adam, in every implementation
@@ -138,7 +138,7 @@ def training_of(
         config.for_method(method),
         method,
         backbone,
-        Sources(split, tables, width, make_mesh(), valid=None),
+        TrainingSources(split, tables, width, make_mesh(), valid=None),
     )
 
 

@@ -20,9 +20,9 @@ from grasp_jax.data.frames import table_of_frame
 from grasp_jax.evaluation.audience import states_of
 from grasp_jax.serving import histories as people
 from grasp_jax.serving.answers import (
-    Choice,
     IdLists,
     Ids,
+    ItemChoice,
     People,
     Unknown,
     answer,
@@ -112,7 +112,7 @@ class Answering:
         Raises:
           UserError: nothing was fitted or loaded, or the value of an argument is not allowed.
         """
-        choice = Choice(k, candidates, exclude, exclude_seen, unknown)
+        choice = ItemChoice(k, candidates, exclude, exclude_seen, unknown)
         selected = self._people(users, histories, unknown)
         answers = answer(self.artifact, selected, choice)
         counts = [len(own.items) for own in answers]
@@ -140,7 +140,7 @@ class Answering:
         Raises:
           UserError: an id that the model does not know.
         """
-        choice = Choice(k, unknown="error")
+        choice = ItemChoice(k, unknown="error")
         catalogue = self.artifact.catalogue
         rows = known_rows(catalogue, items, "items", "error")
         k = min(choice.k, len(catalogue.ids) - 1)

@@ -30,7 +30,7 @@ from grasp_jax.knowledge.describe.describers import LANGUAGE_MODELS, to_send
 from grasp_jax.knowledge.describe.local_model import LocalModel
 from grasp_jax.knowledge.encoders import embeddings, encoder_class, make_encoder, per_text_encoders
 from grasp_jax.knowledge.encoders.base import TextEncoder
-from grasp_jax.knowledge.endpoint.cache import Answer, open_answers
+from grasp_jax.knowledge.endpoint.cache import StoredAnswer, open_answers
 from grasp_jax.knowledge.recipe import bank_recipe
 from grasp_jax.knowledge.shards import missing_shards, save_shard, shard_path
 from grasp_jax.knowledge.texts import prompts_of
@@ -52,7 +52,7 @@ class Collected:
     def __init__(self) -> None:
         self.answers: list[list[Any]] = []
 
-    def add(self, key: bytes, answer: Answer) -> None:
+    def add(self, key: bytes, answer: StoredAnswer) -> None:
         """One answer."""
         self.answers.append([key.hex(), *answer])
 
@@ -136,7 +136,7 @@ def describe_all(run: Run, workers_config: dict[str, Any]) -> None:
                 for done in on_cluster(workers_config, Describer, tasks):
                     answers = json.loads(done["answers"])
                     for key, *answer in answers:
-                        cache.add(bytes.fromhex(key), Answer(*answer))
+                        cache.add(bytes.fromhex(key), StoredAnswer(*answer))
                     bar.update(len(answers))
                     stop_if_failed(done)
 

@@ -7,7 +7,7 @@ from grasp_jax.config import Config
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.split import leave_one_out
 from grasp_jax.parallel.mesh import make_mesh
-from grasp_jax.training.training_set import Sources, TrainingSet, training_set
+from grasp_jax.training.training_set import TrainingSet, TrainingSources, training_set
 
 
 def assembled(
@@ -28,7 +28,9 @@ def assembled(
     config = Config().with_fields(fields)
     split = leave_one_out(log, config.data.max_length)
     width = next((tables[name].shape[1] for name in ("items", "text") if name in tables), 0)
-    return training_set(config, method, backbone, Sources(split, tables, width, make_mesh(), None))
+    return training_set(
+        config, method, backbone, TrainingSources(split, tables, width, make_mesh(), None)
+    )
 
 
 def sharpened(tables: Mapping[str, Any], factor: float) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import pytest
 from grasp_jax.core import files
 from grasp_jax.core.errors import UserError
 from grasp_jax.knowledge.endpoint import cache as answers
-from grasp_jax.knowledge.endpoint.cache import Answer, AnswerCache, answer_key, as_keys
+from grasp_jax.knowledge.endpoint.cache import AnswerCache, StoredAnswer, answer_key, as_keys
 
 KEYS = [answer_key(f"prompt {k}", "model", {"temperature": 0.0}) for k in range(20)]
 
@@ -32,7 +32,7 @@ def test_answers_come_back_in_any_order(tmp_path: pathlib.Path, small_shards: No
     """A row would get another's answer once answers lie in several shards, or a file be rewritten."""
     with AnswerCache(tmp_path) as cache:
         for k in range(10):
-            cache.add(KEYS[k], Answer(f"text {k}\nwith é", "ok", k, 2 * k))
+            cache.add(KEYS[k], StoredAnswer(f"text {k}\nwith é", "ok", k, 2 * k))
         assert len(cache) == 10 and len(list(tmp_path.glob("*.parquet"))) == 2
         assert [answer.text for answer in cache.read(as_keys([KEYS[9], KEYS[0]]))] == [
             "text 9\nwith é",
@@ -42,7 +42,7 @@ def test_answers_come_back_in_any_order(tmp_path: pathlib.Path, small_shards: No
     with AnswerCache(tmp_path) as cache:
         order = np.random.default_rng(0).permutation(10)
         found = list(cache.read(as_keys([KEYS[k] for k in order])))
-        assert found == [Answer(f"text {k}\nwith é", "ok", k, 2 * k) for k in order]
+        assert found == [StoredAnswer(f"text {k}\nwith é", "ok", k, 2 * k) for k in order]
         with pytest.raises(KeyError):
             list(cache.read(as_keys([KEYS[12]])))
 
@@ -55,8 +55,8 @@ def test_a_torn_line_is_no_answer(tmp_path: pathlib.Path) -> None:
     )
     with AnswerCache(tmp_path) as cache:
         assert cache.missing(as_keys(KEYS[:2])).tolist() == [False, True]
-        assert list(cache.read(as_keys(KEYS[:1]))) == [Answer("text", "ok", 1, 2)]
-        cache.add(KEYS[1], Answer("second"))
+        assert list(cache.read(as_keys(KEYS[:1]))) == [StoredAnswer("text", "ok", 1, 2)]
+        cache.add(KEYS[1], StoredAnswer("second"))
     with AnswerCache(tmp_path) as cache:
         assert [answer.text for answer in cache.read(as_keys(KEYS[:2]))] == ["text", "second"]
 
@@ -67,7 +67,7 @@ def test_a_damaged_line_is_no_other_answer(
     """A byte that flipped on the disk would give an item a text that nobody wrote, or end in a traceback."""
     cache = AnswerCache(tmp_path)
     for k in range(7):
-        cache.add(KEYS[k], Answer(f"text {k} é", "ok", 1, 2))
+        cache.add(KEYS[k], StoredAnswer(f"text {k} é", "ok", 1, 2))
     journal = (tmp_path / "journal.jsonl").read_bytes()
     os.close(cache._journal)
     cache._lock_file.close()
@@ -81,8 +81,8 @@ def test_a_damaged_line_is_no_other_answer(
     with AnswerCache(tmp_path) as cache:
         assert cache.missing(as_keys(KEYS[:13])).tolist() == [True] * 5 + [False] * 2 + [True] * 6
         assert list(cache.read(as_keys(KEYS[5:7]))) == [
-            Answer("text 5 é", "ok", 1, 2),
-            Answer("text 6 é", "ok", 1, 2),
+            StoredAnswer("text 5 é", "ok", 1, 2),
+            StoredAnswer("text 6 é", "ok", 1, 2),
         ]
     assert (
         "journal.jsonl: line 1 is no whole answer (5 such lines); the request of"
@@ -92,7 +92,7 @@ def test_a_damaged_line_is_no_other_answer(
 
 def test_a_damaged_shard_is_no_other_answer(tmp_path: pathlib.Path) -> None:
     """A byte that flipped on the disk, anywhere in a shard, would give an item another text."""
-    kept = [Answer(f"text {k} of something", "ok", k, k) for k in range(20)]
+    kept = [StoredAnswer(f"text {k} of something", "ok", k, k) for k in range(20)]
     with AnswerCache(tmp_path / "whole") as cache:
         for key, answer in zip(KEYS, kept, strict=True):
             cache.add(key, answer)
@@ -136,7 +136,7 @@ def test_shards_of_earlier_versions_are_read(tmp_path: pathlib.Path) -> None:
         pa.table(dict(zip(columns, arrays, strict=True))), tmp_path / "answers-000000.parquet"
     )
     with AnswerCache(tmp_path) as cache:
-        assert list(cache.read(as_keys(KEYS[:1]))) == [Answer("a", "ok", 1, 2)]
+        assert list(cache.read(as_keys(KEYS[:1]))) == [StoredAnswer("a", "ok", 1, 2)]
     pq.write_table(
         pa.table({"key": arrays[0], "words": arrays[1]}), tmp_path / "answers-000000.parquet"
     )
@@ -151,7 +151,7 @@ def test_killed_between_shard_and_journal(tmp_path: pathlib.Path, small_shards: 
     """Answers would stand in two shards."""
     with AnswerCache(tmp_path) as cache:
         for k in range(3):
-            cache.add(KEYS[k], Answer(f"text {k}"))
+            cache.add(KEYS[k], StoredAnswer(f"text {k}"))
         journal = (tmp_path / "journal.jsonl").read_bytes()
     (tmp_path / "journal.jsonl").write_bytes(journal)
     with AnswerCache(tmp_path) as cache:
@@ -164,11 +164,11 @@ def test_a_shard_moved_away_lets_no_other_be_overwritten(
     """The error message says to move a damaged shard away; the next answers would then replace the last shard."""
     with AnswerCache(tmp_path) as cache:
         for k in range(8):
-            cache.add(KEYS[k], Answer(f"text {k}"))
+            cache.add(KEYS[k], StoredAnswer(f"text {k}"))
     min(tmp_path.glob("*.parquet")).unlink()
     with AnswerCache(tmp_path) as cache:
         for k in range(8, 12):
-            cache.add(KEYS[k], Answer(f"text {k}"))
+            cache.add(KEYS[k], StoredAnswer(f"text {k}"))
     with AnswerCache(tmp_path) as cache:
         assert cache.missing(as_keys(KEYS[:12])).tolist() == [True] * 4 + [False] * 8
 
@@ -177,10 +177,10 @@ def test_kill_9_loses_nothing(tmp_path: pathlib.Path) -> None:
     """A prompt whose answer was reported as stored would be sent again."""
     script = textwrap.dedent(f"""
         import pathlib, sys
-        from grasp_jax.knowledge.endpoint.cache import Answer, AnswerCache, answer_key
+        from grasp_jax.knowledge.endpoint.cache import AnswerCache, StoredAnswer, answer_key
         cache = AnswerCache(pathlib.Path({str(tmp_path)!r}))
         for k in range(10**6):
-            cache.add(answer_key(str(k), "m", {{}}), Answer("x" * 50))
+            cache.add(answer_key(str(k), "m", {{}}), StoredAnswer("x" * 50))
             print(k, flush=True)
     """)
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
@@ -207,16 +207,16 @@ def test_one_process_at_a_time(tmp_path: pathlib.Path) -> None:
 def test_a_full_disk_is_one_line(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Answers kept before the disk was full would be lost, or the error be a traceback."""
     with AnswerCache(tmp_path) as cache:
-        cache.add(KEYS[0], Answer("text"))
+        cache.add(KEYS[0], StoredAnswer("text"))
     cache = AnswerCache(tmp_path)
     write = os.write
     monkeypatch.setattr(answers.os, "write", lambda fd, data: write(fd, data[:3]))
     with pytest.raises(
         UserError, match=r"journal\.jsonl: No space left on device; .* make room and run again"
     ):
-        cache.add(KEYS[1], Answer("more"))
+        cache.add(KEYS[1], StoredAnswer("more"))
     monkeypatch.undo()
-    cache.add(KEYS[2], Answer("after room was made"))
+    cache.add(KEYS[2], StoredAnswer("after room was made"))
     journal = (tmp_path / "journal.jsonl").read_bytes()
     assert journal.startswith(b'["') and journal.count(b"\n") == 1, "half a line is left"
     cache.close()
@@ -237,7 +237,7 @@ def test_the_journal_is_emptied_when_its_shard_is_on_the_disk(
         monkeypatch.setattr(answers.os, name, noted)
     monkeypatch.setattr(answers, "sync", lambda path: done.append(path.suffix or "folder"))
     with AnswerCache(tmp_path) as cache:
-        cache.add(KEYS[0], Answer("text"))
+        cache.add(KEYS[0], StoredAnswer("text"))
     assert done[-4:] == [".partial", "replace", "folder", "truncate"]
     files.sync(tmp_path)
     files.sync(next(tmp_path.glob("*.parquet")))

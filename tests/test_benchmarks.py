@@ -14,7 +14,7 @@ from benchmarks import describe, gated_projection, lengths, record, report
 from grasp_jax.config import KnowledgeConfig
 from grasp_jax.knowledge.describe import chat
 from grasp_jax.knowledge.describe.language_model import keys_of
-from grasp_jax.knowledge.endpoint.cache import Answer, AnswerCache, stored_keys
+from grasp_jax.knowledge.endpoint.cache import AnswerCache, StoredAnswer, stored_keys
 from grasp_jax.models.encoders.holistic import HolisticEncoder
 from tests.command_line import run
 from tests.refusal import refusal
@@ -134,7 +134,7 @@ def test_describing_benchmark_counts_what_was_kept(tmp_path: pathlib.Path) -> No
     )
     keys = [key.tobytes() for key in keys_of(3, "abc".__getitem__, chat.CHAT, config)]
     with AnswerCache(tmp_path) as cache:
-        cache.add(keys[0], Answer("text"))
+        cache.add(keys[0], StoredAnswer("text"))
         assert stored_keys(tmp_path) == {keys[0]}  # of the journal
     assert stored_keys(tmp_path) == {keys[0]}  # of a shard
     found = describe.repeated(["a", "b", "c", "a", "b"], [(2, stored_keys(tmp_path))])

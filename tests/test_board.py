@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from grasp_jax.core import board as boards
-from grasp_jax.core.board import Board, EpochState, Pace, board, clock, current
+from grasp_jax.core.board import Board, EpochState, TimeLeft, board, clock, current
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.split import leave_one_out
 from grasp_jax.evaluation.results import table
@@ -127,13 +127,13 @@ def test_rows_are_of_their_trials(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_time_left_is_of_whole_epochs() -> None:
     """After a resume the epochs of yesterday would count as done in no time, or the rest of an epoch as a whole one."""
-    pace = Pace()
+    pace = TimeLeft()
     assert pace.left(11, 20, seconds=9.0) is None, "a short first epoch says nothing of the others"
     assert pace.left(12, 20, seconds=2.0) == pytest.approx(16.0)
     assert pace.left(13, 20, seconds=4.0) == pytest.approx(21.0)
-    assert Pace().left(1, 3, seconds=600.0) == pytest.approx(1200.0)
-    assert Pace().left(1, 1, seconds=1.0) == 0.0
-    resumed = Pace(partial=True)
+    assert TimeLeft().left(1, 3, seconds=600.0) == pytest.approx(1200.0)
+    assert TimeLeft().left(1, 1, seconds=1.0) == 0.0
+    resumed = TimeLeft(partial=True)
     assert resumed.left(1, 3, seconds=61.0) is None, "most of the epoch was done before"
     assert resumed.left(2, 3, seconds=610.0) == pytest.approx(610.0)
     assert clock(42.4) == "0:42" and clock(725) == "12:05" and clock(11400) == "3:10:00"

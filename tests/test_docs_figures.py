@@ -10,7 +10,7 @@ from benchmarks.seven_days import WAYS
 from benchmarks.study_late_fusion import rows_of
 from benchmarks.study_records import path_of, read
 from benchmarks.study_trials import OURS, VALIDATED, main_metric, merged
-from grasp_jax.report.runs import Run
+from grasp_jax.report.runs import FinishedRun
 from grasp_jax.report.tables import trials, values
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -103,7 +103,7 @@ def domain_lead(domain: str, other: str = "sasrec_ce") -> float:
     return 100 * (ndcg.get(VALIDATED, ndcg[OURS]) / ndcg[other] - 1)
 
 
-def unseen(run: Run, method: str) -> float:
+def unseen(run: FinishedRun, method: str) -> float:
     """NDCG@10 without seen items in percent, the mean over seeds."""
     return float(values(run, method, "sasrec", "full_unseen", "all", "NDCG@10").mean())
 

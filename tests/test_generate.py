@@ -17,7 +17,7 @@ from grasp_jax.knowledge.describe import generate
 from grasp_jax.knowledge.describe.language_model import SYSTEM, keys_of
 from grasp_jax.knowledge.describe.local_model import Generated, loaded
 from grasp_jax.knowledge.describe.model_folder import fingerprint, model_folder
-from grasp_jax.knowledge.endpoint.cache import Answer, AnswerCache
+from grasp_jax.knowledge.endpoint.cache import AnswerCache, StoredAnswer
 from tests.refusal import refusal
 
 TEMPLATE = (
@@ -79,7 +79,7 @@ def prompt_of(row: int) -> str:
     )
 
 
-def ask(config: KnowledgeConfig, model: Echo, num_rows: int = 60) -> list[Answer]:
+def ask(config: KnowledgeConfig, model: Echo, num_rows: int = 60) -> list[StoredAnswer]:
     with AnswerCache(pathlib.Path(config.describe.cache)) as cache:
         keys = keys_of(num_rows, prompt_of, generate.GENERATE, config)
         usage = generate.request_answers(
@@ -95,9 +95,11 @@ def test_every_row_gets_its_own_answer_once(config: Any) -> None:
     found = ask(config, model)
     for row, answer in enumerate(found):
         expected = (
-            Answer("", "rejected")
+            StoredAnswer("", "rejected")
             if row // 2 == 7
-            else Answer(f"On {prompt_of(row)[:12].strip()}", "ok", len(prompt_of(row).split()), 2)
+            else StoredAnswer(
+                f"On {prompt_of(row)[:12].strip()}", "ok", len(prompt_of(row).split()), 2
+            )
         )
         assert answer == expected
     asked = [prompt for batch in model.batches for prompt in batch]

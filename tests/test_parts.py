@@ -18,7 +18,7 @@ from grasp_jax.models.backbones.towers import PART_WEIGHTS, Towers
 from grasp_jax.models.parts import part_weights
 from grasp_jax.training import loop, parts, weight_search
 from grasp_jax.training.callbacks import Callback, TrainingSummary
-from grasp_jax.training.parts import Choice
+from grasp_jax.training.parts import ChosenWeights
 from grasp_jax.training.replicas import one_replica
 from grasp_jax.training.weight_search import lowered_weights
 from tests.packed_rows import POSITIONS, SEGMENTS
@@ -200,7 +200,9 @@ def test_training_continues_if_a_part_hid_that_it_helps(
     """Towers would stop early because a poor match is added to their scores, so that validation of all parts stands still."""
     without = {"id": 1.0, "text": 1.0, "company": 1.0, "match": 0.0}
     scores = {1: 0.5, 2: 0.1, 3: 0.1, 4: 0.9}  # patience ends after epoch 3, and again after 6
-    found = itertools.cycle([Choice(without, (0.5, 0.6)), Choice(without, (0.1, 0.7))])
+    found = itertools.cycle(
+        [ChosenWeights(without, (0.5, 0.6)), ChosenWeights(without, (0.1, 0.7))]
+    )
     monkeypatch.setattr(parts, "_choose", lambda job, params, m: next(found))
     monkeypatch.setattr(
         loop,
@@ -232,7 +234,7 @@ def test_newest_model_may_be_the_best_at_the_last_epoch(
     found = {(0, 1): (0.5, 0.6), (0, 3): (0.1, 0.7), (1, 1): (0.5, 0.6), (1, 3): (0.1, 0.55)}
     count = iter([(0, 1), (0, 3), (1, 1), (1, 3), (0, 3), (1, 1)])
     monkeypatch.setattr(
-        parts, "_choose", lambda job, params, m: Choice(without, found[next(count)])
+        parts, "_choose", lambda job, params, m: ChosenWeights(without, found[next(count)])
     )
     scores = {1: 0.5, 2: 0.1, 3: 0.1}
     monkeypatch.setattr(

@@ -21,7 +21,7 @@ from grasp_jax.report.figures import all_figures, curve_families, families
 from grasp_jax.report.formats import comma_separated, latex, markdown
 from grasp_jax.report.joined import joined
 from grasp_jax.report.names import run_labels
-from grasp_jax.report.runs import Run, read_runs
+from grasp_jax.report.runs import FinishedRun, read_runs
 from grasp_jax.report.tables import Table, all_tables, overall
 from grasp_jax.report.write import write_report
 from grasp_jax.training.records import Records, as_line
@@ -128,13 +128,13 @@ def workdir(
 
 
 @pytest.fixture
-def fashion(tmp_path: pathlib.Path) -> Run:
+def fashion(tmp_path: pathlib.Path) -> FinishedRun:
     return read_runs(
         workdir(tmp_path / "one", {"plain": 0.40, "grasp": 0.50}, failed=("llm_esr",))
     )[0]
 
 
-def test_overall_stands_beside_the_paper(fashion: Run) -> None:
+def test_overall_stands_beside_the_paper(fashion: FinishedRun) -> None:
     """A reader would compare with another cell of the paper, or see another mean than the runs have."""
     table = overall(fashion, "sampled100")
     cell = {
@@ -154,7 +154,7 @@ def test_overall_stands_beside_the_paper(fashion: Run) -> None:
     assert "paper NDCG@10" not in overall(fashion, "full").header
 
 
-def test_a_trial_without_a_protocol_has_empty_cells(fashion: Run) -> None:
+def test_a_trial_without_a_protocol_has_empty_cells(fashion: FinishedRun) -> None:
     """A resumed run of an earlier version would show "+nan", and a warning of NumPy on the terminal."""
     rows = [
         row
@@ -233,7 +233,7 @@ def test_ablations_are_against_grasp(tmp_path: pathlib.Path) -> None:
     )
 
 
-def test_mean_gates_by_description(fashion: Run) -> None:
+def test_mean_gates_by_description(fashion: FinishedRun) -> None:
     """Gates of users with a wrong description would be mixed with the others'."""
     table = next(table for table in all_tables(fashion) if table.name == "gates")
     gates = np.random.default_rng(0).random((40, 3))
@@ -302,7 +302,7 @@ def test_page_stands_alone(tmp_path: pathlib.Path) -> None:
         assert root.tag.endswith("svg") and float(root.attrib["width"]) >= 340, path
 
 
-def drawn(runs: list[Run]) -> dict[str, Any]:
+def drawn(runs: list[FinishedRun]) -> dict[str, Any]:
     """Figures of runs by their titles."""
     return all_figures(runs, run_labels(runs))
 

@@ -18,7 +18,7 @@ from grasp_jax.report.names import run_labels
 from grasp_jax.report.page import differences_view, page, verdicts
 from grasp_jax.report.plot import Panel
 from grasp_jax.report.render import PAGE_DARK, PAGE_LIGHT, drawn, render
-from grasp_jax.report.runs import Run, read_runs
+from grasp_jax.report.runs import FinishedRun, read_runs
 from grasp_jax.report.scales import log_ticks, round_ticks, scale_of
 from grasp_jax.report.tables import Table
 from grasp_jax.report.verdict import main_protocol, verdict
@@ -121,7 +121,7 @@ def test_runs_are_called_by_what_they_differ_in(tmp_path: pathlib.Path) -> None:
     assert second["dataset"] == "other"
 
 
-def with_ranks(folder: pathlib.Path, ranks: dict[str, np.ndarray]) -> Run:
+def with_ranks(folder: pathlib.Path, ranks: dict[str, np.ndarray]) -> FinishedRun:
     """A run whose users have these ranks by the protocol `full`, alike for both seeds."""
     path = pathlib.Path(workdir(folder, dict.fromkeys(ranks, 0.4)))
     (path / "ranks").mkdir()

@@ -17,7 +17,7 @@ from prometheus_client import generate_latest
 from grasp_jax.config import Config
 from grasp_jax.core.errors import EndpointError
 from grasp_jax.data.dataset import data_settings
-from grasp_jax.serving.answers import Answer, Choice, People, answer
+from grasp_jax.serving.answers import Answer, ItemChoice, People, answer
 from grasp_jax.serving.catalogue import Catalogue
 from grasp_jax.serving.http import fixed_programs, server, title_search
 from grasp_jax.serving.http import service as http_service
@@ -386,7 +386,7 @@ def test_who_has_only_unknown_items_is_not_offered_what_they_rated_low() -> None
     people = People(np.array(["u"]), np.zeros(1, bool), None, nobody, [known.disliked])
     artifact: Any = types.SimpleNamespace(catalogue=catalogue)
     for seen, items in ((True, [1, 2]), (False, [0, 1, 2])):
-        (found,) = answer(artifact, people, Choice(exclude_seen=seen))
+        (found,) = answer(artifact, people, ItemChoice(exclude_seen=seen))
         assert found.items.tolist() == items
 
 

@@ -267,10 +267,10 @@ def test_a_file_that_goes_while_it_is_read_costs_the_store_alone(
     parts = tmp_path / "interactions.parquet"
     parts.mkdir()
     pd.DataFrame(ROWS).to_parquet(parts / "one.parquet")
-    found = log_source.Source.files.fget
+    found = log_source.LogSource.files.fget
     assert found is not None
     with_gone = property(lambda self: found(self) | {"_gone": self.path / "_gone"})
-    monkeypatch.setattr(log_source.Source, "files", with_gone)
+    monkeypatch.setattr(log_source.LogSource, "files", with_gone)
     assert Dataset.read(parts, store=str(tmp_path / "store")).log.num_interactions == 8
     assert "the log was not stored" in caplog.messages[-1]
 

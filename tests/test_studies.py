@@ -15,7 +15,7 @@ from benchmarks import (
     study_trials,
 )
 from grasp_jax.evaluation.metrics import ndcg_at_10
-from grasp_jax.report.runs import Run
+from grasp_jax.report.runs import FinishedRun
 from grasp_jax.report.tables import trials, values
 from tests.test_report import SEEDS, workdir
 
@@ -135,7 +135,7 @@ def test_seeds_of_one_row_in_two_runs_are_one_row(
 def test_rows_are_of_the_dropout_that_validation_prefers() -> None:
     """The test would choose the rate, or a row be the mean over models of different rates."""
 
-    def tried(name: str, rate: float, valid: float, test: float) -> Run:
+    def tried(name: str, rate: float, valid: float, test: float) -> FinishedRun:
         row = {"method": "llminit", "backbone": "sasrec", "dropout": rate, "seed": 42}
         rates = [rate, rate - 0.1]  # the run has tried another, which is worse
         epochs = [
@@ -144,7 +144,7 @@ def test_rows_are_of_the_dropout_that_validation_prefers() -> None:
             for k in range(2)
         ]
         rows = [{**row, "protocol": "full", "group": "all", "NDCG@10": test}]
-        return Run(name, {"train": {"loss": "ce"}}, {"rows": rows}, epochs, {}, {})
+        return FinishedRun(name, {"train": {"loss": "ce"}}, {"rows": rows}, epochs, {}, {})
 
     runs = [
         tried("ahead-llminit", 0.5, 0.3, 0.9),
@@ -190,7 +190,9 @@ def epochs_of(row: dict[str, object], scores: dict[float, float]) -> list[dict[s
     ]
 
 
-def tried_run(name: str, seed: int, scores: dict[float, float], test: float, **train: int) -> Run:
+def tried_run(
+    name: str, seed: int, scores: dict[float, float], test: float, **train: int
+) -> FinishedRun:
     """A run of LLMInit by cross-entropy that tried several rates, and tested the best."""
     row = {"method": "llminit", "backbone": "sasrec", "seed": seed, "learning_rate": 0.002}
     rows = [
@@ -199,7 +201,7 @@ def tried_run(name: str, seed: int, scores: dict[float, float], test: float, **t
         | {"protocol": "full_unseen", "group": "all", "NDCG@10": test}
     ]
     config = {"train": {"loss": "ce", **train}, "model": {}}
-    return Run(name, config, {"rows": rows}, epochs_of(row, scores), {}, {})
+    return FinishedRun(name, config, {"rows": rows}, epochs_of(row, scores), {}, {})
 
 
 def test_what_was_tried_is_told_in_full() -> None:

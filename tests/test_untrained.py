@@ -13,7 +13,7 @@ from grasp_jax.evaluation.results import COMPARISON_HEADER, comparison_rows, tab
 from grasp_jax.report.joined import joined
 from grasp_jax.report.names import run_labels
 from grasp_jax.report.page import differences_view, page
-from grasp_jax.report.runs import Run
+from grasp_jax.report.runs import FinishedRun
 from grasp_jax.report.tables import Table, all_tables, overall
 from grasp_jax.report.verdict import verdict
 from grasp_jax.trials.run_results import _compare
@@ -31,14 +31,14 @@ def rows_of(method: str, backbone: str, value: float, **fields: Any) -> list[dic
     return [named | measured | chosen | {"group": group} | fields for group in GROUPS]
 
 
-def run_of(backbones: tuple[str, ...]) -> Run:
+def run_of(backbones: tuple[str, ...]) -> FinishedRun:
     rows = []
     for k, backbone in enumerate(backbones):
         rows += rows_of("popularity", backbone, 0.25, best_epoch=0)
         rows += rows_of("sasrec_ce", backbone, 0.5 - 0.3 * k)
     results: dict[str, Any] = {"rows": rows, "comparisons": [], "failed": [], "about": {}}
     data = {"source": "files", "path": "shop"}
-    return Run("shop", {"data": data}, results, [], {}, {})
+    return FinishedRun("shop", {"data": data}, results, [], {}, {})
 
 
 def cells_of(line: str) -> list[str]:

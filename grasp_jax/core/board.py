@@ -143,7 +143,7 @@ def _open(names: Sequence[str]) -> Board | None:
     return Board(names, console)
 
 
-class Pace:
+class TimeLeft:
     """How long the epochs to come will take, by those that this process has trained; compilation is not counted.
 
     The first of them does not count, because programs are traced and loaded in it. It alone gives an estimate only if it was long, so that

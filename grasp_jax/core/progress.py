@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
-from grasp_jax.core.board import TRAINING, Board, EpochState, Pace, clock, current
+from grasp_jax.core.board import TRAINING, Board, EpochState, TimeLeft, clock, current
 from grasp_jax.core.log import logger
 
 EVERY = 20.0  # seconds between two lines
@@ -87,7 +87,7 @@ class EpochProgress:
     """
 
     def __init__(self, name: str, max_epochs: int, done: int, partial: bool = False) -> None:
-        self._name, self._max_epochs, self._pace = name, max_epochs, Pace(partial)
+        self._name, self._max_epochs, self._pace = name, max_epochs, TimeLeft(partial)
         self._board = current(name)
         self._bar = NoBar() if self._board else progress_bar(max_epochs, name, "epoch", done)
         if self._board is not None:

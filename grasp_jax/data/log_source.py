@@ -23,7 +23,7 @@ CODE = pathlib.Path(__file__).parent
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
+class LogSource:
     """What a log is made from.
 
     Attributes:
@@ -61,7 +61,7 @@ class Source:
         return found
 
 
-def source_of(config: DataConfig, path: pathlib.Path, catalogue: np.ndarray | None) -> Source:
+def source_of(config: DataConfig, path: pathlib.Path, catalogue: np.ndarray | None) -> LogSource:
     """The interaction file `path` as the `data` section reads it.
 
     Args:
@@ -78,7 +78,7 @@ def source_of(config: DataConfig, path: pathlib.Path, catalogue: np.ndarray | No
         ids = hashlib.sha256(content).hexdigest()[:SHOWN]
     own = {"path of the interactions": str(path), "fingerprint of the items table's ids": ids}
     own |= {"fingerprint of the program that reads": _code_fingerprint()}
-    return Source(path, json.loads(json.dumps({**own, **columns, **settings})), config.name)
+    return LogSource(path, json.loads(json.dumps({**own, **columns, **settings})), config.name)
 
 
 @functools.cache

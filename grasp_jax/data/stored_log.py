@@ -30,7 +30,7 @@ from grasp_jax.core.locks import only_one
 from grasp_jax.core.log import logger
 from grasp_jax.core.paths import check_folder, check_name
 from grasp_jax.data.log import InteractionLog
-from grasp_jax.data.log_source import Source
+from grasp_jax.data.log_source import LogSource
 from grasp_jax.data.read_report import ReadReport
 
 FIELD = "config.data.store"
@@ -81,7 +81,7 @@ def names_folder(config: DataConfig) -> bool:
     return config.store not in (AUTO, OFF)
 
 
-def read_through(store: LogStore, source: Source, read: Callable[[], Read]) -> Read:
+def read_through(store: LogStore, source: LogSource, read: Callable[[], Read]) -> Read:
     """The stored log if it was made from this source, else the result of `read`, which is stored.
 
     A store that cannot be written is only a warning, because the log is there.
@@ -110,7 +110,7 @@ def read_through(store: LogStore, source: Source, read: Callable[[], Read]) -> R
     return log, report
 
 
-def _open(folder: pathlib.Path, source: Source) -> Read | str:
+def _open(folder: pathlib.Path, source: LogSource) -> Read | str:
     """The stored log with its arrays mapped into memory; or in words why it is not the log of the source."""
     mend = "it is written again"
     try:
@@ -137,7 +137,7 @@ def _open(folder: pathlib.Path, source: Source) -> Read | str:
     return InteractionLog(source.name, time_unit=manifest["time_unit"], **arrays), report
 
 
-def _difference(manifest: Mapping[str, Any], source: Source) -> str:
+def _difference(manifest: Mapping[str, Any], source: LogSource) -> str:
     """In words, the first difference between the source and what the stored log was made from; empty if there is none."""
     made_by = manifest["settings"]
     for name in sorted(source.settings.keys() | made_by.keys()):
@@ -159,7 +159,7 @@ def _difference(manifest: Mapping[str, Any], source: Source) -> str:
 
 def _store_log(
     folder: pathlib.Path,
-    source: Source,
+    source: LogSource,
     stamps: dict[str, tuple[int, int]],
     content: Read,
     replaces: bool,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from grasp_jax.evaluation.untrained import is_trained
-from grasp_jax.report.runs import Run
+from grasp_jax.report.runs import FinishedRun
 
 TINTS = 8
 
@@ -53,7 +53,7 @@ class Card:
         return sum(any(tile.hit for tile in own.tiles) for own in self.lists)
 
 
-def cards(run: Run, ranked: Sequence[tuple[str, str]]) -> list[Card]:
+def cards(run: FinishedRun, ranked: Sequence[tuple[str, str]]) -> list[Card]:
     """Cards of a run, those with hits first; none where fewer than two methods of a backbone left examples.
 
     Args:
@@ -74,7 +74,7 @@ def cards(run: Run, ranked: Sequence[tuple[str, str]]) -> list[Card]:
 
 
 def two_methods(
-    run: Run, ranked: Sequence[tuple[str, str]]
+    run: FinishedRun, ranked: Sequence[tuple[str, str]]
 ) -> tuple[tuple[str, str], tuple[str, str]] | None:
     """The second best and the best method of one backbone, as the verdict compares them; trained methods come before others."""
     found = sorted(

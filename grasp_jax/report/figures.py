@@ -12,14 +12,14 @@ from grasp_jax.evaluation.untrained import trial_label
 from grasp_jax.models.gates import NAMES
 from grasp_jax.report.names import dataset_of
 from grasp_jax.report.plot import COLOURS, Figure, Panel
-from grasp_jax.report.runs import Run
+from grasp_jax.report.runs import FinishedRun
 from grasp_jax.report.tables import trials, values
 
 CURVES = {"K": ("knowledge", "num_neighbours"), "D": ("model", "features")}
 LEARNING, LENGTHS = "Learning curves", "Lengths of histories"
 
 
-def all_figures(runs: Sequence[Run], labels: Mapping[str, str]) -> dict[str, Figure]:
+def all_figures(runs: Sequence[FinishedRun], labels: Mapping[str, str]) -> dict[str, Figure]:
     """Title -> figure, of every figure that the runs have the numbers for.
 
     Args:
@@ -30,7 +30,7 @@ def all_figures(runs: Sequence[Run], labels: Mapping[str, str]) -> dict[str, Fig
     for run in runs:
         if figure := gate_histograms(run):
             made[gates_title(run)] = figure
-    whole: dict[str, Callable[[Sequence[Run]], Figure | None]] = {
+    whole: dict[str, Callable[[Sequence[FinishedRun]], Figure | None]] = {
         "Number of neighbours K": lambda runs: metric_against(runs, "K"),
         "Width D": lambda runs: metric_against(runs, "D"),
         "Wrong descriptions": robustness,
@@ -40,12 +40,12 @@ def all_figures(runs: Sequence[Run], labels: Mapping[str, str]) -> dict[str, Fig
     return made | {name: figure for name, draw in whole.items() if (figure := draw(runs))}
 
 
-def gates_title(run: Run) -> str:
+def gates_title(run: FinishedRun) -> str:
     """The title of the figure of a run's gates."""
     return f"Gates: {run.name}"
 
 
-def learning_curves(runs: Sequence[Run], labels: Mapping[str, str]) -> Figure | None:
+def learning_curves(runs: Sequence[FinishedRun], labels: Mapping[str, str]) -> Figure | None:
     """Validation NDCG@10 by epoch, a panel for each dataset and backbone, a line for each run and method.
 
     Of several seeds and rates a line is of the best model of a trial.
@@ -78,7 +78,7 @@ def learning_curves(runs: Sequence[Run], labels: Mapping[str, str]) -> Figure | 
     return panel.figure()
 
 
-def best_curve(run: Run, method: str, backbone: str) -> list[dict[str, Any]]:
+def best_curve(run: FinishedRun, method: str, backbone: str) -> list[dict[str, Any]]:
     """The epochs of the best model of a trial."""
     own = [r for r in run.epochs if (r["method"], r["backbone"]) == (method, backbone)]
     best = max(own, key=lambda record: record["valid_ndcg@10"])
@@ -86,7 +86,7 @@ def best_curve(run: Run, method: str, backbone: str) -> list[dict[str, Any]]:
     return [record for record in own if all(record.get(key) == best.get(key) for key in keys)]
 
 
-def gate_histograms(run: Run) -> Figure | None:
+def gate_histograms(run: FinishedRun) -> Figure | None:
     """Gates between test users and their targets, clean and corrupted descriptions apart."""
     if not run.gates:
         return None
@@ -106,12 +106,12 @@ def gate_histograms(run: Run) -> Figure | None:
     return panel.figure()
 
 
-def families(runs: Sequence[Run], *fields: str) -> list[list[Run]]:
+def families(runs: Sequence[FinishedRun], *fields: str) -> list[list[FinishedRun]]:
     """Runs whose configs are equal but for `fields` ("section.name", or a whole section), two or more together, in the given order.
 
     Fields that no result depends on, and whether the full ranking was measured do not count.
     """
-    groups: dict[str, list[Run]] = {}
+    groups: dict[str, list[FinishedRun]] = {}
     for run in runs:
         flat = {
             key: value
@@ -122,7 +122,7 @@ def families(runs: Sequence[Run], *fields: str) -> list[list[Run]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-def curve_families(runs: Sequence[Run], letter: str) -> list[list[tuple[int, Run]]]:
+def curve_families(runs: Sequence[FinishedRun], letter: str) -> list[list[tuple[int, FinishedRun]]]:
     """For each family of runs that differ in K or D alone: their K or D and the run, ascending."""
     section, name = CURVES[letter]
     found = []
@@ -135,7 +135,7 @@ def curve_families(runs: Sequence[Run], letter: str) -> list[list[tuple[int, Run
     return found
 
 
-def metric_against(runs: Sequence[Run], letter: str) -> Figure | None:
+def metric_against(runs: Sequence[FinishedRun], letter: str) -> Figure | None:
     """Figure 4: NDCG@10 against K or D, a line for each family of runs and each trial."""
     chosen = curve_families(runs, letter)
     if not chosen:
@@ -171,7 +171,7 @@ def metric_against(runs: Sequence[Run], letter: str) -> Figure | None:
     return panel.figure()
 
 
-def robustness(runs: Sequence[Run]) -> Figure | None:
+def robustness(runs: Sequence[FinishedRun]) -> Figure | None:
     """NDCG@10 against the share of wrong descriptions, overall and for tail users, panels for each kind; of the largest family."""
     chosen = families(runs, "knowledge.corruption")
     kinds = [
@@ -208,7 +208,7 @@ def robustness(runs: Sequence[Run]) -> Figure | None:
     return panel.figure()
 
 
-def gate_temperature(runs: Sequence[Run]) -> Figure | None:
+def gate_temperature(runs: Sequence[FinishedRun]) -> Figure | None:
     """Training loss of the last epoch and best validation NDCG@10 against the gate's temperature, a line for each query."""
     chosen = families([run for run in runs if run.epochs], "model.gate_query", "model.gate_scale")
     chosen = [
@@ -250,7 +250,7 @@ def gate_temperature(runs: Sequence[Run]) -> Figure | None:
     return panel.figure()
 
 
-def lengths(runs: Sequence[Run]) -> Figure | None:
+def lengths(runs: Sequence[FinishedRun]) -> Figure | None:
     """How long histories are, a line for each dataset."""
     found = {
         run.rows[0]["dataset"]: run.results["about"]["lengths"]
@@ -268,7 +268,7 @@ def lengths(runs: Sequence[Run]) -> Figure | None:
     return panel.figure()
 
 
-def _corruption(run: Run) -> tuple[str, float]:
+def _corruption(run: FinishedRun) -> tuple[str, float]:
     """Kind and share of wrong descriptions; share 0 for descriptions as they are."""
     section = run.config["knowledge"].get("corruption", {"kind": "none", "share": 0.0})
     return section["kind"], 0.0 if section["kind"] == "none" else section["share"]

@@ -7,7 +7,7 @@ import numpy as np
 
 from grasp_jax.evaluation.significance import LEVEL, bootstrap_means
 from grasp_jax.evaluation.users_and_seeds import interval_of_pair
-from grasp_jax.report.runs import Run
+from grasp_jax.report.runs import FinishedRun
 from grasp_jax.report.tables import trials, values
 
 
@@ -22,7 +22,7 @@ class Interval:
     high: float | None
 
 
-def intervals(run: Run, protocol: str) -> list[Interval]:
+def intervals(run: FinishedRun, protocol: str) -> list[Interval]:
     """The intervals of every trial that the protocol measured, in the run's order.
 
     Trials of one run have the same test users, so one set of resamples serves all of them.

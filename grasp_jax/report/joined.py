@@ -9,7 +9,7 @@ from grasp_jax.evaluation.protocols import PROTOCOLS
 from grasp_jax.evaluation.results import spread
 from grasp_jax.evaluation.untrained import is_trained, shown_backbone, stand_together
 from grasp_jax.report.intervals import Interval, intervals
-from grasp_jax.report.runs import Run
+from grasp_jax.report.runs import FinishedRun
 from grasp_jax.report.tables import MISSING, trials, values
 from grasp_jax.report.verdict import baseline_trial
 
@@ -39,7 +39,7 @@ class Row:
 
     Attributes:
       run, backbone, method, protocol: labels, which filters compare; the backbone is `untrained.NONE` of a method that has none.
-      cells: under `Joined.header`.
+      cells: under `JoinedTable.header`.
       interval: of NDCG@10.
       first: whether it has the best NDCG@10 of its run, backbone and protocol; a method that has no backbone is among those of each.
     """
@@ -54,24 +54,24 @@ class Row:
 
 
 @dataclasses.dataclass(frozen=True)
-class Joined:
+class JoinedTable:
     """The joined table; the first four columns are those of `Row`."""
 
     header: tuple[str, ...]
     rows: tuple[Row, ...]
 
 
-def joined(runs: Sequence[Run], labels: Mapping[str, str]) -> Joined:
+def joined(runs: Sequence[FinishedRun], labels: Mapping[str, str]) -> JoinedTable:
     """The table of all runs.
 
     Args:
       runs: in the order of the page.
       labels: of `names.run_labels`.
     """
-    return Joined(HEADER, tuple(row for run in runs for row in _rows(run, labels[run.name])))
+    return JoinedTable(HEADER, tuple(row for run in runs for row in _rows(run, labels[run.name])))
 
 
-def _rows(run: Run, label: str) -> list[Row]:
+def _rows(run: FinishedRun, label: str) -> list[Row]:
     found = []
     for protocol in (
         name for name in PROTOCOLS if any(row["protocol"] == name for row in run.rows)
@@ -95,7 +95,9 @@ def _rows(run: Run, label: str) -> list[Row]:
     return found
 
 
-def _cells(run: Run, own: Interval, protocol: str, base: Interval | None) -> tuple[Cell, ...]:
+def _cells(
+    run: FinishedRun, own: Interval, protocol: str, base: Interval | None
+) -> tuple[Cell, ...]:
     method, backbone = own.method, own.backbone
     gain = 100 * (own.mean / base.mean - 1) if base and base.mean else None
     whole = values(run, method, backbone, protocol, "all", "NDCG@10")

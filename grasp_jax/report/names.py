@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from grasp_jax.config import identity
-from grasp_jax.report.runs import Run
+from grasp_jax.report.runs import FinishedRun
 
 COLUMNS = ("model.method", "model.backbone")  # which tables show in columns of their own
 MOST_FIELDS, MOST_LETTERS = 3, 30
 
 
-def run_labels(runs: Sequence[Run]) -> dict[str, str]:
+def run_labels(runs: Sequence[FinishedRun]) -> dict[str, str]:
     """Folder's name -> label, a different one for each run.
 
     A label is the name of the data, with the fields that differ between runs of these data; the folder's name comes only where configs
@@ -29,12 +29,12 @@ def within(dataset: str, label: str) -> str:
     return rest[1:-1] if rest.startswith("(") and rest.endswith(")") else rest or label
 
 
-def dataset_of(run: Run) -> str:
+def dataset_of(run: FinishedRun) -> str:
     """The name of the run's data."""
     return str(run.rows[0]["dataset"])
 
 
-def _of_one_dataset(dataset: str, runs: Sequence[Run]) -> dict[str, str]:
+def _of_one_dataset(dataset: str, runs: Sequence[FinishedRun]) -> dict[str, str]:
     if len(runs) == 1:
         return {runs[0].name: dataset}
     flat = {run.name: identity(run.config) for run in runs}

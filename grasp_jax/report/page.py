@@ -8,11 +8,11 @@ from grasp_jax.evaluation.protocols import PROTOCOLS
 from grasp_jax.evaluation.untrained import NONE
 from grasp_jax.report.cards import cards
 from grasp_jax.report.figures import LEARNING, LENGTHS, gates_title
-from grasp_jax.report.joined import Joined, Row, joined
+from grasp_jax.report.joined import JoinedTable, Row, joined
 from grasp_jax.report.names import dataset_of, run_labels, within
 from grasp_jax.report.plot import COLOURS, Figure
 from grasp_jax.report.render import anchor, drawn, render
-from grasp_jax.report.runs import Run
+from grasp_jax.report.runs import FinishedRun
 from grasp_jax.report.tables import Table
 from grasp_jax.report.verdict import main_protocol, standings, verdict
 
@@ -65,7 +65,7 @@ def differences_view(table: Table, prefix: str) -> TableView:
     return dataclasses.replace(own, header=header, rows=rows, left=own.left - (not several))
 
 
-def page(runs: Sequence[tuple[Run, list[Table]]], figures: Mapping[str, Figure]) -> str:
+def page(runs: Sequence[tuple[FinishedRun, list[Table]]], figures: Mapping[str, Figure]) -> str:
     """The whole page.
 
     Args:
@@ -111,7 +111,7 @@ def page(runs: Sequence[tuple[Run, list[Table]]], figures: Mapping[str, Figure])
     )
 
 
-def verdicts(runs: Sequence[Run], labels: Mapping[str, str]) -> list[dict[str, Any]]:
+def verdicts(runs: Sequence[FinishedRun], labels: Mapping[str, str]) -> list[dict[str, Any]]:
     """For each dataset the three sentences on all its runs together."""
     found = []
     for dataset in dict.fromkeys(map(dataset_of, runs)):
@@ -132,14 +132,14 @@ def verdicts(runs: Sequence[Run], labels: Mapping[str, str]) -> list[dict[str, A
     return found
 
 
-def protocol_of(runs: Sequence[Run]) -> str:
+def protocol_of(runs: Sequence[FinishedRun]) -> str:
     """The main protocol of the runs of one dataset: the one by which the first run chose its models."""
     rows = [row for run in runs for row in run.rows]
     selected_by = str(runs[0].config.get("eval", {}).get("select", ""))
     return main_protocol(rows, selected_by)
 
 
-def _plots(runs: Sequence[Run], table: Joined) -> list[dict[str, Any]]:
+def _plots(runs: Sequence[FinishedRun], table: JoinedTable) -> list[dict[str, Any]]:
     """A plot of means for each dataset and protocol, the main protocol first; a method has the same colour in all plots."""
     colours = {
         name: k % COLOURS for k, name in enumerate(dict.fromkeys(row.method for row in table.rows))
@@ -197,7 +197,7 @@ def _backbones(rows: Sequence[Row]) -> set[str]:
     return {row.backbone for row in rows} - {NONE}
 
 
-def _filters(runs: Sequence[Run], table: Joined) -> list[dict[str, Any]]:
+def _filters(runs: Sequence[FinishedRun], table: JoinedTable) -> list[dict[str, Any]]:
     """The filters of the table; initially the main protocol is selected if all datasets have the same one."""
     main = {PROTOCOLS[protocol_of([run])] for run in runs}
     found = []
@@ -213,7 +213,7 @@ def _filters(runs: Sequence[Run], table: Joined) -> list[dict[str, Any]]:
     return found
 
 
-def _examples(run: Run, label: str) -> dict[str, Any] | None:
+def _examples(run: FinishedRun, label: str) -> dict[str, Any] | None:
     ranked = [(own.method, own.backbone) for own in standings(run.rows, protocol_of([run]))]
     shown = cards(run, ranked)
     return (
@@ -224,7 +224,7 @@ def _examples(run: Run, label: str) -> dict[str, Any] | None:
 
 
 def _details(
-    run: Run, tables: Sequence[Table], label: str, figures: Mapping[str, Figure]
+    run: FinishedRun, tables: Sequence[Table], label: str, figures: Mapping[str, Figure]
 ) -> dict[str, Any]:
     about = run.results["about"]
     facts, lines = about.get("table1", {}), []

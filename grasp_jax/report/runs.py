@@ -18,7 +18,7 @@ from grasp_jax.training.records import Records
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class FinishedRun:
     """One workdir.
 
     Attributes:
@@ -47,7 +47,7 @@ class Run:
         return rows
 
 
-def read_runs(folders: str, allow_older: bool = False) -> list[Run]:
+def read_runs(folders: str, allow_older: bool = False) -> list[FinishedRun]:
     """Runs of comma-separated workdirs.
 
     Raises:
@@ -67,7 +67,7 @@ def read_runs(folders: str, allow_older: bool = False) -> list[Run]:
     return runs
 
 
-def read_run(folder: pathlib.Path, allow_older: bool = False) -> Run:
+def read_run(folder: pathlib.Path, allow_older: bool = False) -> FinishedRun:
     """One workdir; examples and gates may be missing."""
     config = _read_config(folder / CONFIG_FILE)
     check_finished(folder, allow_older)
@@ -75,7 +75,7 @@ def read_run(folder: pathlib.Path, allow_older: bool = False) -> Run:
     if config.get("eval", {}).get("exclude_seen"):  # as versions before 0.3 called it
         for entry in [*results["rows"], *results["comparisons"]]:
             entry["protocol"] = UNSEEN if entry["protocol"] == FULL else entry["protocol"]
-    return Run(
+    return FinishedRun(
         name=folder.resolve().name,
         config=config,
         results=results,

@@ -11,7 +11,7 @@ from grasp_jax.evaluation.results import COMPARISON_HEADER, comparison_rows, spr
 from grasp_jax.evaluation.untrained import shown_backbone, stand_together, without_repeats
 from grasp_jax.models.gates import NAMES
 from grasp_jax.report import paper
-from grasp_jax.report.runs import Run
+from grasp_jax.report.runs import FinishedRun
 from grasp_jax.report.verdict import baseline_of, baseline_trial
 
 GROUPS = ("tail_item", "head_item", "tail_user", "head_user")
@@ -30,7 +30,7 @@ class Table:
     best: frozenset[tuple[int, int]] = frozenset()
 
 
-def all_tables(run: Run) -> list[Table]:
+def all_tables(run: FinishedRun) -> list[Table]:
     """Every table that a run has the numbers for."""
     tables = [overall(run, protocol) for protocol in _protocols(run)]
     tables += [groups(run, protocol) for protocol in _protocols(run)]
@@ -43,13 +43,13 @@ def all_tables(run: Run) -> list[Table]:
     return tables
 
 
-def trials(run: Run) -> list[tuple[str, str]]:
+def trials(run: FinishedRun) -> list[tuple[str, str]]:
     """(method, backbone) of a run, in its order; an untrained method only once."""
     return without_repeats((row["method"], row["backbone"]) for row in run.rows)
 
 
 def values(
-    run: Run, method: str, backbone: str, protocol: str, group: str, metric: str
+    run: FinishedRun, method: str, backbone: str, protocol: str, group: str, metric: str
 ) -> np.ndarray:
     """[seeds] percent; empty where nothing was measured."""
     wanted = (method, backbone, protocol, group)
@@ -62,7 +62,7 @@ def values(
     )
 
 
-def overall(run: Run, protocol: str) -> Table:
+def overall(run: FinishedRun, protocol: str) -> Table:
     """Table 2: NDCG and HR, with what each method adds to its plain backbone, here and in the paper."""
     metrics = ("NDCG@5", "NDCG@10", "HR@5", "HR@10", "NDCG@20", "HR@20", "MRR")
     with_paper = protocol == "sampled100" and any(
@@ -121,7 +121,7 @@ def overall(run: Run, protocol: str) -> Table:
     return Table(f"overall-{protocol}", f"Overall, {PROTOCOLS[protocol]}", header, body, note, best)
 
 
-def groups(run: Run, protocol: str) -> Table:
+def groups(run: FinishedRun, protocol: str) -> Table:
     """Table 3: NDCG@10 by tail and head of items and users."""
     header = ["backbone", "method"]
     in_paper = [
@@ -154,7 +154,7 @@ def groups(run: Run, protocol: str) -> Table:
     return Table(f"groups-{protocol}", title, header, body, note, best)
 
 
-def _other_groups(run: Run) -> str:
+def _other_groups(run: FinishedRun) -> str:
     """Why the groups of a run are not those of the paper; "" if they are."""
     if _dataset(run) not in paper.SAME_DATA:
         return "; the paper's figures are of another cut of the data"
@@ -163,7 +163,7 @@ def _other_groups(run: Run) -> str:
     return "; the paper counts other interactions for its groups: config.eval.groups=paper makes groups as it does"
 
 
-def ablation(run: Run) -> Table:
+def ablation(run: FinishedRun) -> Table:
     """Table 4: what GRASP loses without a part."""
     protocols = _protocols(run)
     header = ["backbone", "variant"]
@@ -196,7 +196,7 @@ def ablation(run: Run) -> Table:
     return Table("ablation", "Ablations of GRASP", header, body, "Percent, test")
 
 
-def mean_gates(run: Run) -> Table:
+def mean_gates(run: FinishedRun) -> Table:
     """Mean gates between test users and their next items; users with a wrong description have rows of their own (the paper's A.3)."""
     body = []
     for (method, backbone), stored in run.gates.items():
@@ -213,7 +213,7 @@ def mean_gates(run: Run) -> Table:
     return Table("gates", "Gates", header, body, note)
 
 
-def significance(run: Run) -> Table:
+def significance(run: FinishedRun) -> Table:
     """Comparisons of every pair of methods of a backbone."""
     note = (
         "In percentage points. * marks p below 0.05 after Holm's correction over all pairs of a backbone; a pair without a backbone is "
@@ -225,23 +225,23 @@ def significance(run: Run) -> Table:
     return Table("significance", "Differences between methods", list(COMPARISON_HEADER), body, note)
 
 
-def _protocols(run: Run) -> list[str]:
+def _protocols(run: FinishedRun) -> list[str]:
     return list(dict.fromkeys(row["protocol"] for row in run.rows))
 
 
-def _dataset(run: Run) -> str:
+def _dataset(run: FinishedRun) -> str:
     """Name of real data; synthetic data has no counterpart in the paper."""
     data = run.config["data"]
     synthetic = data["source"] == "synthetic" or (data["source"] == "auto" and not data["path"])
     return "" if synthetic else run.rows[0]["dataset"]
 
 
-def _by_backbone(run: Run) -> Iterable[tuple[str, list[str]]]:
+def _by_backbone(run: FinishedRun) -> Iterable[tuple[str, list[str]]]:
     for backbone in dict.fromkeys(backbone for _, backbone in trials(run)):
         yield backbone, [method for method, of in trials(run) if of == backbone]
 
 
-def _over(run: Run, base: str, method: str, backbone: str, protocol: str) -> str:
+def _over(run: FinishedRun, base: str, method: str, backbone: str, protocol: str) -> str:
     found = baseline_trial([own for own in trials(run) if own[0] == base], method, backbone)
     if found is None or method == base:
         return MISSING

@@ -8,11 +8,11 @@ from grasp_jax.report.figures import all_figures
 from grasp_jax.report.formats import comma_separated, latex, markdown
 from grasp_jax.report.names import run_labels
 from grasp_jax.report.page import page, verdicts
-from grasp_jax.report.runs import Run
+from grasp_jax.report.runs import FinishedRun
 from grasp_jax.report.tables import all_tables
 
 
-def write_report(runs: Sequence[Run], out: pathlib.Path) -> list[pathlib.Path]:
+def write_report(runs: Sequence[FinishedRun], out: pathlib.Path) -> list[pathlib.Path]:
     """All files of a report; returns their paths, the page first."""
     tables = [(run, all_tables(run)) for run in runs]
     labels = run_labels(runs)

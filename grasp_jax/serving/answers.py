@@ -20,7 +20,7 @@ Unknown = Literal["popular", "error"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Choice:
+class ItemChoice:
     """Which items may be recommended, and how many.
 
     Attributes:
@@ -184,7 +184,7 @@ class People:
     disliked: Sequence[np.ndarray] | None = None
 
 
-def answer(artifact: Artifact, people: People, choice: Choice) -> list[Answer]:
+def answer(artifact: Artifact, people: People, choice: ItemChoice) -> list[Answer]:
     """The best items of each person; people without a known item get the most popular items. Items in `Catalogue.unlisted` are left out."""
     catalogue, num_people = artifact.catalogue, len(people.names)
     k = min(choice.k, len(catalogue.ids))
@@ -236,7 +236,7 @@ def _by_model(
       artifact: the model.
       people: everybody.
       k: largest number of items.
-      exclude_seen: as in `Choice`.
+      exclude_seen: as in `ItemChoice`.
       allowed: [V] bool, [n, V] bool, or None for all items.
       excluded: pairs (position of a person, item row).
     """
@@ -264,7 +264,7 @@ def _by_model(
     return answers
 
 
-def _allowed(catalogue: Catalogue, choice: Choice, num_people: int) -> np.ndarray | None:
+def _allowed(catalogue: Catalogue, choice: ItemChoice, num_people: int) -> np.ndarray | None:
     """[V] bool, or [n, V] if each person has a separate list of candidates; None: all items."""
     if choice.candidates is None:
         return None

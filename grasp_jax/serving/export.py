@@ -33,7 +33,7 @@ from grasp_jax.core.files import (
     write_sealed,
 )
 from grasp_jax.core.locks import only_one
-from grasp_jax.serving.answers import Answer, Choice, People, answer
+from grasp_jax.serving.answers import Answer, ItemChoice, People, answer
 from grasp_jax.serving.artifact import Artifact
 from grasp_jax.serving.catalogue import Catalogue
 from grasp_jax.serving.histories import audience_of_histories, place
@@ -132,7 +132,7 @@ def export_artifact(artifact: Artifact, folder: pathlib.Path, k: int = 100) -> f
       UserError: `k` is not allowed, the folder contains something else, the model cannot be exported, a package is missing, the scores
         differ, or another process exports into the folder.
     """
-    k = min(Choice(k).k, len(artifact.catalogue.ids))
+    k = min(ItemChoice(k).k, len(artifact.catalogue.ids))
     _check_free(folder)
     is_new = not folder.exists()
     try:
@@ -319,7 +319,7 @@ def _difference(artifact: Artifact, model: ExportedModel) -> float:
         audience = audience_of_histories(artifact, people, place(artifact), queries=queries)
         everybody = np.arange(len(people))
         all_known = People(everybody, np.ones(len(people), bool), audience, everybody)
-        answers = answer(artifact, all_known, Choice(model.manifest["sizes"]["k"]))
+        answers = answer(artifact, all_known, ItemChoice(model.manifest["sizes"]["k"]))
         for own, scores, rows in zip(answers, *model.top_items(people, queries), strict=True):
             allowed = TOLERANCE[artifact.config.model.dtype]
             largest = max(largest, difference(own, scores, rows, allowed))

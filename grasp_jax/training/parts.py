@@ -29,7 +29,7 @@ from grasp_jax.training.weight_search import is_better, lowered_weights
 Weights = tuple[float, ...]  # of the parts, in the order of their names
 
 
-class Choice(NamedTuple):
+class ChosenWeights(NamedTuple):
     """The weights that validation prefers for one replica.
 
     Attributes:
@@ -50,7 +50,7 @@ class Preferred(NamedTuple):
       of_best: validation NDCG@10 of the parameters of the best epoch, with weights chosen for them.
     """
 
-    choice: Choice
+    choice: ChosenWeights
     is_newest: bool
     of_best: float
 
@@ -158,7 +158,7 @@ def _preferred(
     return Preferred(best, False, of_best)
 
 
-def _choose(job: TrainingJob, params: Any, m: int) -> Choice:
+def _choose(job: TrainingJob, params: Any, m: int) -> ChosenWeights:
     """`lowered_weights`, or the weights that the parameters have, of an earlier choice, if these are better by more than noise."""
     ranker = _ranker(job, params, m)
 
@@ -173,7 +173,7 @@ def _choose(job: TrainingJob, params: Any, m: int) -> Choice:
     present, chosen = part_weights(job.model, ranker.params), lowered_weights(tuple(full), gains)
     if is_lowered(present) and is_better(gains(present), gains(chosen)):
         chosen = present
-    return Choice(chosen, (float(gains(full).mean()), float(gains(chosen).mean())))
+    return ChosenWeights(chosen, (float(gains(full).mean()), float(gains(chosen).mean())))
 
 
 def _ranker(job: TrainingJob, params: Any, m: int) -> Ranker:
@@ -226,7 +226,12 @@ def _report(job: TrainingJob, snapshot: Snapshot, m: int, last: Preferred) -> No
 
 
 def _record(
-    job: TrainingJob, snapshot: Snapshot, m: int, choice: Choice, model_epoch: int, event: str
+    job: TrainingJob,
+    snapshot: Snapshot,
+    m: int,
+    choice: ChosenWeights,
+    model_epoch: int,
+    event: str,
 ) -> None:
     """Writes a choice to the records; `model_epoch` is the epoch of the parameters for which it is."""
     job.records.append(

@@ -39,7 +39,7 @@ from grasp_jax.training.targets import StepShape, count_targets
 
 
 @dataclasses.dataclass(frozen=True)
-class Sources:
+class TrainingSources:
     """The sources of a trial's training set.
 
     Attributes:
@@ -69,7 +69,9 @@ class TrainingSet:
     data: TrainingData
 
 
-def training_set(config: Config, method: str, backbone: str, sources: Sources) -> TrainingSet:
+def training_set(
+    config: Config, method: str, backbone: str, sources: TrainingSources
+) -> TrainingSet:
     """Assembles the training of one method on one backbone.
 
     Args:
@@ -135,7 +137,7 @@ def training_set(config: Config, method: str, backbone: str, sources: Sources) -
     return TrainingSet(model, sizes, replicas_of(config, data.trained), data)
 
 
-def _seen_in_validation(config: Config, sources: Sources) -> np.ndarray | None:
+def _seen_in_validation(config: Config, sources: TrainingSources) -> np.ndarray | None:
     """The items that users have seen, if the protocol for comparing epochs leaves them out."""
     if sources.valid is None or config.eval.select != UNSEEN:
         return None

@@ -36,7 +36,7 @@ from grasp_jax.training.start_from import (
     read_earlier,
     start_from,
 )
-from grasp_jax.training.training_set import Sources, training_set
+from grasp_jax.training.training_set import TrainingSources, training_set
 from grasp_jax.training.validation import validation_ranks
 from grasp_jax.trials.evaluation_sets import evaluation_of
 from grasp_jax.trials.placed_tables import facts_of, frozen_tables
@@ -127,7 +127,7 @@ def make_trial(prepared: Prepared, method: str, backbone: str) -> Trial:
     config = run.config.for_method(method)
     alone = dataclasses.replace(config.model, method=method, backbone=backbone)
     config = dataclasses.replace(config, model=alone, by_method={})
-    sources = Sources(
+    sources = TrainingSources(
         split=run.split,
         tables=frozen_tables(prepared, method),
         width=prepared.width,

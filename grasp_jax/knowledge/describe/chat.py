@@ -10,7 +10,7 @@ import numpy as np
 from grasp_jax.config import DescribeConfig, KnowledgeConfig
 from grasp_jax.config.address import Address, resolved
 from grasp_jax.knowledge.describe.language_model import SYSTEM, LanguageModel
-from grasp_jax.knowledge.endpoint.cache import Answer, AnswerSink
+from grasp_jax.knowledge.endpoint.cache import AnswerSink, StoredAnswer
 from grasp_jax.knowledge.endpoint.client import (
     CHARACTERS_PER_TOKEN,
     Endpoint,
@@ -80,7 +80,7 @@ async def _answer(
     reference: str,
     options: dict[str, Any],
     retries: int,
-) -> Answer:
+) -> StoredAnswer:
     """One answer, or the reason why there is none."""
     messages = [
         {"role": "system", "content": SYSTEM},
@@ -91,12 +91,12 @@ async def _answer(
     ]
     body = {"messages": messages, **options}
 
-    def read(response: Any) -> Answer:
+    def read(response: Any) -> StoredAnswer:
         named, text = split_reference(response["choices"][0]["message"]["content"] or "")
         if named and named != reference:
             raise NoAnswer(OTHER_ITEM)
         text, usage = clean(text, config.max_characters), response.get("usage")
-        return Answer(
+        return StoredAnswer(
             text,
             status_of(text),
             *((int(usage["prompt_tokens"]), int(usage["completion_tokens"])) if usage else ()),
@@ -106,13 +106,13 @@ async def _answer(
     try:
         # Not by `chat.completions.create`, which takes as long again to check what is sent and to build what came back.
         request = lambda client: client.post("/chat/completions", body=body, cast_to=dict[str, Any])  # noqa: E731
-        answer: Answer = await endpoint.call(request, tokens, retries, read)
+        answer: StoredAnswer = await endpoint.call(request, tokens, retries, read)
         return answer
     except Rejected:
-        return Answer("", "rejected")
+        return StoredAnswer("", "rejected")
     except NoAnswer as error:
         if OTHER_ITEM in str(error):
-            return Answer("", "mismatch")
+            return StoredAnswer("", "mismatch")
         raise
 
 

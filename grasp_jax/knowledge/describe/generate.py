@@ -14,7 +14,7 @@ from grasp_jax.core.progress import progress_bar
 from grasp_jax.knowledge.describe.language_model import SYSTEM, LanguageModel
 from grasp_jax.knowledge.describe.local_model import Generate, Generated, loaded
 from grasp_jax.knowledge.describe.model_folder import fingerprint, model_folder
-from grasp_jax.knowledge.endpoint.cache import Answer, AnswerSink
+from grasp_jax.knowledge.endpoint.cache import AnswerSink, StoredAnswer
 from grasp_jax.knowledge.endpoint.client import Usage
 from grasp_jax.knowledge.text.clean import clean, status_of
 from grasp_jax.knowledge.text.prompts import PromptOf
@@ -78,11 +78,11 @@ def request_answers(
     return usage
 
 
-def _answer(made: Generated | None, max_characters: int) -> Answer:
+def _answer(made: Generated | None, max_characters: int) -> StoredAnswer:
     if made is None:
-        return Answer("", "rejected")
+        return StoredAnswer("", "rejected")
     text = clean(made.text, max_characters)
-    return Answer(text, status_of(text), made.prompt_tokens, made.answer_tokens)
+    return StoredAnswer(text, status_of(text), made.prompt_tokens, made.answer_tokens)
 
 
 def batches(

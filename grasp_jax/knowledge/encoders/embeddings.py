@@ -11,8 +11,8 @@ from grasp_jax.config import EmbedConfig
 from grasp_jax.config.address import OTHER_CACHE_BY, of_key, resolved
 from grasp_jax.core.errors import EndpointError, UserError
 from grasp_jax.knowledge.endpoint.cache import (
-    Answer,
     AnswerCache,
+    StoredAnswer,
     answer_key,
     as_keys,
     open_answers,
@@ -68,9 +68,9 @@ def vectors_of(texts: Sequence[str], cache: AnswerCache, config: EmbedConfig) ->
     return np.stack(vectors)
 
 
-def as_answer(vector: np.ndarray) -> Answer:
+def as_answer(vector: np.ndarray) -> StoredAnswer:
     """[E] numbers as an entry of the cache."""
-    return Answer(base64.b64encode(vector.astype(VECTOR).tobytes()).decode())
+    return StoredAnswer(base64.b64encode(vector.astype(VECTOR).tobytes()).decode())
 
 
 def keys_of(texts: Sequence[str], config: EmbedConfig) -> np.ndarray:

@@ -46,7 +46,7 @@ SCHEMA = pa.schema(
 COLUMNS_WITHOUT_CRC = SCHEMA.names[:-1]  # of shards of earlier versions, which are still read
 
 
-class Answer(NamedTuple):
+class StoredAnswer(NamedTuple):
     """What came back for one prompt.
 
     Attributes:
@@ -70,7 +70,7 @@ def answer_key(prompt: str, model: str, parameters: dict[str, Any]) -> bytes:
     ).digest()[:16]
 
 
-def as_line(key: bytes, answer: Answer) -> tuple[bytes, int]:
+def as_line(key: bytes, answer: StoredAnswer) -> tuple[bytes, int]:
     """The journal's line of an answer, without its end, and the CRC; a lone surrogate becomes a question mark."""
     line = json.dumps([key.hex(), *answer], ensure_ascii=False).encode("utf-8", errors="replace")
     return line, zlib.crc32(line)
@@ -79,7 +79,7 @@ def as_line(key: bytes, answer: Answer) -> tuple[bytes, int]:
 class AnswerSink(Protocol):
     """Receives answers as they arrive: a cache, or an object that sends them to one."""
 
-    def add(self, key: bytes, answer: Answer) -> None:
+    def add(self, key: bytes, answer: StoredAnswer) -> None:
         """Stores one answer."""
 
 
@@ -107,7 +107,7 @@ class AnswerCache:
             ) from error
         self._thread_lock = threading.RLock()
         self._journal_path = folder / "journal.jsonl"
-        self._pending: dict[bytes, Answer] = {}
+        self._pending: dict[bytes, StoredAnswer] = {}
         self._index()
         self._recover()
         self._journal = os.open(self._journal_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -122,7 +122,7 @@ class AnswerCache:
     def __len__(self) -> int:
         return len(self._keys) + len(self._pending)
 
-    def add(self, key: bytes, answer: Answer) -> None:
+    def add(self, key: bytes, answer: StoredAnswer) -> None:
         """Stores an answer by one write, which outlives this process from then on.
 
         Raises:
@@ -161,7 +161,7 @@ class AnswerCache:
         _, first = np.unique(keys[rows], axis=0, return_index=True)
         return rows[np.sort(first)]
 
-    def read(self, keys: np.ndarray) -> Iterator[Answer]:
+    def read(self, keys: np.ndarray) -> Iterator[StoredAnswer]:
         """Answers of [n, 2] keys, in order.
 
         Raises:
@@ -177,7 +177,7 @@ class AnswerCache:
                 ]
             yield from found
 
-    def _read_one(self, key: bytes, place: int) -> Answer:
+    def _read_one(self, key: bytes, place: int) -> StoredAnswer:
         """The answer at a place of `_places`; errors as of `read`."""
         if place < 0:
             return self._pending[key]
@@ -185,7 +185,7 @@ class AnswerCache:
         columns = self._read_shard(shard)
         with _shard_errors(self._shards[shard]):
             found = [columns[name][row].as_py() for name in columns]
-            answer = Answer(*found[1 : len(COLUMNS_WITHOUT_CRC)])
+            answer = StoredAnswer(*found[1 : len(COLUMNS_WITHOUT_CRC)])
             if len(found) > len(COLUMNS_WITHOUT_CRC) and as_line(key, answer)[1] != found[-1]:
                 raise ValueError(f"row {row + 1} differs from what was kept")
         return answer
@@ -300,9 +300,9 @@ def _shard_keys(path: pathlib.Path) -> np.ndarray:
         return as_keys(column.to_pylist())
 
 
-def _read_journal(path: pathlib.Path) -> dict[bytes, Answer]:
+def _read_journal(path: pathlib.Path) -> dict[bytes, StoredAnswer]:
     """Answers of complete lines; lines that are incomplete (a killed process) or damaged are ignored."""
-    found: dict[bytes, Answer] = {}
+    found: dict[bytes, StoredAnswer] = {}
     damaged = []
     if path.exists():
         with _disk_errors(path):
@@ -320,13 +320,13 @@ def _read_journal(path: pathlib.Path) -> dict[bytes, Answer]:
     return found
 
 
-def _parsed(line: bytes) -> tuple[bytes, Answer] | None:
+def _parsed(line: bytes) -> tuple[bytes, StoredAnswer] | None:
     """Key and answer of a line of the journal; None where it is damaged. Earlier versions wrote no CRC."""
     with contextlib.suppress(ValueError, TypeError, RecursionError):
         name, text, status, prompt_tokens, answer_tokens, *crc = json.loads(line.decode("utf-8"))
         key, answer = (
             bytes.fromhex(name),
-            Answer(str(text), str(status), int(prompt_tokens), int(answer_tokens)),
+            StoredAnswer(str(text), str(status), int(prompt_tokens), int(answer_tokens)),
         )
         if len(key) == 16 and crc in ([], [as_line(key, answer)[1]]):
             return key, answer

@@ -22,7 +22,7 @@ from grasp_jax.serving.http.metrics import FIRST, SECOND, JsonLines, Metrics
 from grasp_jax.serving.http.protocol import connections
 from grasp_jax.serving.http.service import Service
 from grasp_jax.serving.http.settings import Settings
-from grasp_jax.serving.http.source import Source, open_source
+from grasp_jax.serving.http.source import OpenedModel, open_source
 
 BACKLOG = 2048
 KEEP_ALIVE = 75  # seconds that an idle connection stays open: longer than proxies keep theirs (60 s), which would else send on a closed one
@@ -81,7 +81,7 @@ class Outcome:
     status: int = 0
 
 
-def _build_server(opened: Sequence[tuple[Service, Source]]) -> tuple[uvicorn.Server, Outcome]:
+def _build_server(opened: Sequence[tuple[Service, OpenedModel]]) -> tuple[uvicorn.Server, Outcome]:
     """The server, and its exit status. When it listens, it loads one or two models in a thread, and it stops if one cannot be loaded."""
     outcome = Outcome()
     tasks: set[asyncio.Task[None]] = set()

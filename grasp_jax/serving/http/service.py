@@ -34,7 +34,7 @@ from grasp_jax.serving.http.results import by_model, by_popularity
 from grasp_jax.serving.http.settings import Settings
 from grasp_jax.serving.http.snapshot import Snapshot
 from grasp_jax.serving.http.source import (
-    Source,
+    OpenedModel,
     UsersOfData,
     folder_below,
     lost_users,
@@ -108,7 +108,7 @@ class Service:
             raise Refused(503, f"the service is {self.state}; try again in a moment")
         return self._served
 
-    def load(self, source: Source) -> Served | None:
+    def load(self, source: OpenedModel) -> Served | None:
         """Loads the first model and compiles its programs, which takes seconds; returns None if the service was stopped meanwhile.
 
         Raises:
@@ -317,7 +317,7 @@ class Service:
         changed = with_removed(snapshot, self._removed, self._restored)
         return served._replace(snapshot=changed), warning
 
-    def _build(self, source: Source, old: Snapshot | None) -> Served | None:
+    def _build(self, source: OpenedModel, old: Snapshot | None) -> Served | None:
         """Compiles a model, with its index if the search is approximate; returns None if the service was stopped meanwhile."""
         settings = self.settings
         shapes = shapes_of(

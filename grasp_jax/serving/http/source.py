@@ -141,14 +141,14 @@ def lost_users(earlier: UsersOfData | None, now: UsersOfData | None) -> str:
     return now.size.shrinkage(earlier.size)
 
 
-class Source(NamedTuple):
+class OpenedModel(NamedTuple):
     """A model and its users; None if requests can only send histories."""
 
     artifact: Artifact
     users: UsersOfData | None
 
 
-def open_source(folder: pathlib.Path, data: str | None = None) -> Source:
+def open_source(folder: pathlib.Path, data: str | None = None) -> OpenedModel:
     """Opens a saved model, or the workdir of a run; if its training was interrupted, a line says so.
 
     Args:
@@ -166,7 +166,7 @@ def open_source(folder: pathlib.Path, data: str | None = None) -> Source:
             users = UsersOfData(
                 read_with_names_of(artifact.config.data, data, texts=False), artifact.catalogue
             )
-        return Source(artifact, users)
+        return OpenedModel(artifact, users)
     if not (folder / CONFIG_FILE).is_file():
         raise no_model(folder)
     dataset = None if data is None else read_with_names_of(read_config(folder).data, data)
@@ -181,7 +181,7 @@ def open_source(folder: pathlib.Path, data: str | None = None) -> Source:
             "data too"
         ) from error
     fitted, artifact = model.fitted_on(None), model.artifact
-    return Source(
+    return OpenedModel(
         artifact,
         UsersOfData(fitted.dataset, artifact.catalogue, _text_vectors_of(fitted, artifact)),
     )

@@ -22,8 +22,8 @@ from grasp_jax.setup.fetch.sources import (
     CATEGORIES,
     EDITIONS,
     FIXED,
+    PublicDataset,
     RemoteFile,
-    Source,
     source_named,
 )
 from grasp_jax.setup.fetch.tables import NAMES, Tables, write_tables
@@ -100,7 +100,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def fetch(
-    source: Source, out: pathlib.Path, archive: pathlib.Path | None = None, mirror: str = ""
+    source: PublicDataset, out: pathlib.Path, archive: pathlib.Path | None = None, mirror: str = ""
 ) -> None:
     """Downloads missing files, verifies them, and writes the tables.
 
@@ -152,18 +152,18 @@ def _folder_address(text: str) -> str:
     return text
 
 
-def _by_hand(source: Source) -> str:
+def _by_hand(source: PublicDataset) -> str:
     return (
         f"{source.name}: a person must accept terms first; open {source.page}, download the archive (Yelp-JSON.zip), then run "
         f"grasp-jax fetch {source.name} --archive=FILE"
     )
 
 
-def _no_archive(source: Source) -> str:
+def _no_archive(source: PublicDataset) -> str:
     return f"--archive: {source.name} consists of {len(source.files)} files; expected no archive; leave the flag out"
 
 
-def _recorded(out: pathlib.Path, source: Source) -> dict[str, Any]:
+def _recorded(out: pathlib.Path, source: PublicDataset) -> dict[str, Any]:
     """The SOURCES.json of an earlier call; empty if there is none.
 
     Raises:
@@ -181,7 +181,7 @@ def _recorded(out: pathlib.Path, source: Source) -> dict[str, Any]:
 
 
 def _downloaded(
-    source: Source, out: pathlib.Path, known: dict[str, Any], mirror: str
+    source: PublicDataset, out: pathlib.Path, known: dict[str, Any], mirror: str
 ) -> tuple[list[pathlib.Path], list[dict[str, Any]]]:
     """The verified files on disk, and their entries for SOURCES.json."""
     before = {str(entry["name"]): entry for entry in known.get("files", ())}
@@ -254,7 +254,7 @@ def _entries_of_archive(archive: pathlib.Path) -> list[dict[str, Any]]:
     ]
 
 
-def _tables(source: Source, paths: Sequence[pathlib.Path]) -> Tables:
+def _tables(source: PublicDataset, paths: Sequence[pathlib.Path]) -> Tables:
     match source.reader:
         case "movielens":
             return movielens(paths[0])
@@ -282,7 +282,10 @@ def _refuse_other_files(out: pathlib.Path, known: dict[str, Any]) -> None:
 
 
 def _record(
-    out: pathlib.Path, source: Source, entries: Sequence[dict[str, Any]], written: dict[str, str]
+    out: pathlib.Path,
+    source: PublicDataset,
+    entries: Sequence[dict[str, Any]],
+    written: dict[str, str],
 ) -> None:
     """Writes SOURCES.json; `written` has the checksum of each table, and is empty until they are complete."""
     day = datetime.datetime.now(datetime.UTC).date().isoformat()

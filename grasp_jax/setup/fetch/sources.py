@@ -35,7 +35,7 @@ class RemoteFile:
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
+class PublicDataset:
     """A public data set.
 
     Attributes:
@@ -53,9 +53,9 @@ class Source:
     terms: str
 
 
-def _movielens(size: str, digest: str = "", md5_file: bool = True) -> Source:
+def _movielens(size: str, digest: str = "", md5_file: bool = True) -> PublicDataset:
     """MovieLens of one size."""
-    return Source(
+    return PublicDataset(
         f"movielens-{size}",
         (RemoteFile(f"{GROUPLENS}/ml-{size}.zip", digest, md5_file),),
         "movielens",
@@ -89,7 +89,7 @@ FIXED = {
         _movielens(
             "latest-small", md5_file=False
         ),  # the publisher replaces it from time to time, so no checksum holds for good
-        Source(
+        PublicDataset(
             "yelp",
             (),
             "yelp",
@@ -173,7 +173,7 @@ CATEGORIES = {
 EDITIONS = ("amazon-2014", "amazon-2014-5core", "amazon-2023", "amazon-2023-5core")
 
 
-def source_named(name: str) -> Source:
+def source_named(name: str) -> PublicDataset:
     """The source with this name: one of `FIXED`, or an edition of Amazon, a colon and a category.
 
     Raises:
@@ -197,7 +197,7 @@ def source_named(name: str) -> Source:
     raise UserError(f"fetch: {name!r} is no known data set; {hint}grasp-jax fetch --list shows all")
 
 
-def _amazon(edition: str, category: str) -> Source:
+def _amazon(edition: str, category: str) -> PublicDataset:
     """Interactions and metadata of one category."""
     if edition == "amazon-2014":
         files = (f"{SNAP}/ratings_{category}.csv", f"{SNAP}/meta_{category}.json.gz")
@@ -209,7 +209,7 @@ def _amazon(edition: str, category: str) -> Source:
             f"{MCAULEY}/benchmark/{core}/rating_only/{category}.csv.gz",
             f"{MCAULEY}/raw/meta_categories/meta_{category}.jsonl.gz",
         )
-    return Source(
+    return PublicDataset(
         f"{edition}:{category}",
         tuple(RemoteFile(url) for url in files),
         "amazon",

@@ -7,7 +7,7 @@ import optax
 
 from grasp_jax.models.batch import Params
 from grasp_jax.training.optim.deferred_adam import DeferredTable, Rate
-from grasp_jax.training.optim.one_vector import Joined
+from grasp_jax.training.optim.one_vector import JoinedLeaves
 
 
 class ScanState(NamedTuple):
@@ -19,7 +19,7 @@ class ScanState(NamedTuple):
       table: an ID table with deferred updates, or None.
     """
 
-    params: Params | Joined
+    params: Params | JoinedLeaves
     adam: optax.ScaleByAdamState
     table: DeferredTable | None = None
 
@@ -54,7 +54,7 @@ class Adam:
     `begin` and `end` work on M models at once, whose leaves have a leading axis M; all other methods work on one model, within `vmap`.
     """
 
-    def __init__(self, epsilon: float, decay: Params | Joined | None = None) -> None:
+    def __init__(self, epsilon: float, decay: Params | JoinedLeaves | None = None) -> None:
         """Sets the constants.
 
         Args:
@@ -73,12 +73,12 @@ class Adam:
         self, state: ScanState, learning_rate: jax.Array
     ) -> tuple[Params, optax.ScaleByAdamState]:
         """Called after the last step, with [M] rates: returns parameters and moments in their original form."""
-        assert not isinstance(state.params, Joined)
+        assert not isinstance(state.params, JoinedLeaves)
         return state.params, state.adam
 
     def read(self, state: ScanState, ids: StepIds | None, learning_rate: Rate) -> ReadParams:
         """Returns the values with respect to which the step differentiates."""
-        assert not isinstance(state.params, Joined)
+        assert not isinstance(state.params, JoinedLeaves)
         return ReadParams(state.params)
 
     def loss_params(
@@ -99,7 +99,7 @@ class Adam:
         return self._update(state, gradient, learning_rate)
 
     def _update(
-        self, state: ScanState, gradient: Params | Joined, learning_rate: Rate
+        self, state: ScanState, gradient: Params | JoinedLeaves, learning_rate: Rate
     ) -> ScanState:
         updates, adam = self._adam.update(gradient, state.adam)
         if self.decay is not None:  # decoupled: the decay does not enter the moments

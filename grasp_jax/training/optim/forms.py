@@ -12,7 +12,7 @@ from grasp_jax.models.batch import Params
 from grasp_jax.training.optim import deferred_adam, one_vector
 from grasp_jax.training.optim.adam import Adam, ReadParams, ScanState, StepIds
 from grasp_jax.training.optim.deferred_adam import Rate
-from grasp_jax.training.optim.one_vector import Joined
+from grasp_jax.training.optim.one_vector import JoinedLeaves
 from grasp_jax.training.optim.weight_decay import decay_rates
 
 
@@ -48,7 +48,7 @@ class AdamInOneVector(Adam):
 
     def read(self, state: ScanState, ids: StepIds | None, learning_rate: Rate) -> ReadParams:
         """Splits the parameters."""
-        assert isinstance(state.params, Joined)
+        assert isinstance(state.params, JoinedLeaves)
         return ReadParams(one_vector.split(state.params, self.like))
 
     def apply(
@@ -150,7 +150,7 @@ def choose_optimiser(
 
 
 def _map_all(
-    change: Callable[[Any], Any], params: Params | Joined, adam: optax.ScaleByAdamState
+    change: Callable[[Any], Any], params: Params | JoinedLeaves, adam: optax.ScaleByAdamState
 ) -> ScanState:
     """Applies the same change to the parameters and to both moments."""
     return ScanState(change(params), adam._replace(mu=change(adam.mu), nu=change(adam.nu)))

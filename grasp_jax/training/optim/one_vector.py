@@ -24,24 +24,24 @@ class HasShape(Protocol):
         """The shape of the array."""
 
 
-class Joined(NamedTuple):
+class JoinedLeaves(NamedTuple):
     """A tree's leaves: the small ones concatenated in `vector` [n], the others unchanged, both in the tree's order."""
 
     vector: jax.Array
     large: list[jax.Array]
 
 
-def join(tree: object) -> Joined:
+def join(tree: object) -> JoinedLeaves:
     """Joins the leaves of a tree of arrays of one dtype."""
     leaves = jax.tree.leaves(tree)
     small = [leaf.ravel() for leaf in leaves if _is_small(leaf)]
-    return Joined(
+    return JoinedLeaves(
         jnp.concatenate(small) if small else jnp.zeros(0),
         [leaf for leaf in leaves if not _is_small(leaf)],
     )
 
 
-def split(joined: Joined, like: Tree) -> Tree:
+def split(joined: JoinedLeaves, like: Tree) -> Tree:
     """Restores the tree that was joined; `like` is a tree with the same structure, of arrays or of their shapes."""
     leaves, large, begin = [], iter(joined.large), 0
     for leaf in jax.tree.leaves(like):
