@@ -18,7 +18,7 @@ import grasp_jax as gj
 from benchmarks.record import RESULTS, run, save
 from grasp_jax.core.files import write_text
 from grasp_jax.models.encoders.towers import TowerEncoder
-from grasp_jax.models.parts import is_lowered, part_weights
+from grasp_jax.models.fusion_parts import is_lowered, part_weights
 
 RECORD = RESULTS / "picture.json"
 FIGURE = pathlib.Path(__file__).parent.parent / "docs" / "figures" / "recommendation.svg"

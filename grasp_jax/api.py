@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from grasp_jax.answering import Answering
-from grasp_jax.arguments import checked_config, fields_by_full_name, listed_metrics
+from grasp_jax.arguments import as_config, fields_by_full_name, listed_metrics
 from grasp_jax.config import (
     CONFIG_FILE,
     Config,
@@ -71,7 +71,7 @@ class Recommender(Answering):
             backbones are given.
         """
         self._given = fields_by_full_name(fields)
-        self.config = self._given_config = checked_config(config).with_fields(self._given)
+        self.config = self._given_config = as_config(config).with_fields(self._given)
         check_config(self.config)
         for field, value in (
             ("method", self.config.model.method),

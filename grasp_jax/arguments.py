@@ -12,7 +12,7 @@ from grasp_jax.models.backbones import BACKBONES
 OF_FIT = ("workdir", "refit", "callbacks", "dataset")  # arguments of `Recommender.fit`
 
 
-def checked_config(config: object) -> Config:
+def as_config(config: object) -> Config:
     """The config that `Recommender` was given, or the defaults.
 
     Raises:

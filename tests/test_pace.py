@@ -16,9 +16,9 @@ from grasp_jax.training import run_epoch
 from grasp_jax.training.epochs import chunks, make_epoch
 from grasp_jax.training.loop import train
 from grasp_jax.training.pace import GROWTH, Pace
-from grasp_jax.training.part_of_steps import Part
 from grasp_jax.training.records import Records
 from grasp_jax.training.snapshot import Snapshot, copied, initial_snapshot
+from grasp_jax.training.step_bounds import StepBounds
 from grasp_jax.trials.run import Prepared, open_run, prepare
 from grasp_jax.trials.trial import Trial, make_trial
 from tests.command_line import write_dataset
@@ -83,7 +83,7 @@ def test_parts_compute_what_the_whole_does(prepared: Prepared, method: str) -> N
         state = copied(start.state)  # which is donated
         losses = np.zeros((6, 1), np.float32)
         for first, end in zip((0, *cuts), (*cuts, 6), strict=True):
-            part = Part(put(np.int32(first)), put(np.int32(end)), inputs)
+            part = StepBounds(put(np.int32(first)), put(np.int32(end)), inputs)
             given = data.device, data.tables, chunk.slots, steps.per_replica, chunk_step, None, part
             state, found = steps.train_steps(state, *given)
             losses += np.asarray(found)

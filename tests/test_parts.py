@@ -15,10 +15,10 @@ from grasp_jax.config.model import PARTS
 from grasp_jax.core.errors import UserError
 from grasp_jax.models.backbones.sasrec import SASRec
 from grasp_jax.models.backbones.towers import PART_WEIGHTS, Towers
-from grasp_jax.models.parts import part_weights
-from grasp_jax.training import loop, parts, weight_search
+from grasp_jax.models.fusion_parts import part_weights
+from grasp_jax.training import fusion_weights, loop, weight_search
 from grasp_jax.training.callbacks import Callback, TrainingSummary
-from grasp_jax.training.parts import ChosenWeights
+from grasp_jax.training.fusion_weights import ChosenWeights
 from grasp_jax.training.replicas import one_replica
 from grasp_jax.training.weight_search import lowered_weights
 from tests.packed_rows import POSITIONS, SEGMENTS
@@ -171,8 +171,8 @@ def test_refit_has_the_weight_of_the_match(
 ) -> None:
     """The model that recommends would give the match another weight than validation has chosen."""
     half = {"id": 1.0, "text": 1.0, "company": 0.0, "match": 0.5}
-    monkeypatch.setattr(parts, "lowered_weights", lambda kinds, gains: half)
-    monkeypatch.setattr(parts, "is_better", lambda gains, than: False)
+    monkeypatch.setattr(fusion_weights, "lowered_weights", lambda kinds, gains: half)
+    monkeypatch.setattr(fusion_weights, "is_better", lambda gains, than: False)
     shop = small_shop()
     model = gj.Recommender(**OPTIONS | {"seeds": 42})
     model.fit(shop, workdir=tmp_path / "run", refit=True)
@@ -203,7 +203,7 @@ def test_training_continues_if_a_part_hid_that_it_helps(
     found = itertools.cycle(
         [ChosenWeights(without, (0.5, 0.6)), ChosenWeights(without, (0.1, 0.7))]
     )
-    monkeypatch.setattr(parts, "_choose", lambda job, params, m: next(found))
+    monkeypatch.setattr(fusion_weights, "_choose", lambda job, params, m: next(found))
     monkeypatch.setattr(
         loop,
         "validate",
@@ -234,7 +234,7 @@ def test_newest_model_may_be_the_best_at_the_last_epoch(
     found = {(0, 1): (0.5, 0.6), (0, 3): (0.1, 0.7), (1, 1): (0.5, 0.6), (1, 3): (0.1, 0.55)}
     count = iter([(0, 1), (0, 3), (1, 1), (1, 3), (0, 3), (1, 1)])
     monkeypatch.setattr(
-        parts, "_choose", lambda job, params, m: ChosenWeights(without, found[next(count)])
+        fusion_weights, "_choose", lambda job, params, m: ChosenWeights(without, found[next(count)])
     )
     scores = {1: 0.5, 2: 0.1, 3: 0.1}
     monkeypatch.setattr(

@@ -13,7 +13,7 @@ import numpy as np
 
 from grasp_jax.core.errors import UserError
 from grasp_jax.data.columns import Where
-from grasp_jax.data.parts import parts_of
+from grasp_jax.data.file_parts import parts_of
 
 FIELD = "config.data.bad_rows"
 MOST_LEFT_OUT = 0.5  # share of the rows of a source

@@ -47,7 +47,7 @@ def refuse_lists(table: Table, name: str, text: pa.Array, codes: np.ndarray) -> 
     if len(filled) < FEWEST_VALUES or not (_are_in_brackets(filled) or _are_lists(filled)):
         return
     first = max(
-        range(len(values)), key=lambda place: (len(parts_of(values[place])) >= FEWEST, -place)
+        range(len(values)), key=lambda place: (len(split_ids(values[place])) >= FEWEST, -place)
     )
     row = table.row(int((codes == first).argmax()))
     call = _splitting(values[first])
@@ -83,7 +83,7 @@ def is_list(kind: pa.DataType) -> bool:
     return any(check(kind) for check in checks)
 
 
-def parts_of(value: str) -> list[str]:
+def split_ids(value: str) -> list[str]:
     """The parts of a text between blanks, commas, semicolons and bars, without brackets and quotation marks."""
     parts = (part.strip("[]()'\"") for part in _BETWEEN.split(value))
     return [part for part in parts if part]
@@ -100,7 +100,7 @@ def _is_in_brackets(value: str) -> bool:
         return False
     if _is_literal_list(value):
         return True
-    return value.lstrip().startswith("[") and all(map(_shape, parts_of(value)))
+    return value.lstrip().startswith("[") and all(map(_shape, split_ids(value)))
 
 
 def _is_literal_list(value: str) -> bool:
@@ -113,7 +113,7 @@ def _is_literal_list(value: str) -> bool:
 
 
 def _are_lists(values: Sequence[str]) -> bool:
-    texts = [parts_of(value) for value in values]
+    texts = [split_ids(value) for value in values]
     lists = [parts for parts in texts if len(parts) >= FEWEST]
     if 2 * len(lists) <= len(values):
         return False

@@ -16,7 +16,7 @@ import numpy as np
 
 from grasp_jax.config import DataConfig
 from grasp_jax.core.files import checksums
-from grasp_jax.data.parts import checked_parts
+from grasp_jax.data.file_parts import checked_parts
 
 SHOWN = 32  # hexadecimal digits of a fingerprint that a message may show
 CODE = pathlib.Path(__file__).parent
@@ -41,7 +41,7 @@ class LogSource:
         """The files that the reader reads, by their names below the path: the file itself, or the parts of a folder.
 
         Raises:
-          UserError: as `parts.checked_parts`.
+          UserError: as `file_parts.checked_parts`.
         """
         if not self.path.is_dir():
             return {self.path.name: self.path}

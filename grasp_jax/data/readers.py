@@ -11,8 +11,8 @@ from grasp_jax.config.data import REFUSE, SKIP
 from grasp_jax.core.errors import UserError
 from grasp_jax.data.bad_rows import LeftOut, check_share, refused
 from grasp_jax.data.columns import DEFAULTS
+from grasp_jax.data.file_parts import is_in_parts, is_parquet_folder, parts_of
 from grasp_jax.data.log import InteractionLog, Origin, build_log
-from grasp_jax.data.parts import is_in_parts, is_parquet_folder, parts_of
 from grasp_jax.data.read_report import ReadReport, sample_rows
 
 _ENDINGS = ("tsv", "csv", "parquet", "jsonl")

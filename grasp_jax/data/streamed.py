@@ -18,8 +18,8 @@ import pyarrow.csv
 from grasp_jax.core.errors import UserError
 from grasp_jax.data.delimited import Dialect, begins_with_data, dialect_of, header_notes
 from grasp_jax.data.dictionary import DictionaryColumn, Encoder, bytes_scalar
+from grasp_jax.data.file_parts import open_parts
 from grasp_jax.data.open_marks import QuotedValues, first_open
-from grasp_jax.data.parts import open_parts
 from grasp_jax.data.tables import Column, Table, is_text
 
 HEAD = 1 << 20  # bytes from which the dialect is determined

@@ -9,8 +9,8 @@ import pyarrow.parquet
 
 from grasp_jax.core.errors import UserError
 from grasp_jax.data.delimited import read_delimited
+from grasp_jax.data.file_parts import checked_parts, is_in_parts, open_parts
 from grasp_jax.data.json_lines import read_json_lines
-from grasp_jax.data.parts import checked_parts, is_in_parts, open_parts
 from grasp_jax.data.streamed import Wanted, stream_delimited, stream_parquet
 from grasp_jax.data.tables import Table, one_line
 

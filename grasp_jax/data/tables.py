@@ -16,7 +16,7 @@ from grasp_jax.core.errors import UserError
 from grasp_jax.data.bad_rows import BadRows, NoValue, no_value, place_of, source_rows
 from grasp_jax.data.columns import Where
 from grasp_jax.data.dictionary import DictionaryColumn, int64_array
-from grasp_jax.data.parts import check_column
+from grasp_jax.data.file_parts import check_column
 from grasp_jax.data.rewriting import as_utf8
 
 # pa.ChunkedArray, `dictionary.DictionaryColumn`, or list[Any], which holds the values of JSON as Python has them.

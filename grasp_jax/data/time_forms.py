@@ -56,7 +56,7 @@ def like_dates(text: pa.ChunkedArray) -> np.ndarray:
     return matches(text, _LIKE_A_DATE)
 
 
-def parts_of(text: pa.ChunkedArray, pattern: str) -> dict[str, pa.ChunkedArray]:
+def date_fields(text: pa.ChunkedArray, pattern: str) -> dict[str, pa.ChunkedArray]:
     """The parts of texts that all match a pattern of dates.
 
     Args:

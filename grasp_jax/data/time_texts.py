@@ -19,11 +19,11 @@ from grasp_jax.data.time_forms import (
     NAME_DAY_YEAR,
     NUMBER,
     WHOLE,
+    date_fields,
     exists,
     joined,
     like_dates,
     matches,
-    parts_of,
     seconds_ahead,
     two_digits,
 )
@@ -115,7 +115,7 @@ def _of_fraction(column: TimeColumn, text: pa.ChunkedArray) -> Times:
 
 def _of_iso(column: TimeColumn, text: pa.ChunkedArray, pattern: str) -> Times:
     """Of a form that says which is the month."""
-    parts = parts_of(text, pattern)
+    parts = date_fields(text, pattern)
     return _of_parts(
         column, text, parts, joined(parts["year"], parts["month"], parts["day"], mark="-")
     )
@@ -123,7 +123,7 @@ def _of_iso(column: TimeColumn, text: pa.ChunkedArray, pattern: str) -> Times:
 
 def _of_local(column: TimeColumn, text: pa.ChunkedArray, pattern: str) -> Times:
     """Day first or month first, as the column's own dates show: some date must have a 13 or more."""
-    parts = parts_of(text, pattern)
+    parts = date_fields(text, pattern)
     first, second = (pc.cast(parts[name], pa.int64()).to_numpy() for name in ("first", "second"))
     day_first, month_first = first > 12, second > 12
     if day_first.any() and month_first.any():
@@ -150,7 +150,7 @@ def _of_parts(
     parts: Mapping[str, pa.ChunkedArray],
     day: pa.ChunkedArray,
 ) -> Times:
-    """Times of `parts_of` texts; `day` as 2024-01-31."""
+    """Times of `date_fields` texts; `day` as 2024-01-31."""
     if "half" in parts:
         _refuse_some_halves(column, text, parts)
     clock, fraction, zone = (parts[name] for name in ("clock", "fraction", "zone"))

@@ -96,7 +96,7 @@ def further_parts(config: Config, method: str, users: int, width: int) -> Furthe
 
 
 def validations_of_parts(config: Config, method: str) -> int:
-    """How often at least the parts of late fusion are validated after training (`training.parts`); 0 if validation does not choose.
+    """How often at least parts of late fusion are validated after training (`training.fusion_weights`); 0 if validation does not choose.
 
     The config has one backbone.
     """

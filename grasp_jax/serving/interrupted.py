@@ -143,7 +143,7 @@ def store_part(folder: pathlib.Path, number: int, blocks: Sequence[Lists]) -> di
     return {"file": file.name, "sha256": sha256(file), "blocks": len(sizes)}
 
 
-def parts_of(
+def parts_of_output(
     output: pathlib.Path,
     made_from: Mapping[str, Any],
     users: np.ndarray,

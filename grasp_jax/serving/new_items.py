@@ -19,9 +19,9 @@ from grasp_jax.knowledge.text.columns import as_texts
 from grasp_jax.models.build import build_model
 from grasp_jax.models.encoders.towers import ID, MATCH
 from grasp_jax.models.frozen import ITEM_TABLES
+from grasp_jax.models.fusion_parts import part_weights
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.new_items import NewTexts
-from grasp_jax.models.parts import part_weights
 from grasp_jax.serving.artifact import GROUPS, Artifact
 from grasp_jax.serving.catalogue import Catalogue
 from grasp_jax.serving.new_item_columns import (

@@ -14,7 +14,7 @@ from grasp_jax.core.files import remove_left_behind, replacing, sha256, write_se
 from grasp_jax.core.progress import progress_bar
 from grasp_jax.evaluation.audience import Audience, Lists, Wanted, best_items, num_blocks
 from grasp_jax.parallel.processes import is_main_process
-from grasp_jax.serving.interrupted import Parts, Spread, parts_of
+from grasp_jax.serving.interrupted import Parts, Spread, parts_of_output
 from grasp_jax.serving.writers import open_writer
 
 
@@ -55,7 +55,7 @@ def write_recommendations(
     """
     log, made_from = audience.log, made_from or {}
     numbers = (log.user_ids.dtype.kind == "i", log.item_ids.dtype.kind == "i")
-    parts = parts_of(path, made_from, users, wanted, spread)
+    parts = parts_of_output(path, made_from, users, wanted, spread)
     counts: list[np.ndarray] = []
     without_items: list[int] = []
     with contextlib.ExitStack() as stack:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from grasp_jax.core.errors import UserError
 from grasp_jax.data.columns import listed
 from grasp_jax.data.delimited import DELIMITERS, refuse_data_as_header
-from grasp_jax.data.parts import parts_of
+from grasp_jax.data.file_parts import parts_of
 from grasp_jax.data.rewriting import into, unpacked
 from grasp_jax.data.table_files import COMPRESSIONS, ending_of
 from grasp_jax.setup import names

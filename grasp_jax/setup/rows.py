@@ -10,8 +10,8 @@ import pyarrow.parquet
 from grasp_jax.config.data import SKIP
 from grasp_jax.core.errors import UserError
 from grasp_jax.data.bad_rows import FIELD
+from grasp_jax.data.file_parts import parts_of
 from grasp_jax.data.interactions import columns_used, columns_wanted, readable_rows
-from grasp_jax.data.parts import parts_of
 from grasp_jax.data.readers import read_interactions
 from grasp_jax.data.streamed import stream_parquet
 from grasp_jax.data.summary import reasons_in_words

@@ -10,8 +10,8 @@ import pyarrow.parquet
 
 from grasp_jax.core.errors import UserError
 from grasp_jax.data.delimited import read_delimited
+from grasp_jax.data.file_parts import checked_parts, parts_of
 from grasp_jax.data.json_lines import read_json_lines
-from grasp_jax.data.parts import checked_parts, parts_of
 from grasp_jax.data.table_files import UNREADABLE, ending_of
 from grasp_jax.data.tables import Table, one_line
 

@@ -29,8 +29,8 @@ from grasp_jax.training.callbacks import (
 )
 from grasp_jax.training.early_stopping import Progress, why_stopped
 from grasp_jax.training.epochs import Epoch, make_epoch
+from grasp_jax.training.fusion_weights import continued, with_chosen_weights
 from grasp_jax.training.job import TrainingJob
-from grasp_jax.training.parts import continued, with_chosen_weights
 from grasp_jax.training.records import has_labels
 from grasp_jax.training.run_epoch import TrainedEpoch, compile_steps, run_epoch
 from grasp_jax.training.saving import Saver, done_so_far

@@ -28,11 +28,11 @@ from grasp_jax.training.job import TrainingJob
 from grasp_jax.training.losses import Loss
 from grasp_jax.training.optim.deferred_adam import has_table
 from grasp_jax.training.pace import Pace
-from grasp_jax.training.part_of_steps import Part
 from grasp_jax.training.replicas import PerReplica, per_replica, put_replicas, take_replicas
 from grasp_jax.training.saving import Saver, done_so_far
 from grasp_jax.training.snapshot import Snapshot, with_states
 from grasp_jax.training.step import TrainState, make_train_steps
+from grasp_jax.training.step_bounds import StepBounds
 from grasp_jax.training.step_inputs import StepInputs, inputs_at_once
 from grasp_jax.training.targets import StepShape
 
@@ -163,7 +163,7 @@ class _StepRange(NamedTuple):
     begin: int
     end: int
     chunk_step: jax.Array
-    part: Part | None
+    part: StepBounds | None
 
 
 def _step_ranges(
@@ -187,7 +187,9 @@ def _step_ranges(
             within = replicate(
                 data.mesh, (np.int32(begin - chunk.begin), np.int32(end - chunk.begin))
             )
-            yield _StepRange(chunk, begin, end, chunk_step, Part(within[0], within[1], inputs))
+            yield _StepRange(
+                chunk, begin, end, chunk_step, StepBounds(within[0], within[1], inputs)
+            )
             begin = end
 
 

@@ -32,8 +32,8 @@ from grasp_jax.training.losses import Loss
 from grasp_jax.training.optim import deferred_adam
 from grasp_jax.training.optim.adam import Adam, ScanState
 from grasp_jax.training.optim.forms import choose_optimiser
-from grasp_jax.training.part_of_steps import Part, run_part
 from grasp_jax.training.replicas import PerReplica
+from grasp_jax.training.step_bounds import StepBounds, run_within
 from grasp_jax.training.step_inputs import StepInputs, inputs_at_once, step_inputs
 from grasp_jax.training.targets import StepShape
 
@@ -180,7 +180,7 @@ def make_train_steps(
         per_replica: PerReplica,
         first_step: jax.Array,
         query_users: QueryUsers | None = None,
-        part: Part | None = None,
+        part: StepBounds | None = None,
     ) -> tuple[TrainState, jax.Array]:
         """S steps of M models, or some of them.
 
@@ -213,7 +213,7 @@ def _scan(
     batches: tuple[jax.Array, QueryUsers | None],
     per_replica: PerReplica,
     numbers: jax.Array,
-    part: Part | None,
+    part: StepBounds | None,
 ) -> tuple[TrainState, jax.Array]:
     """Runs the steps `numbers` [S] one after the other, with `batches` (slots and query users); the other arguments are those of
     `train_steps`.
@@ -250,6 +250,8 @@ def _scan(
 
     init = step.optimiser.begin(state.params, state.adam)
     xs = (*jax.tree.map(lambda x: x.swapaxes(0, 1), batches), inputs, numbers)
-    carry, losses = jax.lax.scan(body, init, xs) if part is None else run_part(body, init, xs, part)
+    carry, losses = (
+        jax.lax.scan(body, init, xs) if part is None else run_within(body, init, xs, part)
+    )
     params, adam = step.optimiser.end(carry, per_replica.learning_rate)
     return state._replace(params=params, adam=adam), losses

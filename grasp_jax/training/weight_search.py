@@ -1,4 +1,4 @@
-"""The search for the weights of the parts of late fusion's score (`training.parts` says when, and with which validation)."""
+"""The search for the weights of the parts of late fusion's score (`training.fusion_weights` says when, and with which validation)."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 

@@ -9,8 +9,8 @@ from grasp_jax.config import Config
 from grasp_jax.core.errors import UserError
 from grasp_jax.knowledge.encoders import is_fitted
 from grasp_jax.models.encoders.towers import MATCH
+from grasp_jax.models.fusion_parts import part_weights
 from grasp_jax.models.methods import METHODS
-from grasp_jax.models.parts import part_weights
 from grasp_jax.training.replicas import one_replica
 from grasp_jax.trials.chosen import Chosen
 from grasp_jax.trials.run import Run

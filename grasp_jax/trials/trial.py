@@ -22,10 +22,10 @@ from grasp_jax.training.callbacks import Callback, OnEpoch
 from grasp_jax.training.checkpoint import Checkpoints, check_made_from, find_model, has_model
 from grasp_jax.training.early_stopping import as_progress
 from grasp_jax.training.epochs import TrainingData
+from grasp_jax.training.fusion_weights import validation_lowered, with_named_parts
 from grasp_jax.training.inherited import keep_directions
 from grasp_jax.training.job import TrainingJob
 from grasp_jax.training.loop import train
-from grasp_jax.training.parts import validation_lowered, with_named_parts
 from grasp_jax.training.replicas import Replica, one_replica
 from grasp_jax.training.snapshot import Snapshot, copied, initial_snapshot, snapshot_like
 from grasp_jax.training.start_from import (

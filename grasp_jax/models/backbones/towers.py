@@ -24,7 +24,7 @@ class Towers(BackboneWrapper):
       match_decay: `decay` of `PooledHistory`, which computes the history's vector for the match, if item vectors have a text after the
         towers.
       kinds: name of each tower, and of the match if there is one, as in `config.model.PARTS`. Empty: all parts always count.
-      counted: names of the parts that count outside training; None: all, until `training.parts` chooses.
+      counted: names of the parts that count outside training; None: all, until `training.fusion_weights` chooses.
     """
 
     features: int

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 Carry = TypeVar("Carry")
 
 
-class Part(NamedTuple):
+class StepBounds(NamedTuple):
     """Steps `first` to `end` (exclusive) of the S steps for which arrays were made.
 
     Attributes:
@@ -27,8 +27,8 @@ class Part(NamedTuple):
     inputs: Any = None
 
 
-def run_part(
-    body: Callable[[Carry, Any], tuple[Carry, jax.Array]], carry: Carry, xs: Any, part: Part
+def run_within(
+    body: Callable[[Carry, Any], tuple[Carry, jax.Array]], carry: Carry, xs: Any, part: StepBounds
 ) -> tuple[Carry, jax.Array]:
     """`jax.lax.scan` over the steps of a part.
 

@@ -17,7 +17,7 @@ from grasp_jax.core.log import logger
 from grasp_jax.evaluation.metrics import ndcg_gains
 from grasp_jax.evaluation.ranker import Ranker
 from grasp_jax.models.backbones.towers import PART_WEIGHTS, validation_chooses_parts
-from grasp_jax.models.parts import is_lowered, part_names, part_weights
+from grasp_jax.models.fusion_parts import is_lowered, part_names, part_weights
 from grasp_jax.models.sequence_model import SequenceModel
 from grasp_jax.parallel.mesh import replicate
 from grasp_jax.training.job import TrainingJob
