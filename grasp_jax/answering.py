@@ -1,6 +1,7 @@
 """The methods of `Recommender` that use a trained model, after `fit` or `load`.
 
-This module has no logic of its own: it calls `serving`, as the command line does.
+It checks what was given, chooses between vectors that are placed already and new ones, and returns frames; `serving` computes the answers,
+as for the command line.
 """
 
 import os

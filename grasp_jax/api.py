@@ -8,7 +8,8 @@
     model.recommend(users=["ann", "lee"], k=10)
     model.save("model")
 
-This module has no logic of its own: training, evaluation and recommendations use the same functions as the command line.
+Training, evaluation and recommendations use the same functions as the command line. This module turns arguments into their configs and
+folders, and remembers which trial was fitted or loaded.
 """
 
 import dataclasses

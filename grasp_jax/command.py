@@ -143,7 +143,11 @@ def refuse_left_over(arguments: Sequence[str]) -> None:
 
 
 def run_of_flags() -> tuple[pathlib.Path, Callable[[], Run]]:
-    """The workdir that the flags name, and what opens the run there; the config is checked."""
+    """The workdir that the flags name, and what opens the run there; the config is checked.
+
+    Raises:
+      UserError: a flag or a field of the config is missing or wrong, the workdir is that of another run, or devices are missing.
+    """
     if FLAGS.config is not None and FLAGS.workdir is None:
         raise UserError(
             "--workdir is needed too, as in --config=configs/quickstart.py --workdir=runs/quickstart"
@@ -163,7 +167,11 @@ def run_of_flags() -> tuple[pathlib.Path, Callable[[], Run]]:
 
 
 def checked_config() -> Config:
-    """The config that the flags name, checked, with the source of its data settled."""
+    """The config that the flags name, checked, with the source of its data settled.
+
+    Raises:
+      UserError: no config was named, or one of its fields is wrong.
+    """
     if FLAGS.config is None:
         example = "--config=configs/quickstart.py --workdir=runs/quickstart"
         if FLAGS.workdir:

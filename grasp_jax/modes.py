@@ -227,7 +227,11 @@ def refit(run: Run, options: Options) -> None:
 
 
 def export(run: Run, options: Options) -> None:
-    """Writes the trained model that validation prefers, or its refit, as programs that need only jax, numpy and flatbuffers."""
+    """Writes the trained model that validation prefers, or its refit, as programs that need only jax, numpy and flatbuffers.
+
+    Raises:
+      UserError: several processes were started, no model was trained, or `--out` cannot be written.
+    """
     if jax.process_count() > 1:
         raise UserError(
             f"--mode=export: started with {jax.process_count()} processes; expected one, because a model is exported for one device"
@@ -243,6 +247,9 @@ def export(run: Run, options: Options) -> None:
 def represent(run: Run, options: Options) -> None:
     """Writes the vectors of all users and items, by the trained model that validation prefers, or its refit; into an existing folder only
     the changed ones.
+
+    Raises:
+      UserError: several processes were started, no model was trained, or `--out` cannot be written.
     """
     if jax.process_count() > 1:
         raise UserError(
@@ -266,7 +273,11 @@ def represent(run: Run, options: Options) -> None:
 
 
 def audit(run: Run, options: Options) -> None:
-    """Writes how far the text knowledge can be trusted, and a sheet for raters or, with --ratings, their results. Needs no endpoint."""
+    """Writes how far the text knowledge can be trusted, and a sheet for raters or, with --ratings, their results. Needs no endpoint.
+
+    Raises:
+      UserError: there is no bank, the ratings cannot be read, or `--out` cannot be written.
+    """
     out = check_folder(options.out or str(run.workdir / "audit"), "--out")
     if not (run.bank_folder / MANIFEST).is_file():
         raise UserError(

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import grasp_jax
 
 PACKAGE = pathlib.Path(grasp_jax.__file__).parent
-ROOMS = (  # in the order of DESIGN's house: what stands later may import what stands earlier
+ROOMS = (  # what stands later may import what stands earlier
     ("core",),
     ("config",),
     ("config_file", "earlier_version", "provenance"),

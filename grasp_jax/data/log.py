@@ -261,7 +261,7 @@ def distinct_items(log: InteractionLog) -> np.ndarray:
 
 
 def distinct(pairs: np.ndarray) -> np.ndarray:
-    """`np.unique` of int64, by one sort: a hundredth of its time where pairs are nearly in order."""
+    """[n] int64 -> [at most n] int64, ascending, as `np.unique`, by one sort: a hundredth of its time where pairs are nearly in order."""
     ordered = np.sort(pairs, kind="stable")
     first = np.ones(len(ordered), bool)
     np.not_equal(ordered[1:], ordered[:-1], out=first[1:])

@@ -119,8 +119,8 @@ def best_items(
     """The best items of some people, each with a history; yields them block by block.
 
     Args:
-      audience: all people.
-      people: rows of the audience, each once.
+      audience: all N people.
+      people: [n] int rows of the audience, each once.
       wanted: which items, and how many.
       first: the first block to compute; equal arguments give equal blocks.
 
@@ -137,7 +137,7 @@ def num_blocks(people: np.ndarray, wanted: Wanted) -> int:
 
 
 def blocks_of(audience: Audience, people: np.ndarray, wanted: Wanted) -> PeopleBlocks:
-    """Divides some people into blocks, for `best_of_blocks`; the arguments are those of `best_items`.
+    """Divides [n] people into S blocks of B, for `best_of_blocks`; the arguments are those of `best_items`.
 
     Raises:
       UserError: the catalogue has fewer than `top_n` items.

@@ -27,7 +27,7 @@ def metrics(ranks: np.ndarray) -> dict[str, float]:
 
 
 def ndcg_at_10(ranks: np.ndarray) -> float:
-    """Mean NDCG@10, the metric of early stopping."""
+    """Mean NDCG@10 of [n] ranks from 0, the metric of early stopping; a value in 0..1."""
     return float(ndcg_gains(ranks).mean())
 
 

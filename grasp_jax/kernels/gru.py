@@ -57,7 +57,9 @@ def gru(
 def gru_scan(
     from_input: jax.Array, recurrent: jax.Array, first: jax.Array, start: jax.Array, unroll: int = 1
 ) -> jax.Array:
-    """The result of `gru`, computed by a scan over positions, `unroll` of them in an iteration, with gradients by autodiff."""
+    """[R, L, D] float32, the result of `gru` for the same arguments, by a scan over positions, `unroll` of them in an iteration, with
+    gradients by autodiff.
+    """
     rows, _, width = from_input.shape
     features = width // 3
     recurrent = recurrent.astype(from_input.dtype)

@@ -73,7 +73,11 @@ def fill_shards(
 
 
 def save_shard(path: pathlib.Path, rows: np.ndarray, vectors: np.ndarray) -> None:
-    """Writes one shard atomically: [n, E] vectors of [n] rows."""
+    """Writes one shard atomically: [n, E] vectors of [n] rows, as float32.
+
+    Raises:
+      UserError: the encoder gave another number of vectors, or one that is not finite.
+    """
     if vectors.ndim != 2 or len(vectors) != len(rows):
         raise UserError(
             f"{path.name}: the encoder gave vectors of shape {vectors.shape} for {len(rows)} texts; expected one row each"

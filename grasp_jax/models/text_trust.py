@@ -16,7 +16,8 @@ from grasp_jax.models.company import company_without_own
 
 DRAWS = 3  # random texts of each item
 STEPS = 25  # iterations of Newton's method
-RIDGE = 1e-3
+RIDGE = 1e-3  # hardly moves the fit, but the Hessian is regular if columns are equal or the two kinds of texts are separable
+LARGEST = 30  # of |log ratio|: exp(-30) is 1e-13, so probabilities are 0 or 1 for all purposes, and exp does not overflow
 
 
 class TextTrust(NamedTuple):
@@ -73,11 +74,11 @@ def _log_ratio(
     x = x / scale
     theta = np.zeros(x.shape[1])
     for _ in range(STEPS):
-        p = 1.0 / (1.0 + np.exp(-np.clip(x @ theta, -30, 30)))
+        p = 1.0 / (1.0 + np.exp(-np.clip(x @ theta, -LARGEST, LARGEST)))
         gradient = x.T @ (weight * (p - is_own)) + RIDGE * theta
         hessian = (x * (weight * p * (1 - p))[:, None]).T @ x + RIDGE * np.eye(len(theta))
         theta -= np.linalg.solve(hessian, gradient)
-    return [np.clip((part / scale) @ theta, -30, 30) for part in features]
+    return [np.clip((part / scale) @ theta, -LARGEST, LARGEST) for part in features]
 
 
 def _share_wrong(log_ratio: list[np.ndarray], judged: np.ndarray) -> float:

@@ -48,6 +48,9 @@ def write_config(folder: pathlib.Path, out: str | None) -> pathlib.Path:
       folder: the data.
       out: the file; None: NAME_config.py in the current folder.
 
+    Returns:
+      The path of the file.
+
     Raises:
       UserError: as `look`; or the file exists, or is not one that ends in .py.
     """

@@ -16,20 +16,21 @@ from grasp_jax.training.cross_entropy import CrossEntropy
 
 # the type of `models.batch.Scores` from which the loss is computed
 Loss = Callable[[Any], jax.Array]
+# for a negative that does not exist: exp(LOWEST - x) is 0 for every score x, but a difference of two of them is 0, not NaN
 LOWEST = -1e30
 CATALOGUE = "ce"  # the loss over all items, without random negatives
 SHARED = ("gbce", "softmax")  # losses whose negatives are shared by a whole batch
 
 
 def binary_cross_entropy(scores: PairScores) -> jax.Array:
-    """Eq. 6, averaged over targets; the G negatives of a target together have the weight of one. Plus the method's additional loss."""
+    """[] Eq. 6, averaged over targets; the G negatives of a target together have the weight of one. Plus the method's additional loss."""
     return _mean(
         jax.nn.softplus(-scores.positive) + jax.nn.softplus(scores.negative).mean(axis=-1), scores
     )
 
 
 def sampled_softmax(scores: PairScores, smoothing: float = 0.0, towers: str = "each") -> jax.Array:
-    """Cross-entropy of the target against its negatives.
+    """[] cross-entropy of the target against its negatives, averaged over targets, plus the method's additional loss.
 
     Args:
       scores: scores of pairs.
@@ -54,7 +55,7 @@ def _softmax(scores: PairScores, smoothing: float) -> jax.Array:
 
 
 def generalised_bce(scores: PairScores, num_items: int, calibration: float) -> jax.Array:
-    """gBCE (Petrov and Macdonald, 2023, arXiv 2308.07192, Eq. 17-20): the positive's probability to the power beta.
+    """[] gBCE (Petrov and Macdonald, 2023, arXiv 2308.07192, Eq. 17-20): the positive's probability to the power beta.
 
     beta = a (t (1 - 1/a) + 1/a) with the sampling rate a = G / (V - 1); t is `calibration`: 0 is binary cross-entropy, 1 makes scores
     calibrated probabilities.

@@ -163,6 +163,9 @@ def make_train_steps(
       in_one_vector: whether Adam works on the joined parameters of `one_vector.join`; None: only on a single GPU.
       weight_decay: `train.weight_decay`; not allowed with a shape whose ID table is deferred.
       decay_steps: as in `Step`; not allowed with such a shape either, because deferred rows are updated with a single rate.
+
+    Raises:
+      ValueError: deferred updates with `decay_steps` or, when `train_steps` is traced, with `weight_decay`.
     """
     if shape.deferred and decay_steps:
         raise ValueError("an ID table with deferred updates needs one learning rate for all steps")

@@ -145,7 +145,7 @@ def _seen_in_validation(config: Config, sources: TrainingSources) -> np.ndarray 
 
 
 def trainable_users(split: Split, index: ExclusionIndex, one_item_users: bool) -> np.ndarray:
-    """Rows of the users in training: those who have a target and have not had every item of the catalogue.
+    """[n] int64 rows of the users in training: those who have a target and have not had every item of the catalogue.
 
     Raises:
       UserError: there are none.

@@ -33,6 +33,9 @@ def evaluation_of(
       name: "valid" or "test".
       method, backbone: of the trial.
       users: number of users, sampled once, the same for every method; 0: all.
+
+    Raises:
+      UserError: the split has no such part.
     """
     run = prepared.run
     histories = {"valid": run.split.valid, "test": run.split.test}[name]

@@ -112,7 +112,7 @@ def shortened(vectors: np.ndarray, width: int) -> np.ndarray:
 
 
 def unit_rows(vectors: np.ndarray) -> np.ndarray:
-    """Rows of length one, of any finite numbers; zeros stay zeros."""
+    """[n, E] rows of length one, of any finite numbers, in their dtype; zeros stay zeros."""
     scaled, norms, _ = _scaled_rows(vectors)
     return scaled / np.where(norms > 0, norms, 1)
 

@@ -131,7 +131,11 @@ def _content(model: str) -> str:
 
 
 def load_model(config: SentenceConfig) -> Any:
-    """The model; `config.max_tokens` shortens what it reads, `config.pooling` changes what is made of its tokens."""
+    """The model; `config.max_tokens` shortens what it reads, `config.pooling` changes what is made of its tokens.
+
+    Raises:
+      UserError: no model is named, the packages are missing, the model cannot be loaded, or its pooling cannot be replaced.
+    """
     if not config.model:
         raise UserError(
             "config.knowledge.sentence.model is empty; give a model folder, or a name such as BAAI/bge-base-en-v1.5"

@@ -165,7 +165,11 @@ class TfIdfEncoder(TextEncoder):
 
     @property
     def fitted(self) -> tuple[TfIdf, Any]:
-        """Terms and directions."""
+        """Terms and directions.
+
+        Raises:
+          RuntimeError: the encoder was neither fitted nor loaded.
+        """
         if self._fitted is None:
             raise RuntimeError("fit or load the encoder first")
         return self._fitted

@@ -80,7 +80,11 @@ class AnswerSink(Protocol):
     """Receives answers as they arrive: a cache, or an object that sends them to one."""
 
     def add(self, key: bytes, answer: StoredAnswer) -> None:
-        """Stores one answer."""
+        """Stores one answer.
+
+        Raises:
+          UserError: it cannot be stored, because a disk is full or a folder cannot be written any more.
+        """
 
 
 class AnswerCache:

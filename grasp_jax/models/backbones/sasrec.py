@@ -122,6 +122,7 @@ class SelfAttention(nn.Module):
         if padding is not None:
             allowed = jnp.concatenate([allowed, padding[..., None] > 0], axis=-1)
             scores = scores.at[..., -1].add(jnp.log(jnp.maximum(padding, 1.0))[:, None])
+        # -1e9 is far below every score, so such a weight is 0; with -inf a query without an allowed key would have weights of NaN.
         weights = jax.nn.softmax(jnp.where(allowed[:, None], scores, -1e9), axis=-1).astype(
             self.dtype
         )

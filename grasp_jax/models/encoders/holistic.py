@@ -45,7 +45,7 @@ def gelu(x: jax.Array) -> jax.Array:
 
 
 def combine(projected: jax.Array, gates: jax.Array | None, bias: jax.Array) -> jax.Array:
-    """First-layer output of pairs: [..., 3, H] projections and [..., 3] gates -> [..., H]; without gates, [..., H] sums -> [..., H]."""
+    """Eq. 5, first layer of pairs: [..., 3, H] projections and [..., 3] gates -> [..., H]; without gates, [..., H] sums -> [..., H]."""
     if gates is None:
         return projected + bias
     # Written out: an einsum over an axis of three becomes a batched matrix product, which is far slower.
@@ -130,6 +130,7 @@ class HolisticEncoder(ItemEncoder):
     def _projected(
         self, kernels: tuple[jax.Array, jax.Array], items: jax.Array, items_similar: jax.Array
     ) -> jax.Array:
+        """`project` with given kernels: the products of Eq. 5's first layer with rows of text, before the gates."""
         (wa, wc), (wb, wd) = kernels
         if self.gate == "none":
             own_part, similar_part, global_part = self.keep

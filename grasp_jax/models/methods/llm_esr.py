@@ -45,7 +45,9 @@ class Distillation(AuxiliaryLoss):
     def __call__(
         self, tables: Tables, batch: BatchStates, context: StepContext = NO_CONTEXT
     ) -> jax.Array:
-        """Weighted mean squared error; 0 while no similar user has a state."""
+        """[] weighted mean squared error over the users of the batch; 0 outside training, where there are no states. A similar user without
+        a history enters the mean as zeros.
+        """
         if context.states is None:
             return jnp.zeros(())
         places, users, exist = newest_places(batch.segments, self.batch_users)

@@ -52,6 +52,7 @@ def info_nce(
         x / jnp.sqrt(1e-8 + (x**2).sum(axis=-1, keepdims=True))  # a text may be all zeros
         for x in (anchors, texts, keys)
     )
+    # -1e9 is far below every cosine / t, so such a key adds 0; with -inf a batch without keys would have gradients of NaN.
     logits = jnp.where(exist, anchors @ keys.T / temperature, -1e9)
     positive = (anchors * texts).sum(axis=-1) / temperature
     return jax.nn.logsumexp(logits, axis=1) - positive

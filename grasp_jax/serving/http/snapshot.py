@@ -27,7 +27,7 @@ class Person(NamedTuple):
     Attributes:
       history: [n] int32 item rows, oldest first, at least one.
       excluded: [m] int32 item rows that are excluded.
-      allowed: item rows to choose from; None: all.
+      allowed: [a] int32 item rows to choose from; None: all.
       text_vectors: for a gated model, two text vectors [E]; None: they are computed from the history.
       with_gates: whether the answer has the gates of a gated model.
     """
@@ -209,7 +209,13 @@ class Snapshot:
         return answers
 
     def most_popular(self, k: int, excluded: np.ndarray, allowed: np.ndarray | None) -> Answer:
-        """The answer for people without a known item, as in `answers.answer`: without scores."""
+        """The answer for people without a known item, as in `answers.answer`: without scores.
+
+        Args:
+          k: largest number of items.
+          excluded: [m] int32 item rows to leave out.
+          allowed: [a] int32 item rows to choose from; None: all.
+        """
         if allowed is None:
             order = self.by_popularity
         else:  # ranked as `by_popularity` is, without a pass over the whole catalogue

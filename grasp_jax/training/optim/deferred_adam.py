@@ -88,17 +88,17 @@ def with_table(
 
 
 def has_table(params: Params) -> bool:
-    """Whether the method trains ID vectors."""
+    """Whether the method trains ID vectors: its parameters have a table [..., V, D]."""
     return "table" in params["encoder"]
 
 
 def put_table(tree: Params, table: jax.Array) -> Params:
-    """A tree like the parameters, with the ID table."""
+    """A tree like the parameters, with the ID table [..., V, D]."""
     return {**tree, "encoder": {**tree["encoder"], "table": table}}
 
 
 def pop_table(tree: Params) -> tuple[Params, jax.Array]:
-    """A tree like the parameters without the ID table, and the table."""
+    """A tree like the parameters without the ID table, and the table [..., V, D]."""
     encoder = dict(tree["encoder"])
     table = encoder.pop("table")
     return {**tree, "encoder": encoder}, table

@@ -137,6 +137,9 @@ def choose_optimiser(
       in_one_vector: join the small parameters.
       defers: defer the updates of the ID table; there must be one.
       weight_decay: rate for matrices and tables (`weight_decay`); with it no updates are deferred.
+
+    Raises:
+      ValueError: deferred updates with weight decay.
     """
     if defers and weight_decay:
         raise ValueError(
