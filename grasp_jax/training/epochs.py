@@ -40,7 +40,7 @@ class TrainingData:
       tables: the method's frozen tables; empty for methods that read none.
       start: `Method.start`, which changes the random initial parameters.
       histories: the training windows.
-      users: [U] rows of the users in training.
+      users: [n] rows of the users in training.
       packing: how their histories are packed into batches.
       shape: static numbers that a step is compiled for.
       loss: one of `training.losses`.

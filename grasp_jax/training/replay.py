@@ -62,7 +62,7 @@ def replay_of(config: TrainConfig, split: Split, users: np.ndarray) -> Replay | 
     Args:
       config: the `train` section.
       split: the histories.
-      users: [U] rows of the users in training.
+      users: [n] rows of the users in training.
 
     Raises:
       UserError: interactions have no times, the time is not readable, or no user in training has an interaction since then.

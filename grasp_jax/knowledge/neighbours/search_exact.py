@@ -191,7 +191,7 @@ def _scores(
     key_ids: jax.Array,
     count: jax.Array,
 ) -> jax.Array:
-    """[Q, E] and [K, E] -> [Q, K] cosines, -inf for a key with the query's label and for padding."""
+    """[Q, E] and [n, E] -> [Q, n] cosines, -inf for a key with the query's label and for padding."""
     # In full float32: a GPU would take its short form of it, and the bank depend on the machine.
     scores = jnp.einsum("qe,ke->qk", queries, keys, precision=jax.lax.Precision.HIGHEST)
     return jnp.where(
@@ -202,7 +202,7 @@ def _scores(
 
 
 def best_of(scores: jax.Array, ids: jax.Array, k: int) -> Best:
-    """[Q, K] scores of the rows `ids` [K] -> the best k, or all where there are fewer."""
+    """[Q, n] scores of the rows `ids` [n] -> the best k, or all where there are fewer."""
     best, places = jax.lax.top_k(scores, min(k, scores.shape[1]))
     return best, ids[places]
 

@@ -11,7 +11,7 @@ from grasp_jax.models.backbones.base import Backbone, BackboneWrapper
 from grasp_jax.models.backbones.fixed import PooledHistory
 from grasp_jax.models.batch import split_towers
 
-PART_WEIGHTS = "part_weights"  # [P] factors of the states of each part
+PART_WEIGHTS = "part_weights"  # [n] factors of the states of each part
 
 
 class Towers(BackboneWrapper):
@@ -61,7 +61,7 @@ class Towers(BackboneWrapper):
         return jnp.concatenate(states, axis=-1)
 
     def _counted_at_start(self, _: jax.Array) -> jax.Array:
-        """[P] float32: 1 for the parts that count, otherwise 0. Training does not change it."""
+        """[n] float32, one for each part: 1 for the parts that count, otherwise 0. Training does not change it."""
         counted = self.kinds if self.counted is None else self.counted
         return jnp.array([float(kind in counted) for kind in self.kinds], jnp.float32)
 

@@ -29,7 +29,7 @@ class MixtureEncoder(ItemEncoder):
       num_items: V.
       width: E.
       features: D.
-      experts: K.
+      experts: n, the number of experts.
       dropout: share of the entries of a text row that a training step drops, the same for all experts.
       row_norm: length of the text rows x.
       with_ids: whether an ID vector is added.
@@ -81,7 +81,7 @@ class MixtureEncoder(ItemEncoder):
         return [end, end + self.experts]
 
     def _of_rows(self, tables: Tables, ids: jax.Array | None) -> jax.Array:
-        """[..., K D + 2 K]: the experts' outputs, the logits of the gates, and the inputs of the scale of their noise."""
+        """[..., n D + 2 n]: the experts' outputs, the logits of the gates, and the inputs of the scale of their noise."""
         stacked = self.whitening.swapaxes(0, 1).reshape(self.width, -1)
         offset = jnp.einsum("ke,ked->kd", self.centre, self.whitening).ravel()
         gates = jnp.concatenate([self.gate, self.noise], axis=1)
