@@ -26,7 +26,7 @@ from grasp_jax.provenance import difference
 from grasp_jax.training.callbacks import Callback, TrainingSummary
 
 PROTOCOL = "full_unseen"
-MEND = "restore the file, or remove it to have the trial trained again"
+REMEDY = "restore the file, or remove it to have the trial trained again"
 Setting = dict[str, Any]  # values of fields by their full names
 
 
@@ -150,7 +150,7 @@ def read_trial(path: pathlib.Path) -> Tried:
     Raises:
       UserError: the file is damaged.
     """
-    content = read_sealed(path, MEND)
+    content = read_sealed(path, REMEDY)
     return Tried(content.pop("setting"), content.pop("validation"), content)
 
 

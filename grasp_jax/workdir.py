@@ -183,7 +183,7 @@ def remove_leftovers(workdir: pathlib.Path) -> None:
 ORBAX_UNFINISHED = ".orbax-checkpoint-tmp"  # part of the name of a snapshot that is being written
 
 
-def read_item_ids(workdir: pathlib.Path, mend: str) -> np.ndarray:
+def read_item_ids(workdir: pathlib.Path, remedy: str) -> np.ndarray:
     """[V] str ids of a workdir's items, in row order.
 
     Raises:
@@ -191,11 +191,11 @@ def read_item_ids(workdir: pathlib.Path, mend: str) -> np.ndarray:
     """
     if not (workdir / DATA_FILE).exists() and wrote_no_checksums(workdir):
         say_unverified(workdir / ITEM_IDS)
-        return read_array(workdir / ITEM_IDS, mend)
-    described = read_sealed(workdir / DATA_FILE, mend)
+        return read_array(workdir / ITEM_IDS, remedy)
+    described = read_sealed(workdir / DATA_FILE, remedy)
     if damage := first_damaged(workdir, _checksums(described)):
-        raise UserError(f"{damage}; {mend}")
-    return read_array(workdir / ITEM_IDS, mend)
+        raise UserError(f"{damage}; {remedy}")
+    return read_array(workdir / ITEM_IDS, remedy)
 
 
 def trial_file(workdir: pathlib.Path, method: str, backbone: str) -> pathlib.Path:
@@ -222,10 +222,10 @@ def read_trial_file(path: pathlib.Path) -> dict[str, Any]:
     Raises:
       UserError: the file is damaged, or an earlier version wrote it.
     """
-    mend = "run --mode=evaluate to measure it again"
-    stored = read_sealed(path, mend)
+    remedy = "run --mode=evaluate to measure it again"
+    stored = read_sealed(path, remedy)
     if missing := [name for name in ("rows", "made_from", "epochs", "files") if name not in stored]:
-        raise UserError(f"{path}: has no {missing[0]!r}; {mend}")
+        raise UserError(f"{path}: has no {missing[0]!r}; {remedy}")
     return stored
 
 

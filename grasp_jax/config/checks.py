@@ -117,10 +117,10 @@ class Text(Check):
         try:
             value.encode("utf-8")
         except UnicodeEncodeError:
-            mend = "expected UTF-8: set LC_ALL=C.UTF-8, or give it in a config file"
+            remedy = "expected UTF-8: set LC_ALL=C.UTF-8, or give it in a config file"
             raise UserError(
                 f"{where}: {shown(value)} holds bytes that are no text in this terminal's "
-                f"spelling; {mend}"
+                f"spelling; {remedy}"
             ) from None
         found = _CONTROL.search(value)
         if found and (not self.lines or found[0] == "\0"):

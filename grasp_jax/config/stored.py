@@ -13,7 +13,7 @@ from grasp_jax.core.errors import UserError
 from grasp_jax.core.files import read_sealed, write_sealed
 
 CONFIG_FILE = "config.json"
-MEND = "use another --workdir or restore the file"
+REMEDY = "use another --workdir or restore the file"
 # fields that the first version's config.json lacks, and the values with which it behaved
 EARLIER: dict[str, Any] = {
     "data.max_missing_text": 0.05,
@@ -104,7 +104,7 @@ def config_difference(config: Config, workdir: pathlib.Path) -> str:
     path = workdir / CONFIG_FILE
     if not path.exists():
         return ""
-    saved = read_sealed(path, MEND, required=False)
+    saved = read_sealed(path, REMEDY, required=False)
     before, now = (EARLIER | BEFORE | identity(tree) for tree in (saved, config))
     differences = [
         f"{name} is {before.get(name)!r} there and {now.get(name)!r} here"
@@ -133,7 +133,7 @@ def read_config(workdir: pathlib.Path) -> Config:
       UserError: the file is missing or damaged, or names what this version does not have.
     """
     path = workdir / CONFIG_FILE
-    saved = read_sealed(path, MEND, required=False)
+    saved = read_sealed(path, REMEDY, required=False)
     try:
         return Config().with_fields(BEFORE).with_fields(as_changes(saved))
     except UserError as error:

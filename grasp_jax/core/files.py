@@ -158,28 +158,28 @@ def write_sealed(path: pathlib.Path, content: dict[str, Any]) -> None:
     write_text(path, json.dumps(whole, indent=1, ensure_ascii=False) + "\n")
 
 
-def read_sealed(path: pathlib.Path, mend: str, required: bool = True) -> dict[str, Any]:
+def read_sealed(path: pathlib.Path, remedy: str, required: bool = True) -> dict[str, Any]:
     """The content that `write_sealed` wrote, without the checksum.
 
     Args:
       path: the file.
-      mend: what the user may do about a damaged one, for the message.
+      remedy: what the user may do about a damaged one, for the message.
       required: whether the file must hold a checksum; those of earlier versions hold none.
 
     Raises:
       UserError: the file is missing, not JSON, or not what was written.
     """
-    content = read_object(path, mend)
+    content = read_object(path, remedy)
     if (required or CHECKSUM in content) and content.pop(CHECKSUM, None) != _checksum(content):
         raise UserError(
-            f"{path}: its checksum differs from what was written, or it has none; {mend}"
+            f"{path}: its checksum differs from what was written, or it has none; {remedy}"
         )
     return content
 
 
-def is_sealed(path: pathlib.Path, mend: str) -> bool:
+def is_sealed(path: pathlib.Path, remedy: str) -> bool:
     """Whether a JSON file contains its checksum; errors as of `read_object`."""
-    return CHECKSUM in read_object(path, mend)
+    return CHECKSUM in read_object(path, remedy)
 
 
 def _checksum(content: dict[str, Any]) -> str:
@@ -187,22 +187,24 @@ def _checksum(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def read_object(path: pathlib.Path, mend: str) -> dict[str, Any]:
+def read_object(path: pathlib.Path, remedy: str) -> dict[str, Any]:
     """A JSON file that holds an object.
 
     Raises:
       UserError: the file is missing or not readable, no UTF-8, no JSON, nested absurdly deep, or something else than an object.
     """
     try:
-        content = json.loads(read_text(path, mend))
+        content = json.loads(read_text(path, remedy))
     except ValueError as error:
-        raise UserError(f"{path}: not readable JSON ({error}); {mend}") from error
+        raise UserError(f"{path}: not readable JSON ({error}); {remedy}") from error
     except RecursionError:
-        raise UserError(f"{path}: nested deeper than any such file; {mend}") from None
+        raise UserError(f"{path}: nested deeper than any such file; {remedy}") from None
     if not isinstance(content, dict):
-        raise UserError(f"{path}: holds {json.dumps(content)[:40]}; expected a JSON object; {mend}")
+        raise UserError(
+            f"{path}: holds {json.dumps(content)[:40]}; expected a JSON object; {remedy}"
+        )
     if _depth(content) > MOST_NESTED:
-        raise UserError(f"{path}: nested deeper than any such file; {mend}")
+        raise UserError(f"{path}: nested deeper than any such file; {remedy}")
     return content
 
 
@@ -219,7 +221,7 @@ def _depth(content: Any) -> int:
     return depth
 
 
-def read_text(path: pathlib.Path, mend: str) -> str:
+def read_text(path: pathlib.Path, remedy: str) -> str:
     """A UTF-8 text file, without the byte order mark that some editors put first.
 
     Raises:
@@ -228,17 +230,17 @@ def read_text(path: pathlib.Path, mend: str) -> str:
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise UserError(f"{path}: not readable ({error.strerror}); {mend}") from error
+        raise UserError(f"{path}: not readable ({error.strerror}); {remedy}") from error
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         raise UserError(
-            f"{path}:{line}: {raw[error.start : error.start + 20]!r} is not UTF-8 text; {mend}"
+            f"{path}:{line}: {raw[error.start : error.start + 20]!r} is not UTF-8 text; {remedy}"
         ) from None
 
 
-def read_array(path: pathlib.Path, mend: str, mmap_mode: Any = None) -> np.ndarray:
+def read_array(path: pathlib.Path, remedy: str, mmap_mode: Any = None) -> np.ndarray:
     """An `.npy` file; its header is compared with its size before memory is allocated.
 
     Raises:
@@ -260,17 +262,17 @@ def read_array(path: pathlib.Path, mend: str, mmap_mode: Any = None) -> np.ndarr
             if isinstance(error, OSError) and error.strerror
             else " ".join(str(error).split())[:160] or "it is empty"
         )
-        raise UserError(f"{path}: not a readable .npy array ({reason}); {mend}") from error
+        raise UserError(f"{path}: not a readable .npy array ({reason}); {remedy}") from error
 
 
-def open_table(path: pathlib.Path, mend: str) -> np.ndarray:
+def open_table(path: pathlib.Path, remedy: str) -> np.ndarray:
     """A memory-mapped table of floats; of bfloat16 too, for which NumPy's format has no name. Errors as of `read_array`."""
-    table = read_array(path, mend, "r")
+    table = read_array(path, remedy, "r")
     return table.view(ml_dtypes.bfloat16) if table.dtype == np.dtype("V2") else table
 
 
 def read_arrays(
-    path: pathlib.Path, names: Iterable[str] | None, mend: str
+    path: pathlib.Path, names: Iterable[str] | None, remedy: str
 ) -> dict[str, np.ndarray]:
     """Named arrays of an `.npz` file; None: all that it has.
 
@@ -283,7 +285,7 @@ def read_arrays(
             return {name: np.asarray(stored[name]) for name in wanted}
     except Exception as error:  # zipfile, zlib and NumPy raise a dozen kinds for a damaged file
         reason = " ".join(str(error).split())[:160] or "it is empty"
-        raise UserError(f"{path}: not readable ({reason}); {mend}") from error
+        raise UserError(f"{path}: not readable ({reason}); {remedy}") from error
 
 
 def disk_is_full(error: BaseException) -> bool:

@@ -162,9 +162,9 @@ def dialect_of(path: pathlib.Path, content: bytes, delimiter: str) -> Dialect:
         header = raw.decode("utf-8")
     except UnicodeDecodeError as error:
         shown = raw[max(0, error.start - 10) : error.start + 10]
-        mend = as_utf8(path, content, start + error.start)
+        remedy = as_utf8(path, content, start + error.start)
         raise UserError(
-            f"{path}: the header has {shown!r}, which is not UTF-8 text; {mend}"
+            f"{path}: the header has {shown!r}, which is not UTF-8 text; {remedy}"
         ) from None
     if "\0" in header:
         raise UserError(
@@ -285,9 +285,9 @@ def _refuse_other_than_utf8(path: pathlib.Path, rows: memoryview) -> None:
     except UnicodeDecodeError as error:
         row = bytes(rows[: error.start]).count(b"\n") + 1
         shown = bytes(rows[max(0, error.start - 10) : error.start + 10])
-        mend = as_utf8(path, rows, error.start)
+        remedy = as_utf8(path, rows, error.start)
         raise UserError(
-            f"{path}: row {row} has {shown!r}, which is not UTF-8 text; {mend}"
+            f"{path}: row {row} has {shown!r}, which is not UTF-8 text; {remedy}"
         ) from None
 
 

@@ -36,7 +36,7 @@ def checked_parts(folder: pathlib.Path) -> list[pathlib.Path]:
     if other_file := next((path for path in _files(folder) if path not in part_set), None):
         raise UserError(
             f"{other_file}: not a part of the table {folder}; expected only .parquet files in that folder, or in partitions, which are "
-            f"folders called NAME=VALUE; {_mend(other_file, folder)}"
+            f"folders called NAME=VALUE; {_remedy(other_file, folder)}"
         )
     if not parts:
         raise UserError(f"{folder}: a folder without .parquet files; remove it, or put them there")
@@ -97,7 +97,7 @@ def _files(folder: pathlib.Path) -> list[pathlib.Path]:
     return found
 
 
-def _mend(other_file: pathlib.Path, folder: pathlib.Path) -> str:
+def _remedy(other_file: pathlib.Path, folder: pathlib.Path) -> str:
     """What to do with a file that is no part of the table in its folder. If it holds rows, it is a part under a wrong name, or a copy."""
     copy = "if it is a copy of one, move it out"
     if other_file.suffix == ".parquet" and other_file.parent != folder:

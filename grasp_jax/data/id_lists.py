@@ -52,10 +52,10 @@ def refuse_lists(table: Table, name: str, text: pa.Array, codes: np.ndarray) -> 
     row = table.row(int((codes == first).argmax()))
     call = _splitting(values[first])
     begin = "import ast; " if "ast." in call else ""
-    mend = f"{begin}frame[{name!r}] = frame[{name!r}]{call}; frame = frame.explode({name!r})"
+    remedy = f"{begin}frame[{name!r}] = frame[{name!r}]{call}; frame = frame.explode({name!r})"
     raise UserError(
         f"{table.path}: row {row} has {shortened(values[first])} in column {name!r}, several ids at once, as most rows have; expected "
-        f"one id, with a row for each user and item; in pandas: {mend}"
+        f"one id, with a row for each user and item; in pandas: {remedy}"
     )
 
 
@@ -68,12 +68,12 @@ def column_of_lists(table: Table, name: str, kind: pa.DataType, first: str) -> U
       kind: its type.
       first: its first value in words.
     """
-    mend = f"frame = frame.explode({name!r}, ignore_index=True)"
+    remedy = f"frame = frame.explode({name!r}, ignore_index=True)"
     if pa.types.is_struct(kind.value_type):
         fields = [kind.value_type.field(place).name for place in range(kind.value_type.num_fields)]
-        mend += f"; frame = frame.join(pandas.json_normalize(frame.pop({name!r}))), which makes columns of {', '.join(fields)[:60]}"
+        remedy += f"; frame = frame.join(pandas.json_normalize(frame.pop({name!r}))), which makes columns of {', '.join(fields)[:60]}"
     return UserError(
-        f"{table.path}: column {name!r} holds lists{first}; expected one id, with a row for each user and item; in pandas: {mend}"
+        f"{table.path}: column {name!r} holds lists{first}; expected one id, with a row for each user and item; in pandas: {remedy}"
     )
 
 

@@ -83,9 +83,9 @@ def _fields(path: pathlib.Path, row: int, line: bytes, content: bytes) -> dict[s
         if b"\\u" in line:  # half of a surrogate pair is not text and cannot be written to a file
             json.dumps(fields, ensure_ascii=False).encode()
     except UnicodeDecodeError as error:
-        mend = as_utf8(path, content, content.find(line) + error.start)
+        remedy = as_utf8(path, content, content.find(line) + error.start)
         raise UserError(
-            f"{where}: {line[error.start : error.start + 20]!r} is not UTF-8 text; {mend}"
+            f"{where}: {line[error.start : error.start + 20]!r} is not UTF-8 text; {remedy}"
         ) from None
     except UnicodeEncodeError:
         raise UserError(
@@ -99,9 +99,9 @@ def _fields(path: pathlib.Path, row: int, line: bytes, content: bytes) -> dict[s
         raise UserError(f"{where} names {str(error)[:60]!r} twice: {shown}; drop one") from None
     except ValueError as error:
         if _is_literal(line):
-            mend = rewritten(path, OF_LITERALS, ".jsonl")
+            remedy = rewritten(path, OF_LITERALS, ".jsonl")
             raise UserError(
-                f"{where} is {shown}, a dictionary of Python; expected one JSON object a line; write it so: {mend}"
+                f"{where} is {shown}, a dictionary of Python; expected one JSON object a line; write it so: {remedy}"
             ) from None
         raise UserError(
             f"{where}: {one_line(error)}: {shown}; expected one JSON object a line"

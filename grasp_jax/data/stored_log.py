@@ -112,9 +112,9 @@ def read_through(store: LogStore, source: LogSource, read: Callable[[], Read]) -
 
 def _open(folder: pathlib.Path, source: LogSource) -> Read | str:
     """The stored log with its arrays mapped into memory; or in words why it is not the log of the source."""
-    mend = "it is written again"
+    remedy = "it is written again"
     try:
-        manifest = read_sealed(folder / MANIFEST, mend)
+        manifest = read_sealed(folder / MANIFEST, remedy)
         if manifest.get("format") != FORMAT_VERSION:
             return f"the stored log has format {manifest.get('format')}, not {FORMAT_VERSION}"
         if difference := _difference(manifest, source):
@@ -125,11 +125,11 @@ def _open(folder: pathlib.Path, source: LogSource) -> Read | str:
             return f"the stored log is damaged ({damage})"
         # As plain arrays: a slice of `np.memmap` is a `np.memmap`, which is slow to make.
         arrays = {
-            name: np.asarray(read_array(folder / file, mend, mmap_mode="r"))
+            name: np.asarray(read_array(folder / file, remedy, mmap_mode="r"))
             for name, file in files.items()
         }
     except UserError as error:
-        return f"the stored log is damaged ({str(error).removesuffix(f'; {mend}')})"
+        return f"the stored log is damaged ({str(error).removesuffix(f'; {remedy}')})"
     except OSError as error:
         return f"the stored log cannot be compared with its source ({error.strerror or error})"
     described = manifest["report"]

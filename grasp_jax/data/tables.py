@@ -183,14 +183,14 @@ def text_of(table: Table, name: str, array: pa.ChunkedArray) -> pa.ChunkedArray:
             try:
                 (value or b"").decode("utf-8")
             except UnicodeDecodeError:
-                mend = "write texts as UTF-8"
+                remedy = "write texts as UTF-8"
                 if isinstance(table.path, pathlib.Path) and table.is_delimited:
                     near = b"\n".join(
                         value or b"" for value in values[max(0, row - AROUND) : row + AROUND]
                     )
-                    mend = as_utf8(table.path, near)
+                    remedy = as_utf8(table.path, near)
                 raise UserError(
-                    f"{table.path}: row {table.row(row)} has {value[:60]!r} in column {name!r}, which is not UTF-8 text; {mend}"
+                    f"{table.path}: row {table.row(row)} has {value[:60]!r} in column {name!r}, which is not UTF-8 text; {remedy}"
                 ) from None
         raise
 

@@ -27,7 +27,7 @@ from grasp_jax.data.time_forms import (
     seconds_ahead,
     two_digits,
 )
-from grasp_jax.data.time_values import EXAMPLE, MEND, TimeColumn, Times, in_utc, of_numbers
+from grasp_jax.data.time_values import EXAMPLE, REMEDY, TimeColumn, Times, in_utc, of_numbers
 
 GARBLED = 0.01  # share of the rows up to which dates that cannot be read are faults of these rows
 
@@ -56,7 +56,7 @@ def of_text(column: TimeColumn, array: pa.ChunkedArray) -> Times:
     bad = ~np.logical_or.reduce(list(matched.values()))
     _refuse_unknown_form(column, text, bad)
     first = text[int(bad.argmax())].as_py()
-    raise column.bad_rows(bad, first, f"{EXAMPLE}; {MEND}", "without a time that can be read")
+    raise column.bad_rows(bad, first, f"{EXAMPLE}; {REMEDY}", "without a time that can be read")
 
 
 def _refuse_several_forms(
@@ -71,7 +71,7 @@ def _refuse_several_forms(
     reason = (
         f"and row {column.table.row(other)} {shortened(text[other].as_py())}: two forms of times"
     )
-    raise column.refusal(row, text[row].as_py(), f"{reason}; {MEND}")
+    raise column.refusal(row, text[row].as_py(), f"{reason}; {REMEDY}")
 
 
 def _refuse_unknown_form(column: TimeColumn, text: pa.ChunkedArray, bad: np.ndarray) -> None:
@@ -84,7 +84,7 @@ def _refuse_unknown_form(column: TimeColumn, text: pa.ChunkedArray, bad: np.ndar
         count = (
             f"{int(unknown.sum()):,} of {len(text):,} rows have dates of a form that is not read"
         )
-        raise column.refusal(row, text[row].as_py(), f"{EXAMPLE}; {count}; {MEND}")
+        raise column.refusal(row, text[row].as_py(), f"{EXAMPLE}; {count}; {REMEDY}")
 
 
 def _whole_numbers(text: pa.ChunkedArray) -> np.ndarray | None:
@@ -131,11 +131,11 @@ def _of_local(column: TimeColumn, text: pa.ChunkedArray, pattern: str) -> Times:
         raise column.refusal(
             b,
             text[b].as_py(),
-            f"and row {column.table.row(a)} {shortened(text[a].as_py())}: the month first and the day first; {MEND}",
+            f"and row {column.table.row(a)} {shortened(text[a].as_py())}: the month first and the day first; {REMEDY}",
         )
     if not (day_first.any() or month_first.any()):
         reason = "which may be day and month or month and day, and no row tells which"
-        raise column.refusal(0, text[0].as_py(), f"{reason}; {MEND}")
+        raise column.refusal(0, text[0].as_py(), f"{reason}; {REMEDY}")
     month, day = ("second", "first") if day_first.any() else ("first", "second")
     padded = (two_digits(parts[name]) for name in (month, day))
     times = _of_parts(column, text, parts, joined(parts["year"], *padded, mark="-"))
@@ -179,9 +179,9 @@ def _no_moments(column: TimeColumn, text: pa.ChunkedArray, moments: pa.ChunkedAr
         reason = (
             "whose hour 24 may be the hour 00 of the same day or of the next; write one of them"
         )
-        return column.refusal(row, text[row].as_py(), f"{reason}; {MEND}")
+        return column.refusal(row, text[row].as_py(), f"{reason}; {REMEDY}")
     first, what = text[int(bad.argmax())].as_py(), "with a time that does not exist"
-    return column.bad_rows(bad, first, f"which no calendar or clock has; {MEND}", what)
+    return column.bad_rows(bad, first, f"which no calendar or clock has; {REMEDY}", what)
 
 
 def _refuse_some_halves(
@@ -193,7 +193,7 @@ def _refuse_some_halves(
     if halved.any() and without.any():
         row, other = int(without.argmax()), int(halved.argmax())
         reason = f"without AM or PM, and row {column.table.row(other)} {shortened(text[other].as_py())} with it"
-        raise column.refusal(row, text[row].as_py(), f"{reason}; {MEND}")
+        raise column.refusal(row, text[row].as_py(), f"{reason}; {REMEDY}")
 
 
 def _offsets(column: TimeColumn, text: pa.ChunkedArray, zone: pa.ChunkedArray) -> np.ndarray:
@@ -211,7 +211,7 @@ def _offsets(column: TimeColumn, text: pa.ChunkedArray, zone: pa.ChunkedArray) -
             int(np.argmax(codes != known.index(""))),
         )
         reason = f"without a time zone, and row {column.table.row(other)} {shortened(text[other].as_py())} with one"
-        raise column.refusal(row, text[row].as_py(), f"{reason}; {MEND}")
+        raise column.refusal(row, text[row].as_py(), f"{reason}; {REMEDY}")
     ahead: np.ndarray = np.array([seconds_ahead(zone) for zone in known], np.int64)[codes]
     return ahead
 

@@ -16,7 +16,7 @@ EPOCH_LIKE = 10**8
 AHEAD = 86_400  # seconds by which a time may be in the future, because clocks and time zones differ
 APART = 100  # numbers so many times the median are of another unit
 EXAMPLE = "expected a number or a date such as 2024-01-31 10:30:00"
-MEND = "write dates as 2024-01-31T10:30:00, or set config.data.columns.timestamp='' for the order of the rows in the file"
+REMEDY = "write dates as 2024-01-31T10:30:00, or set config.data.columns.timestamp='' for the order of the rows in the file"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +71,7 @@ class TimeColumn:
     def wrong_type(self, kind: pa.DataType) -> UserError:
         """Of a column whose type holds no times."""
         return UserError(
-            f"{self.table.path}: column {self.name!r} has type {kind}; timestamps are numbers or dates; {MEND}"
+            f"{self.table.path}: column {self.name!r} has type {kind}; timestamps are numbers or dates; {REMEDY}"
         )
 
     def bad_rows(self, rows: np.ndarray, first: object, reason: str, what: str) -> BadRows:
@@ -88,7 +88,7 @@ class TimeColumn:
 
         def why_not(row: int, what: str) -> str:
             day = day_of(float(seconds[row]))
-            return f"which is {meaning}{day}, {what}; mend or drop the row; {MEND}"
+            return f"which is {meaning}{day}, {what}; mend or drop the row; {REMEDY}"
 
         late = seconds > self.now + AHEAD
         if late.any():
@@ -119,7 +119,7 @@ def of_numbers(column: TimeColumn, values: np.ndarray) -> Times:
             raise column.refusal(
                 row,
                 values[row],
-                f"and half of the rows have at most {median:g}: mixed units; {MEND}",
+                f"and half of the rows have at most {median:g}: mixed units; {REMEDY}",
             )
         return Times(values.astype(np.int64) if values.dtype.kind == "u" else values, "")
     unit = unit_of(median)
@@ -128,9 +128,9 @@ def of_numbers(column: TimeColumn, values: np.ndarray) -> Times:
     )
     if mixed.any():
         row = int(np.argmax(mixed))
-        mend = "seconds and milliseconds are mixed, or the like; write all in one unit"
+        remedy = "seconds and milliseconds are mixed, or the like; write all in one unit"
         raise column.refusal(
-            row, values[row], f"and most rows are about {_typical(values, mixed)}: {mend}"
+            row, values[row], f"and most rows are about {_typical(values, mixed)}: {remedy}"
         )
     column.check_calendar(values / PER_SECOND[unit], values, f"taken as {unit} since 1970 ")
     return Times(values.astype(np.int64) if values.dtype.kind == "u" else values, unit)

@@ -190,12 +190,12 @@ def load_bank(
     Raises:
       UserError: the bank is incomplete or damaged, or was made from something else; says what differs.
     """
-    mend = (
+    remedy_of_damage = (
         f"move {folder} away to prepare it again"
         if not of_other
         else "name the folder of a whole bank"
     )
-    manifest = read_manifest(folder, mend)
+    manifest = read_manifest(folder, remedy_of_damage)
     made_by = manifest["recipe"]
     # earlier versions wrote it into the notes
     if "centre_from" in recipe and (noted := manifest.get("notes", {}).get("centre_from")):
@@ -212,15 +212,15 @@ def load_bank(
             )
     names = [*TABLES, *(name for name in EXTRA_NAMES if name in manifest["checksums"])]
     if missing := [name for name in TABLES if name not in manifest["checksums"]]:
-        raise UserError(f"{folder / MANIFEST}: has no checksum of {missing[0]}; {mend}")
+        raise UserError(f"{folder / MANIFEST}: has no checksum of {missing[0]}; {remedy_of_damage}")
     of_encoder = manifest.get("encoder", {})
     if verify and (
         damage := first_damaged(
             folder, {f"{name}.npy": manifest["checksums"][name] for name in names} | of_encoder
         )
     ):
-        raise UserError(f"{damage}, by the checksum in {MANIFEST}; {mend}")
-    tables = {name: open_table(folder / f"{name}.npy", mend) for name in names}
+        raise UserError(f"{damage}, by the checksum in {MANIFEST}; {remedy_of_damage}")
+    tables = {name: open_table(folder / f"{name}.npy", remedy_of_damage) for name in names}
     extras = {name: tables.pop(name) for name in EXTRA_NAMES if name in tables}
     return KnowledgeBank(
         **tables,
@@ -230,25 +230,25 @@ def load_bank(
     )
 
 
-def read_manifest(folder: pathlib.Path, mend: str) -> dict[str, Any]:
+def read_manifest(folder: pathlib.Path, remedy: str) -> dict[str, Any]:
     """The manifest of a bank: "recipe", "checksums", "notes", and the checksums of its "encoder".
 
     Args:
       folder: of the bank.
-      mend: what the user may do about a damaged one.
+      remedy: what the user may do about a damaged one.
 
     Raises:
       UserError: it is not there or damaged, or of another version.
     """
-    manifest = read_sealed(folder / MANIFEST, mend, required=False)
+    manifest = read_sealed(folder / MANIFEST, remedy, required=False)
     if manifest.get("format") not in READABLE:
         raise UserError(
-            f"{folder / MANIFEST}: format {manifest.get('format')}; this version reads {FORMAT_VERSION}; {mend}"
+            f"{folder / MANIFEST}: format {manifest.get('format')}; this version reads {FORMAT_VERSION}; {remedy}"
         )
     if not isinstance(manifest.get("recipe"), dict) or not isinstance(
         manifest.get("checksums"), dict
     ):
-        raise UserError(f"{folder / MANIFEST}: has no recipe or no checksums; {mend}")
+        raise UserError(f"{folder / MANIFEST}: has no recipe or no checksums; {remedy}")
     return manifest
 
 

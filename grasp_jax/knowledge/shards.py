@@ -122,10 +122,10 @@ def _shape(path: pathlib.Path) -> tuple[int, ...]:
 
 
 def _read(path: pathlib.Path) -> np.ndarray:
-    mend = "remove it, and its texts are encoded again"
-    vectors = read_arrays(path, ["vectors"], mend)["vectors"]
+    remedy = "remove it, and its texts are encoded again"
+    vectors = read_arrays(path, ["vectors"], remedy)["vectors"]
     if vectors.ndim != 2:
-        raise UserError(f"{path}: holds shape {vectors.shape}; expected a vector a row; {mend}")
+        raise UserError(f"{path}: holds shape {vectors.shape}; expected a vector a row; {remedy}")
     return vectors
 
 

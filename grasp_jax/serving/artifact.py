@@ -59,7 +59,7 @@ REQUIRED_FILES = ("params.npz", "features.npy", "items.npz")  # the files that e
 FORMAT_1_NAMES = (*REQUIRED_FILES, TABLES, FITTED, ENCODER)
 # in `SAVED_MODEL`: 1 until the files of a model of format 1 are removed
 REPLACES = "replaces_format"
-MEND = "copy the whole folder again, or save the model again"
+REMEDY = "copy the whole folder again, or save the model again"
 LOCK = ".saving"
 # names of what `save_artifact` makes in a folder, next to `SAVED_MODEL`
 _WRITTEN_NAME = re.compile(
@@ -183,7 +183,7 @@ def save_artifact(artifact: Artifact, folder: pathlib.Path) -> None:
 def _has_files_of_format_1(folder: pathlib.Path) -> bool:
     """Whether files of a model of format 1 are next to `SAVED_MODEL`: it says so, or it is damaged and has all `REQUIRED_FILES`."""
     try:
-        content = read_sealed(folder / SAVED_MODEL, MEND)
+        content = read_sealed(folder / SAVED_MODEL, REMEDY)
     except UserError:
         return all((folder / name).is_file() for name in REQUIRED_FILES)
     return 1 in (content.get("format"), content.get(REPLACES))
@@ -216,11 +216,11 @@ def load_artifact(folder: pathlib.Path) -> Artifact:
       UserError: there is no saved model, a file has changed since it was written, or a later version wrote it.
     """
     while True:
-        content = read_sealed(folder / SAVED_MODEL, MEND)
+        content = read_sealed(folder / SAVED_MODEL, REMEDY)
         try:
             return _loaded(folder, content)
         except (UserError, OSError):
-            if read_sealed(folder / SAVED_MODEL, MEND) == content:
+            if read_sealed(folder / SAVED_MODEL, REMEDY) == content:
                 raise
             # otherwise another process has replaced the model meanwhile: read the new one
 
@@ -239,7 +239,7 @@ def _loaded(folder: pathlib.Path, content: Mapping[str, Any]) -> Artifact:
         )
     files = folder / content.get("folder", "")
     if damage := first_damaged(files, content["files"]):
-        raise UserError(f"{damage}, by the checksum in {folder / SAVED_MODEL}; {MEND}")
+        raise UserError(f"{damage}, by the checksum in {folder / SAVED_MODEL}; {REMEDY}")
     with np.load(files / "params.npz", allow_pickle=False) as stored:
         params = unflatten_dict({tuple(name.split("/")): stored[name] for name in stored.files})
     with np.load(files / "items.npz", allow_pickle=False) as stored:
@@ -259,7 +259,7 @@ def _loaded(folder: pathlib.Path, content: Mapping[str, Any]) -> Artifact:
         config=Config.from_dict(as_changes(content["config"])),
         sizes=ModelSizes(**content["sizes"]),
         params=params,
-        features=read_array(files / "features.npy", MEND, "r"),
+        features=read_array(files / "features.npy", REMEDY, "r"),
         catalogue=Catalogue(
             arrays["ids"],
             arrays["titles"],
@@ -296,7 +296,7 @@ def _tables(files: pathlib.Path, part: str, listed: Iterable[str]) -> dict[str, 
     missing without an error.
     """
     paths = (files / name for name in sorted(listed) if name.startswith(f"{part}/"))
-    return {path.stem: open_table(path, MEND) for path in paths}
+    return {path.stem: open_table(path, REMEDY) for path in paths}
 
 
 def _stored(values: np.ndarray) -> np.ndarray:

@@ -62,7 +62,7 @@ PARAMETERS, ITEMS, TABLE = "parameters.safetensors", "items.safetensors", "items
 FILES = (STATES, TOP_K, PARAMETERS, ITEMS, TABLE)
 LOCK, BUSY = ".exporting", "it exports a model; wait for it, or name another folder"
 KIND, FORMAT_VERSION = "grasp_jax export", 1
-MEND = "copy the whole folder again, or export the model again"
+REMEDY = "copy the whole folder again, or export the model again"
 TOLERANCE = {"float32": 1e-5, "bfloat16": 3e-2}  # of the largest score, by `config.model.dtype`
 HISTORY = "int32 item rows, oldest first from the left; entries beyond the length of a history are not read"
 ARGUMENTS = {  # of the programs, by whether the model is gated
@@ -173,14 +173,14 @@ def read_export(folder: pathlib.Path) -> ExportedModel:
         folder was interrupted between its last moves, and they cannot be made now.
     """
     _finish_interrupted(folder)
-    manifest = read_sealed(folder / MANIFEST, MEND)
+    manifest = read_sealed(folder / MANIFEST, REMEDY)
     if (manifest.get("kind"), manifest.get("format")) != (KIND, FORMAT_VERSION):
         raise UserError(
             f"{folder / MANIFEST}: {manifest.get('kind')!r} of format {manifest.get('format')}; expected {KIND!r} of format "
-            f"{FORMAT_VERSION}; {MEND}"
+            f"{FORMAT_VERSION}; {REMEDY}"
         )
     if damage := first_damaged(folder, manifest["files"]):
-        raise UserError(f"{damage}, by the checksum in {folder / MANIFEST}; {MEND}")
+        raise UserError(f"{damage}, by the checksum in {folder / MANIFEST}; {REMEDY}")
     return _opened(folder, manifest)
 
 
@@ -213,7 +213,7 @@ def _check_free(folder: pathlib.Path) -> None:
         return
     for manifest in (folder / MANIFEST, folder / UNFINISHED / MANIFEST):
         with contextlib.suppress(UserError):
-            if read_sealed(manifest, MEND).get("kind") == KIND:
+            if read_sealed(manifest, REMEDY).get("kind") == KIND:
                 return
     for name in (*FILES, MANIFEST):
         remove_left_behind(folder / name)

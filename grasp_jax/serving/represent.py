@@ -37,7 +37,7 @@ from grasp_jax.serving.new_items import trained_items
 MANIFEST, ITEMS, SHARDS, CHECKS = "representations.json", "items.parquet", "users", "checks"
 KEY = b"grasp_jax"  # key of a Parquet file's metadata: the model, as JSON
 USERS_OF_A_SHARD = 100_000  # users of a shard in a new folder; bounds the memory
-MEND = "remove the folder, and everything is computed again"
+REMEDY = "remove the folder, and everything is computed again"
 States = Callable[[np.ndarray], np.ndarray]
 
 
@@ -197,7 +197,7 @@ def _one_by_one(source: Representations, shards: Shards) -> Iterator[np.ndarray]
 def _shards_of(folder: pathlib.Path, num_users: int) -> int:
     """The number of shards that a folder has or will have."""
     if (folder / MANIFEST).is_file():
-        return int(read_sealed(folder / MANIFEST, MEND)["shards"])
+        return int(read_sealed(folder / MANIFEST, REMEDY)["shards"])
     # left by an interrupted first run
     left = sorted((folder / SHARDS).glob("shard-*-of-*.parquet"))
     if left:
@@ -282,7 +282,7 @@ def _checksum_file(shard: pathlib.Path) -> pathlib.Path:
 
 def _recorded_checksum(shard: pathlib.Path) -> str:
     """The checksum of a shard when it was written."""
-    return str(read_sealed(_checksum_file(shard), MEND)["sha256"])
+    return str(read_sealed(_checksum_file(shard), REMEDY)["sha256"])
 
 
 def hash_of_ids(ids: np.ndarray) -> np.ndarray:

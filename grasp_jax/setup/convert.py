@@ -18,7 +18,7 @@ from grasp_jax.setup import names
 from grasp_jax.setup.converted import Converted, only_file, text_lines, write_converted
 from grasp_jax.setup.sample import readable
 
-MEND = "restore the file"
+REMEDY = "restore the file"
 UNSTATED = "are not text, and are left out"
 
 
@@ -130,7 +130,7 @@ def llm_esr(folder: pathlib.Path) -> Converted:
         raise UserError(
             f"{folder}: neither inter.txt nor inter_seq.txt; expected LLM-ESR's folder `handled`"
         )
-    maps = read_object(folder / "id_map.json", MEND) if (folder / "id_map.json").is_file() else {}
+    maps = read_object(folder / "id_map.json", REMEDY) if (folder / "id_map.json").is_file() else {}
     users, items = (_mapping(folder, maps, name) for name in ("id2user", "id2item"))
     pairs = []
     for number, line in enumerate(text_lines(path), start=1):
@@ -144,7 +144,7 @@ def llm_esr(folder: pathlib.Path) -> Converted:
     if (attributes := folder / "item2attributes.json").is_file():
         rows = [
             {"item": item} | _attributes(fields)
-            for item, fields in read_object(attributes, MEND).items()
+            for item, fields in read_object(attributes, REMEDY).items()
             if isinstance(fields, dict)
         ]
     return Converted(
@@ -261,7 +261,7 @@ def _mapping(folder: pathlib.Path, maps: Mapping[str, Any], name: str) -> dict[s
     mapping = maps.get(name, {})
     if not isinstance(mapping, dict):
         raise UserError(
-            f"{folder / 'id_map.json'}: {name} is a {type(mapping).__name__}; expected an object; {MEND}"
+            f"{folder / 'id_map.json'}: {name} is a {type(mapping).__name__}; expected an object; {REMEDY}"
         )
     return {str(number): str(raw) for number, raw in mapping.items()}
 

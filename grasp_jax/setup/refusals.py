@@ -145,8 +145,8 @@ def _no_pair(
     else:
         table = (users or items or ordered)[0]
         lacks = "its column of items to item" if users else "its column of users to user"
-        mend = lacks if users or items else "two columns to user and item"
-        what = f"{table.path.name} has {listed(table.names)}; rename {mend}"
+        remedy = lacks if users or items else "two columns to user and item"
+        what = f"{table.path.name} has {listed(table.names)}; rename {remedy}"
     left_out = f"; not readable, and left out: {unread[0]}" if unread else ""
     return UserError(
         f"{folder}: no file has both a column of users and one of items; {what}{left_out}{also}"

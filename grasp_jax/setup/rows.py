@@ -62,9 +62,9 @@ def check_rows(log: Sample, columns: Mapping[str, str]) -> Checked:
     if not reasons:
         return Checked(line, lengths=lengths)
     reasons_text = "; ".join(reasons_in_words(reasons, count))
-    mend = f'mend them, or set {FIELD} = "{SKIP}", which leaves them out'
+    remedy = f'mend them, or set {FIELD} = "{SKIP}", which leaves them out'
     return Checked(
-        line, f"what to do with rows that a run refuses: {reasons_text}; {mend}", lengths
+        line, f"what to do with rows that a run refuses: {reasons_text}; {remedy}", lengths
     )
 
 

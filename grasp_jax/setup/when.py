@@ -214,10 +214,10 @@ def _not_used(name: str, fault: str) -> str:
 def _unreadable(named: Sequence[str], others: Sequence[_Read], faults: dict[str, str]) -> list[str]:
     """Of columns that suggest times by their names, of which none can be read; of the first, `check_rows` says what is wrong."""
     could = ", ".join(read.in_words for read in others)
-    mend = f"; or name another column there: {could} could be the time" if could else ""
+    remedy = f"; or name another column there: {could} could be the time" if could else ""
     return [
         f"when interactions happened: column {named[0]!r} looks like the time and cannot be read; the config names it, so a run refuses it "
-        f'until it is mended, or until {FIELD} = "" says that the rows of the file are in the order of time{mend}',
+        f'until it is mended, or until {FIELD} = "" says that the rows of the file are in the order of time{remedy}',
         *(_not_used(name, faults[name]) for name in named[1:]),
     ]
 

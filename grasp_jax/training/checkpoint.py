@@ -79,9 +79,9 @@ class Checkpoints:
                 from_where = (
                     "starts over" if self.newest() is None else f"resumes from step {self.newest()}"
                 )
-                mend = f"free space and run the same command again, it {from_where}"
+                remedy = f"free space and run the same command again, it {from_where}"
                 raise UserError(
-                    f"{self.folder}: the disk is full, step {step} was not saved; {mend}"
+                    f"{self.folder}: the disk is full, step {step} was not saved; {remedy}"
                 ) from error
             raise
 
@@ -224,10 +224,10 @@ def find_model(folder: pathlib.Path, allow_older: bool = False) -> StoredSnapsho
     if steps and _without_manifests(folder):
         say_unverified(folder)
         return StoredSnapshot(steps[0][1], steps[0][0], {})
-    mend = "run --mode=train with the same --workdir to continue from the newest undamaged one, or --allow-older to use it as it is"
+    remedy = "run --mode=train with the same --workdir to continue from the newest undamaged one, or --allow-older to use it as it is"
     if steps or (folder / NEWEST).exists():
         try:
-            recorded = read_sealed(folder / NEWEST, mend)
+            recorded = read_sealed(folder / NEWEST, remedy)
         except UserError as error:
             damages.append(str(error))
     for step, subfolder in steps:
@@ -251,7 +251,7 @@ def find_model(folder: pathlib.Path, allow_older: bool = False) -> StoredSnapsho
             f"{folder}: the snapshot of step {recorded.get('step')}, its newest, is gone"
         )
     if damages:
-        raise UserError(damages[0] if mend in damages[0] else f"{damages[0]}; {mend}")
+        raise UserError(damages[0] if remedy in damages[0] else f"{damages[0]}; {remedy}")
     return None
 
 

@@ -30,9 +30,9 @@ class MLflowCallback(Callback):
         try:
             from mlflow import MlflowClient
         except ImportError as error:
-            mend = "pip install 'grasp-jax[mlflow]'"
+            remedy = "pip install 'grasp-jax[mlflow]'"
             raise UserError(
-                f"MLflowCallback needs mlflow, which is not installed: {mend}"
+                f"MLflowCallback needs mlflow, which is not installed: {remedy}"
             ) from error
         self._client: Any = MlflowClient(tracking_uri)
         existing = self._client.get_experiment_by_name(experiment)

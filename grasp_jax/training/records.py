@@ -55,8 +55,8 @@ class Records:
     def _checked(self) -> Iterable[tuple[dict[str, Any], str]]:
         if not self.path.exists():
             return
-        mend = "remove that line; the models do not depend on it"
-        text = read_text(self.path, mend)
+        remedy = "remove that line; the models do not depend on it"
+        text = read_text(self.path, remedy)
         unverified = bool(text) and f'"{CRC}"' not in text and wrote_no_checksums(self.path.parent)
         if unverified:
             say_unverified(self.path)
@@ -68,7 +68,7 @@ class Records:
                 continue
             if (record := _parsed(line, unverified)) is None:
                 raise UserError(
-                    f"{self.path}:{number}: {line[:60]!r} is damaged, or grasp_jax did not write it; {mend}"
+                    f"{self.path}:{number}: {line[:60]!r} is damaged, or grasp_jax did not write it; {remedy}"
                 )
             yield record, str(record.pop(CRC))
 

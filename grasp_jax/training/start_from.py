@@ -71,14 +71,14 @@ def read_earlier(workdir: pathlib.Path, trial: str, allow_older: bool = False) -
       UserError: nothing was trained there, or the trained model is damaged.
     """
     folder = workdir / CHECKPOINTS / trial
-    mend = "expected the workdir of a run of this version that trained this model"
+    remedy = "expected the workdir of a run of this version that trained this model"
     try:
         stored = find_model(folder, allow_older)
-        item_ids = read_item_ids(workdir, mend) if stored else np.empty(0, str)
+        item_ids = read_item_ids(workdir, remedy) if stored else np.empty(0, str)
     except UserError as error:
         raise UserError(f"config.train.start_from: {error}") from error
     if stored is None:
-        raise UserError(f"config.train.start_from: {folder} holds no checkpoint; {mend}")
+        raise UserError(f"config.train.start_from: {folder} holds no checkpoint; {remedy}")
     checkpoints = Checkpoints(stored.folder)
     restored = checkpoints.read_any(stored.step)
     checkpoints.close()
@@ -227,20 +227,20 @@ def check_basis(
         bank.manifest, old.manifest, old.encoder_folder.parent
     ):
         return  # whatever the texts say now, the earlier encoder reads them
-    cure = _cure(old, bank)
+    remedy = _remedy(old, bank)
     in_both = _compared(old, bank, rows)
     before = np.asarray(old.items[rows[in_both]], np.float32)
     now = np.asarray(bank.items[in_both], np.float32)
     if before.shape[1:] != now.shape[1:]:
         raise UserError(
-            f"{field}: its vectors are {before.shape[1]} wide, today's {now.shape[1]}; {cure}"
+            f"{field}: its vectors are {before.shape[1]} wide, today's {now.shape[1]}; {remedy}"
         )
     lengths = np.linalg.norm(before, axis=1) * np.linalg.norm(now, axis=1)
     cosines = (before * now).sum(axis=1)[lengths > 0] / lengths[lengths > 0]
     if len(cosines) and (median := float(np.median(cosines))) < SAME_BASIS:
         raise UserError(
             f"{field}: the encoder {encoder!r} gives items other vectors than it did then (cosine {median:.2f} of the same items, "
-            f"expected {SAME_BASIS} or more), so its models would misread them; {cure}"
+            f"expected {SAME_BASIS} or more), so its models would misread them; {remedy}"
         )
 
 
@@ -253,7 +253,7 @@ def _compared(old: KnowledgeBank, bank: KnowledgeBank, rows: np.ndarray) -> np.n
     return in_both[:COMPARED]
 
 
-def _cure(old: KnowledgeBank, bank: KnowledgeBank) -> str:
+def _remedy(old: KnowledgeBank, bank: KnowledgeBank) -> str:
     """What the user may do where today's vectors differ from those of the earlier run.
 
     Args:

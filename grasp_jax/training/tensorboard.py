@@ -28,9 +28,9 @@ class TensorBoardCallback(Callback):
         try:
             from tensorboardX import SummaryWriter
         except ImportError as error:
-            mend = "pip install 'grasp-jax[tensorboard]'"
+            remedy = "pip install 'grasp-jax[tensorboard]'"
             raise UserError(
-                f"TensorBoardCallback needs tensorboardX, which is not installed: {mend}"
+                f"TensorBoardCallback needs tensorboardX, which is not installed: {remedy}"
             ) from error
         self._new_writer: Any = SummaryWriter
         self._folder = pathlib.Path(folder).expanduser()

@@ -51,13 +51,15 @@ def check_sentence_folder(folder: pathlib.Path, where: str) -> None:
     """
     inside = {folder}
     if (folder / "modules.json").is_file():
-        mend = f"expected the list of modules of the sentence-transformers model that {where} names"
+        remedy = (
+            f"expected the list of modules of the sentence-transformers model that {where} names"
+        )
         try:
-            modules = json.loads(read_text(folder / "modules.json", mend))
+            modules = json.loads(read_text(folder / "modules.json", remedy))
             inside |= {folder / module["path"] for module in modules}
         except (ValueError, TypeError, LookupError, RecursionError) as error:
             raise UserError(
-                f"{folder / 'modules.json'}: damaged ({type(error).__name__}); {mend}"
+                f"{folder / 'modules.json'}: damaged ({type(error).__name__}); {remedy}"
             ) from error
     for part in sorted(inside):
         if not part.resolve().is_relative_to(folder.resolve()):

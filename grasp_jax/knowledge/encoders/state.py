@@ -18,7 +18,7 @@ from grasp_jax.core.files import (
 
 STATE = "state.json"
 FORMAT_VERSION = 1
-MEND = "copy the whole folder again, or prepare the knowledge bank again"
+REMEDY = "copy the whole folder again, or prepare the knowledge bank again"
 
 
 class State(NamedTuple):
@@ -66,13 +66,14 @@ def read_state(folder: pathlib.Path, kind: str | None = None) -> State:
     content = read_content(folder)
     if kind is not None and content["kind"] != kind:
         raise UserError(
-            f"{folder / STATE}: the state of {content['kind']!r}; expected that of {kind!r}; {MEND}"
+            f"{folder / STATE}: the state of {content['kind']!r}; expected that of {kind!r}; {REMEDY}"
         )
     if damage := first_damaged(folder, content["files"]):
-        raise UserError(f"{damage}, by the checksum in {folder / STATE}; {MEND}")
+        raise UserError(f"{damage}, by the checksum in {folder / STATE}; {REMEDY}")
     names = [name.removesuffix(".npy") for name in content["files"]]
     return State(
-        content["settings"], {name: read_array(folder / f"{name}.npy", MEND, "r") for name in names}
+        content["settings"],
+        {name: read_array(folder / f"{name}.npy", REMEDY, "r") for name in names},
     )
 
 
@@ -82,8 +83,8 @@ def read_content(folder: pathlib.Path) -> dict[str, Any]:
     Raises:
       UserError: it is missing, damaged or of a later version.
     """
-    content = read_sealed(folder / STATE, MEND)
+    content = read_sealed(folder / STATE, REMEDY)
     if content.get("format") != FORMAT_VERSION:
         version = f"format {content.get('format')}; this version reads {FORMAT_VERSION}"
-        raise UserError(f"{folder / STATE}: {version}; {MEND}")
+        raise UserError(f"{folder / STATE}: {version}; {REMEDY}")
     return content

@@ -95,9 +95,9 @@ def check_fields(template: str, available: Mapping[str, Any], where: str) -> Non
     missing = sorted(needed - set(available))
     if missing:
         known = ", ".join(sorted(available)) or "no fields"
-        mend = "take it out, or put it into a [[clause]], which may be empty"
+        remedy = "take it out, or put it into a [[clause]], which may be empty"
         raise UserError(
-            f"{where}: the template names {missing[0]!r}, but the data has {known}; {mend}"
+            f"{where}: the template names {missing[0]!r}, but the data has {known}; {remedy}"
         )
 
 

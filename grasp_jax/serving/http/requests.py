@@ -311,7 +311,7 @@ def _check_limits(body: Body, limits: Limits) -> None:
             _at_most("items", len(body.items), limits.new_items, "send several requests")
 
 
-def _at_most(name: str, count: int, limit: int, mend: str) -> None:
+def _at_most(name: str, count: int, limit: int, remedy: str) -> None:
     if count > limit:
         number = f"{count:,}" if count < _INT64 else "a number of more than 64 bits"
-        raise Refused(422, f"{name}: {number}; expected at most {limit:,}; {mend}")
+        raise Refused(422, f"{name}: {number}; expected at most {limit:,}; {remedy}")

@@ -13,7 +13,7 @@ from grasp_jax.setup.fetch.tables import Tables, filled
 
 REVIEW = ("reviewerID", "asin", "overall", "unixReviewTime")
 HEADERS_2023 = ["user_id", "parent_asin", "rating", "timestamp"]
-MEND = "remove the file and run the same command again"
+REMEDY = "remove the file and run the same command again"
 
 
 def amazon(interactions: pathlib.Path, metadata: pathlib.Path) -> Tables:
@@ -41,7 +41,9 @@ def _reviews(path: pathlib.Path) -> Iterator[Sequence[Any]]:
     for number, record in read_records(path):
         row = [record.get(name) for name in REVIEW]
         if None in row or not (isinstance(row[0], str) and isinstance(row[1], str)):
-            raise UserError(f"{path}:{number}: not a review; expected {', '.join(REVIEW)}; {MEND}")
+            raise UserError(
+                f"{path}:{number}: not a review; expected {', '.join(REVIEW)}; {REMEDY}"
+            )
         yield row
 
 
@@ -56,11 +58,11 @@ def _ratings(path: pathlib.Path) -> Iterator[Sequence[str]]:
                     continue
                 if len(row) != 4:
                     raise UserError(
-                        f"{path}:{number}: {len(row)} fields; expected user, item, rating and time; {MEND}"
+                        f"{path}:{number}: {len(row)} fields; expected user, item, rating and time; {REMEDY}"
                     )
                 yield row
     except (EOFError, zlib.error, UnicodeDecodeError, gzip.BadGzipFile, csv.Error) as error:
-        raise UserError(f"{path}: damaged after line {number} ({error}); {MEND}") from error
+        raise UserError(f"{path}: damaged after line {number} ({error}); {REMEDY}") from error
 
 
 def _items(path: pathlib.Path) -> Iterator[dict[str, Any]]:

@@ -25,7 +25,7 @@ DAMAGED = (  # what the standard library raises of an archive that it cannot rea
     ValueError,
     RuntimeError,  # a member that is encrypted, or packed by a method that it does not know
 )
-MEND = "remove it and fetch it again, or download it by hand from the publisher's page"
+REMEDY = "remove it and fetch it again, or download it by hand from the publisher's page"
 
 
 def open_zip(path: pathlib.Path) -> zipfile.ZipFile:
@@ -37,7 +37,7 @@ def open_zip(path: pathlib.Path) -> zipfile.ZipFile:
     try:
         archive = zipfile.ZipFile(path)
     except DAMAGED as error:
-        raise UserError(f"{path}: not a readable zip archive ({error}); {MEND}") from error
+        raise UserError(f"{path}: not a readable zip archive ({error}); {REMEDY}") from error
     seen = set()
     for member in archive.infolist():
         link = stat.S_ISLNK(member.external_attr >> 16)
@@ -50,7 +50,7 @@ def open_zip(path: pathlib.Path) -> zipfile.ZipFile:
         ):
             if is_so:
                 archive.close()
-                raise UserError(f"{path}: member {member.filename[:100]!r} {wrong}; {MEND}")
+                raise UserError(f"{path}: member {member.filename[:100]!r} {wrong}; {REMEDY}")
         seen.add(member.filename)
     return archive
 
@@ -74,7 +74,7 @@ def member_called(archive: zipfile.ZipFile, name: str) -> str | None:
     ]
     if len(found) > 1:
         raise UserError(
-            f"{archive.filename}: {len(found)} members are called {name}; expected one; {MEND}"
+            f"{archive.filename}: {len(found)} members are called {name}; expected one; {REMEDY}"
         )
     return found[0] if found else None
 
@@ -92,7 +92,7 @@ def zip_lines(
     try:
         file = archive.open(member)
     except DAMAGED as error:
-        raise UserError(f"{what}: not readable ({error}); {MEND}") from error
+        raise UserError(f"{what}: not readable ({error}); {REMEDY}") from error
     with file:
         yield lines_of(file, encoding, what)
 
@@ -107,7 +107,9 @@ def first_bytes(archive: zipfile.ZipFile, member: str, size: int) -> bytes:
         with archive.open(member) as file:
             return file.read(size)
     except DAMAGED as error:
-        raise UserError(f"{archive.filename}: {member}: not readable ({error}); {MEND}") from error
+        raise UserError(
+            f"{archive.filename}: {member}: not readable ({error}); {REMEDY}"
+        ) from error
 
 
 def lines_of(file: IO[bytes], encoding: str, what: str) -> Iterator[str]:
@@ -127,7 +129,7 @@ def lines_of(file: IO[bytes], encoding: str, what: str) -> Iterator[str]:
             yield line.decode(encoding).rstrip("\r\n")
             done += 1
     except DAMAGED as error:
-        raise UserError(f"{what}: damaged after line {done} ({error}); {MEND}") from error
+        raise UserError(f"{what}: damaged after line {done} ({error}); {REMEDY}") from error
 
 
 @contextlib.contextmanager
@@ -145,7 +147,7 @@ def _tar_stream(path: pathlib.Path) -> Iterator[IO[bytes]]:
         ]
         if len(found) != 1:
             raise UserError(
-                f"{path}: {len(found)} .tar files in it; expected one, as in the publisher's archive; {MEND}"
+                f"{path}: {len(found)} .tar files in it; expected one, as in the publisher's archive; {REMEDY}"
             )
         with archive.open(found[0]) as file:
             yield file
@@ -166,11 +168,11 @@ def tar_lines(path: pathlib.Path, wanted: str) -> Iterator[str]:
             for member in archive:
                 if leads_out(member.name) or member.issym() or member.islnk():
                     kind = "leads out of the archive" if leads_out(member.name) else "is a link"
-                    raise UserError(f"{path}: member {member.name[:100]!r} {kind}; {MEND}")
+                    raise UserError(f"{path}: member {member.name[:100]!r} {kind}; {REMEDY}")
                 if member.name.rsplit("/", 1)[-1] == wanted and member.isfile():
                     file: Any = archive.extractfile(member)
                     yield from lines_of(file, "utf-8", f"{path}: {member.name}")
                     return
     except DAMAGED as error:
-        raise UserError(f"{path}: not a readable tar archive ({error}); {MEND}") from error
+        raise UserError(f"{path}: not a readable tar archive ({error}); {REMEDY}") from error
     raise UserError(f"{path}: no {wanted} in it; expected the publisher's archive as it is")

@@ -35,7 +35,7 @@ ABOUT = """\
 Downloads a public data set and writes interactions.csv and items.jsonl into FOLDER (by default data/NAME). An interrupted download
 continues where it stopped. FOLDER/SOURCES.json keeps where each file came from and its SHA-256."""
 USAGE = "grasp-jax fetch NAME [--into=FOLDER] [--archive=FILE] [--mirror=URL]"
-MEND = "remove it, and the next call records the download again"
+REMEDY = "remove it, and the next call records the download again"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -172,7 +172,7 @@ def _recorded(out: pathlib.Path, source: PublicDataset) -> dict[str, Any]:
     path = out / RECORD
     if not path.is_file():
         return {}
-    known = read_sealed(path, MEND)
+    known = read_sealed(path, REMEDY)
     if known.get("source") != source.name:
         raise UserError(
             f"{path}: the folder holds {known.get('source')}; expected {source.name}; name another folder with --into"
@@ -228,14 +228,14 @@ def _verified(
     if seen != expected:
         if fresh:
             path.unlink()
-        mend = "it was removed:" if fresh else "move it away, and"
+        remedy = "it was removed:" if fresh else "move it away, and"
         newer = (
             "if the publisher has replaced the file, name another folder with --into"
             if recorded
             else "or give a newer file that you trust with --archive"
         )
         raise UserError(
-            f"{path}: its {kind} is {seen}, and {where} is {expected}; {mend} run the same command again; {newer}"
+            f"{path}: its {kind} is {seen}, and {where} is {expected}; {remedy} run the same command again; {newer}"
         )
     return f"equal to {where}"
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from grasp_jax.core.errors import UserError
-from grasp_jax.setup.fetch.archives import MEND, first_bytes, member_called, open_zip, zip_lines
+from grasp_jax.setup.fetch.archives import REMEDY, first_bytes, member_called, open_zip, zip_lines
 from grasp_jax.setup.fetch.tables import Tables, filled
 
 GENRES_100K = [
@@ -54,7 +54,7 @@ def movielens(path: pathlib.Path) -> Tables:
         ]
     if not found:
         wanted = " or ".join(f"{ratings} with {films}" for ratings, films, _ in FORMS)
-        raise UserError(f"{path}: no files of MovieLens in it; expected {wanted}; {MEND}")
+        raise UserError(f"{path}: no files of MovieLens in it; expected {wanted}; {REMEDY}")
     ratings, films, between = found[0]
     notes = ("all ratings are kept; config.data.min_rating = 4.0 trains on those that were liked",)
     return Tables(_ratings(path, ratings, between), _films(path, films, between), notes)
@@ -65,7 +65,7 @@ def _ratings(path: pathlib.Path, member: str, between: str) -> Iterator[Sequence
         for number, row in _rows(archive, member, between):
             if len(row) != 4:
                 raise UserError(
-                    f"{path}: {member}: row {number} has {len(row)} fields; expected user, film, rating and time; {MEND}"
+                    f"{path}: {member}: row {number} has {len(row)} fields; expected user, film, rating and time; {REMEDY}"
                 )
             yield row
 
@@ -77,7 +77,7 @@ def _films(path: pathlib.Path, member: str, between: str) -> Iterator[dict[str, 
         for number, row in _rows(archive, member, between):
             if len(row) < 3:
                 raise UserError(
-                    f"{path}: {member}: row {number} has {len(row)} fields; expected film, title and genres; {MEND}"
+                    f"{path}: {member}: row {number} has {len(row)} fields; expected film, title and genres; {REMEDY}"
                 )
             if between == "|":
                 genres = [
@@ -103,7 +103,7 @@ def _rows(archive: zipfile.ZipFile, member: str, between: str) -> Iterator[tuple
             yield from enumerate(rows, start=1)
         except csv.Error as error:
             raise UserError(
-                f"{archive.filename}: {member}: damaged after line {rows.line_num} ({error}); {MEND}"
+                f"{archive.filename}: {member}: damaged after line {rows.line_num} ({error}); {REMEDY}"
             ) from error
 
 

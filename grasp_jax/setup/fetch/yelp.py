@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from grasp_jax.core.errors import UserError
-from grasp_jax.setup.fetch.archives import MEND, lines_of, tar_lines
+from grasp_jax.setup.fetch.archives import REMEDY, lines_of, tar_lines
 from grasp_jax.setup.fetch.tables import Tables, filled
 
 REVIEWS, BUSINESSES = "yelp_academic_dataset_review.json", "yelp_academic_dataset_business.json"
@@ -25,7 +25,7 @@ def _reviews(path: pathlib.Path) -> Iterator[Sequence[Any]]:
         row = [record.get(name) for name in REVIEW]
         if None in row or not (isinstance(row[0], str) and isinstance(row[1], str)):
             raise UserError(
-                f"{path}: {REVIEWS}:{number}: not a review; expected {', '.join(REVIEW)}; {MEND}"
+                f"{path}: {REVIEWS}:{number}: not a review; expected {', '.join(REVIEW)}; {REMEDY}"
             )
         yield row
 
@@ -33,7 +33,9 @@ def _reviews(path: pathlib.Path) -> Iterator[Sequence[Any]]:
 def _businesses(path: pathlib.Path) -> Iterator[dict[str, Any]]:
     for number, record in _records(path, BUSINESSES):
         if not isinstance(record.get("business_id"), str):
-            raise UserError(f"{path}: {BUSINESSES}:{number}: no business_id; expected one; {MEND}")
+            raise UserError(
+                f"{path}: {BUSINESSES}:{number}: no business_id; expected one; {REMEDY}"
+            )
         categories = record.get("categories") or ""
         parts = categories if isinstance(categories, list) else str(categories).split(",")
         yield filled(
@@ -54,7 +56,7 @@ def _records(path: pathlib.Path, name: str) -> Iterator[tuple[int, dict[str, Any
             record = None
         if not isinstance(record, dict):
             raise UserError(
-                f"{path}: {name}:{number}: {line[:60]!r} is no JSON object; expected one a line; {MEND}"
+                f"{path}: {name}:{number}: {line[:60]!r} is no JSON object; expected one a line; {REMEDY}"
             )
         yield number, record
 
