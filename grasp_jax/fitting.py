@@ -149,10 +149,10 @@ def open_finished(
     ]
     trained = [pair for pair in wanted if find_model(checkpoint_folder(workdir, *pair))]
     if not trained:
-        asked = "-".join(part for part in (method, backbone) if part) or "model"
+        requested = "-".join(part for part in (method, backbone) if part) or "model"
         others = f"; there are {', '.join('-'.join(pair) for pair in there)}" if there else ""
         raise UserError(
-            f"{workdir}: no {asked} was trained there{others}; run --mode=train, or name another method"
+            f"{workdir}: no {requested} was trained there{others}; run --mode=train, or name another method"
         )
     for pair in trained:
         _check_registered(workdir, pair, trained)
@@ -189,16 +189,16 @@ def _order(pair: tuple[str, str]) -> tuple[int, int]:
 
 
 def _check_registered(
-    workdir: pathlib.Path, pair: tuple[str, str], asked: Sequence[tuple[str, str]]
+    workdir: pathlib.Path, pair: tuple[str, str], requested: Sequence[tuple[str, str]]
 ) -> None:
     """Refuses a model whose code is not here: if it were left out, another model of the workdir would answer in its place.
 
     Args:
       workdir: the workdir, for the message.
       pair: method and backbone of the model.
-      asked: the pairs with a model that the caller may mean; the message names the first that can be opened.
+      requested: the pairs with a model that the caller may mean; the message names the first that can be opened.
     """
-    registered = [(method, of) for method, of in asked if method in METHODS and of in BACKBONES]
+    registered = [(method, of) for method, of in requested if method in METHODS and of in BACKBONES]
     instead = ""
     if registered:
         method, backbone = registered[0]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import jax
 
 from grasp_jax.config import Config, names
-from grasp_jax.core.board import board, said
+from grasp_jax.core.board import board, show_state
 from grasp_jax.core.errors import TrainingDiverged, UserError
 from grasp_jax.core.paths import check_folder
 from grasp_jax.evaluation.audience import states_of
@@ -142,11 +142,11 @@ def everything(run: Run, options: Options) -> None:
                 if len(run.trials) == 1:
                     raise
                 failed.append({"method": method, "backbone": backbone, "reason": str(error)})
-                said(label, "failed")
+                show_state(label, "failed")
                 continue
             if done is not None:
                 evaluated[method, backbone] = done
-            said(label, "done")
+            show_state(label, "done")
     if evaluated:
         report_results(run, evaluated, read, failed)
     if failed:

@@ -24,7 +24,7 @@ from tests.test_progress import state
 ROOT = pathlib.Path(__file__).parent.parent
 PROGRAM = """
 import logging, sys
-from grasp_jax.core.board import EpochState, board, said
+from grasp_jax.core.board import EpochState, board, show_state
 from grasp_jax.core.log import logger, print_messages
 from grasp_jax.core.progress import EpochProgress, progress_bar
 print_messages()
@@ -36,7 +36,7 @@ with board(["plain-sasrec", "grasp-sasrec"]):
     shown.end("stopped after epoch 2: because")
     with progress_bar(10, "full ranking", "user", trial="plain-sasrec") as bar:
         bar.update(4)
-    said("plain-sasrec", "done")
+    show_state("plain-sasrec", "done")
 print("after")
 """
 
@@ -112,8 +112,8 @@ def test_rows_are_of_their_trials(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = Board(["a-b", "c-d"], Console(file=out, force_terminal=True, width=120))
     monkeypatch.setattr(boards, "_boards", [shown])
     shown.update("c-d", "3 of 9", state(3), 75)
-    boards.said("a-b", "failed")
-    boards.said("x-y", "failed")
+    boards.show_state("a-b", "failed")
+    boards.show_state("x-y", "failed")
     assert current("x-y") is None and current("a-b") is shown
     shown.close()
     last = out.getvalue()[out.getvalue().rindex("trial") :]

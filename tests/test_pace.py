@@ -120,7 +120,7 @@ def test_a_signal_is_answered_in_time_and_changes_nothing(
         real(self, steps)
         if sum(read) >= 7 and not told_at[0]:
             told_at[0] = sum(read)
-            run_epoch.PREEMPTION.wished = True
+            run_epoch.PREEMPTION.requested = True
 
     def stop(saved: str) -> None:
         raise Told(saved)
@@ -128,7 +128,7 @@ def test_a_signal_is_answered_in_time_and_changes_nothing(
     monkeypatch.setattr(pace_module, "_clock", lambda: clock[0])
     monkeypatch.setattr(Pace, "done", done)
     monkeypatch.setattr(run_epoch.PREEMPTION, "stop", stop)
-    monkeypatch.setattr(run_epoch.PREEMPTION, "wished", False)
+    monkeypatch.setattr(run_epoch.PREEMPTION, "requested", False)
     with pytest.raises(Told, match="after 0 epochs and") as ended:
         trained(trial, tmp_path / "told")
     assert max(read) <= SECONDS

@@ -35,7 +35,7 @@ SIGNALS = {
         "interrupted: run the same command again to continue\n",
     ),
     "Ctrl-C while training": (
-        "with PREEMPTION.saving():\n    os.kill(os.getpid(), signal.SIGINT)\n    assert PREEMPTION.wished\n"
+        "with PREEMPTION.saving():\n    os.kill(os.getpid(), signal.SIGINT)\n    assert PREEMPTION.requested\n"
         "    PREEMPTION.stop(' after 3 epochs, saved in x')",
         INTERRUPTED,
         "interrupted after 3 epochs, saved in x: run the same command again to continue\n",

@@ -142,5 +142,5 @@ def test_saves_are_cheap_and_not_far_apart(monkeypatch: pytest.MonkeyPatch) -> N
     assert policy.action(epoch_ends=False) == processes.CONTINUE
     clock[0] += 300.0
     assert policy.action(epoch_ends=False) == processes.SAVE
-    monkeypatch.setattr(saving.PREEMPTION, "wished", True)
+    monkeypatch.setattr(saving.PREEMPTION, "requested", True)
     assert policy.action(epoch_ends=False) == processes.STOP

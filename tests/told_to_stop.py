@@ -15,7 +15,7 @@ def wait(records: Records, record: dict[str, object]) -> None:
     append(records, record)
     until = time.monotonic() + SECONDS
     while records.writes and len(records.read()) == 2 and time.monotonic() < until:
-        if PREEMPTION.wished:
+        if PREEMPTION.requested:
             return
         time.sleep(0.01)
 

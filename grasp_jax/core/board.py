@@ -109,7 +109,7 @@ def current(name: str) -> Board | None:
     return _boards[-1] if _boards and name in _boards[-1] else None
 
 
-def said(name: str, state: str) -> None:
+def show_state(name: str, state: str) -> None:
     """Says what a trial is doing, if there is a table."""
     if (shown := current(name)) is not None:
         shown.say(name, state)

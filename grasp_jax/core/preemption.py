@@ -19,7 +19,7 @@ class Preemption:
     """A signal ends the run at once; within `saving` it is only a request to the training loop, unless Ctrl-C comes twice."""
 
     def __init__(self) -> None:
-        self.wished = False
+        self.requested = False
         self.status = PREEMPTED
         self._deferred = False
 
@@ -39,8 +39,8 @@ class Preemption:
             signal.signal(number, signal.SIG_IGN)
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
-        again = self.wished and number == signal.SIGINT
-        self.wished = True
+        again = self.requested and number == signal.SIGINT
+        self.requested = True
         if number == signal.SIGINT:
             self.status = INTERRUPTED
         if again or not self._deferred:
@@ -48,13 +48,13 @@ class Preemption:
 
     @contextlib.contextmanager
     def saving(self) -> Iterator[None]:
-        """Defers signals: the code within checks `wished`."""
+        """Defers signals: the code within checks `requested`."""
         self._deferred = True
         try:
             yield
         finally:
             self._deferred = False
-        if self.wished:
+        if self.requested:
             self.stop("")
 
     def stop(self, saved: str) -> NoReturn:

@@ -94,7 +94,7 @@ class EpochProgress:
             self._board.say(name, TRAINING)
         self._last_line = float("-inf")
         self._compiles = False  # whether this was said
-        self._unsaid = ""  # the newest epoch, if it was not shown
+        self._not_shown = ""  # the newest epoch, if it was not shown
 
     def first_call(self, steps: Callable[P, T]) -> Callable[P, T]:
         """The function that sends training steps to the devices; if its first call is slow, because it compiles, a line says so."""
@@ -136,7 +136,7 @@ class EpochProgress:
         if self._bar.disable:
             count = f"epoch {epoch} of at most {self._max_epochs}"
             remaining = f", at most {clock(left)} left" if left else ""
-            self._unsaid = f"{self._name}: {count}: {state}{remaining}"
+            self._not_shown = f"{self._name}: {count}: {state}{remaining}"
         if time.perf_counter() - self._last_line > EVERY:
             self._say()
 
@@ -153,6 +153,6 @@ class EpochProgress:
         self._bar.close()
 
     def _say(self) -> None:
-        if self._unsaid:
-            logger.info(self._unsaid)
-            self._unsaid, self._last_line = "", time.perf_counter()
+        if self._not_shown:
+            logger.info(self._not_shown)
+            self._not_shown, self._last_line = "", time.perf_counter()

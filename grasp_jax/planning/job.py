@@ -108,23 +108,23 @@ def _among_negatives(name: str, job: Job, users: int, times: int = 1) -> Stage:
     of_all = rate.seconds * _whole_epoch(job) * _seconds(job, step)
     work_text = f"{times:,} x {users:,} users" if times > 1 else f"{users:,} users"
     how = f"{rate.seconds:.2f} of an epoch with sampled negatives for all users, {source(rate, 0)}; assumed to be the same here"
-    more, said = _more_negatives(job)
+    more, note = _more_negatives(job)
     seconds = more * of_all * times * users / max(job.trained, 1)
-    return _on_devices(job, name, work_text, seconds, how + said)
+    return _on_devices(job, name, work_text, seconds, how + note)
 
 
 def _prepared_test(job: Job) -> Stage:
     """The stage that draws the stored negatives of the test."""
     stage = measured("test, preparation", job.tested, "users", rates.EVALUATION_SET, CORES)
-    more, said = _more_negatives(job)
-    return stage._replace(seconds=more * (stage.seconds or 0.0), how=stage.how + said)
+    more, note = _more_negatives(job)
+    return stage._replace(seconds=more * (stage.seconds or 0.0), how=stage.how + note)
 
 
 def _more_negatives(job: Job) -> tuple[float, str]:
     """How many times as long a stage takes as with the negatives that were measured, and the words for it; never less than 1."""
     more = max(1.0, job.config.eval.num_negatives / rates.NEGATIVES)
-    said = f"; {more:,.4g} times that, in proportion to eval.num_negatives" if more > 1 else ""
-    return more, said
+    note = f"; {more:,.4g} times that, in proportion to eval.num_negatives" if more > 1 else ""
+    return more, note
 
 
 def _by_bounds(work: Workload) -> float:

@@ -44,7 +44,7 @@ def _of_one_dataset(dataset: str, runs: Sequence[FinishedRun]) -> dict[str, str]
     for chosen in (others[:MOST_FIELDS], [*others[:MOST_FIELDS], *COLUMNS]):
         labels = {
             name: ", ".join(
-                [dataset, *(_said(key, own.get(key)) for key in chosen if key in differing)]
+                [dataset, *(_shown(key, own.get(key)) for key in chosen if key in differing)]
             )
             for name, own in flat.items()
         }
@@ -53,7 +53,7 @@ def _of_one_dataset(dataset: str, runs: Sequence[FinishedRun]) -> dict[str, str]
     return {name: f"{label} ({name})" for name, label in labels.items()}
 
 
-def _said(key: str, value: Any) -> str:
+def _shown(key: str, value: Any) -> str:
     """A field without its section, as in "num_neighbours 5"."""
     shown = ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
     return f"{key.split('.', 1)[-1]} {shown[:MOST_LETTERS] or 'none'}"

@@ -214,15 +214,15 @@ def _report(job: TrainingJob, snapshot: Snapshot, m: int, last: Preferred) -> No
     _record(job, snapshot, m, last.choice, model_epoch=epoch, event="parts")
     words, score = _words(last.choice.weights), f"NDCG@10 {100 * after:.2f} %"
     if last.is_newest:
-        said = (
+        message = (
             f"the model of epoch {epoch} is used {words}, because validation prefers it so ({score}) to that of epoch "
             f"{progress.best_epoch[m]} ({100 * last.of_best:.2f} %)"
         )
     elif is_lowered(last.choice.weights):
-        said = f"the score is used {words}, because validation is better so ({score} instead of {100 * before:.2f} % with all parts)"
+        message = f"the score is used {words}, because validation is better so ({score} instead of {100 * before:.2f} % with all parts)"
     else:
-        said = f"the score is used with all parts again ({score})"
-    logger.info(f"{job.name}, {job.replicas[m].name}: {said}")
+        message = f"the score is used with all parts again ({score})"
+    logger.info(f"{job.name}, {job.replicas[m].name}: {message}")
 
 
 def _record(

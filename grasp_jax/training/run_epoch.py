@@ -182,7 +182,7 @@ def _step_ranges(
         inputs = steps.draw_inputs(data.device, data.tables, chunk.slots, keys, chunk_step)
         while begin < chunk.end:
             # the training stops after this step
-            stopping = PREEMPTION.wished and jax.process_count() == 1
+            stopping = PREEMPTION.requested and jax.process_count() == 1
             end = min(begin + (1 if stopping else steps.pace.steps), chunk.end)
             within = replicate(
                 data.mesh, (np.int32(begin - chunk.begin), np.int32(end - chunk.begin))

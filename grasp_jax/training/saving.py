@@ -31,7 +31,7 @@ class SavePolicy:
 
     def action(self, epoch_ends: bool) -> int:
         """The action that this process requests after a dispatch: STOP, SAVE or CONTINUE of `processes`."""
-        if PREEMPTION.wished:
+        if PREEMPTION.requested:
             return STOP
         wait = min(self.interval, self.cost / SAVING_SHARE) if epoch_ends else self.interval
         return SAVE if time.perf_counter() - self.last_save > wait else CONTINUE

@@ -50,7 +50,7 @@ class SavedTextEncoder:
     describer: str = "template"
     users_have_own_texts: bool = False
 
-    _said: ClassVar[set[str]] = set()  # warnings, each once a process
+    _logged: ClassVar[set[str]] = set()  # warnings, each once a process
 
     @classmethod
     def load(cls, folder: pathlib.Path) -> "SavedTextEncoder":
@@ -190,6 +190,6 @@ class SavedTextEncoder:
 
     def _say(self, message: str) -> None:
         """Logs a warning, once a process."""
-        if message not in self._said:
-            self._said.add(message)
+        if message not in self._logged:
+            self._logged.add(message)
             logger.warning(message)
