@@ -29,16 +29,16 @@ def text_stages(job: Job) -> Iterator[Stage]:
 
 def _describe(config: Config, work: Workload) -> Stage:
     """Requests to a language model, each of the maximum length."""
-    own, plan, texts = config.knowledge, config.plan, work.items + work.users
-    if own.encoder == "file":
+    knowledge, plan, texts = config.knowledge, config.plan, work.items + work.users
+    if knowledge.encoder == "file":
         return Stage("describe", "none", 0.0, HOST, "the vectors come from your files")
-    if own.describer == "template":
+    if knowledge.describer == "template":
         how = "the templates are filled during encoding"
         return Stage("describe", f"{texts:,} texts", 0.0, HOST, how)
-    if own.describer != "openai":
+    if knowledge.describer != "openai":
         how = "a model of this machine was not measured"
         return Stage("describe", f"{texts:,} prompts", None, HOST, how)
-    settings, read = own.describe, plan.prompt_tokens
+    settings, read = knowledge.describe, plan.prompt_tokens
     tokens = f"{read} tokens per prompt and {settings.max_tokens} per answer"
     seconds = texts * plan.answer_seconds / settings.concurrency
     how = f"assumed: {plan.answer_seconds:g} s per answer, {settings.concurrency} at once; {tokens}"
@@ -55,33 +55,39 @@ def _describe(config: Config, work: Workload) -> Stage:
 
 
 def _encode(config: Config, work: Workload) -> Stage:
-    own, plan, texts = config.knowledge, config.plan, work.items + work.users
+    knowledge, plan, texts = config.knowledge, config.plan, work.items + work.users
     work_text = f"{texts:,} texts"
-    if own.encoder == "file":
+    if knowledge.encoder == "file":
         return Stage("encode", "none", 0.0, HOST, "the vectors come from your files")
     if plan.texts_per_second:
         on = (
             ENDPOINT
-            if own.encoder == "openai"
+            if knowledge.encoder == "openai"
             else HOST
-            if own.encoder in HOST_ENCODERS
+            if knowledge.encoder in HOST_ENCODERS
             else DEVICES
         )
-        price = texts * plan.prompt_tokens * own.embed.price_prompt / 1e6 if on == ENDPOINT else 0.0
+        price = (
+            texts * plan.prompt_tokens * knowledge.embed.price_prompt / 1e6
+            if on == ENDPOINT
+            else 0.0
+        )
         how = f"given: plan.texts_per_second={plan.texts_per_second:g}"
         seconds, devices = texts / plan.texts_per_second, int(on == DEVICES)
         return Stage("encode", work_text, seconds, on, how, price or None, devices)
-    if own.encoder == "lsa" and work.width <= ENCODED_WIDTH:
+    if knowledge.encoder == "lsa" and work.width <= ENCODED_WIDTH:
         return measured("encode", texts, "texts", rates.ENCODE, 1, "lsa, E=32, titles of 20 items")
     how = (
-        f"{own.encoder} with E={work.width} was not measured; time 1,000 texts and give config.plan.texts_per_second "
+        f"{knowledge.encoder} with E={work.width} was not measured; time 1,000 texts and give config.plan.texts_per_second "
         f"(lsa with E={ENCODED_WIDTH} encodes {1 / rates.ENCODE.seconds:,.0f} on {rates.ENCODE.on}: {rates.ENCODE.record})"
     )
-    return Stage("encode", work_text, None, HOST if own.encoder in HOST_ENCODERS else DEVICES, how)
+    return Stage(
+        "encode", work_text, None, HOST if knowledge.encoder in HOST_ENCODERS else DEVICES, how
+    )
 
 
 def _neighbours(job: Job, kind: str, rows: int) -> Stage:
-    name, own, width, pairs = (
+    name, knowledge, width, pairs = (
         f"neighbours of {kind}",
         job.config.knowledge,
         job.work.width,
@@ -95,9 +101,9 @@ def _neighbours(job: Job, kind: str, rows: int) -> Stage:
         seconds = pairs * rates.GROUPED.seconds * max(1.0, width / 32)
         how = f"{source(rates.GROUPED, pairs)} at E=32; with E in proportion"
         return Stage(name, work, seconds, HOST, how)
-    if own.retrieval == "exact":
+    if knowledge.retrieval == "exact":
         return _exact(job, name, rows)
-    if own.retrieval == "scann":
+    if knowledge.retrieval == "scann":
         how = f"{source(rates.SCANN, rows)}, E=1024, by ScaNN; a row costs more in a larger table"
         return Stage(name, f"{rows:,} rows", rows * rates.SCANN.seconds, HOST, how)
     how = f"{source(rates.CLUSTERS, rows**1.5 * width)}, divided by {CORES} cores; with the rows to the power 1.5"

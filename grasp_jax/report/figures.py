@@ -80,10 +80,10 @@ def learning_curves(runs: Sequence[FinishedRun], labels: Mapping[str, str]) -> F
 
 def best_curve(run: FinishedRun, method: str, backbone: str) -> list[dict[str, Any]]:
     """The epochs of the best model of a trial."""
-    own = [r for r in run.epochs if (r["method"], r["backbone"]) == (method, backbone)]
-    best = max(own, key=lambda record: record["valid_ndcg@10"])
+    records = [r for r in run.epochs if (r["method"], r["backbone"]) == (method, backbone)]
+    best = max(records, key=lambda record: record["valid_ndcg@10"])
     keys = ("seed", "dropout", "learning_rate")
-    return [record for record in own if all(record.get(key) == best.get(key) for key in keys)]
+    return [record for record in records if all(record.get(key) == best.get(key) for key in keys)]
 
 
 def gate_histograms(run: FinishedRun) -> Figure | None:
@@ -96,9 +96,9 @@ def gate_histograms(run: FinishedRun) -> Figure | None:
         edges = np.linspace(low - 1e-3, high + 1e-3, 50)
         for style, name in enumerate(NAMES):
             for corrupted in (False, True):
-                own = stored["gates"][stored["corrupted"] == corrupted, style]
-                if len(own):
-                    heights, _ = np.histogram(own, edges, density=True)
+                values_of_gate = stored["gates"][stored["corrupted"] == corrupted, style]
+                if len(values_of_gate):
+                    heights, _ = np.histogram(values_of_gate, edges, density=True)
                     label = name + (", wrong description" if corrupted else "")
                     place = style + COLOURS * corrupted
                     panel.stairs(axis, heights.tolist(), edges.tolist(), place, label)
@@ -144,7 +144,7 @@ def metric_against(runs: Sequence[FinishedRun], letter: str) -> Figure | None:
     drawn = [
         protocol
         for protocol in PROTOCOLS
-        if all(sum(protocol in own for own in family) > 1 for family in measured)
+        if all(sum(protocol in protocols for protocols in family) > 1 for family in measured)
     ]
     panel = Panel(len(drawn))
     for axis, protocol in enumerate(drawn):
@@ -153,16 +153,18 @@ def metric_against(runs: Sequence[FinishedRun], letter: str) -> Figure | None:
             for method, backbone in dict.fromkeys(
                 trial for _, run in points for trial in trials(run)
             ):
-                own = [
+                points_of_trial = [
                     (value, values(run, method, backbone, protocol, "all", "NDCG@10"))
                     for value, run in points
                 ]
-                own = [(value, numbers) for value, numbers in own if len(numbers)]
+                points_of_trial = [
+                    (value, numbers) for value, numbers in points_of_trial if len(numbers)
+                ]
                 label = trial_label(method, backbone) + (f" ({number})" if len(chosen) > 1 else "")
                 panel.line(
                     axis,
-                    [value for value, _ in own],
-                    [numbers.mean() for _, numbers in own],
+                    [value for value, _ in points_of_trial],
+                    [numbers.mean() for _, numbers in points_of_trial],
                     style,
                     label,
                 )
@@ -185,8 +187,8 @@ def robustness(runs: Sequence[FinishedRun]) -> Figure | None:
     )
     panel = Panel(2 * len(found))
     for k, kind in enumerate(found):
-        own = [run for run in group if _corruption(run)[0] == kind or _corruption(run)[1] == 0]
-        points = sorted(((_corruption(run)[1], run) for run in own), key=lambda point: point[0])
+        of_kind = [run for run in group if _corruption(run)[0] == kind or _corruption(run)[1] == 0]
+        points = sorted(((_corruption(run)[1], run) for run in of_kind), key=lambda point: point[0])
         for style, (method, backbone) in enumerate(
             dict.fromkeys(trial for _, run in points for trial in trials(run))
         ):
@@ -221,7 +223,7 @@ def gate_temperature(runs: Sequence[FinishedRun]) -> Figure | None:
     for style, query in enumerate(
         dict.fromkeys(run.config["model"]["gate_query"] for run in group)
     ):
-        own = sorted(
+        of_query = sorted(
             (
                 (run.config["model"]["gate_scale"], run.epochs)
                 for run in group
@@ -229,18 +231,18 @@ def gate_temperature(runs: Sequence[FinishedRun]) -> Figure | None:
             ),
             key=lambda point: point[0],
         )
-        scales = [scale for scale, _ in own]
+        scales = [scale for scale, _ in of_query]
         panel.line(
             0,
             scales,
-            [max(epochs, key=lambda record: record["epoch"])["loss"] for _, epochs in own],
+            [max(epochs, key=lambda record: record["epoch"])["loss"] for _, epochs in of_query],
             style,
             query,
         )
         panel.line(
             1,
             scales,
-            [max(100 * record["valid_ndcg@10"] for record in epochs) for _, epochs in own],
+            [max(100 * record["valid_ndcg@10"] for record in epochs) for _, epochs in of_query],
             style,
             query,
         )

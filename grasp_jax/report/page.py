@@ -56,13 +56,13 @@ def table_view(table: Table, prefix: str = "", wraps: bool = False) -> TableView
 
 def differences_view(table: Table, prefix: str) -> TableView:
     """The table of differences, with protocols in words, and the backbone only where there are several."""
-    own = table_view(table, prefix)
-    place = own.header.index("backbone")
-    several = len({row[place] for row in own.rows} - {NONE}) > 1
-    wanted = [k for k in range(len(own.header)) if several or k != place]
-    rows = [[PROTOCOLS.get(row[k], row[k]) for k in wanted] for row in own.rows]
-    header = [own.header[k] for k in wanted]
-    return dataclasses.replace(own, header=header, rows=rows, left=own.left - (not several))
+    view = table_view(table, prefix)
+    place = view.header.index("backbone")
+    several = len({row[place] for row in view.rows} - {NONE}) > 1
+    wanted = [k for k in range(len(view.header)) if several or k != place]
+    rows = [[PROTOCOLS.get(row[k], row[k]) for k in wanted] for row in view.rows]
+    header = [view.header[k] for k in wanted]
+    return dataclasses.replace(view, header=header, rows=rows, left=view.left - (not several))
 
 
 def page(runs: Sequence[tuple[FinishedRun, list[Table]]], figures: Mapping[str, Figure]) -> str:
@@ -78,14 +78,17 @@ def page(runs: Sequence[tuple[FinishedRun, list[Table]]], figures: Mapping[str, 
     examples = [shown for run, _ in runs if (shown := _examples(run, labels[run.name]))]
     pairs = [
         dataclasses.replace(
-            differences_view(own, run.name), title=labels[run.name] if several else own.title
+            differences_view(differences, run.name),
+            title=labels[run.name] if several else differences.title,
         )
         for run, tables in runs
-        for own in tables
-        if own.name == SHOWN_ON_PAGE
+        for differences in tables
+        if differences.name == SHOWN_ON_PAGE
     ]
     placed = {LEARNING, LENGTHS, *(gates_title(run) for run, _ in runs)}
-    across = [(title, drawn(own.inline())) for title, own in figures.items() if title not in placed]
+    across = [
+        (title, drawn(figure.inline())) for title, figure in figures.items() if title not in placed
+    ]
     sections = [("means", "Means"), ("results", "All results")]
     sections += [("pairs", "Differences")] if pairs else []
     sections += [("learning", "Learning curves")] if LEARNING in figures else []
@@ -115,10 +118,10 @@ def verdicts(runs: Sequence[FinishedRun], labels: Mapping[str, str]) -> list[dic
     """For each dataset the three sentences on all its runs together."""
     found = []
     for dataset in dict.fromkeys(map(dataset_of, runs)):
-        own = [run for run in runs if dataset_of(run) == dataset]
+        of_dataset = [run for run in runs if dataset_of(run) == dataset]
         rows, comparisons, failed = [], [], []
-        for run in own:
-            suffix = f" ({within(dataset, labels[run.name])})" if len(own) > 1 else ""
+        for run in of_dataset:
+            suffix = f" ({within(dataset, labels[run.name])})" if len(of_dataset) > 1 else ""
             rows += [row | {"method": row["method"] + suffix} for row in run.rows]
             comparisons += [
                 pair | {side: pair[side] + suffix for side in ("first", "second")}
@@ -127,7 +130,7 @@ def verdicts(runs: Sequence[FinishedRun], labels: Mapping[str, str]) -> list[dic
             failed += [
                 trial | {"method": trial["method"] + suffix} for trial in run.results["failed"]
             ]
-        sentences = verdict(rows, comparisons, protocol_of(own), failed)
+        sentences = verdict(rows, comparisons, protocol_of(of_dataset), failed)
         found.append({"dataset": dataset, "sentences": sentences})
     return found
 
@@ -147,14 +150,14 @@ def _plots(runs: Sequence[FinishedRun], table: JoinedTable) -> list[dict[str, An
     labels = run_labels(runs)
     found = []
     for dataset in dict.fromkeys(map(dataset_of, runs)):
-        own = [run for run in runs if dataset_of(run) == dataset]
-        named = {labels[run.name] for run in own}
-        main = PROTOCOLS[protocol_of(own)]
+        of_dataset = [run for run in runs if dataset_of(run) == dataset]
+        named = {labels[run.name] for run in of_dataset}
+        main = PROTOCOLS[protocol_of(of_dataset)]
         order = [main, *(words for words in PROTOCOLS.values() if words != main)]
         for protocol in order:
             rows = [row for row in table.rows if row.run in named and row.protocol == protocol]
             if rows:
-                title = f"{dataset}: {protocol}" if len(runs) > len(own) else protocol
+                title = f"{dataset}: {protocol}" if len(runs) > len(of_dataset) else protocol
                 found.append(_plot(title[0].upper() + title[1:], rows, dataset, colours))
     return found
 
@@ -214,7 +217,9 @@ def _filters(runs: Sequence[FinishedRun], table: JoinedTable) -> list[dict[str, 
 
 
 def _examples(run: FinishedRun, label: str) -> dict[str, Any] | None:
-    ranked = [(own.method, own.backbone) for own in standings(run.rows, protocol_of([run]))]
+    ranked = [
+        (standing.method, standing.backbone) for standing in standings(run.rows, protocol_of([run]))
+    ]
     shown = cards(run, ranked)
     return (
         {"anchor": anchor(f"examples-{run.name}"), "label": label, "cards": shown}
@@ -236,11 +241,11 @@ def _details(
             f"Folder: {run.name}."
         )
     shown = []
-    for own in tables:
-        histogram = figures.get(gates_title(run)) if own.name == "gates" else None
-        if own.name != SHOWN_ON_PAGE:
+    for table in tables:
+        histogram = figures.get(gates_title(run)) if table.name == "gates" else None
+        if table.name != SHOWN_ON_PAGE:
             shown.append(
-                (table_view(own, run.name), drawn(histogram.inline()) if histogram else "")
+                (table_view(table, run.name), drawn(histogram.inline()) if histogram else "")
             )
     return {
         "anchor": anchor(f"run-{run.name}"),

@@ -77,11 +77,13 @@ def overall(run: FinishedRun, protocol: str) -> Table:
     body, numbers = [], []
     for backbone, methods in _by_backbone(run):
         for method in methods:
-            own = [values(run, method, backbone, protocol, "all", metric) for metric in metrics]
+            measured = [
+                values(run, method, backbone, protocol, "all", metric) for metric in metrics
+            ]
             line = [
                 shown_backbone(method, backbone),
                 method,
-                *map(spread, own),
+                *map(spread, measured),
                 _over(run, base, method, backbone, protocol),
             ]
             if with_paper:
@@ -99,11 +101,11 @@ def overall(run: FinishedRun, protocol: str) -> Table:
                 if _dataset(run) in paper.SAME_DATA:
                     line += [
                         MISSING if b is None or not len(a) else f"{a.mean() - b:+.2f}"
-                        for a, b in zip((own[1], own[3]), theirs, strict=True)
+                        for a, b in zip((measured[1], measured[3]), theirs, strict=True)
                     ]
             body.append(line)
             numbers.append(
-                [np.nan, np.nan, *(value.mean() if len(value) else np.nan for value in own)]
+                [np.nan, np.nan, *(value.mean() if len(value) else np.nan for value in measured)]
             )
     best = _best(numbers, [line[0] for line in body])
     for failed in run.results["failed"]:
@@ -138,9 +140,9 @@ def groups(run: FinishedRun, protocol: str) -> Table:
         for method in methods:
             line, row = [shown_backbone(method, backbone), method], [np.nan, np.nan]
             for group in GROUPS:
-                own = values(run, method, backbone, protocol, group, "NDCG@10")
-                line.append(spread(own))
-                row.append(own.mean() if len(own) else np.nan)
+                measured = values(run, method, backbone, protocol, group, "NDCG@10")
+                line.append(spread(measured))
+                row.append(measured.mean() if len(measured) else np.nan)
                 if shown_paper:
                     line.append(
                         _number(paper.group(_dataset(run), method, backbone, group, "NDCG@10"))
@@ -176,13 +178,13 @@ def ablation(run: FinishedRun) -> Table:
             continue
         line = [backbone, method]
         for protocol in protocols:
-            own, whole = (
+            measured, whole = (
                 values(run, m, backbone, protocol, "all", "NDCG@10") for m in (method, "grasp")
             )
-            known = len(whole) and len(own) and method != "grasp"
+            known = len(whole) and len(measured) and method != "grasp"
             line += [
-                spread(own),
-                _percent(100 * (own.mean() / whole.mean() - 1) if known else None),
+                spread(measured),
+                _percent(100 * (measured.mean() / whole.mean() - 1) if known else None),
             ]
         theirs, whole_theirs = (
             paper.ablation(_dataset(run), m, backbone, "NDCG@10") for m in (method, "grasp")
@@ -242,12 +244,14 @@ def _by_backbone(run: FinishedRun) -> Iterable[tuple[str, list[str]]]:
 
 
 def _over(run: FinishedRun, base: str, method: str, backbone: str, protocol: str) -> str:
-    found = baseline_trial([own for own in trials(run) if own[0] == base], method, backbone)
+    found = baseline_trial([trial for trial in trials(run) if trial[0] == base], method, backbone)
     if found is None or method == base:
         return MISSING
-    own = values(run, method, backbone, protocol, "all", "NDCG@10")
+    measured = values(run, method, backbone, protocol, "all", "NDCG@10")
     of_base = values(run, *found, protocol, "all", "NDCG@10")
-    return _percent(100 * (own.mean() / of_base.mean() - 1) if len(of_base) and len(own) else None)
+    return _percent(
+        100 * (measured.mean() / of_base.mean() - 1) if len(of_base) and len(measured) else None
+    )
 
 
 def _number(value: float | None) -> str:
@@ -269,8 +273,8 @@ def _best(
     """
     values = np.array(numbers, np.float64)
     found: set[tuple[int, int]] = set()
-    for row, own in enumerate(backbones):
-        rivals = [k for k, other in enumerate(backbones) if stand_together(own, other)]
+    for row, backbone in enumerate(backbones):
+        rivals = [k for k, other in enumerate(backbones) if stand_together(backbone, other)]
         if len(rivals) > 1:
             leads = values[row] == np.fmax.reduce(values[rivals])
             found |= {(row, int(column)) for column in np.flatnonzero(leads)}

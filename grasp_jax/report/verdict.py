@@ -72,9 +72,9 @@ def baseline_trial(
     """
     among = [backbone] if is_trained(method) else dict.fromkeys(of for _, of in trials)
     found = [
-        (base, own)
-        for own in among
-        if (base := baseline_of(name for name, of in trials if of == own))
+        (base, of_base)
+        for of_base in among
+        if (base := baseline_of(name for name, of in trials if of == of_base))
     ]
     return found[0] if len(found) == 1 else None
 
@@ -86,10 +86,14 @@ def standings(rows: Sequence[Mapping[str, Any]], protocol: str) -> list[Standing
       rows: of results.json.
       protocol: one of `evaluation.protocols.PROTOCOLS`.
     """
-    own = [row for row in rows if row["protocol"] == protocol and row["group"] == "all"]
+    of_protocol = [row for row in rows if row["protocol"] == protocol and row["group"] == "all"]
     found = []
-    for method, backbone in without_repeats((row["method"], row["backbone"]) for row in own):
-        values = [row for row in own if (row["method"], row["backbone"]) == (method, backbone)]
+    for method, backbone in without_repeats(
+        (row["method"], row["backbone"]) for row in of_protocol
+    ):
+        values = [
+            row for row in of_protocol if (row["method"], row["backbone"]) == (method, backbone)
+        ]
         mean = 100 * float(np.mean([row[METRIC] for row in values]))
         found.append(Standing(method, backbone, mean, len(values), int(values[0].get("n", 0))))
     return sorted(found, key=lambda standing: -standing.mean)
@@ -158,7 +162,7 @@ def _lead(
         f"{first.name} is ahead of {rival.method if rival.shown == first.shown else rival.name} by "
         f"{first.mean - rival.mean:.2f} points of {METRIC} ({first.mean:.2f} against {rival.mean:.2f} %; {found}: {numbers})"
     )
-    by_trial = {(own.method, own.backbone): own for own in table}
+    by_trial = {(standing.method, standing.backbone): standing for standing in table}
     base = by_trial.get(baseline_trial(list(by_trial), first.method, first.backbone) or ("", ""))
     if base and base not in (first, rival):
         found, _ = significance(first, base, comparisons, protocol)
@@ -168,12 +172,15 @@ def _lead(
 
 def _rival(table: Sequence[Standing]) -> Standing:
     """The best method that is compared with the first; the second of all if none is."""
-    return next((own for own in table[1:] if stand_together(table[0].shown, own.shown)), table[1])
+    return next(
+        (standing for standing in table[1:] if stand_together(table[0].shown, standing.shown)),
+        table[1],
+    )
 
 
 def _measured(table: Sequence[Standing], protocol: str) -> str:
     """How the numbers were measured, and the limits of a single seed."""
-    users, seeds = table[0].users, min(own.seeds for own in table)
+    users, seeds = table[0].users, min(standing.seeds for standing in table)
     sentence = f"Each test user's next item was ranked {AMONG.get(protocol, protocol)}"
     if users:
         sentence += f", for {users:,} users"
@@ -202,15 +209,15 @@ def _others(
                 f"{AMONG[other]} (by {first.mean - rival.mean:.2f} over {rival.method}, {found})"
             )
         else:
-            own = next(
+            of_leader = next(
                 (s for s in table if (s.method, s.backbone) == (leader.method, leader.backbone)),
                 None,
             )
-            if own is None:
+            if of_leader is None:
                 continue
-            found, _ = significance(first, own, comparisons, other)
+            found, _ = significance(first, of_leader, comparisons, other)
             differ.append(
-                f"{AMONG[other]} {first.name} leads (by {first.mean - own.mean:.2f}, {found})"
+                f"{AMONG[other]} {first.name} leads (by {first.mean - of_leader.mean:.2f}, {found})"
             )
     parts = []
     if agree:

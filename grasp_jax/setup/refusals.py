@@ -78,15 +78,15 @@ def _joined(folder: pathlib.Path, paths: Sequence[pathlib.Path]) -> str:
             return f"look at the folder above: grasp-jax init {above}"
         return f"move them to a folder of their own, such as {folder / 'interactions.parquet'}"
     moved = " ".join(shlex.quote(path.name) for path in paths)
-    own = [pathlib.Path("parts") / path.name for path in paths]
+    moved_files = [pathlib.Path("parts") / path.name for path in paths]
     first = "NR == 1 || " * (ending in (".csv", ".tsv"))
     if any(ending_of(path)[1] for path in paths):
         rest = "'NR > 1'" if first else "1"
-        parts = [unpacked(path, f"awk {rest if k else 1}") for k, path in enumerate(own)]
+        parts = [unpacked(path, f"awk {rest if k else 1}") for k, path in enumerate(moved_files)]
         join = f"({' && '.join(parts)})"
     else:
         lines = "FNR > 1" if first else "1"
-        names_of_parts = " ".join(shlex.quote(str(path)) for path in own)
+        names_of_parts = " ".join(shlex.quote(str(path)) for path in moved_files)
         join = f"awk {shlex.quote(first + lines)} {names_of_parts}"
     return (
         f"join them: cd {shlex.quote(str(folder.resolve()))} && mkdir parts && mv {moved} parts && "
@@ -156,30 +156,30 @@ def _no_pair(
 def _in_two_files(users: Sequence[Sample], items: Sequence[Sample]) -> str:
     """What to do with users in one file and items in another: the first two that share columns can be joined."""
     shared = (
-        (own, other, keys)
-        for own in users
+        (first, other, keys)
+        for first in users
         for other in items
-        if (keys := [name for name in own.names if name in other.names])
+        if (keys := [name for name in first.names if name in other.names])
     )
     nothing: tuple[Sample, Sample, list[str]] = (users[0], items[0], [])
-    own, other, keys = next(shared, nothing)
-    has = f"{_has(own, names.USER, 'users')} and {_has(other, names.ITEM, 'items')}"
+    first, other, keys = next(shared, nothing)
+    has = f"{_has(first, names.USER, 'users')} and {_has(other, names.ITEM, 'items')}"
     if not keys:
         return f"{has}, and no column is in both; if one file has users and items under other names, rename its columns to user and item"
-    keys = _keys(own, other, keys)
+    keys = _keys(first, other, keys)
     return (
         f"{has}; join them by {' and '.join(map(repr, keys))} to one table with a row for each item, "
-        f"in pandas: {_merge(own, other, keys)}"
+        f"in pandas: {_merge(first, other, keys)}"
     )
 
 
-def _keys(own: Sample, other: Sample, shared: list[str]) -> list[str]:
+def _keys(first: Sample, other: Sample, shared: list[str]) -> list[str]:
     """All columns that two tables share; or the one with the most values, if few rows find their partner by all.
 
     A date of an order, for example, may not be that of its lines.
     """
-    best = max(shared, key=lambda name: len(set(_values(own, [name]))))
-    known, by_best = set(_values(own, shared)), set(_values(own, [best]))
+    best = max(shared, key=lambda name: len(set(_values(first, [name]))))
+    known, by_best = set(_values(first, shared)), set(_values(first, [best]))
     both = sum(value in known for value in _values(other, shared))
     single = sum(value in by_best for value in _values(other, [best]))
     return shared if 2 * both >= single else [best]
@@ -200,16 +200,16 @@ def _values(table: Sample, columns: Sequence[str]) -> list[tuple[str, ...]]:
     return [*zip(*texts, strict=True)]
 
 
-def _merge(own: Sample, other: Sample, keys: Sequence[str]) -> str:
+def _merge(first: Sample, other: Sample, keys: Sequence[str]) -> str:
     """Python that joins two tables; ids of CSV and TSV stay as they are written, and so do the names of the first table."""
     tables = []
-    for table in (own, other):
+    for table in (first, other):
         path = json.dumps(str(table.path.resolve()), ensure_ascii=False)
         read, options = READ[ending_of(table.path)[0]]
         if table.table.is_delimited and table.table.delimiter != DEFAULT[ending_of(table.path)[0]]:
             options = f", dtype=str, sep={json.dumps(table.table.delimiter)}"
         tables.append(f"pd.{read}({path}{options})")
-    out = json.dumps(str(own.path.resolve().with_name("interactions.csv")), ensure_ascii=False)
+    out = json.dumps(str(first.path.resolve().with_name("interactions.csv")), ensure_ascii=False)
     on = json.dumps(list(keys), ensure_ascii=False)
     return (
         f'import pandas as pd; {tables[0]}.merge({tables[1]}, on={on}, suffixes=("", "_2"))'

@@ -194,9 +194,9 @@ def _compare(evaluated: Mapping[tuple[str, str], Evaluated]) -> list[dict[str, A
             }
             comparisons = compare(gains, known=untrained[protocol])
             untrained[protocol] |= {
-                (own.first, own.second): own
-                for own in comparisons
-                if not (is_trained(own.first) or is_trained(own.second))
+                (comparison.first, comparison.second): comparison
+                for comparison in comparisons
+                if not (is_trained(comparison.first) or is_trained(comparison.second))
             }
             rows += [
                 {"protocol": protocol, "backbone": backbone, **dataclasses.asdict(comparison)}

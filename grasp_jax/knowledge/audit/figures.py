@@ -32,14 +32,14 @@ def unsupported(audit: Audit) -> Figure | None:
     series: dict[str, dict[str, list[Point]]] = {}
     for kind, groups in audit.texts.items():
         points = [
-            (own.group, own.with_unsupported, *own.interval)
-            for own in groups
-            if own.with_unsupported is not None and own.interval
+            (group.group, group.with_unsupported, *group.interval)
+            for group in groups
+            if group.with_unsupported is not None and group.interval
         ]
         series.setdefault(kind, {})["names and numbers, by rule"] = points
-    for own in audit.rated:
-        series.setdefault(own.kind, {}).setdefault("as people judge", []).append(
-            (own.group, own.rate, own.low, own.high)
+    for rated in audit.rated:
+        series.setdefault(rated.kind, {}).setdefault("as people judge", []).append(
+            (rated.group, rated.rate, rated.low, rated.high)
         )
     shown = {
         kind: {label: points for label, points in of_kind.items() if points}
@@ -65,7 +65,9 @@ def unsupported(audit: Audit) -> Figure | None:
 def missing(audit: Audit) -> Figure | None:
     """NA, refusals and answers that did not come, against history length."""
     if not any(
-        own.na or own.refused or own.unanswered for groups in audit.texts.values() for own in groups
+        group.na or group.refused or group.unanswered
+        for groups in audit.texts.values()
+        for group in groups
     ):
         return None
     panel = Panel(len(audit.texts))
@@ -74,9 +76,13 @@ def missing(audit: Audit) -> Figure | None:
             (("NA", "na"), ("refused", "refused"), ("no answer", "unanswered"))
         ):
             panel.line(
-                axis, range(len(groups)), [100 * getattr(own, name) for own in groups], style, label
+                axis,
+                range(len(groups)),
+                [100 * getattr(group, name) for group in groups],
+                style,
+                label,
             )
-        _name_groups(panel, axis, [own.group for own in groups])
+        _name_groups(panel, axis, [group.group for group in groups])
         panel.name(axis, kind, HISTORIES[kind], "descriptions, %")
     return panel.figure()
 
@@ -88,10 +94,10 @@ def lengths(audit: Audit) -> Figure | None:
         return None
     panel = Panel(len(shown))
     for axis, (kind, groups) in enumerate(shown.items()):
-        low, middle, high = np.array([own.words for own in groups]).T
+        low, middle, high = np.array([group.words for group in groups]).T
         panel.band(axis, range(len(groups)), list(low), list(high), "middle 80 %")
         panel.line(axis, range(len(groups)), list(middle), 0, "median")
-        _name_groups(panel, axis, [own.group for own in groups])
+        _name_groups(panel, axis, [group.group for group in groups])
         panel.include(axis, y=[0.0])
         panel.name(axis, kind, HISTORIES[kind], "words")
     return panel.figure()
@@ -104,8 +110,10 @@ def kept(audit: Audit) -> Figure | None:
         return None
     panel = Panel(len(shown))
     for axis, (kind, groups) in enumerate(shown.items()):
-        panel.line(axis, range(len(groups)), [100 * (own.kept or 0.0) for own in groups], 0, "kept")
-        _name_groups(panel, axis, [own.group for own in groups])
+        panel.line(
+            axis, range(len(groups)), [100 * (group.kept or 0.0) for group in groups], 0, "kept"
+        )
+        _name_groups(panel, axis, [group.group for group in groups])
         panel.include(axis, y=[0.0, 100.0])
         panel.name(axis, kind, HISTORIES[kind], "known words kept, %")
     return panel.figure()
@@ -115,9 +123,9 @@ def cosines(audit: Audit) -> Figure | None:
     """Histograms of cosines: random pairs before and after centring, and nearest neighbours."""
     panel = Panel(len(audit.vectors))
     edges = np.linspace(-1, 1, 81)
-    for axis, (kind, own) in enumerate(audit.vectors.items()):
+    for axis, (kind, vectors) in enumerate(audit.vectors.items()):
         labels = ("random pairs, before centring", "random pairs", "nearest neighbour")
-        for style, (label, values) in enumerate(zip(labels, own.cosines, strict=True)):
+        for style, (label, values) in enumerate(zip(labels, vectors.cosines, strict=True)):
             if values is not None and len(values):
                 # Rounding may carry a cosine beyond 1, where the histogram would not see it.
                 heights, _ = np.histogram(np.clip(values, -1, 1), edges)
@@ -135,7 +143,7 @@ def cosines(audit: Audit) -> Figure | None:
 def _with(audit: Audit, field: str) -> dict[str, list[GroupTexts]]:
     """The history groups that have a value, of the kinds that have such groups."""
     found = {
-        kind: [own for own in groups if getattr(own, field) is not None]
+        kind: [group for group in groups if getattr(group, field) is not None]
         for kind, groups in audit.texts.items()
     }
     return {kind: groups for kind, groups in found.items() if groups}
@@ -143,7 +151,7 @@ def _with(audit: Audit, field: str) -> dict[str, list[GroupTexts]]:
 
 def _order(audit: Audit, kind: str, groups: Sequence[str]) -> list[str]:
     """Labels of a kind, shortest histories first."""
-    known = [own.group for own in audit.texts.get(kind, ())] or list(dict.fromkeys(groups))
+    known = [group.group for group in audit.texts.get(kind, ())] or list(dict.fromkeys(groups))
     return [label for label in known if label in groups]
 
 

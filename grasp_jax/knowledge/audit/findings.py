@@ -82,14 +82,22 @@ class Finding:
 
 def findings(audit: Audit) -> list[Finding]:
     """All findings of an audit, red before amber before green."""
-    found = [own for kind, groups in audit.texts.items() for own in _of_texts(kind, groups, audit)]
-    found += [own for kind, vectors in audit.vectors.items() for own in _of_vectors(kind, vectors)]
-    return sorted(found, key=lambda own: LEVELS.index(own.level))
+    found = [
+        finding
+        for kind, groups in audit.texts.items()
+        for finding in _of_texts(kind, groups, audit)
+    ]
+    found += [
+        finding for kind, vectors in audit.vectors.items() for finding in _of_vectors(kind, vectors)
+    ]
+    return sorted(found, key=lambda finding: LEVELS.index(finding.level))
 
 
 def _of_texts(kind: str, groups: Sequence[GroupTexts], audit: Audit) -> list[Finding]:
-    rows = sum(own.rows for own in groups)
-    empty = sum(own.rows * (own.na + own.refused + own.unanswered) for own in groups) / max(rows, 1)
+    rows = sum(group.rows for group in groups)
+    empty = sum(
+        group.rows * (group.na + group.refused + group.unanswered) for group in groups
+    ) / max(rows, 1)
     found = [
         _finding(
             EMPTY,
@@ -97,7 +105,7 @@ def _of_texts(kind: str, groups: Sequence[GroupTexts], audit: Audit) -> list[Fin
             f"{_percent(empty)} of the descriptions of {kind} are empty: the language model knew nothing (NA), refused or did not answer.",
         )
     ]
-    kept = _mean([(own.kept, own.read) for own in groups])
+    kept = _mean([(group.kept, group.read) for group in groups])
     if kept is not None:
         found.append(
             _finding(
@@ -106,9 +114,9 @@ def _of_texts(kind: str, groups: Sequence[GroupTexts], audit: Audit) -> list[Fin
                 f"Descriptions of {kind} keep {_percent(kept)} of the words that the data have about them.",
             )
         )
-    rated = [own for own in audit.rated if own.kind == kind]
-    if judged := sum(own.rated for own in rated):
-        share = sum(own.hallucinated for own in rated) / judged
+    rated = [group for group in audit.rated if group.kind == kind]
+    if judged := sum(group.rated for group in rated):
+        share = sum(group.hallucinated for group in rated) / judged
         found.append(
             _finding(
                 UNSUPPORTED,
@@ -116,7 +124,7 @@ def _of_texts(kind: str, groups: Sequence[GroupTexts], audit: Audit) -> list[Fin
                 f"People found an unsupported claim in {_percent(share)} of {judged:,} descriptions of {kind}.",
             )
         )
-    by_rule = _mean([(own.with_unsupported, own.compared) for own in groups])
+    by_rule = _mean([(group.with_unsupported, group.compared) for group in groups])
     if by_rule is not None and not judged:
         text = (
             f"{_percent(by_rule)} of the descriptions of {kind} have a number or a name that is not in the prompt "
@@ -126,26 +134,30 @@ def _of_texts(kind: str, groups: Sequence[GroupTexts], audit: Audit) -> list[Fin
     return found
 
 
-def _of_vectors(kind: str, own: Vectors) -> list[Finding]:
-    lacking = own.norms.zero_rows / max(own.rows, 1)
+def _of_vectors(kind: str, vectors: Vectors) -> list[Finding]:
+    lacking = vectors.norms.zero_rows / max(vectors.rows, 1)
     found = [
         _finding(
-            NO_VECTOR, lacking, f"{own.norms.zero_rows:,} of {own.rows:,} {kind} have no vector."
+            NO_VECTOR,
+            lacking,
+            f"{vectors.norms.zero_rows:,} of {vectors.rows:,} {kind} have no vector.",
         )
     ]
-    if own.cluster_sizes is not None:
-        near = sum(size * count for size, count in own.cluster_sizes.items()) / max(own.rows, 1)
+    if vectors.cluster_sizes is not None:
+        near = sum(size * count for size, count in vectors.cluster_sizes.items()) / max(
+            vectors.rows, 1
+        )
         found.append(
             _finding(NEAR, near, f"{_percent(near)} of the {kind} are near-duplicates of another.")
         )
-    if own.cosines.after is not None and len(own.cosines.after):
-        mean = abs(float(np.mean(own.cosines.after)))
+    if vectors.cosines.after is not None and len(vectors.cosines.after):
+        mean = abs(float(np.mean(vectors.cosines.after)))
         text = f"Two {kind} drawn at random have a cosine of {mean:.2f} on average."
         found.append(_finding(ANISOTROPY, mean, text, unit=""))
-    if own.agreement is not None and own.agreement.chance:
-        times = own.agreement.first / own.agreement.chance
+    if vectors.agreement is not None and vectors.agreement.chance:
+        times = vectors.agreement.first / vectors.agreement.chance
         text = (
-            f"A nearest neighbour shares the {own.agreement.column} in {_percent(own.agreement.first)} of the {kind}, "
+            f"A nearest neighbour shares the {vectors.agreement.column} in {_percent(vectors.agreement.first)} of the {kind}, "
             f"{times:.1f} times as often as chance."
         )
         found.append(_finding(TIMES_CHANCE, times, text, unit=""))

@@ -19,9 +19,9 @@ def all_tables(audit: Audit) -> list[Table]:
     for kind, groups in audit.texts.items():
         tables += [descriptions(kind, groups), claims(kind, groups)]
     tables.append(vectors(audit.vectors))
-    if any(own.cluster_sizes is not None for own in audit.vectors.values()):
+    if any(of_kind.cluster_sizes is not None for of_kind in audit.vectors.values()):
         tables.append(cluster_sizes(audit.vectors, audit.duplicate_cosine))
-    if any(own.largest for own in audit.vectors.values()):
+    if any(of_kind.largest for of_kind in audit.vectors.values()):
         tables.append(largest_clusters(audit.vectors))
     return tables
 
@@ -32,17 +32,23 @@ def descriptions(kind: str, groups: Sequence[GroupTexts]) -> Table:
         [HISTORIES[kind], kind, "words, 10 %", "words, median", "words, 90 %"],
         "Quantiles of the number of words",
     )
-    missing = any(own.na or own.refused or own.unanswered for own in groups)
+    missing = any(group.na or group.refused or group.unanswered for group in groups)
     body = []
-    for own in groups:
+    for group in groups:
         body.append(
             [
-                own.group,
-                f"{own.rows:,}",
-                *([MISSING] * 3 if own.words is None else [f"{words:.0f}" for words in own.words]),
+                group.group,
+                f"{group.rows:,}",
+                *(
+                    [MISSING] * 3
+                    if group.words is None
+                    else [f"{words:.0f}" for words in group.words]
+                ),
             ]
         )
-        body[-1] += [_percent(share) for share in (own.na, own.refused, own.unanswered) if missing]
+        body[-1] += [
+            _percent(share) for share in (group.na, group.refused, group.unanswered) if missing
+        ]
     if missing:
         header += ["NA", "refused", "no answer"]
         note += (
@@ -58,7 +64,7 @@ def claims(kind: str, groups: Sequence[GroupTexts]) -> Table:
     """What descriptions keep and, where they are not the prompts themselves, claim without a source, by history length."""
     header, compared = (
         [HISTORIES[kind], "read", "known words kept", "less than half kept"],
-        any(own.compared for own in groups),
+        any(group.compared for group in groups),
     )
     known = (
         "attributes that the template names"
@@ -67,8 +73,8 @@ def claims(kind: str, groups: Sequence[GroupTexts]) -> Table:
     )
     note = f"Read: descriptions drawn at random. Known words are those of the {known}"
     body = [
-        [own.group, f"{own.read:,}", _percent(own.kept), _percent(own.mostly_lost)]
-        for own in groups
+        [group.group, f"{group.read:,}", _percent(group.kept), _percent(group.mostly_lost)]
+        for group in groups
     ]
     if compared:
         header += ["compared", "claims", "claims without a source", "descriptions with one", "95 %"]
@@ -76,14 +82,14 @@ def claims(kind: str, groups: Sequence[GroupTexts]) -> Table:
             ". Claims are numbers, and capitalised words within a sentence, in descriptions that are not the prompt itself. A claim that "
             "is not in the prompt has no source"
         )
-        for line, own in zip(body, groups, strict=True):
-            number = MISSING if own.claims is None else f"{own.claims:.1f}"
+        for line, group in zip(body, groups, strict=True):
+            number = MISSING if group.claims is None else f"{group.claims:.1f}"
             line += [
-                f"{own.compared:,}",
+                f"{group.compared:,}",
                 number,
-                _percent(own.unsupported),
-                _percent(own.with_unsupported),
-                _interval(own.interval),
+                _percent(group.unsupported),
+                _percent(group.with_unsupported),
+                _interval(group.interval),
             ]
     else:
         note += ". Every description is the prompt itself, so nothing can be invented"
@@ -105,15 +111,15 @@ def ratings(rated: Sequence[RatedGroup]) -> Table:
     ]
     body = [
         [
-            own.kind,
-            own.group,
-            str(own.rated),
-            str(own.hallucinated),
-            _percent(own.rate),
-            _interval((own.low, own.high)),
-            f"{own.claims:.2f}",
+            rated_group.kind,
+            rated_group.group,
+            str(rated_group.rated),
+            str(rated_group.hallucinated),
+            _percent(rated_group.rate),
+            _interval((rated_group.low, rated_group.high)),
+            f"{rated_group.claims:.2f}",
         ]
-        for own in rated
+        for rated_group in rated
     ]
     return Table(
         "ratings",
@@ -127,34 +133,34 @@ def ratings(rated: Sequence[RatedGroup]) -> Table:
 def vectors(of_kinds: dict[str, Vectors]) -> Table:
     """Lengths, anisotropy and neighbours."""
     lines: list[tuple[str, str, Callable[[Vectors], str]]] = [
-        ("rows", "", lambda own: f"{own.rows:,}"),
-        ("width E", "", lambda own: str(own.width)),
-        ("length", "smallest", lambda own: f"{own.norms.smallest:.3f}"),
-        ("length", "mean", lambda own: f"{own.norms.mean:.3f}"),
-        ("length", "largest", lambda own: f"{own.norms.largest:.3f}"),
-        ("length", "rows without a vector", lambda own: f"{own.norms.zero_rows:,}"),
-        ("cosine", "random pairs, before centring", lambda own: _mean(own.cosines.before)),
-        ("cosine", "random pairs", lambda own: _mean(own.cosines.after)),
-        ("cosine", "nearest neighbour", lambda own: _mean(own.cosines.nearest)),
+        ("rows", "", lambda of_kind: f"{of_kind.rows:,}"),
+        ("width E", "", lambda of_kind: str(of_kind.width)),
+        ("length", "smallest", lambda of_kind: f"{of_kind.norms.smallest:.3f}"),
+        ("length", "mean", lambda of_kind: f"{of_kind.norms.mean:.3f}"),
+        ("length", "largest", lambda of_kind: f"{of_kind.norms.largest:.3f}"),
+        ("length", "rows without a vector", lambda of_kind: f"{of_kind.norms.zero_rows:,}"),
+        ("cosine", "random pairs, before centring", lambda of_kind: _mean(of_kind.cosines.before)),
+        ("cosine", "random pairs", lambda of_kind: _mean(of_kind.cosines.after)),
+        ("cosine", "nearest neighbour", lambda of_kind: _mean(of_kind.cosines.nearest)),
     ]
-    found = next((own.agreement for own in of_kinds.values() if own.agreement), None)
+    found = next((of_kind.agreement for of_kind in of_kinds.values() if of_kind.agreement), None)
     note = "The mean cosine of random pairs is the anisotropy: 0 if the directions have nothing in common, 1 if all are the same"
     if found:
         lines += [
             (
                 f"{found.column} in common",
                 "nearest neighbour",
-                lambda own: _percent(own.agreement.first if own.agreement else None),
+                lambda of_kind: _percent(of_kind.agreement.first if of_kind.agreement else None),
             ),
             (
                 f"{found.column} in common",
                 "all K neighbours",
-                lambda own: _percent(own.agreement.all if own.agreement else None),
+                lambda of_kind: _percent(of_kind.agreement.all if of_kind.agreement else None),
             ),
             (
                 f"{found.column} in common",
                 "random pairs",
-                lambda own: _percent(own.agreement.chance if own.agreement else None),
+                lambda of_kind: _percent(of_kind.agreement.chance if of_kind.agreement else None),
             ),
         ]
     else:
@@ -163,7 +169,8 @@ def vectors(of_kinds: dict[str, Vectors]) -> Table:
             "'categories'; config.knowledge.audit.category_column may name another column"
         )
     body = [
-        [name, which, *(value(own) for own in of_kinds.values())] for name, which, value in lines
+        [name, which, *(value(of_kind) for of_kind in of_kinds.values())]
+        for name, which, value in lines
     ]
     return Table("vectors", "Vectors", ["", "", *of_kinds], body, note)
 
@@ -176,15 +183,15 @@ def cluster_sizes(of_kinds: dict[str, Vectors], least_cosine: float) -> Table:
     for k, low in enumerate(SIZES):
         high = SIZES[k + 1] - 1 if k + 1 < len(SIZES) else 0
         line = [f"{low} or more" if not high else str(low) if high == low else f"{low} to {high}"]
-        for own in of_kinds.values():
+        for of_kind in of_kinds.values():
             sizes = {
                 size: count
-                for size, count in (own.cluster_sizes or {}).items()
+                for size, count in (of_kind.cluster_sizes or {}).items()
                 if size >= low and (not high or size <= high)
             }
             line += [
                 f"{sum(sizes.values()):,}",
-                _percent(sum(size * count for size, count in sizes.items()) / own.rows),
+                _percent(sum(size * count for size, count in sizes.items()) / of_kind.rows),
             ]
         body.append(line)
     note = (
@@ -198,8 +205,8 @@ def largest_clusters(of_kinds: dict[str, Vectors]) -> Table:
     """The largest clusters of near-duplicates, to be looked at."""
     body = [
         [kind, " / ".join(one.examples), f"{one.rows:,}"]
-        for kind, own in of_kinds.items()
-        for one in own.largest
+        for kind, of_kind in of_kinds.items()
+        for one in of_kind.largest
     ]
     return Table(
         "largest-clusters",

@@ -122,14 +122,14 @@ def choose(
     if not exists.any():
         return {"centres": centres, "searched": np.array(1)}
     involved, places = np.unique(np.concatenate([sample, true[exists]]), return_inverse=True)
-    own = nearest_clusters(unit_vectors, centres, 1, rows=involved)[:, 0]
+    cluster_of = nearest_clusters(unit_vectors, centres, 1, rows=involved)[:, 0]
     of_sample, of_true = places[: len(sample)], np.zeros(true.shape, np.int64)
     of_true[exists] = places[len(sample) :]
-    from_row = ranks(unit_vectors[sample], own[of_true], centres)
+    from_row = ranks(unit_vectors[sample], cluster_of[of_true], centres)
     from_neighbour = np.empty(true.shape, np.int32)
     for place in range(k):
         vectors = unit_vectors[involved[of_true[:, place]]]
-        from_neighbour[:, place] = ranks(vectors, own[of_sample][:, None], centres)[:, 0]
+        from_neighbour[:, place] = ranks(vectors, cluster_of[of_sample][:, None], centres)[:, 0]
     needed = np.sort(np.minimum(from_row, from_neighbour)[exists]) + 1
     least = needed[max(int(np.ceil(target * len(needed))) - 1, 0)]
     return {"centres": centres, "searched": np.array(least)}
@@ -163,7 +163,7 @@ def search_lists(
         for keys in _blocks(own_rows, KEYS):
             for queries in _blocks(probing, QUERIES):
                 # Vectors are read while the device computes the previous block, on whose result the next one depends.
-                vectors = [unit_vectors[np.maximum(own, 0)] for own in (queries, keys)]
+                vectors = [unit_vectors[np.maximum(block, 0)] for block in (queries, keys)]
                 _store(best, pending)
                 pending = queries, keys, _merged(best, queries, keys, vectors, labels)
         if state.is_due():
@@ -174,9 +174,9 @@ def search_lists(
     stages.end()
     scores, ids = best
     for start in range(0, rows, ENTRIES // k + 1):  # blocks came in the order of clusters
-        own = slice(start, start + ENTRIES // k + 1)
-        order = np.lexsort((ids[own], -scores[own]), axis=1)
-        ids[own] = np.take_along_axis(ids[own], order, axis=1)
+        part = slice(start, start + ENTRIES // k + 1)
+        order = np.lexsort((ids[part], -scores[part]), axis=1)
+        ids[part] = np.take_along_axis(ids[part], order, axis=1)
     return ids
 
 
@@ -211,9 +211,9 @@ def _by_cluster(lists: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray
         for cluster, start, stop in zip(
             range(begin, min(begin + per_pass, count)), ends[:-1], ends[1:], strict=False
         ):
-            own = order[start:stop]
-            if (own_rows := probing[own[first[own]]]).size:
-                yield cluster, own_rows, probing[own]
+            entries = order[start:stop]
+            if (own_rows := probing[entries[first[entries]]]).size:
+                yield cluster, own_rows, probing[entries]
 
 
 def _entries(lists: np.ndarray, begin: int, end: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -224,7 +224,7 @@ def _entries(lists: np.ndarray, begin: int, end: int) -> tuple[np.ndarray, np.nd
         block = lists[start : start + step]
         rows, places = np.nonzero((block >= begin) & (block < end))
         parts.append(((start + rows).astype(np.int32), block[rows, places], places == 0))
-    probing, wanted, first = (np.concatenate(own) for own in zip(*parts, strict=True))
+    probing, wanted, first = (np.concatenate(column) for column in zip(*parts, strict=True))
     return probing, wanted, first
 
 
@@ -232,7 +232,7 @@ def _blocks(rows: np.ndarray, sizes: tuple[int, ...]) -> Iterator[np.ndarray]:
     """Rows in blocks of the largest size, the rest in the smallest block that holds it, padded with -1."""
     for start in range(0, len(rows), sizes[-1]):
         block = rows[start : start + sizes[-1]]
-        size = next(own for own in sizes if own >= len(block))
+        size = next(size for size in sizes if size >= len(block))
         yield np.pad(block, (0, size - len(block)), constant_values=-1)
 
 
@@ -246,9 +246,9 @@ def _merged(
     """Starts `_merge` of two blocks of rows (-1 is padding) with the best so far of both."""
     best_of_both, both = [], []
     for ids, block in zip((queries, keys), vectors, strict=True):
-        own = np.maximum(ids, 0)
-        best_of_both.append((best[0][own], best[1][own]))
-        both.append((block, labels[own], ids))
+        rows = np.maximum(ids, 0)
+        best_of_both.append((best[0][rows], best[1][rows]))
+        both.append((block, labels[rows], ids))
     merged: tuple[Best, Best] = _merge(*best_of_both, *both)
     return merged
 
@@ -267,8 +267,8 @@ def _store(
     queries, keys, (of_queries, of_keys) = pending
     for rows, found in ((queries, of_queries), (keys, of_keys)):
         filled = rows >= 0
-        for part, own in zip(best, found, strict=True):
-            part[rows[filled]] = np.asarray(own)[filled]
+        for part, result in zip(best, found, strict=True):
+            part[rows[filled]] = np.asarray(result)[filled]
 
 
 @jax.jit

@@ -66,13 +66,15 @@ def _on_devices(
     mesh: Mesh,
 ) -> np.ndarray:
     """`search_exact` by a table on every device; rows of which it is not certain are searched in blocks, and counted as done before."""
-    own = np.arange(len(unit_vectors)) if rows is None else rows
+    queries = np.arange(len(unit_vectors)) if rows is None else rows
     table = load(unit_vectors, labels, mesh)
-    found, certain = search_resident(table, k, own, mesh, progress)
+    found, certain = search_resident(table, k, queries, mesh, progress)
     del table  # frees the memory of the devices
     if not certain.all():
-        uncertain = own[~certain]
-        logger.info(f"neighbours: {len(uncertain):,} of {len(own):,} rows are searched once more")
+        uncertain = queries[~certain]
+        logger.info(
+            f"neighbours: {len(uncertain):,} of {len(queries):,} rows are searched once more"
+        )
         found[~certain] = search_in_blocks(unit_vectors, k, labels, None, uncertain)
     return found
 
@@ -101,9 +103,9 @@ def search_in_blocks(
     found = np.empty((len(rows), k), np.int32)
     for start in range(0, len(rows), query_block):
         # the last block repeats a row: one shape for all
-        own = rows[np.minimum(np.arange(start, start + query_block), len(rows) - 1)]
-        queries = jax.device_put(unit_vectors[own].astype(np.float32), spread)
-        query_labels = jax.device_put(labels[own], spread)
+        block_rows = rows[np.minimum(np.arange(start, start + query_block), len(rows) - 1)]
+        queries = jax.device_put(unit_vectors[block_rows].astype(np.float32), spread)
+        query_labels = jax.device_put(labels[block_rows], spread)
         best = jax.device_put(empty_best(query_block, k), spread)
         for begin in range(0, count, key_block):
             keys = jax.device_put(_block(unit_vectors, begin, key_block), replicated)
@@ -135,17 +137,19 @@ def _among_all(
     merge, merge_both = _merge(mesh, scored), _merge_both(mesh, scored)
     best = [jax.device_put(empty_best(size, k), replicated) for _ in range(blocks)]
     found, pairs, done = np.empty((count, k), np.int32), blocks * (blocks + 1) // 2, 0
-    for own in range(blocks):
-        vectors, own_labels = (
-            _block(unit_vectors, own * size, size),
-            _block(labels, own * size, size),
+    for place in range(blocks):
+        vectors, vector_labels = (
+            _block(unit_vectors, place * size, size),
+            _block(labels, place * size, size),
         )
-        queries, query_labels = jax.device_put((vectors, own_labels), spread)
-        nearest = jax.device_put(best[own], spread)
-        for other in range(own, blocks):
-            if other == own:
-                keys, key_labels = jax.device_put((vectors, own_labels), replicated)
-                nearest = merge(nearest, queries, query_labels, keys, key_labels, own * size, count)
+        queries, query_labels = jax.device_put((vectors, vector_labels), spread)
+        nearest = jax.device_put(best[place], spread)
+        for other in range(place, blocks):
+            if other == place:
+                keys, key_labels = jax.device_put((vectors, vector_labels), replicated)
+                nearest = merge(
+                    nearest, queries, query_labels, keys, key_labels, place * size, count
+                )
             else:
                 keys = jax.device_put(_block(unit_vectors, other * size, size), replicated)
                 key_labels = jax.device_put(_block(labels, other * size, size), replicated)
@@ -155,15 +159,15 @@ def _among_all(
                     best[other],
                     (queries, query_labels),
                     (keys, key_labels),
-                    own * size,
+                    place * size,
                     other * size,
                     count,
                 )
             done += 1
             if progress:
                 progress(count * done // pairs - count * (done - 1) // pairs)
-        stop = min((own + 1) * size, count)
-        found[own * size : stop] = np.asarray(nearest[1])[: max(stop - own * size, 0)]
+        stop = min((place + 1) * size, count)
+        found[place * size : stop] = np.asarray(nearest[1])[: max(stop - place * size, 0)]
     return found
 
 
@@ -245,8 +249,8 @@ def _merge(mesh: Mesh, scored: int) -> Callable[..., Best]:
     ) -> Best:
         ids = begin + jnp.arange(len(keys), dtype=jnp.int32)
 
-        def some(own: tuple[Best, jax.Array, jax.Array]) -> Best:
-            best, vectors, labels = own
+        def some(piece: tuple[Best, jax.Array, jax.Array]) -> Best:
+            best, vectors, labels = piece
             return joined(
                 best,
                 best_of(
@@ -280,8 +284,8 @@ def _merge_both(mesh: Mesh, scored: int) -> Callable[..., tuple[Best, Best]]:
     ) -> tuple[Best, Best]:
         key_ids = key_begin + jnp.arange(len(keys), dtype=jnp.int32)
 
-        def some(own: tuple[Best, jax.Array, jax.Array, jax.Array]) -> tuple[Best, Best]:
-            best, vectors, labels, ids = own
+        def some(piece: tuple[Best, jax.Array, jax.Array, jax.Array]) -> tuple[Best, Best]:
+            best, vectors, labels, ids = piece
             scores, k = _scores(vectors, labels, keys, key_labels, key_ids, count), best[0].shape[1]
             return joined(best, best_of(scores, key_ids, k)), best_of_columns(scores, ids, k)
 
