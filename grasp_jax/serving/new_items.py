@@ -20,6 +20,7 @@ from grasp_jax.models.build import build_model
 from grasp_jax.models.encoders.towers import ID, MATCH
 from grasp_jax.models.frozen import ITEM_TABLES
 from grasp_jax.models.fusion_parts import part_weights
+from grasp_jax.models.id_table_params import has_id_table, id_table, put_id_table
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.new_items import NewTexts
 from grasp_jax.serving.artifact import GROUPS, Artifact
@@ -125,9 +126,9 @@ def with_rows_of(artifact: Artifact, encoded: EncodedItems, rows: np.ndarray) ->
         name: replaced(table, encoded.arrays[name]) if name in ITEM_TABLES else table
         for name, table in artifact.tables.items()
     }
-    params, own = dict(artifact.params), artifact.params.get("encoder", {})
-    if "table" in own:
-        params["encoder"] = {**own, "table": replaced(own["table"], encoded.arrays["table"])}
+    params = artifact.params
+    if has_id_table(params):
+        params = put_id_table(params, replaced(id_table(params), encoded.arrays["table"]))
     old, new = artifact.catalogue, encoded.catalogue
     columns = {name: replaced(old.columns[name], new.columns[name]) for name in old.columns}
     return dataclasses.replace(
@@ -221,13 +222,12 @@ def _made(artifact: Artifact, texts: NewTexts) -> dict[str, np.ndarray]:
     """
     read, count = METHODS[artifact.method].of_new_items(texts), len(texts.items)
     size = max(FEWEST, 1 << (count - 1).bit_length())
-    params, own = dict(artifact.params), artifact.params.get("encoder", {})
-    found = {}
-    if "table" in own:
-        ids = np.zeros((size, *own["table"].shape[1:]), np.float32)
+    params, found = artifact.params, {}
+    if has_id_table(params):
+        ids = np.zeros((size, *id_table(params).shape[1:]), np.float32)
         if read.ids is not None:
             ids[:count] = read.ids
-        params["encoder"], found["table"] = {**own, "table": ids}, ids[:count]
+        params, found["table"] = put_id_table(params, ids), ids[:count]
     of_bank = dict.fromkeys(ITEM_TABLES, jnp.dtype(artifact.config.model.table_dtype))
     tables = {
         name: jnp.asarray(_padded(rows, size), of_bank.get(name, jnp.float32))
@@ -275,9 +275,9 @@ def _joined(artifact: Artifact, encoded: EncodedItems) -> Artifact:
         name: extended(table, name) if name in ITEM_TABLES else table
         for name, table in artifact.tables.items()
     }
-    params, own = dict(artifact.params), artifact.params.get("encoder", {})
-    if "table" in own:
-        params["encoder"] = {**own, "table": extended(own["table"], "table")}
+    params = artifact.params
+    if has_id_table(params):
+        params = put_id_table(params, extended(id_table(params), "table"))
     return dataclasses.replace(
         artifact,
         sizes=dataclasses.replace(artifact.sizes, num_items=artifact.sizes.num_items + count),

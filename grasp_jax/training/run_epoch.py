@@ -18,6 +18,7 @@ from grasp_jax.core.log import logger
 from grasp_jax.core.timing import Stopwatch
 from grasp_jax.models.batch import Params, Tables
 from grasp_jax.models.device_data import DeviceData
+from grasp_jax.models.id_table_params import has_id_table
 from grasp_jax.models.sequence_model import SequenceModel
 from grasp_jax.parallel.mesh import on_host, replicate
 from grasp_jax.parallel.processes import CONTINUE, PREEMPTION, STOP, max_over_processes
@@ -26,7 +27,6 @@ from grasp_jax.training.early_stopping import Progress
 from grasp_jax.training.epochs import Chunk, Epoch, chunks
 from grasp_jax.training.job import TrainingJob
 from grasp_jax.training.losses import Loss
-from grasp_jax.training.optim.deferred_adam import has_table
 from grasp_jax.training.pace import Pace
 from grasp_jax.training.replicas import PerReplica, per_replica, put_replicas, take_replicas
 from grasp_jax.training.saving import Saver, done_so_far
@@ -127,7 +127,7 @@ def _draw_inputs(job: TrainingJob, params: Params) -> Callable[..., StepInputs |
     shape = job.data.shape
     if not job.config.dispatch_seconds:
         return None
-    if shape.deferred and has_table(params):
+    if shape.deferred and has_id_table(params):
         why = "a step reads few rows of the ID table"
         logger.info(f"{job.name}: train.dispatch_seconds is not kept, because {why}")
         return None

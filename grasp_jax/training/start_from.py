@@ -17,11 +17,11 @@ from grasp_jax.knowledge.bank import MANIFEST, KnowledgeBank, identity, load_ban
 from grasp_jax.knowledge.earlier import continues
 from grasp_jax.knowledge.encoders import is_fitted
 from grasp_jax.knowledge.recipe_keys import differing_setting
+from grasp_jax.models.id_table_params import ID_TABLE
 from grasp_jax.training.checkpoint import Checkpoints, find_model
 from grasp_jax.workdir import read_item_ids
 
 CHECKPOINTS = "checkpoints"  # folder of a workdir
-ITEM_TABLE = ("encoder", "table")  # [M, V, D]: rows are items
 POSITIONS = "positions"  # [M, longest history, D]: counted from a history's start
 
 
@@ -123,7 +123,7 @@ def _carried_over(
 ) -> jax.Array:
     """One parameter of all models: new [M, ...] and old [...]."""
     names = tuple(key.key for key in path)
-    if names == ITEM_TABLE and old.shape[1:] == new.shape[2:]:
+    if names == ID_TABLE and old.shape[1:] == new.shape[2:]:
         in_both = rows >= 0
         return new.at[:, in_both].set(jnp.asarray(old)[rows[in_both]])
     if names[-1] == POSITIONS and old.shape[1:] == new.shape[2:]:

@@ -27,9 +27,9 @@ from grasp_jax.models.device_data import (
     all_pair_logits,
     logits_of,
 )
+from grasp_jax.models.id_table_params import has_id_table
 from grasp_jax.models.sequence_model import SequenceModel
 from grasp_jax.training.losses import Loss
-from grasp_jax.training.optim import deferred_adam
 from grasp_jax.training.optim.adam import Adam, ScanState
 from grasp_jax.training.optim.forms import choose_optimiser
 from grasp_jax.training.replicas import PerReplica
@@ -199,7 +199,7 @@ def make_train_steps(
         Returns:
           The new state, and the losses [S, M], which are 0 for steps outside the part.
         """
-        defers = shape.deferred and deferred_adam.has_table(state.params)
+        defers = shape.deferred and has_id_table(state.params)
         optimiser = choose_optimiser(state.params, epsilon, joins_params, defers, weight_decay)
         step = Step(model, shape._replace(deferred=defers), loss, optimiser, decay_steps)
         numbers = first_step + jnp.arange(slots.shape[1])

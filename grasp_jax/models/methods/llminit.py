@@ -15,6 +15,7 @@ from grasp_jax.config import ModelConfig
 from grasp_jax.core.errors import UserError
 from grasp_jax.models.batch import Params, Tables
 from grasp_jax.models.frozen import Bank, FrozenTable
+from grasp_jax.models.id_table_params import put_id_table
 from grasp_jax.models.methods.base import Facts
 from grasp_jax.models.methods.plain import Plain
 from grasp_jax.models.new_items import NewTexts, ReadOfNew
@@ -98,7 +99,7 @@ def _vectors(bank: Bank, facts: Facts) -> np.ndarray:
 
 def start_from_components(params: Params, tables: Tables) -> Params:
     """Parameters whose ID table is the frozen "start"."""
-    return {**params, "encoder": {**params["encoder"], "table": tables[START]}}
+    return put_id_table(params, tables[START])
 
 
 class LLMInit(Plain):

@@ -20,6 +20,7 @@ import numpy as np
 import optax
 
 from grasp_jax.models.batch import Params
+from grasp_jax.models.id_table_params import pop_id_table, put_id_table
 
 B1, B2 = 0.9, 0.999  # optax's defaults
 DECAY = B1 / np.sqrt(B2)
@@ -60,7 +61,7 @@ def without_table(
 ) -> tuple[Params, optax.ScaleByAdamState, DeferredTable]:
     """Removes the table from the parameters and from Adam's state; all its rows must be up to date."""
     (params, table), (mu, first), (nu, second) = (
-        pop_table(tree) for tree in (params, adam.mu, adam.nu)
+        pop_id_table(tree) for tree in (params, adam.mu, adam.nu)
     )
     rows = jnp.concatenate([table, first, second], axis=-1)
     return (
@@ -82,26 +83,10 @@ def with_table(
         _catch_up(table.rows, table.updated, adam.count, learning_rate, epsilon), 3, axis=-1
     )
     params, mu, nu = (
-        put_table(tree, part) for tree, part in zip((params, adam.mu, adam.nu), parts, strict=True)
+        put_id_table(tree, part)
+        for tree, part in zip((params, adam.mu, adam.nu), parts, strict=True)
     )
     return params, adam._replace(mu=mu, nu=nu)
-
-
-def has_table(params: Params) -> bool:
-    """Whether the method trains ID vectors: its parameters have a table [..., V, D]."""
-    return "table" in params["encoder"]
-
-
-def put_table(tree: Params, table: jax.Array) -> Params:
-    """A tree like the parameters, with the ID table [..., V, D]."""
-    return {**tree, "encoder": {**tree["encoder"], "table": table}}
-
-
-def pop_table(tree: Params) -> tuple[Params, jax.Array]:
-    """A tree like the parameters without the ID table, and the table [..., V, D]."""
-    encoder = dict(tree["encoder"])
-    table = encoder.pop("table")
-    return {**tree, "encoder": encoder}, table
 
 
 def defers(num_items: int, num_ids: int) -> bool:

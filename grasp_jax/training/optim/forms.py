@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from grasp_jax.models.batch import Params
+from grasp_jax.models.id_table_params import pop_id_table, put_id_table
 from grasp_jax.training.optim import deferred_adam, one_vector
 from grasp_jax.training.optim.adam import Adam, ReadParams, ScanState, StepIds
 from grasp_jax.training.optim.deferred_adam import Rate
@@ -95,18 +96,18 @@ class AdamWithDeferredTable(Adam):
             rows = deferred_adam.read_rows(
                 state.table, ids.rows, state.adam.count, learning_rate, self.epsilon
             )
-        return ReadParams(deferred_adam.put_table(trainable, deferred_adam.parameters(rows)), rows)
+        return ReadParams(put_id_table(trainable, deferred_adam.parameters(rows)), rows)
 
     def loss_params(
         self, state: ScanState, trainable: Params, ids: StepIds | None
     ) -> tuple[Params, jax.Array | None]:
         """The model reads only the ID vectors of the step's items."""
         assert state.table is not None and ids is not None
-        params, vectors = deferred_adam.pop_table(trainable)
+        params, vectors = pop_id_table(trainable)
         with jax.named_scope("gather"):
             id_rows = vectors[ids.inverse]
         # flax requires the parameter, but it is not read
-        return deferred_adam.put_table(params, deferred_adam.parameters(state.table.rows)), id_rows
+        return put_id_table(params, deferred_adam.parameters(state.table.rows)), id_rows
 
     def apply(
         self,
@@ -118,7 +119,7 @@ class AdamWithDeferredTable(Adam):
     ) -> ScanState:
         """One step of Adam on the rows that were read, and on all other parameters."""
         assert state.table is not None and read.table_rows is not None and ids is not None
-        gradient, row_gradient = deferred_adam.pop_table(gradient)
+        gradient, row_gradient = pop_id_table(gradient)
         steps = state.adam.count + 1
         table = deferred_adam.update_rows(
             state.table, ids.rows, read.table_rows, row_gradient, steps, learning_rate, self.epsilon
@@ -145,7 +146,7 @@ def choose_optimiser(
         raise ValueError(
             "weight decay changes every row of the ID table in every step, so updates cannot be deferred"
         )
-    rest = deferred_adam.pop_table(params)[0] if defers else params
+    rest = pop_id_table(params)[0] if defers else params
     like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), rest)
     decay = decay_rates(like, weight_decay) if weight_decay else None
     adam = AdamInOneVector(epsilon, like, decay) if in_one_vector else Adam(epsilon, decay)
