@@ -34,7 +34,7 @@ from grasp_jax.trials.trial import (
     trained_trials,
 )
 from grasp_jax.trials.trial_results import Evaluated, evaluate_trial, extra_rows, finished
-from grasp_jax.workdir import working_alone
+from grasp_jax.workdir import trial_name, working_alone
 
 
 @dataclasses.dataclass(frozen=True)
@@ -231,7 +231,7 @@ def _refitted(chosen: Chosen) -> Chosen | None:
         return None
     refitted = read_config(workdir).model
     if (refitted.method, refitted.backbone) not in of.trials:  # validation had no choice
-        reason = f"the refit is of {refitted.method}-{refitted.backbone}"
+        reason = f"the refit is of {trial_name(refitted.method, refitted.backbone)}"
         logger.warning(f"{workdir}: {reason}, so {chosen.trial.name} answers without a refit")
         return None
     config = refit_config(of, chosen)

@@ -198,10 +198,22 @@ def read_item_ids(workdir: pathlib.Path, remedy: str) -> np.ndarray:
     return read_array(workdir / ITEM_IDS, remedy)
 
 
+def trial_name(method: str, backbone: str) -> str:
+    """METHOD-BACKBONE, the name of a trial's files and folders."""
+    return f"{method}-{backbone}"
+
+
+def parse_trial_name(name: str) -> tuple[str, str]:
+    """Method and backbone of a `trial_name`; their names have no hyphens."""
+    method, _, backbone = name.rpartition("-")
+    return method, backbone
+
+
 def trial_file(workdir: pathlib.Path, method: str, backbone: str) -> pathlib.Path:
     """Where the results of a trial are; versions before 0.2 called their folder "cells"."""
     new, old = (
-        workdir / folder / f"{method}-{backbone}.json" for folder in (TRIALS, EARLIER_TRIALS)
+        workdir / folder / f"{trial_name(method, backbone)}.json"
+        for folder in (TRIALS, EARLIER_TRIALS)
     )
     return old if old.exists() and not new.exists() else new
 

@@ -8,10 +8,8 @@ import pytest
 
 from grasp_jax.config import FIELDS, Config, default_config, names, resolve_field, value_of
 from grasp_jax.config.checks import Choice
-from grasp_jax.config.model import QUERIES_BY_INTERACTION
 from grasp_jax.config_checks import check_config
 from grasp_jax.knowledge.corruption import KINDS
-from grasp_jax.models.gate_queries import BY_INTERACTION, QUERIES
 from grasp_jax.planning.devices import DEVICES
 from tests.changed_config import changed
 from tests.refusal import assert_names, refusal
@@ -159,8 +157,6 @@ def test_choices_are_those_that_the_package_knows() -> None:
     assert (
         choices["plan.device"] == tuple(DEVICES) and choices["knowledge.corruption.kind"] == KINDS
     )
-    assert choices["model.gate_query"] == QUERIES
-    assert BY_INTERACTION == QUERIES_BY_INTERACTION
 
 
 def test_sections_know_where_they_stand() -> None:

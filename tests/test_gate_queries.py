@@ -5,11 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from grasp_jax.config.model import QUERIES, QUERIES_BY_INTERACTION
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.split import leave_one_out
 from grasp_jax.models.device_data import DeviceData, gather_batch
 from grasp_jax.models.encoders.holistic import HolisticEncoder
-from grasp_jax.models.gate_queries import BY_INTERACTION, QUERIES, query_rows, query_tables
+from grasp_jax.models.gate_queries import query_rows, query_tables
 from grasp_jax.training.targets import StepShape, draw_targets
 
 LENGTH = 20
@@ -73,7 +74,7 @@ def test_targets_are_asked_with_their_own_query(
 ) -> None:
     """A negative would be scored with the query of another place than the positive it stands against."""
     every, users = np.arange(small_log.num_interactions), small_log.users
-    rows = query_rows(BY_INTERACTION[0], small_log, every, users)
+    rows = query_rows(QUERIES_BY_INTERACTION[0], small_log, every, users)
     nothing = jnp.zeros(small_log.num_users + 1, jnp.int32)
     data = DeviceData(
         jnp.asarray(small_log.items), jnp.asarray(users), None, nothing, nothing, jnp.asarray(rows)

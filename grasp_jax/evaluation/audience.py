@@ -9,6 +9,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from grasp_jax.core.errors import UserError
+from grasp_jax.core.padding import next_power_of_two
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.packing import pack_in_blocks
 from grasp_jax.data.split import Histories
@@ -167,7 +168,10 @@ def best_of_blocks(
       steps: the numbers of the blocks; equal arguments give equal lists.
     """
     num_items = audience.ranker.num_items
-    item_block, top_n = min(wanted.item_block, num_items), min(_rounded(wanted.top_n), num_items)
+    item_block, top_n = (
+        min(wanted.item_block, num_items),
+        min(next_power_of_two(wanted.top_n), num_items),
+    )
     for step in steps:
         rows, positions = blocks.batches[step], blocks.positions[step]
         excluded = blocks.excluded[step]
@@ -237,16 +241,11 @@ def _blocks(
 
 def _padded(blocks: np.ndarray, fill: int, shares: int = 1) -> np.ndarray:
     """[S, n, ...] -> [S, n', ...], padded with `fill`; n' is a power of two times `shares`, so that few sizes are compiled."""
-    size = shares * _rounded(-(-blocks.shape[1] // shares))
+    size = shares * next_power_of_two(-(-blocks.shape[1] // shares))
     widths = [(0, 0)] * blocks.ndim
     widths[1] = (0, size - blocks.shape[1])
     padded: np.ndarray = np.pad(blocks, widths, constant_values=fill)
     return padded
-
-
-def _rounded(count: int) -> int:
-    """The next power of two, at least 1."""
-    return 1 << max(count - 1, 0).bit_length()
 
 
 def _positions(audience: Audience, people: np.ndarray, batches: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from grasp_jax.core.padding import next_power_of_two
 from grasp_jax.data.log import InteractionLog, distinct
 from grasp_jax.data.split import Histories
 
@@ -75,7 +76,7 @@ def lists_of_pairs(pairs: np.ndarray, num_users: int, max_items: int) -> np.ndar
         return None
     lists: np.ndarray = pairs_of_blocks(num_users, *pairs[:, [0, 0, 1]].T)[:, :, 1]
     size = lists.shape[1]
-    return np.pad(lists, ((0, 0), (0, (1 << (size - 1).bit_length()) - size)), constant_values=-1)
+    return np.pad(lists, ((0, 0), (0, next_power_of_two(size) - size)), constant_values=-1)
 
 
 def _seen(

@@ -6,6 +6,7 @@ Their results are stored under a backbone of the config like all others, and are
 from collections.abc import Iterable
 
 from grasp_jax.models.methods import METHODS
+from grasp_jax.workdir import trial_name
 
 NONE = "-"
 
@@ -29,7 +30,7 @@ def stand_together(first: str, second: str) -> bool:
 
 def trial_label(method: str, backbone: str) -> str:
     """Method and backbone as one word."""
-    return f"{method}-{backbone}" if is_trained(method) else method
+    return trial_name(method, backbone) if is_trained(method) else method
 
 
 def without_repeats(trials: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from grasp_jax.core.padding import next_power_of_two
 from grasp_jax.data.packing import MASK_SLOT
 from grasp_jax.models.batch import PackedBatch, Tables
 from grasp_jax.models.gates import pair_logits
@@ -87,7 +88,7 @@ def with_query_rows(
         return tables, queries
     rows, index = np.unique(on_host(queries), return_inverse=True)
     # a power of two: few shapes, so that few programs are compiled
-    rows = np.pad(rows, (0, (1 << (len(rows) - 1).bit_length()) - len(rows)), mode="edge")
+    rows = np.pad(rows, (0, next_power_of_two(len(rows)) - len(rows)), mode="edge")
     query_tables = {name: tables[name].read(rows) for name in QUERY_TABLES}
     return {**tables, **query_tables}, index.reshape(queries.shape).astype(np.int32)
 

@@ -51,7 +51,7 @@ def frozen_query_tables(kind: str, bank: Bank, split: Split) -> list[FrozenTable
     """The query tables "users" and "users_similar" of gates.
 
     Args:
-      kind: `config.model.gate_query`, one of `gate_queries.QUERIES`.
+      kind: `config.model.gate_query`, one of `config.model.QUERIES`.
       bank: the knowledge bank.
       split: the split whose training part some kinds read.
     """

@@ -1,7 +1,7 @@
 """The query vectors of the gates: the user's text as published, or other vectors without its leak.
 
-A user's text is written from the training history, which contains every training target. All `QUERIES` but "user" replace it by means of
-vectors, so that the effect of the leak can be measured and removed:
+A user's text is written from the training history, which contains every training target. All `config.model.QUERIES` but "user" replace it
+by means of vectors, so that the effect of the leak can be measured and removed:
 
   user        the user's text and the mean of similar users' texts, as published
   neighbours  the mean of similar users' texts for both
@@ -17,12 +17,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from grasp_jax.config.model import QUERIES_BY_INTERACTION
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.split import Split
 from grasp_jax.knowledge.encoders.geometry import unit_rows
 
-QUERIES = ("user", "neighbours", "history", "two_fold", "prefix")
-BY_INTERACTION = ("two_fold", "prefix")
 BLOCK = 1 << 16  # interactions whose vectors are gathered together
 
 
@@ -32,7 +31,7 @@ def query_rows(
     """Row of the query tables for each target interaction, given by its flat index (the end of the history for the next
     item) and its user.
     """
-    return (interactions + users if kind in BY_INTERACTION else users).astype(np.int32)
+    return (interactions + users if kind in QUERIES_BY_INTERACTION else users).astype(np.int32)
 
 
 def query_tables(kind: str, bank: Mapping[str, np.ndarray], split: Split) -> dict[str, np.ndarray]:

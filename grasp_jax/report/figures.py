@@ -14,6 +14,7 @@ from grasp_jax.report.names import dataset_of
 from grasp_jax.report.plot import COLOURS, Figure, Panel
 from grasp_jax.report.runs import FinishedRun
 from grasp_jax.report.tables import trials, values
+from grasp_jax.workdir import trial_name
 
 CURVES = {"K": ("knowledge", "num_neighbours"), "D": ("model", "features")}
 LEARNING, LENGTHS = "Learning curves", "Lengths of histories"
@@ -102,7 +103,7 @@ def gate_histograms(run: FinishedRun) -> Figure | None:
                     label = name + (", wrong description" if corrupted else "")
                     place = style + COLOURS * corrupted
                     panel.stairs(axis, heights.tolist(), edges.tolist(), place, label)
-        panel.name(axis, f"{method}-{backbone}", "gate", "density")
+        panel.name(axis, trial_name(method, backbone), "gate", "density")
     return panel.figure()
 
 

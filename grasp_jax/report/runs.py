@@ -15,6 +15,7 @@ from grasp_jax.evaluation.metrics import ndcg_gains
 from grasp_jax.evaluation.protocols import FULL, PROTOCOLS, UNSEEN
 from grasp_jax.report.check import READ_FILE, check_finished
 from grasp_jax.training.records import Records
+from grasp_jax.workdir import parse_trial_name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,11 +82,12 @@ def read_run(folder: pathlib.Path, allow_older: bool = False) -> FinishedRun:
         results=results,
         epochs=_read_epochs(folder / "metrics.jsonl"),
         examples={
-            _trial_of(path): _read_examples(path)
+            parse_trial_name(path.stem): _read_examples(path)
             for path in sorted((folder / "examples").glob("*.json"))
         },
         gates={
-            _trial_of(path): _read_gates(path) for path in sorted((folder / "gates").glob("*.npz"))
+            parse_trial_name(path.stem): _read_gates(path)
+            for path in sorted((folder / "gates").glob("*.npz"))
         },
         gains=_read_gains(folder / "ranks", results["rows"]),
         read=_read_lines(folder / READ_FILE),
@@ -139,11 +141,6 @@ def _need(where: str, entry: Any, fields: Mapping[str, tuple[type, ...]]) -> Non
             raise UserError(
                 f"{where}: {name} is {json.dumps(entry[name])[:40]}; expected {expected}; {AGAIN}"
             )
-
-
-def _trial_of(path: pathlib.Path) -> tuple[str, str]:
-    method, _, backbone = path.stem.rpartition("-")
-    return method, backbone
 
 
 def _read_config(path: pathlib.Path) -> dict[str, Any]:

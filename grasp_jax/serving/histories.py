@@ -8,14 +8,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from grasp_jax.config.model import QUERIES_BY_INTERACTION
 from grasp_jax.core.errors import UserError
+from grasp_jax.core.padding import next_power_of_two
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.split import Histories, Split
 from grasp_jax.evaluation.audience import Audience, whole_histories
 from grasp_jax.evaluation.ranker import Ranker
 from grasp_jax.models.batch import Params
 from grasp_jax.models.device_data import QUERY_TABLES, DeviceData, interaction_logits
-from grasp_jax.models.gate_queries import BY_INTERACTION, query_rows, query_tables
+from grasp_jax.models.gate_queries import query_rows, query_tables
 from grasp_jax.parallel.mesh import make_mesh
 from grasp_jax.serving.artifact import Artifact
 
@@ -115,7 +117,7 @@ def query_vectors(artifact: Artifact, histories: Sequence[np.ndarray]) -> list[n
 def check_one_query(artifact: Artifact) -> None:
     """Raises UserError if the gates read a different text vector at each position of a history."""
     kind = artifact.config.model.gate_query
-    if kind in BY_INTERACTION:
+    if kind in QUERIES_BY_INTERACTION:
         raise UserError(
             f"config.model.gate_query: {kind!r} reads a different text at each position of a history; expected user, neighbours or "
             "history, because an exported model takes one pair of text vectors for each person"
@@ -147,7 +149,7 @@ def _device_data(
     log: InteractionLog, queries: np.ndarray, tables: Mapping[str, jax.Array]
 ) -> DeviceData:
     """The flat histories, padded to few different sizes. Only training needs an exclusion index."""
-    size = max(SHORTEST, 1 << (len(log.items) - 1).bit_length())
+    size = max(SHORTEST, next_power_of_two(len(log.items)))
     items, users, query_of = (
         jnp.asarray(np.pad(array, (0, size - len(array))), jnp.int32)
         for array in (log.items, log.users, queries)

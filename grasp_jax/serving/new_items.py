@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from grasp_jax.core.errors import UserError
+from grasp_jax.core.padding import next_power_of_two
 from grasp_jax.evaluation.ranker import item_features
 from grasp_jax.knowledge.encoders.saved import SavedTextEncoder
 from grasp_jax.knowledge.text.columns import as_texts
@@ -221,7 +222,7 @@ def _made(artifact: Artifact, texts: NewTexts) -> dict[str, np.ndarray]:
       UserError: as in `Method.of_new_items`, or the encoder reads a table that `Method.of_new_items` does not return.
     """
     read, count = METHODS[artifact.method].of_new_items(texts), len(texts.items)
-    size = max(FEWEST, 1 << (count - 1).bit_length())
+    size = max(FEWEST, next_power_of_two(count))
     params, found = artifact.params, {}
     if has_id_table(params):
         ids = np.zeros((size, *id_table(params).shape[1:]), np.float32)

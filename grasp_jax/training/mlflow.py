@@ -11,6 +11,7 @@ from typing import Any
 from grasp_jax.core.errors import UserError
 from grasp_jax.training.callbacks import Callback, EpochRecord, TrainingSummary
 from grasp_jax.training.replicas import Replica
+from grasp_jax.workdir import trial_name
 
 
 class MLflowCallback(Callback):
@@ -61,7 +62,7 @@ class MLflowCallback(Callback):
 
     def _begin(self, record: EpochRecord) -> str:
         """The id of a new run for the record's replica."""
-        name = f"{record.method}-{record.backbone}-{record.replica.name}"
+        name = f"{trial_name(record.method, record.backbone)}-{record.replica.name}"
         run = self._client.create_run(self._experiment_id, run_name=name)
         run_id = str(run.info.run_id)
         params = {"method": record.method, "backbone": record.backbone}

@@ -12,6 +12,7 @@ from typing import Any
 from grasp_jax.core.errors import UserError
 from grasp_jax.training.callbacks import Callback, EpochRecord, TrainingSummary
 from grasp_jax.training.replicas import Replica
+from grasp_jax.workdir import trial_name
 
 
 class TensorBoardCallback(Callback):
@@ -39,7 +40,7 @@ class TensorBoardCallback(Callback):
     def on_epoch(self, record: EpochRecord) -> None:
         """Adds a point to each curve of the record's replica."""
         if record.replica not in self._writers:
-            name = f"{record.method}-{record.backbone}"
+            name = trial_name(record.method, record.backbone)
             run = self._folder / name / record.replica.name
             self._writers[record.replica] = self._new_writer(str(run))
         writer = self._writers[record.replica]

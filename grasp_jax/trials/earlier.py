@@ -10,7 +10,7 @@ from grasp_jax.knowledge.bank import MANIFEST
 from grasp_jax.knowledge.earlier import check_earlier_named
 from grasp_jax.models.methods import METHODS
 from grasp_jax.training.start_from import CHECKPOINTS, check_start_from
-from grasp_jax.workdir import DATA_FILE, newest
+from grasp_jax.workdir import DATA_FILE, newest, trial_name
 
 LEAST_REPORTED = 0.05  # share of the interactions; the next day may well have a little less
 
@@ -39,7 +39,7 @@ def check_named(config: Config, workdir: pathlib.Path, anew: bool = False) -> No
         if not start_from or not METHODS[method].trained:
             continue
         for backbone in names(config.model.backbone):
-            trial = f"{method}-{backbone}"
+            trial = trial_name(method, backbone)
             snapshots = (workdir / CHECKPOINTS / trial).glob("*/[0-9]*")
             if anew or not any(snapshots):
                 check_start_from(start_from, trial)

@@ -41,6 +41,7 @@ from grasp_jax.training.validation import validation_ranks
 from grasp_jax.trials.evaluation_sets import evaluation_of
 from grasp_jax.trials.placed_tables import facts_of, frozen_tables
 from grasp_jax.trials.run import Prepared, Run, claim
+from grasp_jax.workdir import trial_name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Trial:
     @property
     def name(self) -> str:
         """METHOD-BACKBONE, the name of its files."""
-        return f"{self.method}-{self.backbone}"
+        return trial_name(self.method, self.backbone)
 
     @property
     def label(self) -> str:
@@ -107,7 +108,7 @@ class Trial:
 
 def checkpoint_folder(workdir: pathlib.Path, method: str, backbone: str) -> pathlib.Path:
     """Where the checkpoints of a trial are."""
-    return workdir / CHECKPOINTS / f"{method}-{backbone}"
+    return workdir / CHECKPOINTS / trial_name(method, backbone)
 
 
 def trained_trials(workdir: pathlib.Path) -> list[tuple[str, str]]:

@@ -32,7 +32,7 @@ from grasp_jax.training.snapshot import Snapshot
 from grasp_jax.trials.evaluation_sets import evaluation_of
 from grasp_jax.trials.run import Run
 from grasp_jax.trials.trial import Trial, checkpoint_folder, preferred_replicas, validation_scores
-from grasp_jax.workdir import read_trial_file, trial_file
+from grasp_jax.workdir import read_trial_file, trial_file, trial_name
 
 Ranks = dict[str, tuple[EvaluationSet, np.ndarray]]  # by protocol
 AGAIN = (
@@ -252,7 +252,7 @@ def _read(run: Run, method: str, backbone: str) -> tuple[Evaluated, dict[str, An
     for row in stored["rows"]:
         if row["group"] == "all":
             with np.load(
-                _ranks_file(run, f"{method}-{backbone}", row["seed"], row["protocol"]),
+                _ranks_file(run, trial_name(method, backbone), row["seed"], row["protocol"]),
                 allow_pickle=False,
             ) as ranks:
                 gains.setdefault(row["protocol"], []).append(ndcg_gains(ranks["rank"]))

@@ -14,6 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from grasp_jax.config.model import PARTS
 from grasp_jax.models.batch import NO_CONTEXT, StepContext, Tables
 from grasp_jax.models.encoders.base import ItemEncoder
 from grasp_jax.models.encoders.holistic import gelu
@@ -22,9 +23,8 @@ from grasp_jax.models.products import product
 from grasp_jax.models.unit import unit
 from grasp_jax.parallel.rows import from_all_rows, from_rows
 
-ID = "id"  # the part of the score that reads no frozen table
-TEXT, COMPANY = "text", "company"  # frozen tables [V, E] that text and company towers read
-MATCH = "match"  # frozen table [V, 1]: weights of the match
+# The parts of the score, and frozen tables that they read: none for ID, [V, E] for TEXT and COMPANY, and for MATCH its weights [V, 1].
+ID, TEXT, COMPANY, MATCH = PARTS
 
 
 class TowerEncoder(ItemEncoder):
