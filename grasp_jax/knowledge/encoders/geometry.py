@@ -107,7 +107,7 @@ def widths(config: KnowledgeConfig, given: int) -> tuple[int, int]:
 
 
 def shortened(vectors: np.ndarray, width: int) -> np.ndarray:
-    """[n, width] float32, the first numbers of vectors [n, E]: an embedding if the model was trained for it (Matryoshka, arXiv 2205.13147)."""
+    """[n, width] float32, the first numbers of vectors [n, E]: embeddings, if a model was trained so (Matryoshka, arXiv 2205.13147)."""
     return vectors[:, :width].astype(np.float32)
 
 
