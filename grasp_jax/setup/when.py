@@ -68,7 +68,7 @@ class _Read(NamedTuple):
 
     @property
     def is_meant(self) -> bool:
-        """Whether it holds times, by its name or its values: `puzzle_time` may be a duration and `order_day` a flag."""
+        """Whether its name, which suggests times, is to be believed: `puzzle_time` may be a duration and `order_day` a flag."""
         return is_usual_time_name(self.name) or bool(self.unit) or self.is_number_of_day
 
     @property
