@@ -9,6 +9,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from grasp_jax.config import CONFIG_FILE, FIELDS, Config, check_workdir, resolve_source
+from grasp_jax.config.rules import refuse_equal_rates
 from grasp_jax.config_checks import check_config
 from grasp_jax.config_file import ConfigFileParser, check_overrides
 from grasp_jax.core import compiled
@@ -183,11 +184,13 @@ def checked_config() -> Config:
             f"--config and --workdir are needed, as in {example}; the workdir of an earlier run needs no --config, and "
             "--mode=plan no --workdir"
         )
-    config = Config.from_dict(FLAGS.config.to_dict())
-    if FLAGS.since:
-        config = config.with_fields({"knowledge.since": FLAGS.since})
     of_workdir = pathlib.Path(config_flags.get_config_filename(FLAGS["config"])).name == CONFIG_FILE
     given = config_flags.get_override_values(FLAGS["config"])
+    fields = FLAGS.config.to_dict()
+    refuse_equal_rates(given if of_workdir else fields, "config")
+    config = Config().with_stored_fields(fields)
+    if FLAGS.since:
+        config = config.with_fields({"knowledge.since": FLAGS.since})
     config = resolve_source(config, given, of_workdir)
     check_config(config)
     if config.knowledge.path:

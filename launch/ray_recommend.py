@@ -79,7 +79,7 @@ def opened(task: Task) -> Opened:
         raise UserError(
             f"{task.cwd}: not there on a worker ({error.strerror}); expected a folder that all machines reach by the same path"
         ) from error
-    config = Config.from_dict(task.config)
+    config = Config().with_stored_fields(task.config)
     compiled.keep(config.compilation_cache)
     run = open_run(config, pathlib.Path(task.workdir), allow_older=task.allow_older)
     users, wanted = read_users(task.users, run.split.log).rows, wanted_of(run)

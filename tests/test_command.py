@@ -11,6 +11,7 @@ from grasp_jax import command
 from grasp_jax.config import Config, default_config, save_config
 from grasp_jax.core import compiled
 from tests.refusal import assert_names, refusal
+from tests.test_config_workdir import with_equal_rates
 
 
 @pytest.fixture(autouse=True)
@@ -71,6 +72,27 @@ def test_a_workdir_without_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     assert_names(
         refusal(command.checked_config), ("--workdir: runs/mistyped", "config.json", "--config")
     )
+
+
+def test_the_workdir_of_a_run_with_equal_rates(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that an earlier version trained with equal dropouts could not be opened."""
+    with_equal_rates(tmp_path)
+    parsed(monkeypatch, f"--workdir={tmp_path}", "--mode=evaluate")
+    assert command.checked_config().model.dropout == (0.2, 0.2)
+
+
+@pytest.mark.parametrize("of_workdir", [True, False])
+def test_a_flag_with_equal_rates(
+    of_workdir: bool, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One model would be trained twice."""
+    with_equal_rates(tmp_path)
+    config = f"--workdir={tmp_path}" if of_workdir else "--config=configs/quickstart.py"
+    parsed(monkeypatch, config, "--config.model.dropout=(0.3,0.3)")
+    said = refusal(command.checked_config)
+    assert_names(said, ("config.model.dropout: (0.3, 0.3)", "different rates"))
 
 
 def test_every_flag_has_its_modes() -> None:

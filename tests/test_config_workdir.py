@@ -123,6 +123,33 @@ def test_a_field_that_is_gone(
     assert difference(made_from, {"config": identity(changed("eval.select", other))})
 
 
+def with_equal_rates(workdir: pathlib.Path) -> dict[str, Any]:
+    """Writes the config.json of a version that took equal dropouts."""
+    tree = to_json(Config())
+    tree["model"]["dropout"] = [0.2, 0.2]
+    tree["by_method"] = {"plain": {"model": {"dropout": [0.5, 0.5]}}}
+    workdir.mkdir(exist_ok=True)
+    (workdir / CONFIG_FILE).write_text(json.dumps(tree))
+    return tree
+
+
+def test_a_workdir_with_equal_rates_still_opens(tmp_path: pathlib.Path) -> None:
+    """A run of an earlier version, which took equal rates, could not be opened any more."""
+    tree = with_equal_rates(tmp_path)
+    config = read_config(tmp_path)
+    assert config.model.dropout == (0.2, 0.2)
+    assert config.for_method("plain").model.dropout == (0.5, 0.5)
+    assert config.with_fields({"recommend.top_n": 5}).model.dropout == (0.2, 0.2)
+    check_workdir(config, tmp_path)
+    assert Config().with_stored_fields(as_changes(tree)) == config  # as a saved model is read
+    for changes, named in (
+        ({"model": {"dropout": [0.2, 0.2]}}, "config.model.dropout: [0.2, 0.2]"),
+        ({"by_method": tree["by_method"]}, "config.by_method.plain.model.dropout: [0.5, 0.5]"),
+    ):
+        for given in (Config.from_dict, config.with_fields):
+            assert_names(refusal(given, changes), (named, "expected one or more different rates"))
+
+
 def test_who_gives_a_field_that_is_gone_is_told_what_replaced_it() -> None:
     """A user of an earlier version would be told to mean another field of a like name."""
     for said in (

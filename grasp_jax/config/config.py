@@ -10,7 +10,7 @@ from grasp_jax.config.data import SOURCES, DataConfig
 from grasp_jax.config.fields import NOTHING, REPLACED, About, Section, field, fields_of, flatten
 from grasp_jax.config.knowledge import KnowledgeConfig
 from grasp_jax.config.model import KERNELS, ModelConfig
-from grasp_jax.config.rules import RULES
+from grasp_jax.config.rules import RULES, refuse_equal_rates
 from grasp_jax.config.training import (
     EvalConfig,
     MeshConfig,
@@ -87,6 +87,11 @@ class Config(Section):
         Raises:
           UserError: naming a field that does not exist, or a value that it cannot have.
         """
+        refuse_equal_rates(changes, where)
+        return self.with_stored_fields(changes, where)
+
+    def with_stored_fields(self, changes: Mapping[str, Any], where: str = "config") -> Self:
+        """`with_fields` for the fields of a run that may be of an earlier version, which took equal dropouts."""
         overrides = {name: changes[name] for name in OVERRIDES if name in changes}
         flat = flatten({name: value for name, value in changes.items() if name not in OVERRIDES})
         for name in flat:
@@ -142,7 +147,7 @@ class Config(Section):
                     f"{where}.{name}: all methods of a run share it; set it for the whole run, "
                     "or leave it out"
                 )
-        of_method = dataclasses.replace(self, by_method={}).with_fields(changes, where)
+        of_method = dataclasses.replace(self, by_method={}).with_stored_fields(changes, where)
         return dataclasses.replace(of_method, by_method=self.by_method)
 
 

@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
-from grasp_jax.config.fields import names
-from grasp_jax.config.model import QUERIES_BY_INTERACTION
+from grasp_jax.config.checks import shown
+from grasp_jax.config.fields import flatten, names
+from grasp_jax.config.model import DIFFERENT_RATES, QUERIES_BY_INTERACTION
 from grasp_jax.core.errors import UserError
 
 if TYPE_CHECKING:
     from grasp_jax.config.config import Config
 
 MOST_REPLICAS = 1024  # models trained together: seeds x dropouts x learning rates
+
+
+def refuse_equal_rates(changes: Mapping[str, Any], where: str) -> None:
+    """Refuses two equal dropouts where a user sets them, for they would train one model twice.
+
+    It is no rule of a whole config: earlier versions took equal rates, and their runs still open.
+
+    Args:
+      changes: the argument of `Config.with_fields`.
+      where: what messages call the config.
+
+    Raises:
+      UserError: naming the field, of `by_method` or `by_source` where it stands there.
+    """
+    for name, rates in flatten(changes).items():
+        if name.split(".")[-2:] != ["model", "dropout"] or not isinstance(rates, (tuple, list)):
+            continue
+        if any(rate in rates[:place] for place, rate in enumerate(rates)):
+            raise UserError(f"{where}.{name}: {shown(rates)}; expected {DIFFERENT_RATES}")
 
 
 def _replicas(config: Config, where: str) -> None:

@@ -135,6 +135,6 @@ def read_config(workdir: pathlib.Path) -> Config:
     path = workdir / CONFIG_FILE
     saved = read_sealed(path, REMEDY, required=False)
     try:
-        return Config().with_fields(BEFORE).with_fields(as_changes(saved))
+        return Config().with_fields(BEFORE).with_stored_fields(as_changes(saved))
     except UserError as error:
         raise UserError(f"{path}: of another version: {error}") from error

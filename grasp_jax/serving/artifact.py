@@ -256,7 +256,7 @@ def _loaded(folder: pathlib.Path, content: Mapping[str, Any]) -> Artifact:
     return Artifact(
         method=content["method"],
         backbone=content["backbone"],
-        config=Config.from_dict(as_changes(content["config"])),
+        config=Config().with_stored_fields(as_changes(content["config"])),
         sizes=ModelSizes(**content["sizes"]),
         params=params,
         features=read_array(files / "features.npy", REMEDY, "r"),
