@@ -187,6 +187,8 @@ def checked_config() -> Config:
     of_workdir = pathlib.Path(config_flags.get_config_filename(FLAGS["config"])).name == CONFIG_FILE
     given = config_flags.get_override_values(FLAGS["config"])
     fields = FLAGS.config.to_dict()
+    if "model.kernels" in given and "kernels" not in given:
+        del fields["kernels"]  # which follows the flag, and messages must name the flag
     refuse_equal_rates(given if of_workdir else fields, "config")
     config = Config().with_stored_fields(fields)
     if FLAGS.since:

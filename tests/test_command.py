@@ -95,6 +95,24 @@ def test_a_flag_with_equal_rates(
     assert_names(said, ("config.model.dropout: (0.3, 0.3)", "different rates"))
 
 
+@pytest.mark.parametrize("field", ["kernels", "model.kernels"])
+def test_the_flag_of_kernels_is_named_as_it_was_written(
+    field: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two fields share a value: the message would name the one that the user did not write."""
+    parsed(monkeypatch, "--config=configs/quickstart.py", f"--config.{field}=x")
+    message = refusal(command.checked_config)
+    assert_names(message, (f"config.{field}: 'x'", "expected one of auto, xla, backbone"))
+    assert ("the same setting as config.kernels" in message) == (field == "model.kernels")
+
+
+def test_either_flag_sets_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The models would have other kernels than the config says."""
+    parsed(monkeypatch, "--config=configs/quickstart.py", "--config.model.kernels=xla")
+    config = command.checked_config()
+    assert config.kernels == config.model.kernels == "xla"
+
+
 def test_every_flag_has_its_modes() -> None:
     """A new flag would be read by some modes and dropped by others."""
     own = {flag.name for flag in flags.FLAGS.get_key_flags_for_module(command)}

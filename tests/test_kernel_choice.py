@@ -184,7 +184,7 @@ def test_what_has_no_kernel_is_refused() -> None:
     mesh = {"kernels": "backbone", "mesh.data": 2}  # which auto runs on too, without kernels
     assert_names(refusal(Config.from_dict, mesh), ("a mesh of 2 x 1", "expected auto or xla"))
     named = refusal(Config.from_dict, {"model.kernels": "x"})
-    assert_names(named, ("config.model.kernels: 'x'",))
+    assert_names(named, ("config.model.kernels: 'x'", "the same setting as config.kernels"))
     check_config(Config.from_dict({**fields, "model.backbone": "gru4rec"}))
     assert_names(
         refusal(Config.from_dict, {**fields, "kernels": "cuda"}),

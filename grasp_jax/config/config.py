@@ -100,7 +100,10 @@ class Config(Section):
         if "model.kernels" in flat:
             kernels = flat.pop("model.kernels")
             if "kernels" not in flat:
-                KERNELS(f"{where}.model.kernels", kernels, "auto")
+                try:
+                    KERNELS(f"{where}.model.kernels", kernels, "auto")
+                except UserError as error:
+                    raise UserError(f"{error}; it is the same setting as {where}.kernels") from None
             flat.setdefault("kernels", kernels)
         changed = super().with_fields(flat, where)
         for name, value in overrides.items():
