@@ -174,15 +174,21 @@ def checked_config() -> Config:
       UserError: no config was named, or one of its fields is wrong.
     """
     if FLAGS.config is None:
-        example = "--config=configs/quickstart.py --workdir=runs/quickstart"
+        plans = FLAGS.mode == "plan"
+        more = "--mode=plan" if plans else "--workdir=runs/quickstart"
+        example = f"--config=configs/quickstart.py {more}"
         if FLAGS.workdir:
             raise UserError(
                 f"--workdir: {FLAGS.workdir} holds no {CONFIG_FILE} of an earlier run; name the workdir of such a run, "
                 f"or add --config for a new one, as in {example}"
             )
+        if plans:
+            raise UserError(
+                f"--mode=plan: which config? Add --config, as in {example}, or the --workdir of an earlier run"
+            )
         raise UserError(
             f"--config and --workdir are needed, as in {example}; the workdir of an earlier run needs no --config, and "
-            "--mode=plan no --workdir"
+            "--mode=plan needs no --workdir"
         )
     of_workdir = pathlib.Path(config_flags.get_config_filename(FLAGS["config"])).name == CONFIG_FILE
     given = config_flags.get_override_values(FLAGS["config"])
@@ -222,7 +228,7 @@ def parse_flags(arguments: Sequence[str]) -> list[str]:
 def with_config_of_workdir(arguments: Sequence[str]) -> list[str]:
     """The arguments with --config=WORKDIR/config.json, where a workdir has one and no config is named."""
     named = [argument for argument in arguments if re.match(r"--?config(=|$)", argument)]
-    if named or any(re.match(r"--?mode=(report|plan)$", argument) for argument in arguments):
+    if named or any(re.match(r"--?mode=report$", argument) for argument in arguments):
         return list(arguments)
     for place, argument in enumerate(arguments):
         name, equals, value = argument.partition("=")

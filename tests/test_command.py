@@ -113,6 +113,29 @@ def test_either_flag_sets_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     assert config.kernels == config.model.kernels == "xla"
 
 
+def test_a_plan_of_an_earlier_run(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--mode=plan --workdir=RUN` said that the workdir has no config.json, whatever it had."""
+    save_config(Config().with_fields({"model.features": 32}), tmp_path)
+    parsed(monkeypatch, "--mode=plan", f"--workdir={tmp_path}")
+    assert command.checked_config().model.features == 32
+
+
+@pytest.mark.parametrize(
+    ("workdir", "parts"),
+    [
+        (("--workdir=runs/none",), ("runs/none holds no config.json", "--config for a new one")),
+        ((), ("--mode=plan: which config?", "--workdir of an earlier run")),
+    ],
+)
+def test_a_plan_of_no_config(
+    workdir: tuple[str, ...], parts: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who plans would be told to give a workdir, which a plan does not need."""
+    parsed(monkeypatch, "--mode=plan", *workdir)
+    said = refusal(command.checked_config)
+    assert_names(said, (*parts, "--config=configs/quickstart.py --mode=plan"))
+
+
 def test_every_flag_has_its_modes() -> None:
     """A new flag would be read by some modes and dropped by others."""
     own = {flag.name for flag in flags.FLAGS.get_key_flags_for_module(command)}
