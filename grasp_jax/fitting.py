@@ -29,6 +29,7 @@ from grasp_jax.trials.run import check, open_run, prepare, warn_of_missing_inter
 from grasp_jax.trials.trial import (
     checkpoint_folder,
     make_trial,
+    say_if_unfinished,
     train_trial,
     trained,
     trained_trials,
@@ -160,22 +161,7 @@ def open_finished(
     named |= {"model.backbone": ",".join(dict.fromkeys(of for _, of in trained))}
     prepared = prepare(open_run(config.with_fields(named), workdir, dataset))
     chosen = choose(prepared, trained)
-    serving = serving_model(chosen)
-    if serving is chosen:
-        _warn_if_unfinished(chosen)
-    return Fitted(dataset, chosen, serving)
-
-
-def _warn_if_unfinished(chosen: Chosen) -> None:
-    """Says that a model could be trained further: its training was interrupted, or a callback has stopped it."""
-    progress, epochs = chosen.snapshot.progress, chosen.trial.config.train.max_epochs
-    if progress.is_unfinished(epochs):
-        workdir = chosen.trial.run.workdir
-        logger.warning(
-            f"{workdir}: the training of {chosen.trial.name} was stopped after {int(progress.epoch)} of at most {epochs} epochs, and its "
-            f"best model so far is used; to continue it, call fit(dataset, workdir={str(workdir)!r}) with the same fields, or run "
-            f"grasp-jax --workdir={workdir}"
-        )
+    return Fitted(dataset, chosen, serving_model(chosen))
 
 
 def _order(pair: tuple[str, str]) -> tuple[int, int]:
@@ -218,9 +204,13 @@ def serving_model(chosen: Chosen) -> Chosen:
 
     Returns:
       Its refit, if the workdir has a finished one; otherwise `chosen`. A refit of another choice (method, rates, number of epochs), such as
-      one from before further training, or one of a method that the run leaves out, is not used, and a line says so.
+      one from before further training, or one of a method that the run leaves out, is not used, and a line says so; as it does if the
+      training of the chosen model has not ended.
     """
-    return _refitted(chosen) or chosen
+    if refitted := _refitted(chosen):
+        return refitted
+    say_if_unfinished(chosen.trial, chosen.snapshot)
+    return chosen
 
 
 def _refitted(chosen: Chosen) -> Chosen | None:

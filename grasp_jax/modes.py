@@ -51,7 +51,7 @@ from grasp_jax.trials.run import (
     warn_of_missing_interactions,
 )
 from grasp_jax.trials.run_results import how_to_serve, own_names, report_results
-from grasp_jax.trials.trial import make_trial, train_trial, trained
+from grasp_jax.trials.trial import make_trial, say_if_unfinished, train_trial, trained
 from grasp_jax.trials.trial_results import Evaluated, evaluate_trial, finished
 from grasp_jax.workdir import working_alone
 
@@ -118,7 +118,9 @@ def evaluate(run: Run, options: Options) -> None:
     evaluated = {}
     for method, backbone in run.trials:
         trial = make_trial(prepared, method, backbone)
-        evaluated[method, backbone] = evaluate_trial(trial, trained(trial))
+        snapshot = trained(trial)
+        say_if_unfinished(trial, snapshot)
+        evaluated[method, backbone] = evaluate_trial(trial, snapshot)
     report_results(run, evaluated, read)
 
 
@@ -217,6 +219,7 @@ def _counted(count: int, what: str) -> str:
 def refit(run: Run, options: Options) -> None:
     """Trains the model that validation prefers again on all interactions, for as many epochs as validation chose; into WORKDIR/refit."""
     chosen = choose(prepare(run))
+    say_if_unfinished(chosen.trial, chosen.snapshot)
     print(f"model: {chosen.trial.label}, {chosen.why}; trained on all interactions")
     train_refit(chosen)
     workdir = refit_workdir(run)

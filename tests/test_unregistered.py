@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 
 import grasp_jax as gj
+from grasp_jax.config import read_config
 from grasp_jax.models.backbones import BACKBONES
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.methods.untrained import Popularity
+from grasp_jax.modes import Options, evaluate, recommend
+from grasp_jax.trials.run import open_run
 from grasp_jax.trials.run_results import config_flags, how_to_refit, how_to_serve
 from tests.command_line import run_afresh, write_dataset
 from tests.refusal import assert_names, refusal
@@ -179,6 +182,10 @@ def test_a_training_that_has_not_ended_is_told(
     )
     said = capsys.readouterr().out
     assert told in said and f"fit(dataset, workdir={str(tmp_path / 'run')!r})" in said
+    run_of_it = open_run(read_config(tmp_path / "run"), tmp_path / "run", shop)
+    for mode in (evaluate, recommend):  # of the command line
+        mode(run_of_it, Options())
+        assert told in capsys.readouterr().out
     model.fit(shop, tmp_path / "run")
     capsys.readouterr()
     gj.Recommender.load(tmp_path / "run", shop)

@@ -206,6 +206,17 @@ def trained(trial: Trial) -> Snapshot:
     return tree._replace(progress=as_progress(tree.progress))
 
 
+def say_if_unfinished(trial: Trial, snapshot: Snapshot) -> None:
+    """Says that a model could be trained further: its training was interrupted, or a callback has stopped it."""
+    progress, epochs, workdir = snapshot.progress, trial.config.train.max_epochs, trial.run.workdir
+    if progress.is_unfinished(epochs):
+        logger.warning(
+            f"{workdir}: the training of {trial.name} was stopped after {int(progress.epoch)} of at most {epochs} epochs, and its best "
+            f"model so far is used; to continue it, call fit(dataset, workdir={str(workdir)!r}) with the same fields, or run "
+            f"grasp-jax --workdir={workdir}"
+        )
+
+
 def validation_scores(trial: Trial, snapshot: Snapshot) -> np.ndarray:
     """[M] validation NDCG@10 of the replicas, with the parameters that recommend; -1 without validation.
 
