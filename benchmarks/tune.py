@@ -36,7 +36,7 @@ from benchmarks.tuning import (
     search,
     spent,
 )
-from grasp_jax.config import Config, names, resolve_source
+from grasp_jax.config import CONFIG_FILE, Config, names, resolve_source
 from grasp_jax.config_file import load_config
 from grasp_jax.core.errors import UserError
 from grasp_jax.core.paths import check_folder
@@ -104,7 +104,11 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="python -m benchmarks.tune", description=(__doc__ or "").split(": python -m")[0]
     )
-    made.add_argument("--config", required=True, help="a file of configs/, FILE.py or FILE.py:NAME")
+    made.add_argument(
+        "--config",
+        required=True,
+        help="a file of configs/, FILE.py or FILE.py:NAME, or the config.json of an earlier run",
+    )
     made.add_argument("--data", default="", help="folder of the data (config.data.path)")
     made.add_argument(
         "--methods",
@@ -154,8 +158,11 @@ def config_of(given: argparse.Namespace) -> Config:
             changes[name.removeprefix("config.")] = ast.literal_eval(value)
         except (ValueError, SyntaxError):
             changes[name.removeprefix("config.")] = value
-    config = Config.from_dict(load_config(given.config).to_dict()).with_fields(changes)
-    return resolve_source(config, changes)
+    fields = load_config(given.config).to_dict()
+    # an earlier run may have points in time that its split does not read, and equal dropouts
+    of_workdir = pathlib.Path(given.config).name == CONFIG_FILE
+    config = Config().with_stored_fields(fields) if of_workdir else Config.from_dict(fields)
+    return resolve_source(config.with_fields(changes), changes, of_workdir)
 
 
 def space_of(losses: str) -> Space:

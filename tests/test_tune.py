@@ -12,7 +12,7 @@ import pytest
 import grasp_jax as gj
 from benchmarks import tune, tuning
 from benchmarks.tuning import SPACE, Numbers, Search, Setting, Tried
-from grasp_jax.config import Config
+from grasp_jax.config import CONFIG_FILE, Config, save_config
 from tests.refusal import assert_names, refusal
 
 METHODS = ("plain", "id_text_sum")
@@ -178,6 +178,19 @@ def test_without_optuna_a_line_says_so(
     given = ["--config=configs/quickstart.py", f"--out={tmp_path}"]
     told = refusal(tune.main, given)
     assert_names(told, ("Optuna is not installed", "pip install '.[tune]'", "--sampler=random"))
+
+
+def test_the_config_of_an_earlier_run_is_taken_as_it_is(tmp_path: pathlib.Path) -> None:
+    """A run of an earlier version may hold values that a config file may not; its settings could not be searched."""
+    fields = {"data.test_after": "2020-01-01", "data.path": str(tmp_path), "data.source": "files"}
+    rates = {"model.dropout": (0.2, 0.2)}
+    save_config(Config().with_stored_fields(fields | rates), tmp_path)
+    flags = [f"--config={tmp_path / CONFIG_FILE}", f"--out={tmp_path}"]
+    config = tune.config_of(tune.parser().parse_args(flags))
+    assert config.data.test_after == "2020-01-01" and config.model.dropout == (0.2, 0.2)
+    for given in ("data.valid_after='2019-01-01'", "model.dropout=(0.1,0.1)"):
+        told = tune.parser().parse_args([*flags, f"--set={given}"])
+        assert f"config.{given.partition('=')[0]}: " in refusal(tune.config_of, told)
 
 
 def test_what_flags_are_refused(tmp_path: pathlib.Path) -> None:
