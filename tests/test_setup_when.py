@@ -160,7 +160,13 @@ MANY = [k * 7 % 50 for k in range(30)]
 
 @pytest.mark.parametrize(
     ("name", "values"),
-    [("puzzle_time", MANY), ("session_time", MANY), ("order_day", [1, 0]), ("up_to_date", [1, 0])],
+    [
+        ("puzzle_time", MANY),
+        ("session_time", MANY),
+        ("order_day", [1, 0]),
+        ("up_to_date", [1, 0]),
+        ("looked_at", [1, 0]),
+    ],
 )
 def test_a_duration_or_a_flag_is_not_the_order_without_a_word(
     tmp_path: pathlib.Path, name: str, values: list[object]

@@ -122,6 +122,28 @@ def test_the_order_of_the_file_is_said(tmp_path: pathlib.Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("times", "noted"),
+    [([0, 1, 1, 0], "2 different numbers"), ([7, 7, 7, 7], "one number"), ([1, 2, 3, 4], "")],
+)
+def test_a_column_called_a_time_that_holds_flags(
+    tmp_path: pathlib.Path, times: list[int], noted: str
+) -> None:
+    """Histories would be in the order of a flag, because of a name; the number of each row in a user is an order."""
+    rows = [f"{user},i{k},{time}" for user in "uvw" for k, time in enumerate(times)]
+    (tmp_path / "interactions.csv").write_text("\n".join(["user,item,looked_at", *rows]))
+    config = data_section(tmp_path).with_fields({"columns.timestamp": "looked_at"})
+    said = [line for line in load_dataset(config).summary() if "'looked_at' holds" in line]
+    assert len(said) == bool(noted)
+    for line in said:
+        assert len(line) < 200
+        assert_names(line, (noted, "config.data.columns.timestamp='' takes the order of the rows"))
+    frame = {"user": ["u"] * 4, "item": [*"abcd"], "looked_at": times}
+    lines = Dataset.from_frames(frame, columns={"timestamp": "looked_at"}).summary()
+    told = "columns={'timestamp': ''} takes the order of the rows"
+    assert any(told in line for line in lines) == bool(noted)
+
+
 def test_other_sources_have_a_summary(tmp_path: pathlib.Path) -> None:
     """Would break a start on made data that looks like a start on one's own."""
     config = DataConfig().with_fields(

@@ -10,7 +10,15 @@ import pyarrow.compute as pc
 from grasp_jax.config.data import REFUSE, SKIP
 from grasp_jax.core.errors import UserError
 from grasp_jax.data.bad_rows import BadRows, LeftOut, NoValue, check_share, refuse_all, refused
-from grasp_jax.data.columns import Where, names_kinds, needed, rating_name, renamed, time_name
+from grasp_jax.data.columns import (
+    Where,
+    in_python,
+    names_kinds,
+    needed,
+    rating_name,
+    renamed,
+    time_name,
+)
 from grasp_jax.data.delimited import refuse_data_as_header
 from grasp_jax.data.dictionary import DictionaryColumn
 from grasp_jax.data.encoded import Encoded
@@ -19,10 +27,14 @@ from grasp_jax.data.log import InteractionLog, Origin, build_log
 from grasp_jax.data.read_report import SAMPLED_ROWS, ReadReport, sample_rows
 from grasp_jax.data.streamed import ID, NUMBER, TIME, Wanted
 from grasp_jax.data.tables import Table, is_text, number_column
+from grasp_jax.data.ties import num_tied
 from grasp_jax.data.time_values import Times
 from grasp_jax.data.times import time_column
 
 SETTING = "config.data.columns"
+FIRST = 10_000  # rows
+FEW = 31  # numbers that a flag, a count or a day of the month may be
+TIED = 0.1  # share of the interactions at the very time of the same user's last one
 Read = TypeVar("Read")
 
 
@@ -102,8 +114,34 @@ def log_of_table(
         low_rated=num_low,
         min_rating=min_rating,
         text_ids=rows.text_ids,
-        notes=(*table.notes, *renamed(used, columns), *rows.notes),
+        notes=(
+            *table.notes,
+            *renamed(used, columns),
+            *_doubt_of_times(log, used["timestamp"], table.path),
+            *rows.notes,
+        ),
     )
+
+
+def _doubt_of_times(log: InteractionLog, column: str | None, path: Where) -> list[str]:
+    """A note where the column of times holds a few numbers that leave much of a user's order open, as flags do whatever their name is.
+
+    A number of the order, 1, 2, 3 in each user, has no ties, and so no note.
+    """
+    if column is None or log.timestamps is None or log.time_unit:
+        return []
+    # the first rows spare most columns the search in all
+    for values in (log.timestamps[:FIRST], log.timestamps):
+        if (count := len(np.unique(values))) > FEW:
+            return []
+    if num_tied(log) < TIED * log.num_interactions:
+        return []
+    setting = f"{SETTING}.timestamp"
+    empty = in_python(setting, "''") if isinstance(path, str) else f"{setting}=''"
+    numbers = "one number" if count == 1 else f"{count} different numbers"
+    return [
+        f"column {column[:40]!r} holds {numbers}; if they are no times, {empty} takes the order of the rows, or name another column there"
+    ]
 
 
 def readable_rows(

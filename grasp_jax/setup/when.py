@@ -62,14 +62,20 @@ class _Read(NamedTuple):
         return not self.unit and bool(((values > 19_900_000) & (values < 21_000_000)).all())
 
     @property
+    def is_flag(self) -> bool:
+        """Whether they are 0 and 1 in many rows, which order nothing."""
+        return not self.unit and len(self.values) > 4 and {*self.values[:TRIED].tolist()} <= {0, 1}
+
+    @property
     def may_be_meant(self) -> bool:
         """Whether a column whose name is not one of times may be one: dates, numbers since 1970, or others with a similar name."""
         return bool(self.unit) or _is_named(self.name)
 
     @property
     def is_meant(self) -> bool:
-        """Whether its name, which suggests times, is to be believed: `puzzle_time` may be a duration and `order_day` a flag."""
-        return is_usual_time_name(self.name) or bool(self.unit) or self.is_number_of_day
+        """Whether its name, which suggests times, is to be believed: `puzzle_time` may be a duration, `order_day` and `looked_at` flags."""
+        is_usual = is_usual_time_name(self.name) and not self.is_flag
+        return is_usual or bool(self.unit) or self.is_number_of_day
 
     @property
     def in_words(self) -> str:
