@@ -21,6 +21,7 @@ from grasp_jax.models.methods import METHODS
 from grasp_jax.models.new_items import NewTexts
 from grasp_jax.serving.artifact import Artifact, load_artifact, save_artifact
 from grasp_jax.serving.export import read_export
+from grasp_jax.serving.new_item_columns import checked_vectors
 from grasp_jax.serving.new_items import ADDED, FEWEST, add_items
 from grasp_jax.trials.chosen import artifact_of, of_trial
 from grasp_jax.trials.run import open_run, prepare
@@ -316,6 +317,20 @@ def test_users_of_the_data_are_shown_new_items(shop: gj.Dataset, tmp_path: pathl
     exported = read_export(tmp_path / "exported")
     assert exported.manifest["sizes"]["items"] == NUM_ITEMS + 1
     assert exported.manifest["made_from"][ADDED] == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (1e200, "holds 1e+200, which is too large for float32; scale the vectors down"),
+        (float("inf"), "holds a value that is not finite; encode that item again"),
+    ],
+)
+def test_a_number_that_float32_lacks(value: float, said: str) -> None:
+    """Who gives a number of float64 would look for a value that is not finite, and find none."""
+    vectors = [[1.0, 2.0], [3.0, value]]
+    for given in (vectors, np.array(vectors), np.array(vectors, object)):
+        assert_names(refusal(checked_vectors, given, 2, 2), ("row 2 of vectors", said))
 
 
 def test_given_vectors(shop: gj.Dataset, tmp_path: pathlib.Path) -> None:

@@ -121,11 +121,13 @@ def checked_vectors(vectors: np.ndarray, count: int, width: int) -> np.ndarray:
     """[n, at least E] float32.
 
     Raises:
-      UserError: the value is not such an array, or has values that are not finite.
+      UserError: the value is not such an array, or has values that are not finite as float32.
     """
     try:
-        rows = np.asarray(vectors, np.float32)
-    except (TypeError, ValueError) as error:
+        given = np.asarray(vectors)
+        with np.errstate(over="ignore"):  # what is too large becomes inf and is refused
+            rows = np.asarray(given, np.float32)
+    except (TypeError, ValueError, OverflowError) as error:
         raise UserError(
             f"add_items: vectors are not numbers ({' '.join(str(error).split())[:120]}); expected an array [{count}, {width}]"
         ) from error
@@ -134,7 +136,13 @@ def checked_vectors(vectors: np.ndarray, count: int, width: int) -> np.ndarray:
             f"add_items: vectors have the shape {rows.shape}; expected {count} rows of {width} numbers, one row for each item"
         )
     if bad := np.flatnonzero(~np.isfinite(rows).all(axis=1)).tolist():
+        row = f"add_items: row {bad[0] + 1} of vectors"
+        value = np.asarray(given[bad[0]], np.float64)[~np.isfinite(rows[bad[0]])][0]
+        if np.isfinite(value):
+            raise UserError(
+                f"{row} holds {value:g}, which is too large for float32; scale the vectors down"
+            )
         raise UserError(
-            f"add_items: row {bad[0] + 1} of vectors holds a value that is not finite; encode that item again, or leave it out"
+            f"{row} holds a value that is not finite; encode that item again, or leave it out"
         )
     return rows
