@@ -59,6 +59,10 @@ LISTS = {
         [" ".join([text] * 40) for text in lists("N552", " ", "02")],
         ".str.split()",
     ),
+    "5 or 6 of one width": (
+        [" ".join(str(10 + (k * n) % 89) for n in range(3, 8 + k % 2)) for k in range(200)],
+        ".str.split()",
+    ),
     "with gaps": (["", *lists("N552", " ", "02")], ".str.split()"),
 }
 
@@ -82,6 +86,13 @@ TEXTS = {
     "thousands": [f"{k % 9 + 1} {k:03} {(k * 7) % 999:03}" for k in range(50)],
     "phones": [f"06 {k:02} {k * 7 % 99:02} {k * 3 % 99:02} {k + 7:02}" for k in range(50)],
     "French phones": [f"33 6 {k % 5 + 12} {k % 7 + 12} {k % 6 + 12} {k + 12}" for k in range(50)],
+    **{
+        f"phones with and without {code}": [
+            f"{'06' if k % 5 else code} {k % 99:02} {k * 7 % 99:02} {k * 3 % 97:02} {k * 5 % 98:02}"
+            for k in range(200)
+        ]
+        for code in ("33 6", "0033 6", "+33 6")
+    },
     "numbers of persons": [
         f"{k % 2 + 1} {k % 9 + 76} {k % 12 + 10} {k % 9 + 76} {k % 7 + 240} {k + 240} {k + 10}"
         for k in range(50)

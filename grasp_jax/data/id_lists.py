@@ -21,6 +21,7 @@ FEWEST = 3  # parts of a list
 MANY = 6  # parts of a list of short numbers, since 06 12 34 56 78 may be one number
 FEWEST_VALUES = 3  # distinct, for one or two texts may look like anything
 LONG = 5  # digits of a number that is no part of a number
+MOST_DIGITS = 17  # of a telephone number: 15 (ITU-T E.164), and 00 in place of its +
 MOST_GROUPS = 12  # parts of one id; an IBAN has up to 9
 ALIKE = 0.95  # share of the parts that have one shape
 MOVED = 0.1  # share of the parts that stand at another place too
@@ -142,11 +143,35 @@ def _are_groups(texts: Sequence[Sequence[str]]) -> bool:
     are_numbers = all(map(str.isdigit, parts))
     if are_numbers and 10 * sum(len(own) >= MANY for own in lists) < len(lists):
         return True
+    if _are_phone_numbers(texts):
+        return True
     count, times = collections.Counter(map(len, texts)).most_common(1)[0]
     if count > MOST_GROUPS or times < ALIKE * len(texts):
         return False
     same = [own for own in texts if len(own) == count]
     return are_numbers or all(map(_have_one_width, zip(*same, strict=True)))
+
+
+def _are_phone_numbers(texts: Sequence[Sequence[str]]) -> bool:
+    """Whether some texts have one part more than the others, mostly the same one in front, as 06 12 34 56 78 and 33 6 12 34 56 78 do.
+
+    Behind the code of the country and the first group, all have groups of the same widths. Histories begin with many different items.
+    """
+    lengths = collections.Counter(map(len, texts))
+    fewer = min((count for count, _ in lengths.most_common(2)), default=0)
+    national, international = (
+        [own for own in texts if len(own) == fewer + more] for more in (0, 1)
+    )
+    both = [*national, *international]
+    if fewer < FEWEST or not international or len(both) < ALIKE * len(texts):
+        return False
+    if any(len("".join(own).lstrip("+")) > MOST_DIGITS for own in both):
+        return False
+    if not all(part.isdigit() for own in both for part in (own[0].lstrip("+"), *own[1:])):
+        return False
+    codes = collections.Counter(own[0] for own in international)
+    ends = zip(*(own[1 - fewer :] for own in both), strict=True)
+    return max(codes.values()) >= len(international) / 2 and all(map(_have_one_width, ends))
 
 
 def _have_one_width(parts: Sequence[str]) -> bool:
