@@ -233,7 +233,10 @@ def test_a_job_of_similar_users_by_hand() -> None:
     job = job_of({"train.max_epochs": 3, **grouped}, method="llm_esr")
     found = {stage.name: stage for stage in stages(job)}
     searched = 5000.0**2 * 1536 * rates.EXACT_GPU.seconds
-    assert found["neighbours of users"].seconds is None  # its groups are not known
+    unknown = found["neighbours of users"]
+    assert unknown.seconds is None  # its groups are not known
+    assert "synthetic shop of this plan has no groups" in unknown.how
+    assert "config.data.path" in unknown.how
     assert found["similar users"].seconds == pytest.approx(searched)
     whole = -(-job.trained // job.work.batch) * 3
     one = total_seconds(step_seconds(job.work, job.layout, job.device))

@@ -94,7 +94,7 @@ def _neighbours(job: Job, kind: str, rows: int) -> Stage:
         job.group_pairs[kind],
     )
     if pairs is not None and math.isnan(pairs):
-        how = "groups are not known before the data are read; not counted"
+        how = "the synthetic shop of this plan has no groups; to count those of your data, set config.data.path; not counted"
         return Stage(name, f"{rows:,} rows in groups", None, HOST, how)
     if pairs is not None:
         work = f"{rows:,} rows, {pairs:,.0f} pairs within groups"
