@@ -174,17 +174,17 @@ def checked_config() -> Config:
       UserError: no config was named, or one of its fields is wrong.
     """
     if FLAGS.config is None:
+        example = "--config=configs/quickstart.py --workdir=runs/quickstart"
+        of_plan = "--config=configs/quickstart.py --mode=plan"
         plans = FLAGS.mode == "plan"
-        more = "--mode=plan" if plans else "--workdir=runs/quickstart"
-        example = f"--config=configs/quickstart.py {more}"
         if FLAGS.workdir:
             raise UserError(
                 f"--workdir: {FLAGS.workdir} holds no {CONFIG_FILE} of an earlier run; name the workdir of such a run, "
-                f"or add --config for a new one, as in {example}"
+                f"or add --config for a new one, as in {of_plan if plans else example}"
             )
         if plans:
             raise UserError(
-                f"--mode=plan: which config? Add --config, as in {example}, or the --workdir of an earlier run"
+                f"--mode=plan: which config? Add --config, as in {of_plan}, or the --workdir of an earlier run"
             )
         raise UserError(
             f"--config and --workdir are needed, as in {example}; the workdir of an earlier run needs no --config, and "

@@ -222,9 +222,6 @@ def _widths(widths: Sequence[float]) -> bool:
     return all(1 <= width <= SIZE.high for width in widths) and len(widths) <= LAYERS.high
 
 
-DIFFERENT_RATES = "one or more different rates from 0 to below 1"
-
-
 def _rates(rates: Sequence[float]) -> bool:
     return bool(rates) and all(0 <= rate < 1 for rate in rates)
 
@@ -321,7 +318,7 @@ class ModelConfig(Section):
     causal: bool = field(True, SWITCH, "Whether states of sasrec see only the past.")
     dropout: tuple[float, ...] = field(
         (0.2,),
-        Numbers(float, "(0.2,0.5)", DIFFERENT_RATES, _rates),
+        Numbers(float, "(0.2,0.5)", "one or more different rates from 0 to below 1", _rates),
         "Dropout rate of activations. With several rates all are trained, and validation chooses.",
     )
     dtype: str = field("float32", Choice("float32", "bfloat16"), "Number type of matrix products.")
