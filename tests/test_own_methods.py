@@ -2,12 +2,14 @@
 
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import pytest
 
 from grasp_jax.config import Config, ModelConfig
 from grasp_jax.models import build, registration
+from grasp_jax.models.batch import Tables
 from grasp_jax.models.encoders.base import ItemEncoder
 from grasp_jax.models.encoders.id_table import IdEncoder
 from grasp_jax.models.methods import METHODS
@@ -79,6 +81,58 @@ def test_shapes_of_item_vectors() -> None:
     assert_names(message, ("Wider", "(40, 16)", "expected (40, 8)", "vector_width"))
     message = refusal(check_own_encoder, "mine", Nothing(ITEMS, FEATURES), ITEMS, {})
     assert_names(message, ("Nothing.item_features returns NoneType",))
+
+
+class WithDistance(IdEncoder):
+    """Scores by distance, where other parts of the package use the inner product."""
+
+    def score_all(
+        self, features: jax.Array, states: jax.Array, gates: jax.Array | None
+    ) -> jax.Array:
+        return -((states[:, None] - features[None]) ** 2).sum(axis=-1)
+
+
+class WithBias(IdEncoder):
+    """Adds a bias to the scores, which is 0 until it is trained."""
+
+    def setup(self) -> None:
+        super().setup()
+        self.bias = self.param("bias", nn.initializers.zeros, (FEATURES,))
+
+    def last_layer(self, states: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return states, states @ self.bias
+
+
+class Deaf(IdEncoder):
+    """Ignores which items are asked for."""
+
+    def item_features(self, *_: Any, **__: Any) -> jax.Array:
+        return self.table
+
+
+class FirstRows(IdEncoder):
+    """Returns as many rows as are asked for, but the first ones."""
+
+    def item_features(self, tables: Tables, ids: Any = None, *_: Any) -> jax.Array:
+        shape = () if ids is None else ids.shape
+        return self.table if ids is None else self.table[: ids.size].reshape(*shape, -1)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "hook"), [(WithDistance, "score_all"), (WithBias, "last_layer")]
+)
+def test_scores_are_inner_products(encoder: type[IdEncoder], hook: str) -> None:
+    """Training and some protocols would score by one formula, and recommend by another, without a word."""
+    message = refusal(check_own_encoder, "mine", encoder(ITEMS, FEATURES), ITEMS, {})
+    assert_names(message, (f"{encoder.__name__}.{hook}", "inner product", "around_backbone"))
+
+
+def test_an_encoder_reads_which_items_are_asked_for() -> None:
+    """An encoder that ignores `ids` was trained: each item got the vector of another one."""
+    message = refusal(check_own_encoder, "mine", Deaf(ITEMS, FEATURES), ITEMS, {})
+    assert_names(message, ("Deaf.item_features returns (40, 8) for ids of shape (8,)", "(8, 8)"))
+    message = refusal(check_own_encoder, "mine", FirstRows(ITEMS, FEATURES), ITEMS, {})
+    assert_names(message, ("FirstRows.item_features returns other vectors", "ids=None"))
 
 
 def test_an_encoder_whose_last_layers_are_of_its_vectors() -> None:

@@ -1,17 +1,23 @@
-"""Checks of a method from outside the package, whose mistakes would otherwise show after its training or not at all."""
+"""Checks of methods and backbones from outside the package, whose mistakes would otherwise show after the training or not at all."""
 
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from grasp_jax.core.errors import UserError
-from grasp_jax.models.batch import Tables
+from grasp_jax.models.batch import Params, Tables
 from grasp_jax.models.encoders.base import ItemEncoder
 from grasp_jax.models.registration import OF_PACKAGE
 
+USERS, ITEMS = 4, 8  # of the small input with which values are compared
+# in relation to the largest value: far more than rounding, far less than another formula
+TOLERANCE = 0.02
+NOISE = 0.3  # added to parameters, because a term whose parameters start at 0 would not show
+
 
 def check_own_encoder(method: str, encoder: ItemEncoder, num_items: int, tables: Tables) -> None:
-    """Checks the shapes of the item vectors of a method that is not one of the package; nothing is computed.
+    """Checks the item vectors and scores of a method that is not one of the package.
 
     Args:
       method: its name.
@@ -20,8 +26,9 @@ def check_own_encoder(method: str, encoder: ItemEncoder, num_items: int, tables:
       tables: the frozen tables that it reads.
 
     Raises:
-      UserError: the features of the whole catalogue do not have one row for each item, or vectors do not have the width that the encoder
-        says. JAX does not refuse a row that does not exist: it would train on the last one instead.
+      UserError: the features of the whole catalogue do not have one row for each item, those of some items are not the same rows, vectors do
+        not have the width that the encoder says, or scores are not inner products. JAX does not refuse a row that does not exist: it would
+        train on the last one instead.
     """
     if method in OF_PACKAGE:
         return
@@ -33,9 +40,9 @@ def check_own_encoder(method: str, encoder: ItemEncoder, num_items: int, tables:
         return features, None if encoder.gated else encoder(features, None)
 
     def shapes(key: jax.Array, tables: Tables) -> Any:
-        return encoder.init_with_output(key, tables, method=both)[0]
+        return encoder.init_with_output(key, tables, method=both)
 
-    features, vectors = jax.eval_shape(shapes, jax.random.key(0), tables)
+    (features, vectors), variables = jax.eval_shape(shapes, jax.random.key(0), tables)
     if not hasattr(features, "shape") or features.shape[:1] != (num_items,):
         returned = getattr(features, "shape", type(features).__name__)
         raise UserError(
@@ -45,3 +52,89 @@ def check_own_encoder(method: str, encoder: ItemEncoder, num_items: int, tables:
         raise UserError(
             f"{name} gives item vectors of shape {vectors.shape}; expected ({num_items}, {encoder.vector_width}), as its vector_width says"
         )
+    _check_rows_of_items(name, encoder, variables, features, tables)
+    _check_values(name, encoder, num_items, tables)
+
+
+def _check_rows_of_items(
+    name: str, encoder: ItemEncoder, variables: Any, features: Any, tables: Tables
+) -> None:
+    """Checks the shape of the features of some items; `variables` and `features` [V, ...] are descriptions of arrays."""
+
+    def of(variables: Any, ids: jax.Array, tables: Tables) -> Any:
+        return encoder.apply(variables, tables, ids, method="item_features")
+
+    for axes in ((ITEMS,), (2, ITEMS // 2)):
+        found = jax.eval_shape(of, variables, jax.ShapeDtypeStruct(axes, jnp.int32), tables)
+        expected = (*axes, *features.shape[1:])
+        if getattr(found, "shape", None) != expected:
+            returned = getattr(found, "shape", type(found).__name__)
+            raise UserError(
+                f"{name}.item_features returns {returned} for ids of shape {axes}; expected {expected}, the rows of these items alone"
+            )
+
+
+def _check_values(name: str, encoder: ItemEncoder, num_items: int, tables: Tables) -> None:
+    """Checks the rows of some items and the scores of some pairs, with parameters near those with which training starts."""
+
+    def both(encoder: ItemEncoder, tables: Tables) -> None:
+        features = encoder.item_features(tables)
+        if not encoder.gated:
+            encoder(features, None)
+
+    def differences(key: jax.Array, tables: Tables) -> dict[str, jax.Array]:
+        params = encoder.init(key, tables, method=both).get("params", {})
+        bound = encoder.bind({"params": _moved(params)})
+        ids = jax.random.randint(key, (ITEMS,), 0, num_items)
+        expected = bound.item_features(tables)[ids]
+        flat = bound.item_features(tables, ids)
+        pairs = bound.item_features(tables, ids.reshape(2, -1)).reshape(flat.shape)
+        found = {"item_features": jnp.maximum(_apart(flat, expected), _apart(pairs, expected))}
+        return found if encoder.gated else found | _apart_of_scores(bound, expected, key)
+
+    with jax.default_matmul_precision("highest"):
+        found = jax.jit(differences)(jax.random.key(1), tables)
+    if found.pop("item_features") > TOLERANCE:
+        raise UserError(
+            f"{name}.item_features returns other vectors for ids than for the whole catalogue (ids=None); expected the rows of these items"
+        )
+    for hook, apart in found.items():
+        if apart > TOLERANCE:
+            raise UserError(
+                f"{name}.{hook} does not give the inner product of state and item vector, by which training scores; leave it out. "
+                "For a bias or another distance, widen the item vectors, and the states by around_backbone"
+            )
+
+
+def _apart_of_scores(
+    encoder: ItemEncoder, features: jax.Array, key: jax.Array
+) -> dict[str, jax.Array]:
+    """How far the scores of each way of scoring are from inner products, for features [C, ...] of an encoder without gates."""
+    vectors = encoder(features, None)
+    states = jax.random.normal(key, (USERS, encoder.vector_width))
+    products = states @ vectors.T
+    weights, offset = encoder.last_layer(states)
+    through_layer = weights @ encoder.head_input(features, None).T + offset[:, None]
+    return {
+        "score_all": _apart(encoder.score_all(features, states, None), products),
+        "last_layer": _apart(through_layer, products),
+    }
+
+
+def _apart(found: jax.Array, expected: jax.Array) -> jax.Array:
+    """The largest difference, in relation to the largest value."""
+    return jnp.abs(found - expected).max() / jnp.maximum(jnp.abs(expected).max(), 1e-6)
+
+
+def _moved(params: Params) -> Params:
+    """Parameters with noise."""
+    leaves, structure = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(2), len(leaves))
+    moved: Params = jax.tree.unflatten(
+        structure,
+        [
+            leaf + NOISE * jax.random.normal(key, leaf.shape, leaf.dtype)
+            for key, leaf in zip(keys, leaves, strict=True)
+        ],
+    )
+    return moved
