@@ -41,13 +41,22 @@ def register_backbone(name: str, backbone: type[Backbone]) -> None:
     """Registers a backbone under a name for `config.model.backbone`.
 
     Raises:
-      UserError: the name is taken or not allowed, or the class is not a subclass of `Backbone`.
+      UserError: the name is taken or not allowed, or the class is not a subclass of `Backbone` or lacks a method.
     """
     if not (isinstance(backbone, type) and issubclass(backbone, Backbone)):
         raise UserError(
             f"register_backbone: {backbone!r}; expected a subclass of grasp_jax.models.backbones.base.Backbone"
         )
+    for needed in ("from_config", "__call__"):
+        if _function(backbone, needed) is _function(Backbone, needed):
+            raise UserError(f"register_backbone: {backbone.__name__} does not define {needed}")
     _register("register_backbone", BACKBONES, name, backbone)
+
+
+def _function(cls: type, name: str) -> object:
+    """A method of a class, the same for all classes that inherit it."""
+    method = getattr(cls, name)
+    return getattr(method, "__func__", method)
 
 
 def own_of(names: Iterable[str]) -> list[str]:
