@@ -9,9 +9,12 @@ from grasp_jax.models.backbones import BACKBONES
 from grasp_jax.models.backbones.base import Backbone
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.methods.base import Method, check_loss
+from grasp_jax.models.own_code import hash_of_code
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 OF_PACKAGE = frozenset((*METHODS, *BACKBONES))
+# fingerprints of own code by name, from when it was registered: later its file may be another one
+_CODE: dict[str, str] = {}
 T = TypeVar("T")
 
 
@@ -64,6 +67,11 @@ def own_of(names: Iterable[str]) -> list[str]:
     return [name for name in dict.fromkeys(names) if name not in OF_PACKAGE]
 
 
+def code_of(names: Iterable[str]) -> dict[str, str]:
+    """Fingerprints of the code of those of some names that are not of this package and whose source was at hand, by name."""
+    return {name: _CODE[name] for name in own_of(names) if _CODE.get(name)}
+
+
 def _register(call: str, registry: dict[str, T], name: str, value: T) -> None:
     if not NAME.fullmatch(name):
         raise UserError(
@@ -73,6 +81,8 @@ def _register(call: str, registry: dict[str, T], name: str, value: T) -> None:
     if taken and (name in OF_PACKAGE or _class_of(registry[name]) != _class_of(value)):
         raise UserError(f"{call}: {name!r} is taken; choose another name")
     registry[name] = value
+    if name not in OF_PACKAGE:
+        _CODE[name] = hash_of_code(value)
 
 
 def _class_of(value: object) -> tuple[str, str]:
