@@ -44,10 +44,11 @@ from typing import Any
 from grasp_jax import __version__
 from grasp_jax.core.errors import UserError
 from grasp_jax.core.log import print_messages
+from grasp_jax.core.origin import blamed
 from grasp_jax.core.outlets import NO_READER, open_outlets, reader_gone
 from grasp_jax.core.preemption import INTERRUPTED, PREEMPTION
 
-# exit statuses: bad input, a full disk or too little memory; and a fault of ours (EX_SOFTWARE of sysexits.h)
+# exit statuses: bad input, a full disk or too little memory; and a fault in code, ours or the user's (EX_SOFTWARE of sysexits.h)
 REFUSED, FAULT = 2, 70
 
 
@@ -134,11 +135,8 @@ def explained(error: BaseException) -> str:
 
 
 def _unexpected(error: BaseException) -> int:
-    """Reports a bug: the traceback goes into a file, so that it does not hide the line that matters."""
-    reason = " ".join(str(error).split())[:300]
-    _failed(
-        f"unexpected {type(error).__name__}: {reason}; this is a fault of grasp_jax, not of your input; the traceback is in {_log(error)}"
-    )
+    """Reports a bug, ours or the user's: the traceback goes into a file, so that it does not hide the line that matters."""
+    _failed(f"{blamed(error)}; the traceback is in {_log(error)}")
     return FAULT
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from grasp_jax import __version__
 from grasp_jax.core.errors import UserError
 from grasp_jax.core.flags import Parser
+from grasp_jax.core.origin import blamed
 from grasp_jax.core.outlets import open_outlets
 from grasp_jax.main import FAULT, REFUSED, explained
 from grasp_jax.serving.http.approximate import check_approximate
@@ -153,7 +154,7 @@ def _numbers(text: str, flag: str) -> tuple[int, ...]:
 
 
 def run(arguments: Sequence[str] | None = None) -> None:
-    """Entry point. Exit status: 0 after SIGTERM or Ctrl-C, 2 for bad input, 70 for an error in this package."""
+    """Entry point. Exit status: 0 after SIGTERM or Ctrl-C, 2 for bad input, 70 for an error in this package or in the user's code."""
     open_outlets()
     sys.exit(_status(sys.argv[1:] if arguments is None else arguments))
 
@@ -179,11 +180,7 @@ def _status(arguments: Sequence[str]) -> int:
     except Exception as error:
         if refusal := explained(error):
             return _failed(refusal, REFUSED)
-        reason = " ".join(str(error).split())[:300]
-        return _failed(
-            f"unexpected {type(error).__name__}: {reason}; this is a fault of grasp_jax, not of your input",
-            FAULT,
-        )
+        return _failed(blamed(error), FAULT)
 
 
 def _failed(message: str, status: int) -> int:
