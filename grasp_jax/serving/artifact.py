@@ -239,11 +239,13 @@ def _loaded(folder: pathlib.Path, content: Mapping[str, Any]) -> Artifact:
     if content["method"] not in METHODS:
         known = ", ".join(METHODS)
         raise UserError(
-            f"{folder / SAVED_MODEL}: method {content['method']!r}; known are {known}: register it before loading"
+            f"{folder / SAVED_MODEL}: method {content['method']!r}; known are {known}: register it before loading "
+            "(grasp-serve: --import=MODULE)"
         )
     if content["backbone"] not in BACKBONES:
         raise UserError(
-            f"{folder / SAVED_MODEL}: backbone {content['backbone']!r}; known are {', '.join(BACKBONES)}: register it before loading"
+            f"{folder / SAVED_MODEL}: backbone {content['backbone']!r}; known are {', '.join(BACKBONES)}: register it before "
+            "loading (grasp-serve: --import=MODULE)"
         )
     code = {"code": code_of([content["method"], content["backbone"]])}
     if reason := difference({"code": content["made_from"].get("code", {})}, code):

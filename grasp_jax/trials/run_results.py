@@ -115,8 +115,8 @@ def how_to_serve(workdir: pathlib.Path, own: Sequence[str] = ()) -> str:
         file = config_flags(sys.argv[1:])[0].partition("=")[2]
         command, saved = save_command(workdir, file)
         return (
-            f"save it: {_python_path()}{command}{_by_hand(own)}; grasp-serve knows only the methods of this package, so load {saved} in a "
-            f"program that registers {', '.join(own)}"
+            f"save it: {_python_path()}{command}{_by_hand(own)}; and run {_python_path()}grasp-serve {saved} "
+            f"--import={shlex.quote(file.partition(':')[0])}"
         )
     command, saved = save_command(workdir)
     return (

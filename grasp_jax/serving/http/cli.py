@@ -30,6 +30,7 @@ examples:
   grasp-serve model/ --port=8000               a folder of model.save(), for programs on this machine
   grasp-serve runs/quickstart                  the workdir of a finished run
   grasp-serve model/ --data=FOLDER             requests may name users of FOLDER by their ids
+  grasp-serve model/ --import=FILE.py          FILE.py registers the method of the model, which is your own
   GRASP_SERVE_TOKEN=... grasp-serve model/ --host=0.0.0.0    for other machines, with a token
 
 http://localhost:8000/ is a page to try the model. docs/serving.md has all requests.
@@ -70,6 +71,14 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--compare", help="a second model; the page compares both")
     parser.add_argument(
         "--data", help="folder of interactions, so that requests to a saved model may name users"
+    )
+    parser.add_argument(
+        "--import",
+        action="append",
+        default=[],
+        dest="own",
+        metavar="MODULE",
+        help="a Python module, or a FILE.py, that registers your own methods and backbones; may be given several times",
     )
     parser.add_argument("--models", help="folder with the models that POST /reload may load")
     parser.add_argument(
@@ -164,11 +173,14 @@ def _status(arguments: Sequence[str]) -> int:
         flags = parser().parse_args(arguments)
         settings = settings_of(flags)
         try:
+            from grasp_jax.config_file import import_own
             from grasp_jax.serving.http.server import serve
         except ModuleNotFoundError as error:
             raise UserError(
                 f"grasp-serve: the Python package {error.name} is missing; pip install 'grasp-jax[serve]'"
             ) from error
+        for named in flags.own:
+            import_own(named)
         model = pathlib.Path(flags.model).expanduser()
         data = None if flags.data is None else os.path.expanduser(flags.data)
         compare = None if flags.compare is None else pathlib.Path(flags.compare).expanduser()
