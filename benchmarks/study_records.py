@@ -77,7 +77,7 @@ def _kept(run: FinishedRun) -> dict[str, Any]:
     about = {
         key: value
         for key, value in run.results["about"].items()
-        if key not in ("lengths", "table1")
+        if key not in ("lengths", "table1", "trials")
     }
     return {
         "name": run.name,

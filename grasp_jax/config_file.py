@@ -6,6 +6,7 @@ import inspect
 import os
 import pathlib
 import re
+import shlex
 import sys
 import traceback
 import types
@@ -26,6 +27,7 @@ from grasp_jax.config import (
     unknown_field,
 )
 from grasp_jax.core.errors import UserError
+from grasp_jax.core.origin import own_line
 
 OVERRIDE = re.compile(r"--?(?:no)?config\.([^=\s]+)")
 
@@ -72,7 +74,7 @@ def load_config(named: str) -> ConfigDict:
         raise
     except (Exception, SystemExit) as error:
         raise UserError(
-            f"--config: {_where(error, path)}: {_message(error)}; mend the file"
+            f"--config: {_where(error, path)}: {_message(error)}; {_remedy(error, path.parent)}"
         ) from error
     if not isinstance(config, ConfigDict):
         raise UserError(
@@ -106,6 +108,30 @@ def open_config(place: str | os.PathLike[str]) -> Config:
         return resolve_source(Config.from_dict(load_config(str(path)).to_dict()))
     except UserError as error:
         raise UserError(re.sub(r"^--config[=:] ?", "", str(error))) from error
+
+
+def import_own(named: str) -> None:
+    """Runs a Python module or file, which registers methods and backbones from outside the package.
+
+    Args:
+      named: MODULE, or FILE.py, such as a config file.
+
+    Raises:
+      UserError: there is no such module or file, or it fails.
+    """
+    path = pathlib.Path(named)
+    try:
+        if path.suffix == ".py":
+            _executed(_existing(named, named))
+        else:
+            importlib.import_module(named)
+    except UserError as error:
+        raise UserError(re.sub(r"^--config", "--import", str(error))) from error
+    except (Exception, SystemExit) as error:
+        missing = isinstance(error, ModuleNotFoundError)
+        where = f"{line}: " if (line := own_line(error)) else ""
+        remedy = _remedy(error, pathlib.Path()) if missing else "mend the module"
+        raise UserError(f"--import={named}: {where}{_message(error)}; {remedy}") from error
 
 
 def of_workdir(workdir: pathlib.Path) -> ConfigDict:
@@ -192,7 +218,7 @@ def _executed(path: pathlib.Path) -> types.ModuleType:
         raise
     except (Exception, SystemExit) as error:
         raise UserError(
-            f"--config: {_where(error, path)}: {_message(error)}; mend the file"
+            f"--config: {_where(error, path)}: {_message(error)}; {_remedy(error, path.parent)}"
         ) from error
     return module
 
@@ -207,6 +233,16 @@ def _where(error: BaseException, path: pathlib.Path) -> str:
         if pathlib.Path(frame.filename).resolve() == path.resolve()
     ]
     return f"{path}:{own[-1]}" if own else str(path)
+
+
+def _remedy(error: BaseException, folder: pathlib.Path) -> str:
+    """What to do about an error of a file in a folder: for a module that is not found, where Python should look."""
+    if not isinstance(error, ModuleNotFoundError) or not error.name:
+        return "mend the file"
+    module = error.name.partition(".")[0]
+    if (folder / f"{module}.py").is_file() or (folder / module).is_dir():
+        return f"put PYTHONPATH={shlex.quote(str(folder))} in front of the command"
+    return f"install it, or put PYTHONPATH=FOLDER in front of the command, with the folder of {module}.py"
 
 
 def _message(error: BaseException) -> str:

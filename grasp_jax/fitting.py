@@ -192,7 +192,8 @@ def _check_registered(
     for kind, name, known in (("method", pair[0], METHODS), ("backbone", pair[1], BACKBONES)):
         if name not in known:
             raise UserError(
-                f"{workdir}: {kind} {name!r} is not registered here; import what registers it before you load the model{instead}"
+                f"{workdir}: {kind} {name!r} is not registered here; import what registers it before you load the model (grasp-serve: "
+                f"--import=MODULE){instead}"
             )
 
 

@@ -44,10 +44,11 @@ from typing import Any
 from grasp_jax import __version__
 from grasp_jax.core.errors import UserError
 from grasp_jax.core.log import print_messages
+from grasp_jax.core.origin import blamed
 from grasp_jax.core.outlets import NO_READER, open_outlets, reader_gone
 from grasp_jax.core.preemption import INTERRUPTED, PREEMPTION
 
-# exit statuses: bad input, a full disk or too little memory; and a fault of ours (EX_SOFTWARE of sysexits.h)
+# exit statuses: bad input, a full disk or too little memory; and a fault in code, ours or the user's (EX_SOFTWARE of sysexits.h)
 REFUSED, FAULT = 2, 70
 
 
@@ -134,14 +135,8 @@ def explained(error: BaseException) -> str:
 
 
 def _unexpected(error: BaseException) -> int:
-    """Reports a bug: the traceback goes into a file, so that it does not hide the line that matters."""
-    return failed(f"{fault(error)}; the traceback is in {_log(error)}", FAULT)
-
-
-def fault(error: BaseException) -> str:
-    """A one-line message about a bug of this package."""
-    reason = " ".join(str(error).split())[:300]
-    return f"unexpected {type(error).__name__}: {reason}; this is a fault of grasp_jax, not of your input"
+    """Reports a bug, ours or the user's: the traceback goes into a file, so that it does not hide the line that matters."""
+    return failed(f"{blamed(error)}; the traceback is in {_log(error)}", FAULT)
 
 
 def _log(error: BaseException) -> str:

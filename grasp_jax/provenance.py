@@ -6,6 +6,7 @@ A description is a tree of plain JSON values:
     config   every field that the artefact depends on, by its full name
     bank     recipe and table checksums of the knowledge bank, where a method reads one
     model    hash of the best parameters, for what was computed with them
+    code     fingerprints of methods and backbones from outside the package, by name
 """
 
 import hashlib
@@ -22,12 +23,16 @@ MadeFrom = Mapping[str, Any]
 
 
 def difference(stored: MadeFrom, wanted: MadeFrom) -> str:
-    """The first difference between what an artefact was made from and what a run has; empty if there is none."""
+    """The first difference between what an artefact was made from and what a run has; empty if there is none.
+
+    Code that is known of only one of them is no difference: an earlier version kept none, and an interactive session has no source.
+    """
     before, now = (flatten(_by_this_version(tree)) for tree in (dict(stored), _plain(wanted)))
     for name in sorted(
         before.keys() | now.keys(), key=lambda name: (_ORDER.index(name.split(".")[0]), name)
     ):
-        if before.get(name) != now.get(name):
+        one_sided = name.startswith("code.") and not (name in before and name in now)
+        if before.get(name) != now.get(name) and not one_sided:
             return _difference_in_words(name, before.get(name), now.get(name))
     return ""
 
@@ -38,13 +43,20 @@ def _by_this_version(tree: dict[str, Any]) -> dict[str, Any]:
     return tree | {"config": upgraded(config)} if isinstance(config, Mapping) else tree
 
 
-_ORDER = ("data", "config", "bank", "model", "negatives")
+def without_code(made_from: MadeFrom) -> dict[str, Any]:
+    """A description without the code: a model is used with changed code, because the change may be one of its looks."""
+    return {name: value for name, value in made_from.items() if name != "code"}
+
+
+_ORDER = ("data", "config", "bank", "code", "model", "negatives")
 
 
 def _difference_in_words(name: str, before: Any, now: Any) -> str:
     section, _, field = name.partition(".")
     if section == "data":
         return "the data has changed since then"
+    if section == "code":
+        return f"the code of {field!r} has changed since then"
     if section == "model":
         return "the model has been trained on since then"
     if section == "negatives":

@@ -33,10 +33,11 @@ def test_the_page_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     at_small_size(monkeypatch)
     found: dict[str, object] = {"__name__": "extending"}
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     for block in blocks:
         exec(compile(block, str(PAGE), "exec", dont_inherit=True), found)
     rows, shown = found["rows"], found["shown"]
+    assert {len(vector) for vector in found["titles"].item_vectors()["vector"]} == {9}  # type: ignore[attr-defined]
     extra = rows[rows["rare_items_shown"].notna()]  # type: ignore[index]
     assert [*extra["protocol"]] == ["full", "full_unseen"]
     assert extra["rare_items_shown"].between(0, 1).all() and extra["Recall@10"].between(0, 1).all()

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow.parquet as parquet
 import pytest
 
+from grasp_jax import __version__
 from grasp_jax.core.files import disk_is_full, read_sealed, write_sealed
 from grasp_jax.evaluation.protocols import PROTOCOLS
 from grasp_jax.main import explained
@@ -30,7 +31,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[pathlib.Path, pat
 
 def test_results_have_the_promised_form(trained: tuple[pathlib.Path, pathlib.Path]) -> None:
     """Would break readers of results.json: names, protocols, groups, seeds, and values in 0..1."""
-    rows = json.loads((trained[1] / "results.json").read_text())["rows"]
+    results = json.loads((trained[1] / "results.json").read_text())
+    rows, about = results["rows"], results["about"]
+    (trial,) = about["trials"]
+    assert (trial["method"], trial["backbone"]) == ("grasp", "gru4rec")
+    assert [model["seed"] for model in trial["models"]] == [1, 2]
+    assert all(0 <= model["valid_ndcg@10"] <= 1 for model in trial["models"])
+    assert trial["seconds"]["train"] == about["seconds"]["train"]
+    assert about["version"] == __version__ and len(about["data"]) == 64
     assert {row["protocol"] for row in rows} == set(PROTOCOLS)
     assert {row["seed"] for row in rows} == {1, 2}
     assert {"all", "tail_user", "head_item"} <= {row["group"] for row in rows}

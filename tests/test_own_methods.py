@@ -2,17 +2,28 @@
 
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from grasp_jax.config import Config, ModelConfig
 from grasp_jax.models import build, registration
+from grasp_jax.models.auxiliary import AuxiliaryLoss, BatchStates
+from grasp_jax.models.backbones.base import Backbone
+from grasp_jax.models.batch import Tables
 from grasp_jax.models.encoders.base import ItemEncoder
 from grasp_jax.models.encoders.id_table import IdEncoder
+from grasp_jax.models.frozen import of_bank
 from grasp_jax.models.methods import METHODS
-from grasp_jax.models.methods.base import Method, ModelSizes
-from grasp_jax.models.own_methods import check_own_encoder
+from grasp_jax.models.methods.base import Facts, Method, ModelSizes
+from grasp_jax.models.own_methods import (
+    check_own_backbone,
+    check_own_encoder,
+    check_own_loss,
+    tables_of,
+)
 from tests.refusal import assert_names, refusal
 
 ITEMS, FEATURES = 40, 8
@@ -83,9 +94,127 @@ def test_shapes_of_item_vectors() -> None:
     assert_names(message, ("IdEncoder.gated is False, and gated of its method True",))
 
 
+class WithDistance(IdEncoder):
+    """Scores by distance, where other parts of the package use the inner product."""
+
+    def score_all(
+        self, features: jax.Array, states: jax.Array, gates: jax.Array | None
+    ) -> jax.Array:
+        return -((states[:, None] - features[None]) ** 2).sum(axis=-1)
+
+
+class WithBias(IdEncoder):
+    """Adds a bias to the scores, which is 0 until it is trained."""
+
+    def setup(self) -> None:
+        super().setup()
+        self.bias = self.param("bias", nn.initializers.zeros, (FEATURES,))
+
+    def last_layer(self, states: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return states, states @ self.bias
+
+
+class Deaf(IdEncoder):
+    """Ignores which items are asked for."""
+
+    def item_features(self, *_: Any, **__: Any) -> jax.Array:
+        return self.table
+
+
+class FirstRows(IdEncoder):
+    """Returns as many rows as are asked for, but the first ones."""
+
+    def item_features(self, tables: Tables, ids: Any = None, *_: Any) -> jax.Array:
+        shape = () if ids is None else ids.shape
+        return self.table if ids is None else self.table[: ids.size].reshape(*shape, -1)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "hook"), [(WithDistance, "score_all"), (WithBias, "last_layer")]
+)
+def test_scores_are_inner_products(encoder: type[IdEncoder], hook: str) -> None:
+    """Training and some protocols would score by one formula, and recommend by another, without a word."""
+    message = refusal(check_own_encoder, "mine", encoder(ITEMS, FEATURES), ITEMS, {})
+    assert_names(message, (f"{encoder.__name__}.{hook}", "inner product", "around_backbone"))
+
+
+def test_an_encoder_reads_which_items_are_asked_for() -> None:
+    """An encoder that ignores `ids` was trained: each item got the vector of another one."""
+    message = refusal(check_own_encoder, "mine", Deaf(ITEMS, FEATURES), ITEMS, {})
+    assert_names(message, ("Deaf.item_features returns (40, 8) for ids of shape (8,)", "(8, 8)"))
+    message = refusal(check_own_encoder, "mine", FirstRows(ITEMS, FEATURES), ITEMS, {})
+    assert_names(message, ("FirstRows.item_features returns other vectors", "ids=None"))
+
+
 def test_an_encoder_whose_last_layers_are_of_its_vectors() -> None:
     """A right method would be refused with words of Flax, because its features alone do not make all of its parameters."""
     sizes = ModelSizes(ITEMS, 4, width=6)
     tables = {name: jnp.zeros((ITEMS, 6)) for name in ("items", "items_similar")}
     encoder = METHODS["grasp_wo_attention"].encoder(ModelConfig(), sizes)
     check_own_encoder("mine", encoder, ITEMS, tables)
+
+
+class Many(AuxiliaryLoss):
+    """A number for each user instead of one."""
+
+    def __call__(self, tables: Tables, batch: BatchStates, *_: Any) -> jax.Array:
+        return (batch.states**2).sum(axis=-1)
+
+
+class Every(Backbone):
+    """Ignores which states are asked for."""
+
+    keep: int = FEATURES
+
+    @classmethod
+    def from_config(cls, config: ModelConfig, max_length: int) -> "Every":
+        return cls()
+
+    def __call__(self, vectors: jax.Array, *_: Any) -> jax.Array:
+        return vectors[..., : self.keep]
+
+
+def test_an_additional_loss_is_one_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """JAX would speak of gradients that are only defined for scalar outputs; a plain function would be trained."""
+    message = refusal(check_own_loss, "mine", Many(), IdEncoder(ITEMS, FEATURES), {})
+    assert_names(message, ("method 'mine': Many returns (2, 8)", "one number"))
+    function = type("Wrong", (Mine,), {"auxiliary": lambda *_: lambda *_: 0.0})()
+    monkeypatch.setitem(build.METHODS, "wrong", function)
+    message = refusal(build.build_model, ModelConfig(), "wrong", "sasrec", ModelSizes(ITEMS, 4))
+    assert_names(message, ("method 'wrong': auxiliary(config, sizes)", "AuxiliaryLoss, or None"))
+
+
+def test_shapes_of_states(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Einstein sums with wrong subscripts, from deep within the model, would be all that the author of a backbone reads."""
+    message = refusal(check_own_backbone, Every(), FEATURES, 4)
+    assert_names(message, ("Every returns (2, 4, 8)", "places of shape (2,)", "(2, 8)"))
+    message = refusal(check_own_backbone, Every(keep=5), FEATURES, 4)
+    assert_names(message, ("Every returns (2, 4, 5)", "all places", "(2, 4, 8)"))
+    message = refusal(registration.register_backbone, "none", type("Half", (Backbone,), {}))
+    assert_names(message, ("Half does not define from_config",))
+    monkeypatch.setitem(build.BACKBONES, "nothing", type("No", (Every,), {"from_config": _nothing}))
+    message = refusal(build.build_backbone, ModelConfig(), "plain", "nothing")
+    assert_names(message, ("backbone 'nothing': from_config", "returns None"))
+
+
+def _nothing(*_: object) -> None:
+    """What `from_config` of a class returns whose author forgot `return`."""
+
+
+class Reader(IdEncoder):
+    """Reads a table of text vectors."""
+
+    def item_features(self, tables: Tables, *arguments: Any, **options: Any) -> jax.Array:
+        return super().item_features(tables, *arguments, **options) + tables["items"].sum()
+
+
+def test_text_that_was_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """KeyError: 'items' would be all that is said to whoever forgot `needs_bank` or `tables`."""
+    forgot = type("Forgot", (Mine,), {"tables": lambda _, bank, facts: [of_bank(bank, "items")]})()
+    monkeypatch.setitem(METHODS, "mine", forgot)
+    facts = Facts(ModelConfig(), np.ones(ITEMS))
+    message = refusal(tables_of, "mine", {}, facts)
+    assert_names(message, ("method 'mine'", "'items'", "needs_bank = True", "class Forgot"))
+    reader = Reader(ITEMS, FEATURES)
+    message = refusal(check_own_encoder, "mine", reader, ITEMS, {})
+    assert_names(message, ("reads the table 'items'", "of_bank(bank, 'items')", "needs_bank"))

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from grasp_jax import main
+from grasp_jax.core import origin
 from grasp_jax.core.errors import UserError
 from grasp_jax.core.outlets import NO_READER, Outlet
 from grasp_jax.core.preemption import INTERRUPTED, PREEMPTED
@@ -204,6 +205,7 @@ def test_ends(
     """Each would be a traceback; the user reads one line, and a fault of ours keeps its traceback in a file."""
     error, status, parts = ENDS[how]
     monkeypatch.setattr(main, "_workdir", lambda: str(tmp_path))
+    monkeypatch.setattr(origin, "PACKAGE", pathlib.Path(__file__).parent)
     assert main._ended(failing(error)) == status
     said = capsys.readouterr().err
     assert len(said.splitlines()) == 1 and all(part in said for part in parts), said
@@ -218,6 +220,19 @@ def test_ends(
         log = pathlib.Path(capsys.readouterr().err.strip().rpartition(" ")[2])
         assert "KeyError" in log.read_text()
         log.unlink()
+
+
+def test_a_fault_in_code_of_the_user(capsys: pytest.CaptureFixture[str]) -> None:
+    """A mistake in a method from outside the package was reported as a fault of the package."""
+    assert main._ended(failing(ValueError("mine"))) == 70
+    said = capsys.readouterr().err
+    where = f"in {__file__}:{failing.__code__.co_firstlineno + 2}, your code; the traceback is in"
+    assert where in said and "fault of grasp_jax" not in said
+    pathlib.Path(said.strip().rpartition(" ")[2]).unlink()
+    try:
+        origin.own_line(None)  # type: ignore[arg-type]
+    except AttributeError as error:
+        assert not origin.own_line(error) and "fault of grasp_jax" in origin.blamed(error)
 
 
 def test_outlets_write_as_files_do() -> None:

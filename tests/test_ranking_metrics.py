@@ -126,6 +126,19 @@ def test_numbers_of_numpy_and_jax() -> None:
         )
 
 
+def test_what_a_wrong_metric_returns_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    """A message would have all numbers of an array, and NaN become a column of the results without a word."""
+    for value, said in (
+        (np.zeros(400), "an array of shape (400,)"),
+        ([0.5] * 99, "[0.5, 0.5, "),
+    ):
+        message = refusal(measured, ranking_of(), [lambda _, value=value: value])
+        assert said in message and len(message) < 140
+    with caplog.at_level("WARNING", "grasp_jax"):
+        assert np.isnan(measured(ranking_of(), [lambda _: float("nan")])["<lambda>"])
+    assert caplog.messages == ["warning: metrics: <lambda> is nan, not a finite number"]
+
+
 @pytest.mark.parametrize("k", [0, -1, 6, 2.0, "3", None])
 def test_lists_of_a_length_that_cannot_be(k: Any) -> None:
     """The message named config.recommend.top_n, which nobody had set, or was an error from within the package."""

@@ -10,10 +10,12 @@ import pytest
 
 import grasp_jax as gj
 from grasp_jax.config import read_config
+from grasp_jax.config_file import import_own, load_config
 from grasp_jax.models.backbones import BACKBONES
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.methods.untrained import Popularity
 from grasp_jax.modes import Options, evaluate, recommend
+from grasp_jax.serving.http import cli, server
 from grasp_jax.trials.run import open_run
 from grasp_jax.trials.run_results import config_flags, how_to_refit, how_to_serve
 from tests.command_line import run_afresh, write_dataset
@@ -117,6 +119,55 @@ def test_a_method_that_is_registered_is_opened(both: pathlib.Path, shop: gj.Data
     assert gj.Recommender.load(both, shop).method == "popularity", "the first of equal scores"
 
 
+def test_a_file_that_is_imported_registers_the_method(
+    both: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """grasp-serve could not be told the code of a method from outside the package."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(OWN)
+    served: list[list[str]] = []
+    monkeypatch.setattr(server, "serve", lambda *_: served.append([*METHODS]) or 0)
+    with pytest.raises(SystemExit):
+        cli.run([str(both), "--import=mine.py"])
+    assert "mine" in served[0]
+    del METHODS["mine"]
+    import_own("mine.py")
+    assert "mine" in METHODS
+    del METHODS["mine"]
+    message = refusal(import_own, "mine")
+    assert_names(message, ("--import=mine: ModuleNotFoundError", "put PYTHONPATH=. in front of"))
+    monkeypatch.syspath_prepend(tmp_path)
+    import_own("mine")
+    assert "mine" in METHODS
+    del METHODS["mine"]
+    (tmp_path / "wrong.py").write_text("1 / 0")
+    for named in ("wrong", "wrong.py"):
+        message = refusal(import_own, named)
+        assert_names(message, ("--import", "wrong.py:1: ZeroDivisionError"))
+    assert_names(
+        refusal(import_own, "absent.py"),
+        (
+            "--import",
+            "absent.py: no such config file",
+        ),
+    )
+    assert_names(refusal(import_own, "absent"), ("PYTHONPATH=FOLDER", "absent.py"))
+
+
+def test_a_config_file_whose_import_fails_names_the_folder(tmp_path: pathlib.Path) -> None:
+    """ "mend the file" was the remedy where Python did not look into the folder of the file."""
+    (tmp_path / "beside.py").write_text("")
+    for module, remedy in (
+        ("beside", f"; put PYTHONPATH={tmp_path} in front of the command"),
+        ("elsewhere", "put PYTHONPATH=FOLDER in front of the command, with the folder of"),
+    ):
+        (tmp_path / "own.py").write_text(f"import {module}")
+        message = refusal(load_config, str(tmp_path / "own.py"))
+        assert_names(
+            message, (f"own.py:1: ModuleNotFoundError: No module named '{module}'", remedy)
+        )
+
+
 def test_the_printed_commands_register_the_method(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,7 +180,7 @@ def test_the_printed_commands_register_the_method(
     assert how_to_refit(workdir, own) == command
     said = how_to_serve(workdir, own)
     assert_names(said, ("PYTHONPATH=. python -c", 'open_config("own.py"); gj.Recommender.load('))
-    assert "grasp-serve runs" not in said
+    assert said.endswith("; and run PYTHONPATH=. grasp-serve models/shop --import=own.py")
     assert how_to_refit(workdir) == "grasp-jax --workdir=runs/shop --mode=refit"
     for arguments in (["--workdir=w"], ["--config=runs/shop/config.json"]):
         monkeypatch.setattr(sys, "argv", ["grasp-jax", *arguments])
@@ -164,7 +215,7 @@ def test_the_printed_commands_run(tmp_path: pathlib.Path) -> None:
     (refit,) = (line for line in said if line.startswith("for production: "))
     (save,) = (line for line in said if line.startswith("then save it: "))
     call(refit.removeprefix("for production: ").partition(" trains the model")[0])
-    call(save.removeprefix("then save it: ").partition("; grasp-serve")[0])
+    call(save.removeprefix("then save it: ").partition("; and run")[0])
     assert (tmp_path / "models" / "own" / "model.json").is_file()
 
 

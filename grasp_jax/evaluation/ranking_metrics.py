@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection, Sequence
 import numpy as np
 
 from grasp_jax.core.errors import UserError
+from grasp_jax.core.log import logger
 from grasp_jax.evaluation.metrics import ndcg_gains
 
 
@@ -67,6 +68,7 @@ def length_of_lists(k: int, num_items: int) -> int:
 
 
 Metric = Callable[[Ranking], float]
+LONGEST = 60  # letters of a value in a message
 # in the names of types of which Python makes floats, although they are no real numbers
 NO_NUMBERS = ("bool", "complex", "timedelta", "<U", "|S")
 
@@ -141,9 +143,18 @@ def measured(
             )
         value = metric(ranking)
         if not _is_number(value):
-            raise UserError(f"metrics: {name} returns {value!r}; expected a number")
+            raise UserError(f"metrics: {name} returns {_shown(value)}; expected a number")
         values[name] = float(value)
+        if not np.isfinite(values[name]):
+            logger.warning(f"warning: metrics: {name} is {values[name]}, not a finite number")
     return values
+
+
+def _shown(value: object) -> str:
+    """A value in a message; of an array with axes, only its shape."""
+    shape = getattr(value, "shape", ())
+    text = repr(value) if shape == () else f"an array of shape {shape}"
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 def _name_of(metric: Metric) -> str:

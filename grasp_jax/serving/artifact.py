@@ -43,12 +43,16 @@ from grasp_jax.core.files import (
     write_sealed,
 )
 from grasp_jax.core.locks import only_one
+from grasp_jax.core.log import logger
 from grasp_jax.core.paths import SAVED_MODEL
 from grasp_jax.knowledge.encoders.saved import SavedTextEncoder
+from grasp_jax.models.backbones import BACKBONES
 from grasp_jax.models.build import build_model
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.methods.base import ModelSizes
+from grasp_jax.models.registration import code_of
 from grasp_jax.models.sequence_model import SequenceModel
+from grasp_jax.provenance import difference
 from grasp_jax.serving.catalogue import Catalogue
 
 TABLES, FITTED, ENCODER = "tables", "fitted", "encoder"
@@ -235,7 +239,18 @@ def _loaded(folder: pathlib.Path, content: Mapping[str, Any]) -> Artifact:
     if content["method"] not in METHODS:
         known = ", ".join(METHODS)
         raise UserError(
-            f"{folder / SAVED_MODEL}: method {content['method']!r}; known are {known}: register it before loading"
+            f"{folder / SAVED_MODEL}: method {content['method']!r}; known are {known}: register it before loading "
+            "(grasp-serve: --import=MODULE)"
+        )
+    if content["backbone"] not in BACKBONES:
+        raise UserError(
+            f"{folder / SAVED_MODEL}: backbone {content['backbone']!r}; known are {', '.join(BACKBONES)}: register it before "
+            "loading (grasp-serve: --import=MODULE)"
+        )
+    code = {"code": code_of([content["method"], content["backbone"]])}
+    if reason := difference({"code": content["made_from"].get("code", {})}, code):
+        logger.warning(
+            f"warning: {folder / SAVED_MODEL}: {reason}, and the model is used with the present code"
         )
     files = folder / content.get("folder", "")
     if damage := first_damaged(files, content["files"]):

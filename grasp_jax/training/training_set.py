@@ -24,7 +24,7 @@ from grasp_jax.models.device_data import DeviceData, interaction_logits
 from grasp_jax.models.gate_queries import query_rows
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.methods.base import ModelSizes
-from grasp_jax.models.own_methods import check_own_encoder
+from grasp_jax.models.own_methods import check_own_model
 from grasp_jax.models.projection import choose_projection
 from grasp_jax.models.sequence_model import SequenceModel
 from grasp_jax.parallel.mesh import replicate
@@ -133,7 +133,8 @@ def training_set(
         replay=replay,
     )
     model = build_model(config.model, method, backbone, sizes, projection)
-    check_own_encoder(method, model.encoder, sizes.num_items, sources.tables, gated)
+    names = (method, backbone)
+    check_own_model(names, model, sizes.num_items, packing.row_length, sources.tables, gated)
     return TrainingSet(model, sizes, replicas_of(config, data.trained), data)
 
 

@@ -13,6 +13,7 @@ from grasp_jax.models.batch import Tables
 from grasp_jax.models.frozen import Bank, FrozenTable, Placement, frozen_query_tables
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.methods.base import Facts
+from grasp_jax.models.own_methods import tables_of
 from grasp_jax.parallel.mesh import ALL, TABLE, replicate
 from grasp_jax.parallel.rows import HostRows, PlacedRows, shard_rows
 from grasp_jax.training.inherited import (
@@ -32,7 +33,7 @@ def frozen_tables(prepared: Prepared, method: str) -> Tables:
             assert prepared.bank is not None
             bank = prepared.bank.tables
         config, split = prepared.run.config.for_method(method).model, prepared.run.split
-        declared = [*METHODS[method].tables(bank, facts_of(prepared, method))]
+        declared = tables_of(method, bank, facts_of(prepared, method))
         if METHODS[method].gated(config):
             declared += frozen_query_tables(config.gate_query, bank, split)
         prepared.tables[method] = {table.name: _on_devices(prepared, table) for table in declared}

@@ -28,6 +28,7 @@ from grasp_jax.models.batch import Tables
 from grasp_jax.models.gate_queries import query_rows
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.methods.base import Facts
+from grasp_jax.models.registration import code_of
 from grasp_jax.parallel.mesh import make_mesh
 from grasp_jax.parallel.processes import is_main_process, main_process_first
 from grasp_jax.parallel.rows import PlacedRows
@@ -96,6 +97,8 @@ class Run:
         fields = identity(self.config.for_method(method))
         own = {key: value for key, value in fields.items() if not key.startswith("by_method")}
         described: dict[str, object] = {"data": self.fingerprint, "config": own}
+        if code := code_of([method, *names(self.config.model.backbone)]):
+            described["code"] = code
         if not METHODS[method].needs_bank:
             return described
         manifest = read_manifest(self.bank_folder, "prepare it again")

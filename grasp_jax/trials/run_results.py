@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from grasp_jax import __version__
 from grasp_jax.config import CONFIG_FILE, FIELDS
 from grasp_jax.config.address import redacted
 from grasp_jax.core.files import write_sealed
@@ -55,10 +56,13 @@ def report_results(
     comparisons = _compare(evaluated)
     lengths = np.bincount(run.split.log.lengths)
     about = {
-        "command": redacted(" ".join(["python -m grasp_jax.main", *sys.argv[1:]])),
+        "command": redacted(_command_as_typed(sys.argv)),
+        "version": __version__,
+        "data": run.fingerprint,
         "table1": statistics(run.split, run.groups),
         "lengths": {str(length): int(count) for length, count in enumerate(lengths) if count},
         "seconds": seconds(run),
+        "trials": trained_models(run.records.read()),
         **machine(),
     }
     if is_main_process():
@@ -83,6 +87,45 @@ def report_results(
         f"for production: {how_to_refit(run.workdir, own)} trains the model that validation prefers on all interactions"
     )
     print(f"then {how_to_serve(run.workdir, own)}")
+
+
+def trained_models(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What was trained, a row for each method on each backbone: its seconds, and every seed, dropout and learning rate with its best
+    validation score.
+
+    Args:
+      records: the lines of metrics.jsonl.
+
+    Returns:
+      "method", "backbone", "seconds" of training and validation, and "models": "seed", "dropout", "learning_rate", the last "epoch", and
+      "valid_ndcg@10", the best one; None without validation.
+    """
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    epochs = (record for record in records if record["event"] in ("epoch", "refit"))
+    for record in epochs:
+        names = {name: record[name] for name in ("method", "backbone")}
+        trial = found.setdefault(
+            (record["method"], record["backbone"]), {**names, "epochs": {}, "models": {}}
+        )
+        # models trained together share an epoch's seconds
+        trial["epochs"][record["epoch"]] = record["train_seconds"], record["eval_seconds"]
+        model = {name: record.get(name) for name in ("seed", "dropout", "learning_rate", "epoch")}
+        place = model["seed"], model["dropout"], model["learning_rate"]
+        trial["models"][place] = model | {"valid_ndcg@10": record.get("best")}
+    for trial in found.values():
+        train, validation = (
+            round(sum(column), 1) for column in zip(*trial.pop("epochs").values(), strict=True)
+        )
+        trial["seconds"] = {"train": train, "validation": validation}
+        trial["models"] = [*trial["models"].values()]
+    return [*found.values()]
+
+
+def _command_as_typed(arguments: Sequence[str]) -> str:
+    """The command line of this process."""
+    program = pathlib.Path(arguments[0]).name
+    command = program if program == "grasp-jax" else "python -m grasp_jax.main"
+    return " ".join([command, *map(shlex.quote, arguments[1:])])
 
 
 def how_to_report(workdir: pathlib.Path) -> str:
@@ -115,8 +158,8 @@ def how_to_serve(workdir: pathlib.Path, own: Sequence[str] = ()) -> str:
         file = config_flags(sys.argv[1:])[0].partition("=")[2]
         command, saved = save_command(workdir, file)
         return (
-            f"save it: {_python_path()}{command}{_by_hand(own)}; grasp-serve knows only the methods of this package, so load {saved} in a "
-            f"program that registers {', '.join(own)}"
+            f"save it: {_python_path()}{command}{_by_hand(own)}; and run {_python_path()}grasp-serve {saved} "
+            f"--import={shlex.quote(file.partition(':')[0])}"
         )
     command, saved = save_command(workdir)
     return (

@@ -17,7 +17,7 @@ from grasp_jax.models.methods.base import ModelSizes
 from grasp_jax.models.sequence_model import SequenceModel
 from grasp_jax.parallel.mesh import replicate
 from grasp_jax.parallel.processes import PREEMPTION, is_main_process
-from grasp_jax.provenance import difference
+from grasp_jax.provenance import difference, without_code
 from grasp_jax.training.callbacks import Callback, OnEpoch
 from grasp_jax.training.checkpoint import Checkpoints, check_made_from, find_model, has_model
 from grasp_jax.training.early_stopping import as_progress
@@ -193,12 +193,18 @@ def trained(trial: Trial) -> Snapshot:
         raise UserError(
             f"{trial.folder}: no checkpoint; run --mode=train with the same --workdir first"
         )
-    if found.manifest and (
-        reason := difference(found.manifest["made_from"], trial.run.made_from(trial.method))
-    ):
-        raise UserError(
-            f"{found.folder / str(found.step)}: this model is of another run: {reason}; use another --workdir"
-        )
+    if found.manifest:
+        stored, wanted = found.manifest["made_from"], trial.run.made_from(trial.method)
+        place = found.folder / str(found.step)
+        if reason := difference(without_code(stored), without_code(wanted)):
+            raise UserError(
+                f"{place}: this model is of another run: {reason}; use another --workdir"
+            )
+        if reason := difference(stored, wanted):
+            logger.warning(
+                f"warning: {place}: {reason}, and the model is used with the present code; if that computes something else, train anew in "
+                "another --workdir"
+            )
     checkpoints = Checkpoints(found.folder)
     like = snapshot_like(trial.model, trial.replicas, trial.data)
     tree = Snapshot(*checkpoints.read(found.step, like))

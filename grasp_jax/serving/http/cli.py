@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from grasp_jax import __version__
 from grasp_jax.core.errors import UserError
 from grasp_jax.core.flags import Parser
+from grasp_jax.core.origin import blamed
 from grasp_jax.core.outlets import open_outlets
-from grasp_jax.main import FAULT, explained, failed, fault
+from grasp_jax.main import FAULT, explained, failed
 from grasp_jax.serving.http.approximate import check_approximate
 from grasp_jax.serving.http.settings import (
     TOKEN,
@@ -29,6 +30,7 @@ examples:
   grasp-serve model/ --port=8000               a folder of model.save(), for programs on this machine
   grasp-serve runs/quickstart                  the workdir of a finished run
   grasp-serve model/ --data=FOLDER             requests may name users of FOLDER by their ids
+  grasp-serve model/ --import=FILE.py          FILE.py registers the method of the model, which is your own
   GRASP_SERVE_TOKEN=... grasp-serve model/ --host=0.0.0.0    for other machines, with a token
 
 http://localhost:8000/ is a page to try the model. docs/serving.md has all requests.
@@ -69,6 +71,14 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--compare", help="a second model; the page compares both")
     parser.add_argument(
         "--data", help="folder of interactions, so that requests to a saved model may name users"
+    )
+    parser.add_argument(
+        "--import",
+        action="append",
+        default=[],
+        dest="own",
+        metavar="MODULE",
+        help="a Python module, or a FILE.py, that registers your own methods and backbones; may be given several times",
     )
     parser.add_argument("--models", help="folder with the models that POST /reload may load")
     parser.add_argument(
@@ -153,7 +163,7 @@ def _numbers(text: str, flag: str) -> tuple[int, ...]:
 
 
 def run(arguments: Sequence[str] | None = None) -> None:
-    """Entry point. Exit status: 0 after SIGTERM or Ctrl-C, 2 for bad input, 70 for an error in this package."""
+    """Entry point. Exit status: 0 after SIGTERM or Ctrl-C, 2 for bad input, 70 for an error in this package or in the user's code."""
     open_outlets()
     sys.exit(_status(sys.argv[1:] if arguments is None else arguments))
 
@@ -163,11 +173,14 @@ def _status(arguments: Sequence[str]) -> int:
         flags = parser().parse_args(arguments)
         settings = settings_of(flags)
         try:
+            from grasp_jax.config_file import import_own
             from grasp_jax.serving.http.server import serve
         except ModuleNotFoundError as error:
             raise UserError(
                 f"grasp-serve: the Python package {error.name} is missing; pip install 'grasp-jax[serve]'"
             ) from error
+        for named in flags.own:
+            import_own(named)
         model = pathlib.Path(flags.model).expanduser()
         data = None if flags.data is None else os.path.expanduser(flags.data)
         compare = None if flags.compare is None else pathlib.Path(flags.compare).expanduser()
@@ -179,7 +192,7 @@ def _status(arguments: Sequence[str]) -> int:
     except Exception as error:
         if refusal := explained(error):
             return failed(refusal)
-        return failed(fault(error), FAULT)
+        return failed(blamed(error), FAULT)
 
 
 if __name__ == "__main__":
