@@ -11,7 +11,7 @@ import pytest
 from grasp_jax.config import ModelConfig
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.split import leave_one_out
-from grasp_jax.models.batch import SeparateNegatives, WholeCatalogue
+from grasp_jax.models.batch import PackedBatch, SeparateNegatives, Targets, WholeCatalogue
 from grasp_jax.models.device_data import all_pair_logits, gather_batch
 from grasp_jax.models.frozen import frozen_query_tables
 from grasp_jax.models.methods import METHODS
@@ -73,10 +73,13 @@ def inputs_of(own: TrainingSet, tables: Any, key: int = 7) -> Any:
     data = own.data
     slots = jnp.asarray(make_epoch(data, own.replicas, 0).slots[0][0])
     plain = jax.jit(gather_batch)(data.device, slots)
-    batch, targets = jax.jit(
-        lambda batch: draw_targets(jax.random.key(key), 0, data.device, batch, data.shape)
-    )(plain)
-    batch, targets = with_gate_logits(own.model, tables, batch, targets)
+
+    @jax.jit
+    def drawn(batch: PackedBatch) -> tuple[PackedBatch, Targets]:
+        given = draw_targets(jax.random.key(key), 0, data.device, batch, data.shape)
+        return with_gate_logits(own.model, tables, *given)
+
+    batch, targets = drawn(plain)
     return batch, targets, jax.device_put(random_params(own.model, tables, plain))
 
 
@@ -106,7 +109,7 @@ def test_loss_and_gradient_equal_those_of_all_scores(
     everyone = jnp.broadcast_to(jnp.arange(num_items), (count, num_items))
     logits = None
     if own.model.gated:
-        logits = all_pair_logits(tables, targets.queries, jnp.arange(num_items))
+        logits = jax.jit(all_pair_logits)(tables, targets.queries, jnp.arange(num_items))
     asked = targets._replace(negatives=SeparateNegatives(everyone), negative_logits=logits)
     wanted = targets.places.take(jnp.roll(batch.items, -own.model.ahead, axis=1))
 

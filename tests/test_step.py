@@ -165,7 +165,8 @@ def test_inputs_made_at_once_are_those_of_each_step(
     assert_same_end(at_once, each)
 
 
-@pytest.mark.parametrize("largest", [one_vector.LARGEST, 60])
+# With all of them in the vector, one model is trained below.
+@pytest.mark.parametrize("largest", [60, pytest.param(one_vector.LARGEST, marks=pytest.mark.slow)])
 def test_parameters_in_one_vector_are_trained_alike(
     three_models: Run, setting: Any, largest: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
