@@ -88,8 +88,8 @@ def scores_of(own: TrainingSet, tables: Any, batch: Any, targets: Any, params: A
     return apply(own.model, params, method, tables, batch, targets)
 
 
-# Of what "gated plus" computes; and "plain", of what "rlmrec_con" does.
-PARTS = ("plus", "bert4rec", "text", "gated", "plain")
+# Of what "gated plus" computes; "plain", of what "rlmrec_con" does; and "llm_esr", of what test_step_scores.py sees.
+PARTS = ("plus", "bert4rec", "text", "gated", "plain", "llm_esr")
 CASES = [pytest.param(name, marks=[pytest.mark.slow] if name in PARTS else []) for name in MODELS]
 
 
