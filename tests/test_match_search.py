@@ -1,5 +1,6 @@
 """The recorded search of the match's settings ranks as a model does that was trained with these settings."""
 
+import dataclasses
 import itertools
 import pathlib
 from typing import Any
@@ -101,8 +102,10 @@ def test_mean_over_seeds_chooses() -> None:
 
 def test_model_without_a_match_is_refused(tmp_path: pathlib.Path) -> None:
     """The search would divide by a weight of 0."""
+    shop = small_shop()
     config = untrained(match_search.Setting(0.0, 1.0, 0.9)).config
+    config = dataclasses.replace(config, data=shop.data)
     save_config(config, tmp_path)
-    prepare(open_run(config, tmp_path, small_shop()))  # all but a training
+    prepare(open_run(config, tmp_path, shop))  # all but a training
     with pytest.raises(UserError, match="match_weight above 0"):
         match_search.read_models(tmp_path)
