@@ -1,5 +1,6 @@
 """The training step with cross-entropy over the whole catalogue, against scores that ranking gives and all of them at once."""
 
+import functools
 from typing import Any
 
 import jax
@@ -157,7 +158,7 @@ def test_steps_of_several_models(name: str, small_log: InteractionLog, unit_tabl
     data = own.data
     assert data.shape.catalogue and not data.shape.deferred and data.shape.negatives == 0
     _, _, params = inputs_of(own, tables)
-    two = jax.tree.map(lambda leaf: np.stack([leaf, 0.5 * leaf]), params)
+    two = jax.tree.map(lambda leaf: np.stack([leaf, 0.5 * np.asarray(leaf)]), params)
     state = TrainState(two, jax.jit(jax.vmap(optax.scale_by_adam().init))(two))
     slots = np.stack([make_epoch(data, own.replicas, epoch).slots for epoch in range(8)], 1)
     slots = slots.reshape(2, -1, *slots.shape[3:])
@@ -170,7 +171,9 @@ def test_steps_of_several_models(name: str, small_log: InteractionLog, unit_tabl
     first, last = np.asarray(losses[:4]).mean(axis=0), np.asarray(losses[-4:]).mean(axis=0)
     assert (last < first).all() and not np.allclose(losses[:, 0], losses[:, 1])
     twice = np.array([1, 1])
-    state, rates = jax.tree.map(lambda leaf: leaf[twice], (state, rates))
+    state, rates = jax.jit(functools.partial(jax.tree.map, lambda leaf: leaf[twice]))(
+        (state, rates)
+    )
     alone, its_losses = steps(state, data.device, tables, slots[twice], rates, np.int32(0))
     np.testing.assert_allclose(losses[:, 1], its_losses[:, 0], rtol=1e-3)
     np.testing.assert_allclose(losses[:, 1], its_losses[:, 1], rtol=1e-3)
