@@ -22,15 +22,15 @@ from grasp_jax.parallel.mesh import replicate, shard
 from grasp_jax.serving.recommend import write_recommendations
 from grasp_jax.training import saving
 from grasp_jax.training.epochs import make_epoch
-from grasp_jax.training.replicas import per_replica
+from grasp_jax.training.run_epoch import compile_steps
 from grasp_jax.training.snapshot import initial_snapshot
-from grasp_jax.training.step import make_train_steps
 from grasp_jax.trials.chosen import audience_of, of_trial
 from grasp_jax.trials.run import Prepared, open_run, prepare
 from grasp_jax.trials.trial import Trial, make_trial, train_trial
 from grasp_jax.trials.trial_results import evaluate_trial
 from tests.command_line import CACHE
 
+STEPS = 2  # of a dispatch
 EPOCHS = 4  # 28 steps; stopped twice after three saves, a training is not at its end
 
 
@@ -59,7 +59,7 @@ def prepared(
             "model.num_layers": 1,
             "train.batch_size": 8,
             "train.max_epochs": EPOCHS,
-            "train.steps_per_dispatch": 2,
+            "train.steps_per_dispatch": STEPS,
             "eval.user_block": 20,
             "eval.num_negatives": 10,
             "eval.item_block": 16,
@@ -121,13 +121,14 @@ def assert_same_order(one: Trial, many: Trial) -> None:
 
 
 def compiled(trial: Trial) -> Any:
-    """Two steps."""
-    data, put = trial.data, lambda tree: replicate(trial.data.mesh, tree)
-    own = per_replica(trial.replicas, put)
-    packed = shard(data.mesh, make_epoch(data, trial.replicas, 0).slots[:, :2], axis=2)
-    steps = jax.jit(make_train_steps(trial.model, data.shape, data.loss))
+    """The two steps of a dispatch, as the trial was trained with them."""
+    data = trial.data
     state = initial_snapshot(trial.model, trial.replicas, data).state
-    return steps.lower(state, data.device, data.tables, packed, own, put(np.int32(0))).compile()
+    steps = compile_steps(trial.job, state.params)
+    packed = shard(data.mesh, make_epoch(data, trial.replicas, 0).slots[:, :STEPS], axis=2)
+    first = replicate(data.mesh, np.int32(0))
+    given = state, data.device, data.tables, packed, steps.per_replica, first, None, None
+    return steps.train_steps.lower(*given).compile()  # type: ignore[attr-defined]
 
 
 def assert_work_is_shared(one: Trial, many: Trial) -> None:

@@ -1,5 +1,6 @@
 """Baselines that a reviewer expects next to a method, compared with NumPy formulas and run through the public interface."""
 
+import functools
 import pathlib
 from typing import Any
 
@@ -201,7 +202,8 @@ def test_unisrec_noise_and_dropout() -> None:
     def trained(encoder: MixtureEncoder, params: Any, key: int) -> np.ndarray:
         rngs = {"dropout": jax.random.key(key)}
         given = {"params": params}, tables
-        return np.asarray(encoder.apply(*given, method="item_features", rngs=rngs))
+        vectors = functools.partial(encoder.apply, method="item_features", rngs=rngs)
+        return np.asarray(jax.jit(vectors)(*given))
 
     logs = np.log(trained(encoder, start, 0))
     spread = np.logaddexp(0.0, noise_logit) + 0.01
@@ -239,7 +241,7 @@ def test_unisrec_trains_on_cosines(
     own = assembled(small_log, tables, method, backbone, fields)
     batch, targets, params = inputs_of(own, tables)
     params = jax.tree.map(jnp.asarray, params)
-    scores = scores_of(own, tables, batch, targets, params)
+    scores = jax.jit(lambda params: scores_of(own, tables, batch, targets, params))(params)
     assert isinstance(scores, CatalogueScores), "the loss is cross-entropy over the catalogue"
     there = np.asarray(scores.mask)
     lengths = np.linalg.norm(np.asarray(scores.states)[there], axis=1)

@@ -36,9 +36,10 @@ def test_masks(small_log: InteractionLog) -> None:
         split.train, stratified_batches(split.train.lengths, users, BATCH, None), packing
     )
     data = id_data(small_log)
-    batch = gather_batch(data, jnp.asarray(slots[0]))
+    batch = jax.jit(gather_batch)(data, jnp.asarray(slots[0]))
     shape = StepShape(small_log.num_items, 1, 0, 0, RATE)
-    masked, asked = jax.jit(lambda key: mask_batch(key, batch, shape))(jax.random.key(3))
+    mask = jax.jit(lambda key: mask_batch(key, batch, shape))
+    masked, asked = mask(jax.random.key(3))
     np.testing.assert_array_equal(asked, masked.masked)
     rows = len(slots[0])
     for name in ("items", "segments", "positions"):
@@ -57,9 +58,7 @@ def test_masks(small_log: InteractionLog) -> None:
     assert last.sum() == len(ends) and not (last & ~there).any()
     for r, column in zip(*np.nonzero(last), strict=True):
         assert ends[int(batch.segments[r, column])] == column
-    many = [
-        np.asarray(mask_batch(jax.random.key(k), batch, shape)[1][:rows]).sum() for k in range(40)
-    ]
+    many = [np.asarray(mask(jax.random.key(k))[1])[:rows].sum() for k in range(40)]
     assert abs(np.mean(many) / there.sum() - RATE) < 0.05
     assert (
         max(many) + last.sum() <= count_targets(packing, RATE)
@@ -135,7 +134,7 @@ def test_mask_slots(small_log: InteractionLog) -> None:
     slots, newest = pack(split.test, batches, packing, mask_at=END)
     data = id_data(small_log)
     for s in range(len(slots)):
-        batch = jax.tree.map(np.asarray, gather_batch(data, jnp.asarray(slots[s])))
+        batch = jax.tree.map(np.asarray, jax.jit(gather_batch)(data, jnp.asarray(slots[s])))
         for user, place in zip(batches[s], newest[s], strict=True):
             if user < 0:
                 continue
@@ -198,7 +197,8 @@ def masked(
     }
     made = assembled(small_log, sharpened(unit_tables, 6), "grasp", "bert4rec", fields)
     data = made.data
-    packed = gather_batch(data.device, jnp.asarray(make_epoch(data, made.replicas, 0).slots[0, 0]))
+    slots = make_epoch(data, made.replicas, 0).slots[0, 0]
+    packed = jax.jit(gather_batch)(data.device, jnp.asarray(slots))
     batch, targets = jax.jit(
         lambda batch: draw_targets(jax.random.key(2), 0, data.device, batch, data.shape)
     )(packed)

@@ -75,6 +75,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
             "model.method": "plain",
             "model.backbone": "gru4rec",
             "model.features": 8,
+            "model.num_layers": 1,
             "train.seeds": (1, 2),
             "train.batch_size": 16,
             "train.max_epochs": EPOCHS,

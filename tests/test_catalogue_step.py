@@ -1,5 +1,6 @@
 """The training step with cross-entropy over the whole catalogue, against scores that ranking gives and all of them at once."""
 
+import functools
 from typing import Any
 
 import jax
@@ -11,7 +12,7 @@ import pytest
 from grasp_jax.config import ModelConfig
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.split import leave_one_out
-from grasp_jax.models.batch import SeparateNegatives, WholeCatalogue
+from grasp_jax.models.batch import PackedBatch, SeparateNegatives, Targets, WholeCatalogue
 from grasp_jax.models.device_data import all_pair_logits, gather_batch
 from grasp_jax.models.frozen import frozen_query_tables
 from grasp_jax.models.methods import METHODS
@@ -73,10 +74,13 @@ def inputs_of(own: TrainingSet, tables: Any, key: int = 7) -> Any:
     data = own.data
     slots = jnp.asarray(make_epoch(data, own.replicas, 0).slots[0][0])
     plain = jax.jit(gather_batch)(data.device, slots)
-    batch, targets = jax.jit(
-        lambda batch: draw_targets(jax.random.key(key), 0, data.device, batch, data.shape)
-    )(plain)
-    batch, targets = with_gate_logits(own.model, tables, batch, targets)
+
+    @jax.jit
+    def drawn(batch: PackedBatch) -> tuple[PackedBatch, Targets]:
+        given = draw_targets(jax.random.key(key), 0, data.device, batch, data.shape)
+        return with_gate_logits(own.model, tables, *given)
+
+    batch, targets = drawn(plain)
     return batch, targets, jax.device_put(random_params(own.model, tables, plain))
 
 
@@ -85,8 +89,8 @@ def scores_of(own: TrainingSet, tables: Any, batch: Any, targets: Any, params: A
     return apply(own.model, params, method, tables, batch, targets)
 
 
-# Of what "gated plus" computes; and "plain", of what "rlmrec_con" does.
-PARTS = ("plus", "bert4rec", "text", "gated", "plain")
+# Of what "gated plus" computes; "plain", of what "rlmrec_con" does; and "llm_esr", of what test_step_scores.py sees.
+PARTS = ("plus", "bert4rec", "text", "gated", "plain", "llm_esr")
 CASES = [pytest.param(name, marks=[pytest.mark.slow] if name in PARTS else []) for name in MODELS]
 
 
@@ -106,7 +110,7 @@ def test_loss_and_gradient_equal_those_of_all_scores(
     everyone = jnp.broadcast_to(jnp.arange(num_items), (count, num_items))
     logits = None
     if own.model.gated:
-        logits = all_pair_logits(tables, targets.queries, jnp.arange(num_items))
+        logits = jax.jit(all_pair_logits)(tables, targets.queries, jnp.arange(num_items))
     asked = targets._replace(negatives=SeparateNegatives(everyone), negative_logits=logits)
     wanted = targets.places.take(jnp.roll(batch.items, -own.model.ahead, axis=1))
 
@@ -154,7 +158,7 @@ def test_steps_of_several_models(name: str, small_log: InteractionLog, unit_tabl
     data = own.data
     assert data.shape.catalogue and not data.shape.deferred and data.shape.negatives == 0
     _, _, params = inputs_of(own, tables)
-    two = jax.tree.map(lambda leaf: np.stack([leaf, 0.5 * leaf]), params)
+    two = jax.tree.map(lambda leaf: np.stack([leaf, 0.5 * np.asarray(leaf)]), params)
     state = TrainState(two, jax.jit(jax.vmap(optax.scale_by_adam().init))(two))
     slots = np.stack([make_epoch(data, own.replicas, epoch).slots for epoch in range(8)], 1)
     slots = slots.reshape(2, -1, *slots.shape[3:])
@@ -167,7 +171,9 @@ def test_steps_of_several_models(name: str, small_log: InteractionLog, unit_tabl
     first, last = np.asarray(losses[:4]).mean(axis=0), np.asarray(losses[-4:]).mean(axis=0)
     assert (last < first).all() and not np.allclose(losses[:, 0], losses[:, 1])
     twice = np.array([1, 1])
-    state, rates = jax.tree.map(lambda leaf: leaf[twice], (state, rates))
+    state, rates = jax.jit(functools.partial(jax.tree.map, lambda leaf: leaf[twice]))(
+        (state, rates)
+    )
     alone, its_losses = steps(state, data.device, tables, slots[twice], rates, np.int32(0))
     np.testing.assert_allclose(losses[:, 1], its_losses[:, 0], rtol=1e-3)
     np.testing.assert_allclose(losses[:, 1], its_losses[:, 1], rtol=1e-3)

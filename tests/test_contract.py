@@ -17,8 +17,9 @@ SEEN_ELSEWHERE = (
     "grasp_wo_similar",
     "grasp_wo_global",
     "grasp_softmax",
-    # The loss of plain is another's: test_front_door.py trains it.
+    # The losses of plain are others': test_front_door.py trains sasrec_ce, and test_losses.py has the formula of gsasrec's.
     "sasrec_ce",
+    "gsasrec",
     # From training to ranks: test_golden.py. Both losses: test_rlmrec.py.
     "rlmrec_con",
     "rlmrec_gen",

@@ -45,8 +45,9 @@ from tests.refusal import assert_names, refusal
 from tests.trained import METHODS, SMALL, small_shop, trained
 
 ROOT = pathlib.Path(__file__).parent.parent
-K = 12
-QUICK = [("plain", "sasrec"), ("grasp_plus", "bert4rec"), ("grasp", "gru4rec")]
+K = 8  # with 5, 6 and 7, which are asked for below, one program of the package
+# "plain" answers in this process, below.
+QUICK = [("grasp_plus", "bert4rec"), ("grasp", "gru4rec")]
 OTHERS = ["grasp_softmax", "grasp_wo_attention", "llm_esr", "popularity", "semantic_neighbours"]
 EVERY = [(method, name) for method in ("plain", "grasp_plus", "grasp") for name in BACKBONES]
 LATER = [pair for pair in EVERY if pair not in QUICK] + [(name, "sasrec") for name in OTHERS]
@@ -97,6 +98,15 @@ def workdir(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 @pytest.fixture(scope="module")
 def plain(workdir: pathlib.Path) -> gj.Recommender:
     return gj.Recommender.load(workdir)
+
+
+@pytest.fixture(scope="module")
+def exported(plain: gj.Recommender, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A folder with exports "5" and "6", which are told apart by their k. Tests copy them, because to export takes a second."""
+    root = tmp_path_factory.mktemp("exported")
+    for k in (5, 6):
+        plain.export(root / str(k), k=k)
+    return root
 
 
 class Elsewhere:
@@ -282,17 +292,17 @@ def test_the_command_line_exports_the_model_that_answers(
 
 
 def test_other_folders_and_damage_are_refused(
-    plain: gj.Recommender, tmp_path: pathlib.Path
+    plain: gj.Recommender, exported: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
     """Files of something else would be overwritten, an export that was cut short block its place, or a changed bit be served."""
     folder = tmp_path / "exported"
-    plain.export(folder, k=5)
+    shutil.copytree(exported / "5", folder)
     (folder / MANIFEST).unlink()
     (folder / f".{FILES[0]}.{HOST}-999999999-01234567.partial").write_bytes(b"of a killed export")
-    plain.export(folder, k=5)
+    export_copy(exported / "5", folder)
     assert not list(folder.glob(".*"))
     (folder / "notes.txt").write_text("mine")
-    plain.export(folder, k=6)
+    export_copy(exported / "6", folder)
     assert (folder / "notes.txt").exists() and read_export(folder).manifest["sizes"]["k"] == 6
     content = bytearray((folder / FILES[2]).read_bytes())
     content[-3] ^= 1
@@ -397,11 +407,10 @@ def kill_each_export(root: pathlib.Path) -> None:
 
 
 def test_a_killed_export_leaves_the_earlier_or_the_new_one(
-    plain: gj.Recommender, tmp_path: pathlib.Path
+    exported: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
     """A nightly export that is killed between two moves would leave a service with nothing to start from."""
-    for k in (5, 6):
-        plain.export(tmp_path / str(k), k=k)
+    shutil.copytree(exported, tmp_path, dirs_exist_ok=True)
     found = printed_by(kill_each_export, tmp_path)
     read = found["read"]
     assert len(read) > 30 and read == sorted(read) and set(read) == {5, 6}
@@ -413,11 +422,11 @@ def test_a_killed_export_leaves_the_earlier_or_the_new_one(
 
 
 def test_an_export_that_is_interrupted_between_two_moves(
-    plain: gj.Recommender, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+    exported: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ctrl-C at the last moment would remove the rest of the new export after half of the earlier one was replaced."""
     folder, moved = tmp_path / "exported", []
-    plain.export(folder, k=5)
+    shutil.copytree(exported / "5", folder)
 
     def third_is_interrupted(source: pathlib.Path, target: pathlib.Path) -> None:
         if source.parent.name == UNFINISHED and target.parent == folder:
@@ -428,7 +437,7 @@ def test_an_export_that_is_interrupted_between_two_moves(
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr("os.replace", third_is_interrupted)
-        plain.export(folder, k=6)
+        export_copy(exported / "6", folder)
     assert not (folder / MANIFEST).exists(), "a mixture would be taken for an export"
 
     def read_only(*_: object) -> None:
@@ -443,11 +452,14 @@ def test_an_export_that_is_interrupted_between_two_moves(
 
 
 def test_an_export_that_fails_leaves_the_earlier_one(
-    plain: gj.Recommender, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+    plain: gj.Recommender,
+    exported: pathlib.Path,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The export that a service answers from would be gone, because the next one met a full disk or a wrong program."""
     folder = tmp_path / "exported"
-    plain.export(folder, k=5)
+    shutil.copytree(exported / "5", folder)
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
@@ -464,7 +476,7 @@ def test_an_export_that_fails_leaves_the_earlier_one(
     assert {path.name for path in folder.iterdir()} == {MANIFEST, *FILES}
     (folder / UNFINISHED).mkdir()  # of a killed export
     (folder / UNFINISHED / FILES[0]).write_bytes(b"half")
-    plain.export(folder, k=6)
+    export_copy(exported / "6", folder)
     assert read_export(folder).manifest["sizes"]["k"] == 6
     assert {path.name for path in folder.iterdir()} == {MANIFEST, *FILES}
 

@@ -1,5 +1,6 @@
 """The recorded search of the match's settings ranks as a model does that was trained with these settings."""
 
+import dataclasses
 import itertools
 import pathlib
 from typing import Any
@@ -9,10 +10,12 @@ import pytest
 
 import grasp_jax as gj
 from benchmarks import match_search
+from grasp_jax.config import save_config
 from grasp_jax.core.errors import UserError
 from grasp_jax.evaluation.metrics import ndcg_at_10
 from grasp_jax.evaluation.ranking import FullRanks
 from grasp_jax.training.validation import validation_ranks
+from grasp_jax.trials.run import open_run, prepare
 from tests.trained import SMALL, small_shop
 
 ONE_EPOCH = {
@@ -25,12 +28,15 @@ ONE_EPOCH = {
 }
 
 
-def model_of(folder: pathlib.Path, setting: match_search.Setting) -> match_search.TrainedModel:
-    """A model that is trained with a setting of the match."""
+def untrained(setting: match_search.Setting) -> gj.Recommender:
     names = ("weight", "rare", "decay")
     match = {f"model.plus.match_{name}": getattr(setting, name) for name in names}
-    model = gj.Recommender(**ONE_EPOCH, **match)
-    model.fit(small_shop(), workdir=folder)
+    return gj.Recommender(**ONE_EPOCH, **match)
+
+
+def model_of(folder: pathlib.Path, setting: match_search.Setting) -> match_search.TrainedModel:
+    """A model that is trained with a setting of the match."""
+    untrained(setting).fit(small_shop(), workdir=folder)
     (found,) = match_search.read_models(folder)
     return found
 
@@ -96,5 +102,10 @@ def test_mean_over_seeds_chooses() -> None:
 
 def test_model_without_a_match_is_refused(tmp_path: pathlib.Path) -> None:
     """The search would divide by a weight of 0."""
+    shop = small_shop()
+    config = untrained(match_search.Setting(0.0, 1.0, 0.9)).config
+    config = dataclasses.replace(config, data=shop.data)
+    save_config(config, tmp_path)
+    prepare(open_run(config, tmp_path, shop))  # all but a training
     with pytest.raises(UserError, match="match_weight above 0"):
-        model_of(tmp_path, match_search.Setting(0.0, 1.0, 0.9))
+        match_search.read_models(tmp_path)

@@ -20,7 +20,7 @@ from grasp_jax.planning.workload import (
 )
 from grasp_jax.training.snapshot import snapshot_like
 from grasp_jax.trials.run import open_run, prepare
-from grasp_jax.trials.trial import Trial, make_trial
+from grasp_jax.trials.trial import make_trial
 from tests.command_line import on_devices, run
 
 
@@ -74,12 +74,6 @@ def test_other_methods_on_a_mesh_as_compiled(
     assert sent == pytest.approx(planned, rel=0.25)
 
 
-def states_of_users(trial: Trial) -> int:
-    """Bytes of the states that a method reads of all users."""
-    like = snapshot_like(trial.model, trial.replicas, trial.data).state.states
-    return 0 if like is None else like.size * like.dtype.itemsize
-
-
 def test_parameters_and_tables_of_each_planned_method(tmp_path: pathlib.Path) -> None:
     """A method would be planned with parameters or frozen tables that its run does not have: for grasp_plus, those of another config."""
     write_data(tmp_path / "data", 60, 90, 70)
@@ -91,13 +85,14 @@ def test_parameters_and_tables_of_each_planned_method(tmp_path: pathlib.Path) ->
     for method in PLANNED:
         trial = make_trial(prepared, method, "sasrec")
         work = workload(config, sizes, 70, method, 1)
-        params = snapshot_like(trial.model, trial.replicas, trial.data).best_params
-        count = sum(leaf.size for leaf in jax.tree.leaves(params))
+        like = snapshot_like(trial.model, trial.replicas, trial.data)
+        count = sum(leaf.size for leaf in jax.tree.leaves(like.best_params))
         assert work.parameters == pytest.approx(count, rel=0.01), method
         tables = {"item tables": 0, "user tables": 0}
         for name, table in trial.data.tables.items():
             tables["user tables" if name in OF_USERS else "item tables"] += table.nbytes
-        tables["user tables"] += states_of_users(trial)
+        states = like.state.states  # that a method reads of all users
+        tables["user tables"] += 0 if states is None else states.size * states.dtype.itemsize
         held = table_bytes(work, Layout(1, 1))
         assert {name: held[name] for name in tables} == tables, method
 

@@ -45,7 +45,7 @@ def shop() -> gj.Dataset:
 @pytest.fixture(scope="module")
 def model(shop: gj.Dataset, tmp_path_factory: pytest.TempPathFactory) -> gj.Recommender:
     """Without gates, saved in the folder `saved`."""
-    return gj.Recommender(method="plain", **SMALL).fit(
+    return gj.Recommender(method="plain", backbone="gru4rec", **SMALL).fit(
         shop, tmp_path_factory.mktemp("large") / "run"
     )
 

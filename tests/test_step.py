@@ -43,7 +43,8 @@ def three_models(setting: Any) -> Run:
     params = jax.tree.map(lambda leaf: np.stack([leaf, 0.5 * leaf, leaf + 0.1]), s.params)
     slots = s.slots[np.array([[0, 1, 2, 3], [3, 2, 1, 0], [2, 3, 0, 1]])]
     keys = jax.vmap(jax.random.key)(jnp.array([42, 43, 44]))
-    state = TrainState(params, jax.jit(jax.vmap(optax.scale_by_adam().init))(params))
+    adam = jax.jit(jax.vmap(optax.scale_by_adam().init))(params)
+    state = TrainState(params, jax.tree.map(np.asarray, adam))
     return Run(
         steps,
         quick,
@@ -91,11 +92,16 @@ class Ended(NamedTuple):
     sorts: bool
 
 
+def alone(params: Any) -> TrainState:
+    """The state of one model that begins with these parameters."""
+    start = params, jax.jit(optax.scale_by_adam().init)(params)
+    return TrainState(*jax.tree.map(lambda leaf: np.asarray(leaf)[None], start))
+
+
 def ended(s: Setting, deferred: bool) -> Ended:
     """One model with dropout."""
     shape = s.shape._replace(deferred=deferred)
-    start = s.params, jax.jit(optax.scale_by_adam().init)(s.params)
-    state = TrainState(*jax.tree.map(lambda leaf: leaf[None], start))
+    state = alone(s.params)
     own = PerReplica(jax.random.key(42)[None], np.float32([0.3]), np.float32([1e-2]))
     steps = jax.jit(make_train_steps(s.model, shape, binary_cross_entropy))
     slots = s.slots[None]
@@ -165,7 +171,8 @@ def test_inputs_made_at_once_are_those_of_each_step(
     assert_same_end(at_once, each)
 
 
-@pytest.mark.parametrize("largest", [one_vector.LARGEST, 60])
+# With all of them in the vector, one model is trained below.
+@pytest.mark.parametrize("largest", [60, pytest.param(one_vector.LARGEST, marks=pytest.mark.slow)])
 def test_parameters_in_one_vector_are_trained_alike(
     three_models: Run, setting: Any, largest: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -192,8 +199,7 @@ def test_fifty_steps_as_on_a_gpu_have_the_same_losses(setting: Any, name: str) -
     """One model, joined parameters and no axis of models, is how a GPU trains: it would end elsewhere than a CPU does."""
     s, losses = setting(name), []
     slots = s.slots[np.arange(50) % len(s.slots)][None]
-    start = s.params, jax.jit(optax.scale_by_adam().init)(s.params)
-    state = TrainState(*jax.tree.map(lambda leaf: leaf[None], start))
+    state = alone(s.params)
     own = PerReplica(jax.random.key(42)[None], np.float32([0.2]), np.float32([1e-3]))
     for on_gpu in (False, True):
         made = make_train_steps(

@@ -122,7 +122,7 @@ def features(s: Setting, params: Any, ids: jax.Array) -> jax.Array:
     ("name", "projection"),
     [
         ("plain", "token"),
-        ("hidden", "token"),
+        pytest.param("hidden", "token", marks=pytest.mark.slow),  # of what "gated plus" computes
         ("softmax", "table"),
         ("llm_esr", "token"),
         ("gated plus", "table"),
