@@ -17,7 +17,7 @@ from grasp_jax.core.board import Board, EpochState, Pace, board, clock, current
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.split import leave_one_out
 from grasp_jax.evaluation.results import table
-from grasp_jax.trials.opening import Opening, fact_lines, truncation_lines
+from grasp_jax.trials.opening import Opening, fact_lines, repeat_lines, truncation_lines
 from tests.refusal import assert_names
 from tests.test_progress import state
 
@@ -191,6 +191,19 @@ def test_interactions_that_training_leaves_out_are_said() -> None:
     assert_names(
         said[1][0], ("newest 10 interactions", "; 1 user has more, ", "leaves out 50 % of")
     )
+
+
+def test_repeated_targets_are_said() -> None:
+    """A method that repeats items would win by places that no recommendation shows, and nobody would know why."""
+    items, offsets = np.array([0, 1, 2, 0, 3, 3, 4, 5, 1], np.int32), np.array([0, 4, 6, 9])
+    log = InteractionLog("shop", np.arange(3), np.arange(6), items, offsets)
+    (said,) = repeat_lines(leave_one_out(log, 2))  # also of what the window has cut off
+    assert_names(
+        said,
+        ("1 of 2 tested users had their next item before (50 %)", "config.eval.select=full"),
+    )
+    once = InteractionLog("shop", np.arange(1), np.arange(4), np.arange(4), np.array([0, 4]))
+    assert repeat_lines(leave_one_out(once, 2)) == []
 
 
 def test_a_table_fits_the_terminal() -> None:

@@ -43,6 +43,7 @@ class FolderContents:
       bad_rows: whether a run refuses some rows of the interactions, and can leave them out.
       num_users: number of users with interactions; 0 where not all rows were looked at.
       usual_length: number of interactions that nine tenths of these users do not exceed.
+      repeated: share of the users who had their last item before.
       lines: what was found, for people.
       undecided: what could not be decided, for people.
     """
@@ -58,6 +59,7 @@ class FolderContents:
     bad_rows: bool = False
     num_users: int = 0
     usual_length: int = 0
+    repeated: float = 0.0
     lines: tuple[str, ...] = ()
     undecided: tuple[str, ...] = ()
 
@@ -124,6 +126,7 @@ def look(folder: pathlib.Path) -> FolderContents:
         bad_rows=bool(rows.line and rows.refused),
         num_users=len(lengths),
         usual_length=int(np.quantile(lengths, USUAL, method="inverted_cdf")) if len(lengths) else 0,
+        repeated=rows.repeated,
         lines=tuple(lines),
         undecided=tuple(undecided),
     )

@@ -5,13 +5,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from grasp_jax.data.groups import statistics
+from grasp_jax.data.repeats import repeated_targets
 from grasp_jax.data.split import Split
 from grasp_jax.data.summary import MOST_LINES
 from grasp_jax.knowledge.texts import sample_prompts
 from grasp_jax.trials.run import Run
 
 ITEMS, USERS = 3, 2  # sample prompts
-LEAST_REPORTED = 0.01  # share of the training interactions
+# share of the interactions that training leaves out, and of the tested users whose next item is a repeat
+LEAST_REPORTED = 0.01
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,9 +59,25 @@ def opening(run: Run) -> Opening:
     summary = run.dataset.summary(run.config.eval.include_short_users)
     facts = [
         *fact_lines(statistics(run.split, run.groups)),
+        *repeat_lines(run.split),
         *truncation_lines(run.split, run.config.data.max_length),
     ]
     return Opening(summary, [*facts, *usage], prompts)
+
+
+def repeat_lines(split: Split) -> list[str]:
+    """A line on tested users whose next item is one that they had before; none if these are at most 1 %."""
+    test, log = split.test, split.log
+    tested = len(test.evaluated)
+    repeated = repeated_targets(log.items, log.offsets, test.end, test.target)
+    again = int(repeated[test.evaluated].sum())
+    if again <= LEAST_REPORTED * tested:
+        return []
+    return [
+        f"repeats: {again:,} of {tested:,} tested users had their next item before ({100 * again / tested:.0f} %); full_unseen ranks this "
+        "item and leaves out everything else that they had, which favours methods that repeat items; if people buy items again, compare "
+        "methods by full (config.eval.select=full) and set config.recommend.exclude_seen=False"
+    ]
 
 
 def truncation_lines(split: Split, max_length: int) -> list[str]:
