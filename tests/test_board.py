@@ -1,5 +1,6 @@
 """The live table of a run's trials, which appears only on a terminal, and the lines about the data."""
 
+import dataclasses
 import io
 import os
 import pathlib
@@ -17,7 +18,13 @@ from grasp_jax.core.board import Board, EpochState, Pace, board, clock, current
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.split import leave_one_out
 from grasp_jax.evaluation.results import table
-from grasp_jax.trials.opening import Opening, fact_lines, repeat_lines, truncation_lines
+from grasp_jax.trials.opening import (
+    Opening,
+    fact_lines,
+    name_lines,
+    repeat_lines,
+    truncation_lines,
+)
 from tests.refusal import assert_names
 from tests.test_progress import state
 
@@ -204,6 +211,16 @@ def test_repeated_targets_are_said() -> None:
     )
     once = InteractionLog("shop", np.arange(1), np.arange(4), np.arange(4), np.array([0, 4]))
     assert repeat_lines(leave_one_out(once, 2)) == []
+
+
+def test_data_with_the_name_of_others_are_said() -> None:
+    """A shop that is read with the config of Amazon Beauty would be called beauty5 in every table."""
+    items, offsets = np.arange(3, dtype=np.int32), np.array([0, 3])
+    log = InteractionLog("beauty5", np.arange(1), np.arange(3), items, offsets)
+    (said,) = name_lines(log, "data/my-shop/orders.csv")
+    assert_names(said, ("'beauty5', which has 22,363 users and 12,101 items", "'my-shop'"))
+    assert name_lines(dataclasses.replace(log, name="shop"), "data/my-shop") == []
+    assert name_lines(log, "") == [], "synthetic data have no folder"
 
 
 def test_a_table_fits_the_terminal() -> None:

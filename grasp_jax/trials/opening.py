@@ -5,10 +5,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from grasp_jax.data.groups import statistics
+from grasp_jax.data.log import InteractionLog
+from grasp_jax.data.readers import folder_of
 from grasp_jax.data.repeats import repeated_targets
 from grasp_jax.data.split import Split
 from grasp_jax.data.summary import MOST_LINES
 from grasp_jax.knowledge.texts import sample_prompts
+from grasp_jax.report import paper
 from grasp_jax.trials.run import Run
 
 ITEMS, USERS = 3, 2  # sample prompts
@@ -59,10 +62,23 @@ def opening(run: Run) -> Opening:
     summary = run.dataset.summary(run.config.eval.include_short_users)
     facts = [
         *fact_lines(statistics(run.split, run.groups)),
+        *name_lines(run.split.log, run.config.data.path),
         *repeat_lines(run.split),
         *truncation_lines(run.split, run.config.data.max_length),
     ]
     return Opening(summary, [*facts, *usage], prompts)
+
+
+def name_lines(log: InteractionLog, path: str) -> list[str]:
+    """A line on data that a config gives the name of other data, as if it were used with another `--config.data.path`."""
+    if not path or not paper.is_other_data(log.name, log.num_users, log.num_items):
+        return []
+    users, items = paper.SIZES[log.name]
+    own = folder_of(path).resolve().name
+    return [
+        f"name: the config calls these data {log.name!r}, which has {users:,} users and {items:,} items; for other data, set "
+        f"config.data.name, for example to {own!r}"
+    ]
 
 
 def repeat_lines(split: Split) -> list[str]:
