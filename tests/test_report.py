@@ -300,7 +300,7 @@ def test_page_stands_alone(tmp_path: pathlib.Path) -> None:
         "Gates",
         "Lengths of histories",
         "Recommendations",
-        "5,000 users",
+        "9,094 users",
         "self 0.500",
         "fashion, features 64",
     ):
