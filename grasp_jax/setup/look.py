@@ -21,6 +21,7 @@ from grasp_jax.setup.matches import empty_rows, is_of_users, matches_of
 from grasp_jax.setup.refusals import misspelled, refuse_parts, why_nothing
 from grasp_jax.setup.rows import check_rows
 from grasp_jax.setup.sample import Sample, readable, sample, sample_pairs
+from grasp_jax.setup.titles import titles_in_log
 from grasp_jax.setup.when import time_of
 
 MOST_MISSING = DataConfig().max_missing_text
@@ -219,6 +220,7 @@ def _with_items(found: FolderContents, rest: Sequence[Sample]) -> tuple[FolderCo
     if not matches:
         return found, [
             "what items are called: no table of items was found, so only methods without text can be trained (config.data.items_file)"
+            + titles_in_log(log, found.columns["item"])
         ]
     best = max(matches, key=lambda match: (match.share, bool(_title_of(match.table))))
     name, title = best.table.path.name, _title_of(best.table)
