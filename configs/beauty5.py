@@ -11,7 +11,8 @@ FOLDER holds `inter_time.tsv`, `items.jsonl` and, for `best`, `minilm` and `pape
 
 `best` trains `grasp_plus` with the settings of our best result and the vectors of the two .npy files. Validation ranks the whole catalogue
 without the items that a user has had. `--config.knowledge.encoder=lsa` computes vectors from the texts of `items.jsonl` instead. With
-fewer users an epoch has fewer steps, so on smaller data raise `train.max_epochs` and `train.decay_epochs` (docs/studies.md: other domains).
+fewer users an epoch has fewer steps, so on smaller data raise `train.max_epochs` and `train.decay_epochs` (docs/studies.md: other domains),
+and give other data another `--config.data.name`.
 
 `paper` is `minilm` with the protocol of the paper (arXiv 2511.20177): histories of 100 items, D=64, batches of 128 users, Adam with a
 learning rate of 1e-3, a patience of 20 epochs on the validation NDCG@10 of all users among 100 negatives, seeds 42, 43 and 44. The paper

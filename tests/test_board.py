@@ -1,5 +1,6 @@
 """The live table of a run's trials, which appears only on a terminal, and the lines about the data."""
 
+import dataclasses
 import io
 import os
 import pathlib
@@ -12,12 +13,23 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from grasp_jax.config import DataConfig
 from grasp_jax.core import board as boards
 from grasp_jax.core.board import Board, EpochState, TimeLeft, board, clock, current
+from grasp_jax.data.groups import PAPER, head_tail_groups
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.split import leave_one_out
 from grasp_jax.evaluation.results import table
-from grasp_jax.trials.opening import Opening, fact_lines, truncation_lines
+from grasp_jax.trials.opening import (
+    Opening,
+    empty_group_lines,
+    fact_lines,
+    name_lines,
+    new_item_lines,
+    repeat_lines,
+    truncation_lines,
+    untrained_user_lines,
+)
 from tests.refusal import assert_names
 from tests.test_progress import state
 
@@ -170,8 +182,10 @@ def test_sizes_and_groups_are_said_in_words() -> None:
     }
     assert fact_lines(facts) == [
         "dataset shop: 2,000 users, 500 items, 18,000 interactions (9.0 per user); 1,990 users are tested",
-        "groups: tail users have fewer than 11 interactions, tail items fewer than 4; 12 items do not occur in training",
+        "groups: tail users have fewer than 11 training interactions, tail items fewer than 4; 12 items do not occur in training",
     ]
+    of_paper = fact_lines(facts, PAPER)[1]
+    assert_names(of_paper, ("fewer than 11 interactions before the test", "fewer than 4 users;"))
     parts = {"valid_after": "2024-01-31", "valid_users": 7, "valid_targets_cold": 2}
     assert fact_lines(facts | parts)[2:] == [
         "validation from 2024-01-31 on: 7 users, whose next items include 2 that do not occur in training"
@@ -191,6 +205,57 @@ def test_interactions_that_training_leaves_out_are_said() -> None:
     assert_names(
         said[1][0], ("newest 10 interactions", "; 1 user has more, ", "leaves out 50 % of")
     )
+
+
+def test_repeated_targets_are_said() -> None:
+    """A method that repeats items would win by places that no recommendation shows, and nobody would know why."""
+    items, offsets = np.array([0, 1, 2, 0, 3, 3, 4, 5, 1], np.int32), np.array([0, 4, 6, 9])
+    log = InteractionLog("shop", np.arange(3), np.arange(6), items, offsets)
+    (said,) = repeat_lines(leave_one_out(log, 2))  # also of what the window has cut off
+    assert_names(
+        said,
+        ("1 of 2 tested users had their next item before (50 %)", "config.eval.select=full"),
+    )
+    once = InteractionLog("shop", np.arange(1), np.arange(4), np.arange(4), np.array([0, 4]))
+    assert repeat_lines(leave_one_out(once, 2)) == []
+
+
+def test_what_training_cannot_learn_is_said() -> None:
+    """Items without interactions would never be recommended, most users not be trained on and columns be empty without a word."""
+    items, offsets = np.array([0, 1, 2, 0, 1, 2, 3, 0, 1], np.int32), np.array([0, 3, 7, 9])
+    log = InteractionLog("shop", np.arange(3), np.arange(6), items, offsets)
+    split = leave_one_out(log, 5)
+    (users,) = untrained_user_lines(split)
+    assert_names(users, ("1 of 3 users have fewer than 2 training interactions",))
+    (new,) = new_item_lines(split)
+    assert_names(
+        new,
+        ("the 4 of 6 are hardly ever recommended", "leave the 2 that nobody has", "add_items"),
+    )
+    only = dataclasses.replace(log, item_ids=np.arange(4))
+    assert "add_items" not in new_item_lines(leave_one_out(only, 5))[0]
+    long = InteractionLog("shop", np.arange(1), np.arange(2), np.arange(6) % 2, np.array([0, 6]))
+    assert untrained_user_lines(leave_one_out(long, 5)) == new_item_lines(leave_one_out(long, 5))
+
+    def empty(**limits: int) -> list[str]:
+        return empty_group_lines(split, head_tail_groups(split, **limits), DataConfig(**limits))
+
+    assert empty(tail_user_below=2, tail_item_below=1) == [
+        "groups: no test item is a head item, so the columns of head items are empty; config.data.tail_item_below moves the limit, and 0 "
+        "chooses it from the data"
+    ]
+    (users_alone, _) = empty(tail_user_below=9, tail_item_below=1)
+    assert_names(users_alone, ("no tested user is a head user", "config.data.tail_user_below"))
+
+
+def test_data_with_the_name_of_others_are_said() -> None:
+    """A shop that is read with the config of Amazon Beauty would be called beauty5 in every table."""
+    items, offsets = np.arange(3, dtype=np.int32), np.array([0, 3])
+    log = InteractionLog("beauty5", np.arange(1), np.arange(3), items, offsets)
+    (said,) = name_lines(log, "data/my-shop/orders.csv")
+    assert_names(said, ("'beauty5', which has 22,363 users and 12,101 items", "'my-shop'"))
+    assert name_lines(dataclasses.replace(log, name="shop"), "data/my-shop") == []
+    assert name_lines(log, "") == [], "synthetic data have no folder"
 
 
 def test_a_table_fits_the_terminal() -> None:

@@ -239,5 +239,8 @@ def test_recipe_knows_what_attributes_are_made_of() -> None:
 def test_prices_are_not_taken_for_ids() -> None:
     """The summary would call a column of prices ids, and somebody would look for a fault in it."""
     assert columns.why_no_text("price", ["9.99", "10.99", "12", "7.50"]) == "no words"
+    details = [{"Brand": "Acme", "UPC": "01"}]
+    assert columns.why_no_text("details", details) == "no text: make columns of its values"
+    assert columns.why_no_text("images", [details]) == "no text"
     assert columns.why_no_text("number", ["1001", "1002", "1003"]) == "ids"
     assert columns.why_no_text("version", ["A-1.5", "B-1.6", "7.50"]) == "ids"

@@ -46,6 +46,17 @@ class Ended(Callback):
         self.summaries.append(summary)
 
 
+def test_what_remains_of_a_score_is_said() -> None:
+    """A reader would know which parts are left out, and not which ones rank the items."""
+    some = dict.fromkeys(("id", "text", "match", "company"), 0.0) | {"company": 1.0}
+    assert (
+        fusion_weights._words(some)
+        == "without id and without text and without match, so by company alone"
+    )
+    assert fusion_weights._words({"id": 1.0, "match": 0.5}) == "with 0.5 of the match"
+    assert fusion_weights._words({"id": 1.0}) == "with all parts"
+
+
 def gains_of(worth: dict[str, float], noise: float) -> object:
     """NDCG of users to which each part adds what it is worth, and noise that is another for each choice of weights.
 

@@ -61,6 +61,16 @@ def test_missing_files_are_named(tmp_path: pathlib.Path) -> None:
     )
 
 
+def test_a_missing_table_of_items_names_the_field_and_the_folder(tmp_path: pathlib.Path) -> None:
+    """With a config for other data, a newcomer would read of a file and not learn which field names it."""
+    (tmp_path / "interactions.csv").write_text("user,item\n1,2\n")
+    for field in ("items_file", "users_file"):
+        assert_names(
+            refusal(Dataset.read, tmp_path, **{field: "gone.jsonl"}),
+            (f"config.data.{field}", "gone.jsonl: no such file", "interactions.csv", "init"),
+        )
+
+
 def test_read_table_names_a_missing_file(tmp_path: pathlib.Path) -> None:
     """Would break if a table that vanished between two stages gave a traceback."""
     assert_names(

@@ -21,6 +21,7 @@ from grasp_jax.report.figures import all_figures, curve_families, families
 from grasp_jax.report.formats import comma_separated, latex, markdown
 from grasp_jax.report.joined import joined
 from grasp_jax.report.names import run_labels
+from grasp_jax.report.paper import SIZES, is_other_data
 from grasp_jax.report.runs import FinishedRun, read_runs
 from grasp_jax.report.tables import Table, all_tables, overall
 from grasp_jax.report.write import write_report
@@ -38,9 +39,14 @@ def workdir(
     methods: dict[str, float],
     dataset: str = "fashion",
     failed: tuple[str, ...] = (),
+    sizes: tuple[int, int] | None = None,
     **config: Any,
 ) -> str:
-    """A finished run whose NDCG@10 is given for each method (and 0.01 more for its second seed)."""
+    """A finished run whose NDCG@10 is given for each method (and 0.01 more for its second seed).
+
+    Its numbers of users and items are `sizes`, or by default those of the paper's data of that name.
+    """
+    sizes = sizes or SIZES.get(dataset, (5_000, 7))
     settings = Config().with_fields(config)
     rows = [
         {
@@ -81,7 +87,7 @@ def workdir(
         "versions": {"jax": "1"},
         "commit": "abc",
         "lengths": {"3": 5, "9": 1},
-        "table1": {"dataset": dataset, "users": 5000, "items": 7, "interactions": 20},
+        "table1": {"dataset": dataset, "users": sizes[0], "items": sizes[1], "interactions": 20},
     }
     failures = [
         {"method": name, "backbone": "sasrec", "reason": "loss nan at step 3"} for name in failed
@@ -205,6 +211,16 @@ def test_another_cut_of_the_data_has_no_difference(tmp_path: pathlib.Path) -> No
     )
 
 
+def test_another_shop_under_a_papers_name_has_no_figures_of_it(tmp_path: pathlib.Path) -> None:
+    """The paper's figures for Beauty would stand next to those of a shop that was read with Beauty's config."""
+    for number, sizes in enumerate((SIZES["beauty5"], (1_000, 400))):
+        folder = workdir(tmp_path / f"{number}", {"plain": 0.4}, "beauty5", sizes=sizes)
+        tables = all_tables(read_runs(folder)[0])
+        shown = [column for table in tables for column in table.header if "paper" in column]
+        assert bool(shown) is (number == 0), shown
+    assert not is_other_data("my-shop", 1_000, 400)
+
+
 def test_other_groups_than_the_papers_are_told(tmp_path: pathlib.Path) -> None:
     """A reader would compare our tail items with the paper's, which are other items."""
 
@@ -284,7 +300,7 @@ def test_page_stands_alone(tmp_path: pathlib.Path) -> None:
         "Gates",
         "Lengths of histories",
         "Recommendations",
-        "5,000 users",
+        "9,094 users",
         "self 0.500",
         "fashion, features 64",
     ):

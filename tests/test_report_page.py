@@ -80,6 +80,10 @@ def test_the_verdict_says_where_protocols_disagree() -> None:
             "but among stored negatives plain with sasrec leads (by 2.00, significant)",
         ),
     )
+    assert (
+        "not had (it stays among them if the user has had it), for 500 users"
+        in (verdict(rows, comparisons, "full_unseen")[1])
+    )
     assert main_protocol(rows, "sampled100") == "sampled100"
     assert main_protocol(rows[:2], "sampled100") == "full", "what was not measured decides nothing"
 

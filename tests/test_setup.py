@@ -5,6 +5,7 @@ import gzip
 import json
 import os
 import pathlib
+import subprocess
 import sys
 
 import pyarrow as pa
@@ -331,6 +332,10 @@ def test_nothing_is_overwritten_and_refusals_are_one_line(tmp_path: pathlib.Path
     assert_names(
         refusal(look, tmp_path / "empty"), ("no file has both", "a.csv has x, y", "rename two")
     )
+    assert_names(
+        refusal(look, tmp_path / "empty"),
+        ("config.data.columns.user", "config.data.columns.item", "gj.Dataset.read(FILE, columns="),
+    )
     for given in ([], ["a", "b"], ["--fast", "a"]):
         assert "grasp-jax init FOLDER" in refusal(main, given)
     twice = refusal(main, [str(folder), "--out=a.py", "--out", "b.py"])
@@ -345,3 +350,23 @@ def test_the_command(tmp_path: pathlib.Path) -> None:
     assert done.returncode == 0 and "wrote" in done.stdout and (tmp_path / "c.py").is_file()
     assert "is not overwritten" in one_line_error(run([*command, f"--out={tmp_path / 'c.py'}"]))
     assert "usage: grasp-jax init" in run([*command[:-1], "--help"]).stdout
+
+
+def test_titles_among_the_interactions_become_a_table_of_items(tmp_path: pathlib.Path) -> None:
+    """A shop whose orders have the names of products would be trained without any text."""
+    rows = "".join(f"c{k % 3};{k % 4};Soap, {k % 4}\n" for k in range(12))
+    (tmp_path / "orders.csv").write_text("customer;sku;Description\n" + rows)
+    (told,) = [line for line in look(tmp_path).undecided if "items are called" in line]
+    assert_names(told, ("column 'Description' of orders.csv", "makes items.csv of it"))
+    pytest.importorskip("pandas")
+    _, command = told.split("\n")
+    subprocess.run(command.replace("python ", f"{sys.executable} ", 1), shell=True, check=True)
+    found = look(tmp_path)
+    assert found.items is not None and (found.items.path.name, found.title) == (
+        "items.csv",
+        "title",
+    )
+    reviews = "".join(f"c{k % 3};{k % 4};review {k}\n" for k in range(12))
+    (tmp_path / "reviews").mkdir()
+    (tmp_path / "reviews" / "orders.csv").write_text("customer;sku;title\n" + reviews)
+    assert not any("seems to have" in line for line in look(tmp_path / "reviews").undecided)

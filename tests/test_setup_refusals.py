@@ -2,12 +2,15 @@
 
 import gzip
 import pathlib
+import shlex
 import subprocess
+import sys
 
 import pytest
 
 from grasp_jax.core.errors import UserError
 from grasp_jax.data.dataset import Dataset
+from grasp_jax.setup.fetch.command import main as fetch_main
 from grasp_jax.setup.look import look
 from tests.refusal import assert_names, refusal
 
@@ -89,9 +92,9 @@ def test_other_tables_with_the_same_columns_are_no_parts(tmp_path: pathlib.Path)
 def test_files_of_movielens_are_fetched(tmp_path: pathlib.Path) -> None:
     """u.item would be taken for a file of RecBole, and `convert recbole` find nothing."""
     folder = write(tmp_path / "100k", u__data="1\t2\t3\t4\n", u__item="1|a\n", u__user="1|2\n")
-    assert "grasp-jax fetch movielens-100k --into=" in refusal(look, folder)
+    assert "grasp-jax fetch movielens-100k --archive=" in refusal(look, folder)
     folder = write(tmp_path / "1m", ratings__dat="1::2::3::4\n", movies__dat="1::a::b\n")
-    assert "grasp-jax fetch movielens-1m --into=" in refusal(look, folder)
+    assert "grasp-jax fetch movielens-1m --archive=" in refusal(look, folder)
 
 
 def test_users_and_items_in_two_files(tmp_path: pathlib.Path) -> None:
@@ -208,3 +211,20 @@ def test_ids_without_gaps_are_chosen(tmp_path: pathlib.Path) -> None:
     rows = [f"u{k % 9},{'' if k == 4 else f't{k}'},a{k % 7}\n" for k in range(400)]
     write(tmp_path, log__csv="user_id,track_id,artist_id\n" + "".join(rows))
     assert look(tmp_path).columns["item"] == "track_id"
+
+
+def test_own_files_in_the_form_of_movielens_are_converted(tmp_path: pathlib.Path) -> None:
+    """The remedy would download other data instead of reading those at hand."""
+    rows = "".join(
+        f"{user}::{item}::4::{1_600_000_000 + item}\n" for user in (1, 2) for item in (7, 8)
+    )
+    own = write(tmp_path / "own data", ratings__dat=rows)
+    assert_names(refusal(look, own), ("user, item, rating and timestamp", "interactions.csv"))
+    write(own, movies__dat="7::Soap::Bath\n8::Oil::Hair|Care\n")
+    told = refusal(look, own)
+    zip_them = remedy(told, "no network: (", " && grasp-jax ")
+    subprocess.run(zip_them.replace("python ", f"{sys.executable} "), shell=True, check=True)
+    fetch = remedy(told, "grasp-jax fetch ", ")").replace("=own.zip", f"={own / 'own.zip'}")
+    name, archive, _ = shlex.split(fetch.replace(str(own), shlex.quote(str(own))))
+    fetch_main([name, archive, f"--into={tmp_path / 'new'}"])
+    assert look(tmp_path / "new").title == "title"

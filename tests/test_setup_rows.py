@@ -107,3 +107,24 @@ def test_one_bad_time_does_not_hide_the_column_of_times(tmp_path: pathlib.Path) 
         "1 of 9 rows, with a time before 1990 in column 'date'" in line for line in found.undecided
     )
     assert python_call(found, "shop").endswith("leaves out the rows that a run refuses")
+
+
+def test_repeats_choose_the_protocol_of_validation(tmp_path: pathlib.Path) -> None:
+    """In a shop where people buy again, validation would leave out what they buy next."""
+    last = {"a": 1, "b": 1, "c": 4, "d": 5}
+    rows = [
+        f"{user},{item},2024-01-0{day}"
+        for user, own in last.items()
+        for item, day in ((1, 1), (own, 4), (2, 2), (3, 3))
+    ]
+    text = "user,item,time\n" + "\n".join(rows) + "\n"
+    for name, header, repeated in (("timed", "time", 0.5), ("untimed", "note", 0.0)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "log.csv").write_text(text.replace("time", header).replace("-", ""))
+        out = tmp_path / f"{name}.py"
+        assert look(tmp_path / name).repeated == repeated
+        write_config(tmp_path / name, str(out))
+        config, _ = read_by_its_config(out)
+        assert config.eval.select == ("full" if repeated else "full_unseen")
+        assert config.recommend.exclude_seen is (repeated == 0)
+    assert_names((tmp_path / "timed.py").read_text(), ("50 % had their last item before",))

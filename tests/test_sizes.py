@@ -14,7 +14,7 @@ from grasp_jax.data.split import Split, leave_one_out
 from grasp_jax.models.encoders.base import ItemEncoder
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.methods.base import ModelSizes
-from grasp_jax.planning.sizes import check_sizes, memory_of_devices, parameters
+from grasp_jax.planning.sizes import check_components, check_sizes, memory_of_devices, parameters
 from tests.refusal import assert_names, refusal
 
 USERS, ITEMS, LENGTH, GB = 2000, 1000, 10, 1e9
@@ -46,6 +46,18 @@ def test_defaults_fit_wherever_there_is_a_gigabyte(split: Split) -> None:
     """Legitimate runs would be refused, for any method."""
     check(split, GB, model__method=",".join(METHODS), model__backbone="sasrec,gru4rec,bert4rec")
     assert memory_of_devices(1) > GB
+
+
+def test_more_features_than_components() -> None:
+    """The second trial of a small shop would be refused after the first one was trained."""
+    config = Config().with_fields({"model.method": "sasrec_ce,llminit", "model.features": 64})
+    told = refusal(check_components, config, 24, 23)
+    assert_names(told, ("config.model.features: 64", "at most 23 for llminit", "24 items"))
+    raw = config.with_fields({"model.start_components": "raw"})
+    for fine, items, width in ((config, 64, 64), (raw, 64, 8)):
+        check_components(fine, items, width)
+    check_components(config.with_fields({"train.start_from": "runs/earlier"}), 24, 23)
+    check_components(config.with_fields({"model.method": "sasrec_ce"}), 24, 23)
 
 
 TOO_MUCH: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {

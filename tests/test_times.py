@@ -183,6 +183,10 @@ def test_dates_that_no_calendar_has_are_refused() -> None:
             "expected a number or a date such as",
         )
     refused(["soon", "later"], "row 1", "'soon'")
+    for some in (["1641742024,5"] * 3, ["1641742024.5", "1641742024,5", "2024-01-02"]):
+        comma = refusal(times_of, some)
+        assert "decimal mark is a comma" in comma or "two forms" in comma, comma
+    refused(["1641742024,5"], "row 1", "decimal mark is a comma; expected a point")
     message = refusal(times_of, [str(FIRST), " "])
     assert_names(message, ("row 2 has no value in column 'when'", "fill it in or drop the row"))
     assert_names(refusal(times_of, [True, False]), ("has type bool", "numbers or dates"))

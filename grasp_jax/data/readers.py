@@ -69,6 +69,21 @@ def known_files(root: pathlib.Path) -> list[pathlib.Path]:
     ]
 
 
+def find_table(folder: pathlib.Path, filename: str, kind: str) -> pathlib.Path:
+    """The table of items or users that a config names; `kind` is "items" or "users".
+
+    Raises:
+      UserError: it is not there; names the field and the files of the folder.
+    """
+    path = folder / filename
+    if not path.exists() and folder.is_dir():
+        raise UserError(
+            f"config.data.{kind}_file: {path}: no such file; the folder holds {_listing(folder)}; name the table of {kind}, or leave the "
+            f"field empty; grasp-jax init {shlex.quote(str(folder))} writes a config for the folder"
+        )
+    return path
+
+
 def _hint(root: pathlib.Path) -> str:
     """How to read a folder without a file of a known name."""
     if len(parts_of(root)) > 1:

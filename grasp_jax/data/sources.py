@@ -22,7 +22,13 @@ from grasp_jax.data.bad_rows import FIELD
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.log_source import source_of
 from grasp_jax.data.read_report import SAMPLED_ROWS, ReadReport, sample_rows
-from grasp_jax.data.readers import find_interactions, folder_of, known_files, read_interactions
+from grasp_jax.data.readers import (
+    find_interactions,
+    find_table,
+    folder_of,
+    known_files,
+    read_interactions,
+)
 from grasp_jax.data.split import make_split
 from grasp_jax.data.stored_log import LogStore, names_folder, read_through
 from grasp_jax.data.synthetic import ShopSpec, make_shop
@@ -122,7 +128,10 @@ def _from_files(config: DataConfig, store: LogStore | None) -> Loaded:
     items, users = None, None
     if config.items_file:
         items = read_attributes(
-            folder / config.items_file, config.items_id_column, "item", config.title_column
+            find_table(folder, config.items_file, "items"),
+            config.items_id_column,
+            "item",
+            config.title_column,
         )
     catalogue = None if items is None else items.ids
 
@@ -138,7 +147,9 @@ def _from_files(config: DataConfig, store: LogStore | None) -> Loaded:
     else:
         log, report = read_through(store, source_of(config, path, catalogue), read)
     if config.users_file:
-        users = read_attributes(folder / config.users_file, config.users_id_column, "user")
+        users = read_attributes(
+            find_table(folder, config.users_file, "users"), config.users_id_column, "user"
+        )
     return _noted(_with_texts(log, report, items, users), _unread(config, path))
 
 

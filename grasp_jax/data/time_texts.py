@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -29,6 +30,8 @@ from grasp_jax.data.time_forms import (
 )
 from grasp_jax.data.time_values import EXAMPLE, REMEDY, TimeColumn, Times, in_utc, of_numbers
 
+COMMA = "whose decimal mark is a comma; expected a point, as in 1641742024.5"
+_COMMA = re.compile(r"[-+]?\d+,\d+")
 GARBLED = 0.01  # share of the rows up to which dates that cannot be read are faults of these rows
 
 
@@ -56,7 +59,13 @@ def of_text(column: TimeColumn, array: pa.ChunkedArray) -> Times:
     bad = ~np.logical_or.reduce(list(matched.values()))
     _refuse_unknown_form(column, text, bad)
     first = text[int(bad.argmax())].as_py()
-    raise column.bad_rows(bad, first, f"{EXAMPLE}; {REMEDY}", "without a time that can be read")
+    why = f"{_expected(first)}; {REMEDY}"
+    raise column.bad_rows(bad, first, why, "without a time that can be read")
+
+
+def _expected(text: str) -> str:
+    """What a text should have been that is no time."""
+    return COMMA if _COMMA.fullmatch(text) else EXAMPLE
 
 
 def _refuse_several_forms(
@@ -84,7 +93,8 @@ def _refuse_unknown_form(column: TimeColumn, text: pa.ChunkedArray, bad: np.ndar
         count = (
             f"{int(unknown.sum()):,} of {len(text):,} rows have dates of a form that is not read"
         )
-        raise column.refusal(row, text[row].as_py(), f"{EXAMPLE}; {count}; {REMEDY}")
+        first = text[row].as_py()
+        raise column.refusal(row, first, f"{_expected(first)}; {count}; {REMEDY}")
 
 
 def _whole_numbers(text: pa.ChunkedArray) -> np.ndarray | None:

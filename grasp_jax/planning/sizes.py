@@ -90,6 +90,31 @@ def check_sizes(
             )
 
 
+def check_components(config: Config, num_items: int, width: int) -> None:
+    """Refuses more features than the text vectors have principal components, for methods whose ID vectors start from these.
+
+    Args:
+      config: of the run; each of its methods is looked at, unless training starts from an earlier run, which has the components.
+      num_items: V.
+      width: E of the knowledge bank, or the most that it can be.
+
+    Raises:
+      UserError: naming the method and the largest number of features.
+    """
+    for method in names(config.model.method):
+        own = config.for_method(method)
+        model = own.model
+        if own.train.start_from or not METHODS[method].starts_from_text(model):
+            continue
+        of_bank = model.start_components != "raw"  # else the encoder decides how many numbers
+        most = min(num_items, width) if of_bank else num_items
+        if model.features > most:
+            raise UserError(
+                f"config.model.features: {model.features}; expected at most {most} for {method}, whose ID vectors start from the principal "
+                f"components of text vectors: {num_items:,} items have no more; lower it, or leave {method} out of config.model.method"
+            )
+
+
 def memory_of_devices(count: int) -> float:
     """The memory of so many devices in bytes; CPU devices share that of the machine."""
     device = jax.local_devices()[0]

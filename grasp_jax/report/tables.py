@@ -232,10 +232,13 @@ def _protocols(run: FinishedRun) -> list[str]:
 
 
 def _dataset(run: FinishedRun) -> str:
-    """Name of real data; synthetic data has no counterpart in the paper."""
+    """Name of real data; "" if the paper has no counterpart: for synthetic data, and for data of another size than their name tells."""
     data = run.config["data"]
     synthetic = data["source"] == "synthetic" or (data["source"] == "auto" and not data["path"])
-    return "" if synthetic else run.rows[0]["dataset"]
+    name: str = run.rows[0]["dataset"]
+    facts = run.results["about"].get("table1")
+    other = bool(facts) and paper.is_other_data(name, facts["users"], facts["items"])
+    return "" if synthetic or other else name
 
 
 def _by_backbone(run: FinishedRun) -> Iterable[tuple[str, list[str]]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from grasp_jax.evaluation.protocols import PROTOCOLS
+from grasp_jax.evaluation.protocols import PROTOCOLS, UNSEEN
 from grasp_jax.evaluation.untrained import (
     is_trained,
     shown_backbone,
@@ -23,6 +23,7 @@ AMONG = {
     "full": "among the whole catalogue",
     "full_unseen": "among the items that the user has not had",
 }
+STAYS = " (it stays among them if the user has had it)"  # of full_unseen alone
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,6 +183,8 @@ def _measured(table: Sequence[Standing], protocol: str) -> str:
     """How the numbers were measured, and the limits of a single seed."""
     users, seeds = table[0].users, min(standing.seeds for standing in table)
     sentence = f"Each test user's next item was ranked {AMONG.get(protocol, protocol)}"
+    if protocol == UNSEEN:
+        sentence += STAYS
     if users:
         sentence += f", for {users:,} users"
     if seeds == 1:

@@ -21,6 +21,7 @@ from grasp_jax.setup.matches import empty_rows, is_of_users, matches_of
 from grasp_jax.setup.refusals import misspelled, refuse_parts, why_nothing
 from grasp_jax.setup.rows import check_rows
 from grasp_jax.setup.sample import Sample, readable, sample, sample_pairs
+from grasp_jax.setup.titles import titles_in_log
 from grasp_jax.setup.when import time_of
 
 MOST_MISSING = DataConfig().max_missing_text
@@ -43,6 +44,7 @@ class FolderContents:
       bad_rows: whether a run refuses some rows of the interactions, and can leave them out.
       num_users: number of users with interactions; 0 where not all rows were looked at.
       usual_length: number of interactions that nine tenths of these users do not exceed.
+      repeated: share of the users who had their last item before.
       lines: what was found, for people.
       undecided: what could not be decided, for people.
     """
@@ -58,6 +60,7 @@ class FolderContents:
     bad_rows: bool = False
     num_users: int = 0
     usual_length: int = 0
+    repeated: float = 0.0
     lines: tuple[str, ...] = ()
     undecided: tuple[str, ...] = ()
 
@@ -124,6 +127,7 @@ def look(folder: pathlib.Path) -> FolderContents:
         bad_rows=bool(rows.line and rows.refused),
         num_users=len(lengths),
         usual_length=int(np.quantile(lengths, USUAL, method="inverted_cdf")) if len(lengths) else 0,
+        repeated=rows.repeated,
         lines=tuple(lines),
         undecided=tuple(undecided),
     )
@@ -216,6 +220,7 @@ def _with_items(found: FolderContents, rest: Sequence[Sample]) -> tuple[FolderCo
     if not matches:
         return found, [
             "what items are called: no table of items was found, so only methods without text can be trained (config.data.items_file)"
+            + titles_in_log(log, found.columns["item"])
         ]
     best = max(matches, key=lambda match: (match.share, bool(_title_of(match.table))))
     name, title = best.table.path.name, _title_of(best.table)

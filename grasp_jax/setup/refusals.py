@@ -15,7 +15,10 @@ from grasp_jax.setup import names
 from grasp_jax.setup.sample import FORMS, PAIR, Sample
 
 RECBOLE = ".inter"  # the atomic file that holds interactions
-MOVIELENS = {"u.data": "movielens-100k", "ratings.dat": "movielens-1m"}
+MOVIELENS = {  # ratings -> a data set of `grasp-jax fetch`, and its file of films
+    "u.data": ("movielens-100k", "u.item"),
+    "ratings.dat": ("movielens-1m", "movies.dat"),
+}
 TEXT = (".dat", ".data", ".txt")
 HEADER = "; a text file needs names of columns in its first line and the ending .csv, or .tsv if its fields are separated by tabs"
 READ = {  # functions of pandas
@@ -111,10 +114,7 @@ def why_nothing(
             f"make one: grasp-jax convert recbole {shlex.quote(str(folder))} NEW_FOLDER"
         )
     if original := next((name for name in MOVIELENS if name in entries), ""):
-        return UserError(
-            f"{folder}: {original} is a file of MovieLens without names of columns; expected a table of users and items; make one: "
-            f"grasp-jax fetch {MOVIELENS[original]} --into=NEW_FOLDER"
-        )
+        return _of_movielens(folder, original)
     others = no_tables(folder)
     also = f"; not read because of their endings: {listed(others)}" if others else ""
     if samples:
@@ -125,6 +125,21 @@ def why_nothing(
     return UserError(
         f"{folder}: no table in it; it holds {listed(entries) if entries else 'nothing'}; "
         f"{'; '.join(misspelled(folder)) or EXPECTED}{HEADER * text}"
+    )
+
+
+def _of_movielens(folder: pathlib.Path, original: str) -> UserError:
+    """The error of ratings in the form of MovieLens, which may be other data: the files at hand are converted, not downloaded again."""
+    name, films = MOVIELENS[original]
+    told = f"{folder}: {original} is a file in the form of MovieLens, without names of columns; expected a table of users and items; "
+    if not (folder / films).is_file():
+        return UserError(
+            f"{told}write one with the columns user, item, rating and timestamp to interactions.csv"
+        )
+    place, zipped = shlex.quote(str(folder.resolve())), "own.zip"
+    return UserError(
+        f"{told}make one of these files, which needs no network: (cd {place} && python -m zipfile -c {zipped} {original} {films} && "
+        f"grasp-jax fetch {name} --archive={zipped} --into=NEW_FOLDER)"
     )
 
 
@@ -146,7 +161,10 @@ def _no_pair(
         table = (users or items or ordered)[0]
         lacks = "its column of items to item" if users else "its column of users to user"
         remedy = lacks if users or items else "two columns to user and item"
-        what = f"{table.path.name} has {listed(table.names)}; rename {remedy}"
+        what = (
+            f"{table.path.name} has {listed(table.names)}; rename {remedy}, or name both columns in a config of your own "
+            "(config.data.columns.user and config.data.columns.item), in Python gj.Dataset.read(FILE, columns={'user': NAME, 'item': NAME})"
+        )
     left_out = f"; not readable, and left out: {unread[0]}" if unread else ""
     return UserError(
         f"{folder}: no file has both a column of users and one of items; {what}{left_out}{also}"
@@ -202,19 +220,22 @@ def _values(table: Sample, columns: Sequence[str]) -> list[tuple[str, ...]]:
 
 def _merge(first: Sample, other: Sample, keys: Sequence[str]) -> str:
     """Python that joins two tables; ids of CSV and TSV stay as they are written, and so do the names of the first table."""
-    tables = []
-    for table in (first, other):
-        path = json.dumps(str(table.path.resolve()), ensure_ascii=False)
-        read, options = READ[ending_of(table.path)[0]]
-        if table.table.is_delimited and table.table.delimiter != DEFAULT[ending_of(table.path)[0]]:
-            options = f", dtype=str, sep={json.dumps(table.table.delimiter)}"
-        tables.append(f"pd.{read}({path}{options})")
+    tables = [in_pandas(table) for table in (first, other)]
     out = json.dumps(str(first.path.resolve().with_name("interactions.csv")), ensure_ascii=False)
     on = json.dumps(list(keys), ensure_ascii=False)
     return (
         f'import pandas as pd; {tables[0]}.merge({tables[1]}, on={on}, suffixes=("", "_2"))'
         f".to_csv({out}, index=False)"
     )
+
+
+def in_pandas(table: Sample) -> str:
+    """Python that reads a table with pandas, imported as pd."""
+    path = json.dumps(str(table.path.resolve()), ensure_ascii=False)
+    read, options = READ[ending_of(table.path)[0]]
+    if table.table.is_delimited and table.table.delimiter != DEFAULT[ending_of(table.path)[0]]:
+        options = f", dtype=str, sep={json.dumps(table.table.delimiter)}"
+    return f"pd.{read}({path}{options})"
 
 
 def _has(table: Sample, wanted: Sequence[str], what: str) -> str:

@@ -13,6 +13,7 @@ from grasp_jax.setup.look import FolderContents
 MOST_LETTERS = 136
 LONGEST = 256  # histories, because the work of attention grows with the square of their length
 LEAST_STEPS, SMALLEST_BATCH = 25, 32  # of an epoch; users
+MANY_REPEATS = 0.1  # share of the users who had their last item before
 COLUMNS = "columns."  # fields of this section within `data`
 
 
@@ -78,10 +79,7 @@ def _body(found: FolderContents, name: str) -> list[str]:
             'Each user\'s last item is for the test, and the one before it for validation; "time" splits at two points in time.'
         ),
         _set("data.split", "leave_one_out"),
-        *_comment(
-            'Validation ranks the items that the user has not had, as the service does; "full" ranks all, if people buy items again.'
-        ),
-        _set("eval.select", "full_unseen"),
+        *_lines_of_ranking(found),
         "config.model.dropout = (0.3,)  # several, such as (0.3, 0.5), are trained together, and validation chooses one",
         "config.train.max_epochs = 100  # at most: training stops early, after train.patience epochs without a better validation",
         "config.train.patience = 10",
@@ -155,6 +153,22 @@ def batch_size(found: FolderContents) -> int:
     while size > SMALLEST_BATCH and 0 < found.num_users < size * LEAST_STEPS:
         size //= 2
     return size
+
+
+def _lines_of_ranking(found: FolderContents) -> list[str]:
+    """The protocol of validation: without the items that the user has had, unless many users take items again."""
+    if found.repeated <= MANY_REPEATS:
+        why = 'Validation ranks the items that the user has not had, as the service does; "full" ranks all, if people buy items again.'
+        return [*_comment(why), _set("eval.select", "full_unseen")]
+    why = (
+        f"Of the users, {100 * found.repeated:.0f} % had their last item before, so validation ranks all items, and recommendations have "
+        'items that the user has had. If they should have new items alone: "full_unseen", and True.'
+    )
+    return [
+        *_comment(why),
+        _set("eval.select", "full"),
+        "config.recommend.exclude_seen = False",
+    ]
 
 
 def _lines_of_sizes(found: FolderContents) -> list[str]:

@@ -249,10 +249,12 @@ def _record(
 
 
 def _words(weights: Mapping[str, float]) -> str:
-    """ "without text and with 0.5 of the match"."""
+    """ "without text, so by id and match alone", "with 0.5 of the match" or "with all parts"."""
     lowered = [
         f"without {kind}" if not weight else f"with {weight:g} of the {kind}"
         for kind, weight in weights.items()
         if weight != 1.0
     ]
-    return " and ".join(lowered) or "with all parts"
+    rest = [kind for kind, weight in weights.items() if weight]
+    remains = f", so by {' and '.join(rest)} alone" if len(rest) < len(weights) else ""
+    return (" and ".join(lowered) or "with all parts") + remains

@@ -32,7 +32,7 @@ from grasp_jax.models.registration import code_of
 from grasp_jax.parallel.mesh import make_mesh
 from grasp_jax.parallel.processes import is_main_process, main_process_first
 from grasp_jax.parallel.rows import PlacedRows
-from grasp_jax.planning.sizes import check_sizes
+from grasp_jax.planning.sizes import check_components, check_sizes
 from grasp_jax.training.records import Records
 from grasp_jax.trials.earlier import bank_folder, check_named, missing_interactions
 
@@ -175,11 +175,15 @@ def check(run: Run) -> None:
     """Checks of the config and the data that need no computation.
 
     Raises:
-      UserError: there are too few items to draw negatives from, the machine cannot hold the run, or as in `unlisted_items`.
+      UserError: there are too few items to draw negatives from, the machine cannot hold the run, or as in `unlisted_items` and
+        `check_components`.
     """
     unlisted_items(run)
-    width = (bank_width(run.bank_folder) or run.config.knowledge.width) if run.needs_bank else 0
+    of_bank = bank_width(run.bank_folder) if run.needs_bank else None
+    width = (of_bank or run.config.knowledge.width) if run.needs_bank else 0
     check_sizes(run.config, run.split, width)
+    items = run.split.log.num_items
+    check_components(run.config, items, of_bank or items)
     wanted, log, users = run.config.eval.num_negatives, run.split.log, run.split.test.evaluated
     if not len(users):  # of a split without a test
         return
@@ -249,10 +253,15 @@ def prepare_bank_of(run: Run) -> KnowledgeBank | None:
 
 
 def prepare(run: Run) -> Prepared:
-    """Makes or opens the knowledge bank, and makes the mesh of devices that the config names."""
-    return Prepared(
-        run, prepare_bank_of(run), make_mesh(run.config.mesh.data, run.config.mesh.table)
-    )
+    """Makes or opens the knowledge bank, and makes the mesh of devices that the config names.
+
+    Raises:
+      UserError: as in `check_components`, before any model is trained.
+    """
+    bank = prepare_bank_of(run)
+    if bank is not None:  # some encoders make fewer numbers than the config names
+        check_components(run.config, run.split.log.num_items, bank.width)
+    return Prepared(run, bank, make_mesh(run.config.mesh.data, run.config.mesh.table))
 
 
 def seconds(run: Run) -> dict[str, float]:

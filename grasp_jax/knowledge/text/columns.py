@@ -168,7 +168,8 @@ def why_no_text(name: str, values: Iterable[Any]) -> str:
     if not found:
         return "empty"
     if not _most(isinstance(part, str) for value in found for part in _parts(value)):
-        return "no text"
+        named = _most(isinstance(value, dict) for value in found)
+        return "no text: make columns of its values" if named else "no text"
     if _most(bool(_ADDRESS.fullmatch(part)) for part in parts):
         return "addresses"
     if _ID_NAME.fullmatch(name) or (
