@@ -84,11 +84,11 @@ def test_a_method_without_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_shapes_of_item_vectors() -> None:
     """With five items too few, JAX trained on the last row in their place, and the run died after its training."""
     check_own_encoder("mine", IdEncoder(ITEMS, FEATURES), ITEMS, {}, False)
-    message = refusal(check_own_encoder, "mine", IdEncoder(ITEMS - 5, FEATURES), ITEMS, {})
+    message = refusal(check_own_encoder, "mine", IdEncoder(ITEMS - 5, FEATURES), ITEMS, {}, False)
     assert_names(message, ("method 'mine': IdEncoder.item_features", "(35, 8)", "40 items"))
-    message = refusal(check_own_encoder, "mine", Wider(ITEMS, FEATURES), ITEMS, {})
+    message = refusal(check_own_encoder, "mine", Wider(ITEMS, FEATURES), ITEMS, {}, False)
     assert_names(message, ("Wider", "(40, 16)", "expected (40, 8)", "vector_width"))
-    message = refusal(check_own_encoder, "mine", Nothing(ITEMS, FEATURES), ITEMS, {})
+    message = refusal(check_own_encoder, "mine", Nothing(ITEMS, FEATURES), ITEMS, {}, False)
     assert_names(message, ("Nothing.item_features returns NoneType",))
     message = refusal(check_own_encoder, "mine", IdEncoder(ITEMS, FEATURES), ITEMS, {}, True)
     assert_names(message, ("IdEncoder.gated is False, and gated of its method True",))
@@ -134,15 +134,15 @@ class FirstRows(IdEncoder):
 )
 def test_scores_are_inner_products(encoder: type[IdEncoder], hook: str) -> None:
     """Training and some protocols would score by one formula, and recommend by another, without a word."""
-    message = refusal(check_own_encoder, "mine", encoder(ITEMS, FEATURES), ITEMS, {})
+    message = refusal(check_own_encoder, "mine", encoder(ITEMS, FEATURES), ITEMS, {}, False)
     assert_names(message, (f"{encoder.__name__}.{hook}", "inner product", "around_backbone"))
 
 
 def test_an_encoder_reads_which_items_are_asked_for() -> None:
     """An encoder that ignores `ids` was trained: each item got the vector of another one."""
-    message = refusal(check_own_encoder, "mine", Deaf(ITEMS, FEATURES), ITEMS, {})
+    message = refusal(check_own_encoder, "mine", Deaf(ITEMS, FEATURES), ITEMS, {}, False)
     assert_names(message, ("Deaf.item_features returns (40, 8) for ids of shape (8,)", "(8, 8)"))
-    message = refusal(check_own_encoder, "mine", FirstRows(ITEMS, FEATURES), ITEMS, {})
+    message = refusal(check_own_encoder, "mine", FirstRows(ITEMS, FEATURES), ITEMS, {}, False)
     assert_names(message, ("FirstRows.item_features returns other vectors", "ids=None"))
 
 
@@ -216,5 +216,5 @@ def test_text_that_was_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     message = refusal(tables_of, "mine", {}, facts)
     assert_names(message, ("method 'mine'", "'items'", "needs_bank = True", "class Forgot"))
     reader = Reader(ITEMS, FEATURES)
-    message = refusal(check_own_encoder, "mine", reader, ITEMS, {})
+    message = refusal(check_own_encoder, "mine", reader, ITEMS, {}, False)
     assert_names(message, ("reads the table 'items'", "of_bank(bank, 'items')", "needs_bank"))
