@@ -279,7 +279,7 @@ def audit(run: Run, options: Options) -> None:
     """Writes how far the text knowledge can be trusted, and a sheet for raters or, with --ratings, their results. Needs no endpoint.
 
     Raises:
-      UserError: there is no bank, the ratings cannot be read, or `--out` cannot be written.
+      UserError: there is no bank, or it does not fit the config; the ratings cannot be read, or `--out` cannot be written.
     """
     out = check_folder(options.out or str(run.workdir / "audit"), "--out")
     if not (run.bank_folder / MANIFEST).is_file():

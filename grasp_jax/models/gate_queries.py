@@ -1,7 +1,7 @@
 """The query vectors of the gates: the user's text as published, or other vectors without its leak.
 
 A user's text is written from the training history, which contains every training target. All `config.model.QUERIES` but "user" replace it
-by means of vectors, so that the effect of the leak can be measured and removed:
+by averages of vectors (computed as sums, because only directions count), so that the effect of the leak can be measured and removed:
 
   user        the user's text and the mean of similar users' texts, as published
   neighbours  the mean of similar users' texts for both
