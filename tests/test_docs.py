@@ -135,7 +135,7 @@ def test_commands_can_be_typed(path: pathlib.Path) -> None:
         if words[:2] == ["grasp-jax", "fetch"]:
             if words[2] != "--list":  # which prints all names and ends
                 name = fetch.parser().parse_args(words[2:]).name
-                assert name == "NAME" or fetch.source_named(name), words
+                assert name == "NAME" or fetch.dataset_named(name), words
         elif words[0] == "grasp-jax" or words[:3] == ["python", "-m", "grasp_jax.main"]:
             check_flags(words)
         elif words[0] == "grasp-serve":
