@@ -69,7 +69,7 @@ LONG = (
     "test_step_scores",
     "test_ray",
     "test_earlier_version",
-    "test_parts",
+    "test_fusion_weights",
     "test_bert4rec",
     "test_benchmark_profile",
     "test_benchmark_evaluation",
