@@ -16,8 +16,8 @@ from grasp_jax.training.cross_entropy import CrossEntropy
 
 # the type of `models.batch.Scores` from which the loss is computed
 Loss = Callable[[Any], jax.Array]
-# For a negative that does not exist, instead of -inf: exp(LOWEST - x) is 0 for every score x, but the difference of two of them is 0, not NaN.
-# So gradients are finite even if no negative exists, as in a batch with only one target.
+# For a negative that does not exist, instead of -inf: exp(LOWEST - x) is 0 for every score x, but the difference of two of them is 0, not
+# NaN. So gradients are finite even if no negative exists, as in a batch with only one target.
 LOWEST = -1e30
 CATALOGUE = "ce"  # the loss over all items, without random negatives
 SHARED = ("gbce", "softmax")  # losses whose negatives are shared by a whole batch
