@@ -168,10 +168,10 @@ def test_tutorial_page_is_its_script(name: str) -> None:
     script = tutorial_pages.EXAMPLES / f"{name}.py"
     pieces = [cell for cell in tutorial_pages.cells(script.read_text()) if cell.is_code]
     text = (tutorial_pages.PAGES / f"{name}.md").read_text(encoding="utf-8")
-    mend = f"run python -m benchmarks.tutorial_pages {name}"
+    remedy = f"run python -m benchmarks.tutorial_pages {name}"
     expected = tutorial_pages.page(script, [""] * len(pieces))
-    assert tutorial_pages.without_output(text) == expected, mend
-    assert tutorial_pages.PRINTED in text, mend
+    assert tutorial_pages.without_output(text) == expected, remedy
+    assert tutorial_pages.PRINTED in text, remedy
 
 
 SLOW = (

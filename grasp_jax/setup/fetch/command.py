@@ -228,14 +228,14 @@ def _verified(
     if seen != expected:
         if fresh:
             path.unlink()
-        remedy = "it was removed:" if fresh else "move it away, and"
+        before = "it was removed:" if fresh else "move it away, and"
         newer = (
             "if the publisher has replaced the file, name another folder with --into"
             if recorded
             else "or give a newer file that you trust with --archive"
         )
         raise UserError(
-            f"{path}: its {kind} is {seen}, and {where} is {expected}; {remedy} run the same command again; {newer}"
+            f"{path}: its {kind} is {seen}, and {where} is {expected}; {before} run the same command again; {newer}"
         )
     return f"equal to {where}"
 
