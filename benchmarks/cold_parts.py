@@ -16,8 +16,8 @@ from benchmarks.cold_case import METRICS, make_case
 from benchmarks.cold_items import REFERENCE, beside, case_parser, facts_of, measured_of, models_of
 from benchmarks.cold_study import WEIGHT
 from benchmarks.record import Contention, keep, place, run, table
+from grasp_jax.config.model import COMPANY_PART, ID_PART, MATCH_PART, TEXT_PART
 from grasp_jax.data.dataset import Dataset
-from grasp_jax.models.encoders.towers import COMPANY, ID, MATCH, TEXT
 from grasp_jax.serving.artifact import Artifact
 from grasp_jax.serving.new_items import add_items, trained_items
 
@@ -27,12 +27,16 @@ FACTORS = (1.25, 1.5, 2.0, 3.0)  # values of `model.plus.match_new`
 def columns_of(model: Artifact) -> dict[str, slice]:
     """Columns of the item vectors of a `grasp_plus` with late fusion, by part of the score."""
     plus, width = model.config.model.plus, model.config.model.features
-    counts = {ID: plus.id_towers, TEXT: plus.text_towers, COMPANY: plus.company_towers}
+    counts = {
+        ID_PART: plus.id_towers,
+        TEXT_PART: plus.text_towers,
+        COMPANY_PART: plus.company_towers,
+    }
     found, begin = {}, 0
     for part, count in counts.items():
         found[part] = slice(begin, begin + count * width)
         begin += count * width
-    return {**found, MATCH: slice(begin, None)}
+    return {**found, MATCH_PART: slice(begin, None)}
 
 
 def with_parts(model: Artifact, parts: Sequence[str]) -> Artifact:
@@ -46,14 +50,14 @@ def with_parts(model: Artifact, parts: Sequence[str]) -> Artifact:
 def with_match(model: Artifact, factor: float) -> Artifact:
     """The model that `add_items` makes with another `model.plus.match_new`; the given one has 1."""
     features = np.array(model.features)
-    features[trained_items(model) :, columns_of(model)[MATCH]] *= factor
+    features[trained_items(model) :, columns_of(model)[MATCH_PART]] *= factor
     return dataclasses.replace(model, features=features)
 
 
 def lines_of(model: Artifact) -> dict[str, Artifact]:
     """Models by the name of their line, from a `grasp_plus` with new items."""
     parts = list(columns_of(model))
-    alone = {f"{part} alone": with_parts(model, [part]) for part in parts if part != ID}
+    alone = {f"{part} alone": with_parts(model, [part]) for part in parts if part != ID_PART}
     without = {
         f"without {left_out}": with_parts(model, [part for part in parts if part != left_out])
         for left_out in parts

@@ -37,7 +37,7 @@ from grasp_jax.serving.histories import OnDevice
 from grasp_jax.serving.new_item_columns import ITEM, ignored_columns
 from grasp_jax.serving.new_items import add_items
 from grasp_jax.serving.programs import QUERIES
-from grasp_jax.serving.represent import Representations, Represented, represent, source_of
+from grasp_jax.serving.represent import Representations, Represented, represent, representations_of
 from grasp_jax.serving.users import users_of_data
 from grasp_jax.serving.vectors import item_vectors, nearest_items
 
@@ -278,7 +278,7 @@ class Answering:
             return found
 
         texts_of_bank = fitted is not None
-        return source_of(artifact, dataset.log, states, self._vectors(), texts_of_bank)
+        return representations_of(artifact, dataset.log, states, self._vectors(), texts_of_bank)
 
     def _people(
         self, users: Ids | None, histories: Sequence[Ids] | None, unknown: Unknown

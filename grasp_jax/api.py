@@ -8,8 +8,8 @@
     model.recommend(users=["ann", "lee"], k=10)
     model.save("model")
 
-Training, evaluation and recommendations use the same functions as the command line. This module turns arguments into their configs and
-folders, and remembers which trial was fitted or loaded.
+Training, evaluation and recommendations use the same functions as the command line. This module turns arguments into a config and a
+workdir, and remembers which trial was fitted or loaded.
 """
 
 import dataclasses

@@ -151,7 +151,7 @@ def open_finished(
     trained = [pair for pair in wanted if find_model(checkpoint_folder(workdir, *pair))]
     if not trained:
         requested = "-".join(part for part in (method, backbone) if part) or "model"
-        others = f"; there are {', '.join('-'.join(pair) for pair in there)}" if there else ""
+        others = f"; there are {', '.join(trial_name(*pair) for pair in there)}" if there else ""
         raise UserError(
             f"{workdir}: no {requested} was trained there{others}; run --mode=train, or name another method"
         )

@@ -33,7 +33,7 @@ from grasp_jax.serving.histories import place
 from grasp_jax.serving.interrupted import Spread
 from grasp_jax.serving.recommend import write_recommendations
 from grasp_jax.serving.represent import represent as write_representations
-from grasp_jax.serving.represent import source_of
+from grasp_jax.serving.represent import representations_of
 from grasp_jax.serving.users import read_users
 from grasp_jax.serving.vectors import item_vectors
 from grasp_jax.training.checkpoint import hash_of_model
@@ -262,7 +262,7 @@ def represent(run: Run, options: Options) -> None:
     chosen = _chosen(run)
     artifact, audience = artifact_of(chosen), audience_of(chosen)
     placed = place(artifact)
-    source = source_of(
+    source = representations_of(
         artifact,
         run.dataset.log,
         lambda rows: states_of(audience, rows, run.config.eval.user_block),
@@ -279,7 +279,7 @@ def audit(run: Run, options: Options) -> None:
     """Writes how far the text knowledge can be trusted, and a sheet for raters or, with --ratings, their results. Needs no endpoint.
 
     Raises:
-      UserError: there is no bank, the ratings cannot be read, or `--out` cannot be written.
+      UserError: there is no bank, or it does not fit the config; the ratings cannot be read, or `--out` cannot be written.
     """
     out = check_folder(options.out or str(run.workdir / "audit"), "--out")
     if not (run.bank_folder / MANIFEST).is_file():

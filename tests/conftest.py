@@ -70,7 +70,7 @@ LONG = (
     "test_step_scores",
     "test_ray",
     "test_earlier_version",
-    "test_parts",
+    "test_fusion_weights",
     "test_new_items",
     "test_service_limits",
     "test_describe",

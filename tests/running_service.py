@@ -18,7 +18,7 @@ from grasp_jax.serving.http.app import create_app
 from grasp_jax.serving.http.metrics import JsonLines, Metrics
 from grasp_jax.serving.http.service import Service
 from grasp_jax.serving.http.settings import Limits, Settings
-from grasp_jax.serving.http.source import open_source
+from grasp_jax.serving.http.source import open_model
 from tests.bad_requests import Bad
 from tests.trained import small_shop, trained
 
@@ -42,7 +42,7 @@ class Running:
     ) -> None:
         self.lines = io.StringIO()
         self.service = Service(settings, path, log=JsonLines(self.lines), metrics=metrics)
-        assert self.service.load(open_source(path))
+        assert self.service.load(open_model(path))
         self.app = create_app(self.service, nothing, nothing)
         self.client = TestClient(self.app, raise_server_exceptions=True)
 

@@ -139,10 +139,12 @@ def test_rows_are_of_their_trials(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_time_left_is_of_whole_epochs() -> None:
     """After a resume the epochs of yesterday would count as done in no time, or the rest of an epoch as a whole one."""
-    pace = TimeLeft()
-    assert pace.left(11, 20, seconds=9.0) is None, "a short first epoch says nothing of the others"
-    assert pace.left(12, 20, seconds=2.0) == pytest.approx(16.0)
-    assert pace.left(13, 20, seconds=4.0) == pytest.approx(21.0)
+    time_left = TimeLeft()
+    assert time_left.left(11, 20, seconds=9.0) is None, (
+        "a short first epoch says nothing of the others"
+    )
+    assert time_left.left(12, 20, seconds=2.0) == pytest.approx(16.0)
+    assert time_left.left(13, 20, seconds=4.0) == pytest.approx(21.0)
     assert TimeLeft().left(1, 3, seconds=600.0) == pytest.approx(1200.0)
     assert TimeLeft().left(1, 1, seconds=1.0) == 0.0
     resumed = TimeLeft(partial=True)

@@ -10,8 +10,8 @@ PAGE = pathlib.Path(__file__).parent.parent / "docs" / "config.md"
 
 def test_the_page_is_current() -> None:
     """A field would be documented with a default that it no longer has, or not at all."""
-    mend = "run python -m grasp_jax.config.reference > docs/config.md"
-    assert PAGE.read_text(encoding="utf-8") == reference(), mend
+    remedy = "run python -m grasp_jax.config.reference > docs/config.md"
+    assert PAGE.read_text(encoding="utf-8") == reference(), remedy
 
 
 def test_the_page_has_every_field_once() -> None:

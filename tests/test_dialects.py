@@ -231,7 +231,7 @@ FAULTS = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_what_cannot_be_read_is_refused_in_one_line(tmp_path: pathlib.Path, fault: str) -> None:
-    """Would break with a user called "user", a crash of the JSON reader, or a message that names neither row nor cure."""
+    """Would break with a user called "user", a crash of the JSON reader, or a message that names neither row nor remedy."""
     name, content, parts = FAULTS[fault]
     (tmp_path / name).write_bytes(content)
     assert_names(refusal(read_log, tmp_path / name, "bad", COLUMNS), (str(tmp_path / name), *parts))

@@ -135,7 +135,7 @@ def test_commands_can_be_typed(path: pathlib.Path) -> None:
         if words[:2] == ["grasp-jax", "fetch"]:
             if words[2] != "--list":  # which prints all names and ends
                 name = fetch.parser().parse_args(words[2:]).name
-                assert name == "NAME" or fetch.source_named(name), words
+                assert name == "NAME" or fetch.dataset_named(name), words
         elif words[0] == "grasp-jax" or words[:3] == ["python", "-m", "grasp_jax.main"]:
             check_flags(words)
         elif words[0] == "grasp-serve":
@@ -168,10 +168,10 @@ def test_tutorial_page_is_its_script(name: str) -> None:
     script = tutorial_pages.EXAMPLES / f"{name}.py"
     pieces = [cell for cell in tutorial_pages.cells(script.read_text()) if cell.is_code]
     text = (tutorial_pages.PAGES / f"{name}.md").read_text(encoding="utf-8")
-    mend = f"run python -m benchmarks.tutorial_pages {name}"
+    remedy = f"run python -m benchmarks.tutorial_pages {name}"
     expected = tutorial_pages.page(script, [""] * len(pieces))
-    assert tutorial_pages.without_output(text) == expected, mend
-    assert tutorial_pages.PRINTED in text, mend
+    assert tutorial_pages.without_output(text) == expected, remedy
+    assert tutorial_pages.PRINTED in text, remedy
 
 
 SLOW = (

@@ -18,7 +18,7 @@ from grasp_jax.data.log import InteractionLog, build_log
 from grasp_jax.knowledge.bank import MANIFEST, TABLES, KnowledgeBank, identity, load_bank, save_bank
 from grasp_jax.knowledge.prepare import encode_bank, prepare_bank
 from grasp_jax.training.start_from import Earlier, check_basis
-from grasp_jax.trials.earlier import missing_interactions
+from grasp_jax.trials.earlier import warnings_of_missing_interactions
 from grasp_jax.trials.run import open_run
 from grasp_jax.workdir import DATA_FILE, claim
 from tests.banks import NUM_ITEMS, WORDS, shop
@@ -224,28 +224,30 @@ def test_lost_interactions_are_warned_of(tmp_path: pathlib.Path) -> None:
     since = Config().with_fields({"knowledge.since": monday})
     both = Config().with_fields({"train.start_from": monday, "knowledge.since": monday})
     for config in (start, since, both):
-        cut = missing_interactions(config, log_of(range(50)))
+        cut = warnings_of_missing_interactions(config, log_of(range(50)))
         assert len(cut) == 2
         assert_names(cut[0], ("50 % fewer interactions", monday, "1,000 then, 500 now", "complete"))
         assert "the newest interaction is of" in cut[1] and monday in cut[1]
-    assert missing_interactions(Config(), log_of(range(50))) == []
+    assert warnings_of_missing_interactions(Config(), log_of(range(50))) == []
     for fine in (range(101), range(3, 101), range(2, 100)):  # more, and windows that move
-        assert missing_interactions(start, log_of(fine)) == []
-    assert len(missing_interactions(start, log_of(range(40, 101)))) == 1
-    assert len(missing_interactions(start, log_of(range(99)))) == 1
+        assert warnings_of_missing_interactions(start, log_of(fine)) == []
+    assert len(warnings_of_missing_interactions(start, log_of(range(40, 101)))) == 1
+    assert len(warnings_of_missing_interactions(start, log_of(range(99)))) == 1
 
     written = read_sealed(tmp_path / "monday" / DATA_FILE, "")
     for name in ("newest", "time_unit"):  # earlier versions wrote no times
         del written[name]
     write_sealed(tmp_path / "monday" / DATA_FILE, written)
-    assert missing_interactions(start, log_of(range(99))) == []
+    assert warnings_of_missing_interactions(start, log_of(range(99))) == []
     bank = tmp_path / "monday" / "knowledge"
     bank.mkdir()
     (bank / MANIFEST).touch()
     of_bank = Config().with_fields({"knowledge.since": str(bank)})
-    assert len(missing_interactions(of_bank, log_of(range(50)))) == 1
+    assert len(warnings_of_missing_interactions(of_bank, log_of(range(50)))) == 1
     for other in ("nope", str(tmp_path)):  # such as a bank, which does not know the data's size
         assert (
-            missing_interactions(Config().with_fields({"knowledge.since": other}), log_of(range(9)))
+            warnings_of_missing_interactions(
+                Config().with_fields({"knowledge.since": other}), log_of(range(9))
+            )
             == []
         )

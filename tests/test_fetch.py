@@ -301,9 +301,9 @@ def test_every_source_is_named_and_listed() -> None:
         "amazon-2023-5core:Software",
     ]
     for name in names:
-        source = sources.source_named(name)
-        assert source.name == name and name.split(":")[0] in command.parser().format_help()
-        for file in source.files:
+        dataset = sources.dataset_named(name)
+        assert dataset.name == name and name.split(":")[0] in command.parser().format_help()
+        for file in dataset.files:
             kind, _, digest = file.digest.partition(":")
             assert len(digest) == {"sha256": 64, "md5": 32, "": 0}[kind]
             assert file.url.startswith("https://") and file.name

@@ -83,8 +83,16 @@ def test_parts_compute_what_the_whole_does(prepared: Prepared, method: str) -> N
         state = copied(start.state)  # which is donated
         losses = np.zeros((6, 1), np.float32)
         for first, end in zip((0, *cuts), (*cuts, 6), strict=True):
-            part = StepBounds(put(np.int32(first)), put(np.int32(end)), inputs)
-            given = data.device, data.tables, chunk.slots, steps.per_replica, chunk_step, None, part
+            bounds = StepBounds(put(np.int32(first)), put(np.int32(end)), inputs)
+            given = (
+                data.device,
+                data.tables,
+                chunk.slots,
+                steps.per_replica,
+                chunk_step,
+                None,
+                bounds,
+            )
             state, found = steps.train_steps(state, *given)
             losses += np.asarray(found)
         return state, losses

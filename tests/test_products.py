@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from grasp_jax.config import ModelConfig
-from grasp_jax.models.encoders.towers import COMPANY, MATCH, TEXT
+from grasp_jax.config.model import COMPANY_PART, MATCH_PART, TEXT_PART
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.methods.base import ModelSizes
 from grasp_jax.models.products import product
@@ -51,8 +51,11 @@ READ_TEXT = ("grasp", "llm_esr", "id_text_sum", "id_text_concat", "unisrec", "un
 )
 def test_encoders_multiply_in_the_number_type_of_the_config(method: str, fusion: str) -> None:
     """`config.model.dtype` says "number type of matrix products"; an encoder that ignores it trains in float32 without a word."""
-    tables = {name: random(3, ITEMS, WIDTH) for name in ("items", "items_similar", TEXT, COMPANY)}
-    tables |= {MATCH: jnp.ones((ITEMS, 1)), "trust": jnp.ones(ITEMS)}
+    tables = {
+        name: random(3, ITEMS, WIDTH)
+        for name in ("items", "items_similar", TEXT_PART, COMPANY_PART)
+    }
+    tables |= {MATCH_PART: jnp.ones((ITEMS, 1)), "trust": jnp.ones(ITEMS)}
     found = [features(method, fusion, dtype, tables) for dtype in ("float32", "bfloat16")]
     assert not np.array_equal(*found)
     np.testing.assert_allclose(*found, rtol=0.05, atol=0.05 * np.abs(found[0]).max())

@@ -134,7 +134,7 @@ def test_a_part_of_the_items_without_titles_is_refused(tmp_path: pathlib.Path) -
 
 
 @pytest.mark.parametrize(
-    ("name", "mend"),
+    ("name", "remedy"),
     [
         ("2024/01/part-00000.parquet", ("rename the folder", "2024 to", "part=2024", "a copy")),
         ("000000_0", ("rename it", "ends in .parquet", "a copy")),
@@ -142,7 +142,7 @@ def test_a_part_of_the_items_without_titles_is_refused(tmp_path: pathlib.Path) -
     ],
 )
 def test_a_file_that_is_no_part_is_refused(
-    tmp_path: pathlib.Path, name: str, mend: tuple[str, ...]
+    tmp_path: pathlib.Path, name: str, remedy: tuple[str, ...]
 ) -> None:
     """A copy of the parts in a folder among them would be read as further rows: every purchase twice, and nobody told. Or a user would be
     told to move away a file that holds rows.
@@ -156,7 +156,7 @@ def test_a_file_that_is_no_part_is_refused(
     else:
         write_table(tmp_path / "another.parquet", rows).rename(folder / name)
     for read in (read_table, sample, lambda path: Dataset.read(path.parent)):
-        assert_names(refusal(read, folder), (str(folder / name), "not a part", *mend))
+        assert_names(refusal(read, folder), (str(folder / name), "not a part", *remedy))
     (folder / name).rename(tmp_path / "moved")
     (folder / "day=1" / "_temporary").mkdir(parents=True)  # of a job that was stopped
     write_table(folder / "day=1" / "_temporary" / "part-00000.parquet", rows)

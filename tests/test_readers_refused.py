@@ -196,21 +196,21 @@ def test_null_in_parquet_is_named_by_row(tmp_path: pathlib.Path) -> None:
 def test_all_rows_without_a_value_are_counted(tmp_path: pathlib.Path) -> None:
     """Somebody with a thousand such rows would mend one at a time."""
     path = tmp_path / "log.csv"
-    mend = "and 2 other rows have none; fill them in or drop these rows"
+    remedy = "and 2 other rows have none; fill them in or drop these rows"
     path.write_text("user,item\na,x\n,x\nb,y\n,y\n,y\n")
     assert_names(
-        refusal(read_log, path, "bad", COLUMNS), ("row 2 has no value in column 'user'", mend)
+        refusal(read_log, path, "bad", COLUMNS), ("row 2 has no value in column 'user'", remedy)
     )
     path.write_text("user,item\na,x\n,x\n,y\n")
     assert "and 1 other row has none" in refusal(read_log, path, "bad", COLUMNS)
     path.write_text("user,item,rating\na,x,\nb,x,5\nb,y,\na,y,\n")
     assert_names(
         refusal(read_log, path, "bad", COLUMNS, 3.0),
-        ("row 1 has no value in column 'rating'", mend),
+        ("row 1 has no value in column 'rating'", remedy),
     )
     table = pa.table({"user": [None, "a", None, None], "item": ["x", "x", "y", "z"]})
     parquet.write_table(table, tmp_path / "log.parquet")
-    assert_names(refusal(read_log, tmp_path / "log.parquet", "bad", COLUMNS), ("row 1", mend))
+    assert_names(refusal(read_log, tmp_path / "log.parquet", "bad", COLUMNS), ("row 1", remedy))
 
 
 def test_rows_without_a_value_are_counted_in_all_columns(tmp_path: pathlib.Path) -> None:

@@ -123,7 +123,7 @@ def test_an_interrupted_run_goes_on_where_it_was(
             raise KeyboardInterrupt
         return np.zeros((len(rows), width), np.float32)
 
-    source = module.source_of(
+    source = module.representations_of(
         model.artifact, log, states, np.zeros((log.num_items, width), np.float32)
     )
     with pytest.raises(KeyboardInterrupt):
@@ -146,7 +146,7 @@ def test_another_model_and_a_damaged_file_are_computed_again(
     assert 0 < found.computed < NUM_USERS and str(shard) in caplog.text
     log = model._fitted.dataset.log  # type: ignore[union-attr]
     vectors = np.stack(list(model.item_vectors()["vector"]))
-    source = module.source_of(
+    source = module.representations_of(
         model.artifact,
         log,
         lambda rows: np.ones((len(rows), vectors.shape[1]), np.float32),
@@ -260,7 +260,9 @@ def test_a_shard_without_users_is_written_too(
     """A folder of many shards, interrupted, would not take a day with few users."""
     log = model._fitted.dataset.log  # type: ignore[union-attr]
     vectors = np.stack(list(model.item_vectors()["vector"]))
-    source = module.source_of(model.artifact, log, lambda rows: vectors[rows % 40], vectors)
+    source = module.representations_of(
+        model.artifact, log, lambda rows: vectors[rows % 40], vectors
+    )
     one = np.arange(1)
     few = dataclasses.replace(
         source,
@@ -285,7 +287,7 @@ def test_other_added_items_are_another_model(model: gj.Recommender) -> None:
     made_from = {**model.artifact.made_from, "added_items": 1}
     artifact = dataclasses.replace(model.artifact, made_from=made_from)
     first, second = (
-        module.source_of(artifact, log, lambda rows: vectors[rows], vectors + change).model
+        module.representations_of(artifact, log, lambda rows: vectors[rows], vectors + change).model
         for change in (0.0, 1.0)
     )
     assert first != second and first.keys() == second.keys()
@@ -298,7 +300,9 @@ def test_texts_of_the_bank_and_of_histories_are_told_apart(model: gj.Recommender
 
     def about(method: str, texts_of_bank: bool) -> object:
         artifact = dataclasses.replace(model.artifact, method=method)
-        return module.source_of(artifact, log, lambda rows: rows, vectors, texts_of_bank).model
+        return module.representations_of(
+            artifact, log, lambda rows: rows, vectors, texts_of_bank
+        ).model
 
     assert about("grasp", True) != about("grasp", False)
     assert about("plain", True) == about("plain", False)

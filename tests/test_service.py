@@ -21,7 +21,7 @@ from grasp_jax.serving.http.metrics import SECOND, JsonLines, Metrics
 from grasp_jax.serving.http.placing import shapes_of
 from grasp_jax.serving.http.requests import Recommend
 from grasp_jax.serving.http.service import Service
-from grasp_jax.serving.http.source import open_source
+from grasp_jax.serving.http.source import open_model
 from tests.running_service import (
     SECRET,
     Running,
@@ -109,12 +109,12 @@ def test_only_who_needs_a_text_fails_without_its_encoder(
     shop: gj.Dataset, gated: pathlib.Path
 ) -> None:
     """A history whose text cannot be written would take users of the data along that are answered in the same batch."""
-    source = open_source(gated)
-    artifact = dataclasses.replace(source.artifact, encoder=None)
+    opened = open_model(gated)
+    artifact = dataclasses.replace(opened.artifact, encoder=None)
     service = Service(
         with_settings(batch_sizes=(8,), lengths=()), gated, log=JsonLines(io.StringIO())
     )
-    assert service.load(source._replace(artifact=artifact))
+    assert service.load(opened._replace(artifact=artifact))
     user = shop.user_ids[7].item()
 
     async def both() -> list[Any]:
@@ -176,11 +176,11 @@ def test_users_of_a_saved_model_come_from_a_folder(
     (tmp_path / "data").mkdir()
     rows = ["user,item", "ann,7", "ann,9", "lee,no item", "ann,11"]
     (tmp_path / "data" / "interactions.csv").write_text("\n".join(rows) + "\n")
-    source = open_source(folders / "saved", str(tmp_path / "data"))
-    assert source.users is not None
-    ann, lee = source.users.find("ann"), source.users.find("lee")
+    opened = open_model(folders / "saved", str(tmp_path / "data"))
+    assert opened.users is not None
+    ann, lee = opened.users.find("ann"), opened.users.find("lee")
     assert ann is not None and ann.history.tolist() == [6, 8, 10]
-    assert lee is not None and not len(lee.history) and source.users.find("kim") is None
+    assert lee is not None and not len(lee.history) and opened.users.find("kim") is None
 
 
 def test_probes_answer_head(running: Running) -> None:
@@ -208,7 +208,7 @@ def test_a_log_that_lost_rows_is_seen(folders: pathlib.Path, tmp_path: pathlib.P
     lines = io.StringIO()
     settings = with_settings(batch_sizes=(1,), lengths=())
     service = Service(settings, folders / "saved", str(tmp_path), JsonLines(lines))
-    assert service.load(open_source(folders / "saved", str(tmp_path)))
+    assert service.load(open_model(folders / "saved", str(tmp_path)))
     client = TestClient(create_app(service, nothing, nothing))
     size = {"users": 20, "interactions": 40, "newest": "2023-11-14 22:13:59"}
     assert client.get("/ready").json()["data"] == size

@@ -342,7 +342,7 @@ def test_added_items_that_the_next_model_cannot_take(
     )
     snapshot = types.SimpleNamespace(catalogue=catalogue, artifact=artifact)
     service._added = {"B00Z": {"item": "B00Z", "title": "Oil"}}
-    monkeypatch.setattr(http_service, "open_source", lambda *_: None)
+    monkeypatch.setattr(http_service, "open_model", lambda *_: None)
     service._build = lambda *_: Served(snapshot, None)  # type: ignore[method-assign,arg-type,assignment]
     if error is not None:
         monkeypatch.setattr(http_service, "with_new_items", raising(error))

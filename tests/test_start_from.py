@@ -13,9 +13,9 @@ import pytest
 
 import grasp_jax as gj
 from grasp_jax.config import Config
+from grasp_jax.config.model import TEXT_PART
 from grasp_jax.data.log import build_log
 from grasp_jax.knowledge.bank import KnowledgeBank, identity, load_bank, save_bank
-from grasp_jax.models.encoders.towers import TEXT
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.methods.base import Facts
 from grasp_jax.models.methods.llminit import fitted_components, principal_components
@@ -209,7 +209,7 @@ def test_text_is_read_in_the_directions_of_the_first_day(tmp_path: pathlib.Path)
     late_alone = dataclasses.replace(late.model.plus, company_towers=0)
     facts = dataclasses.replace(facts, config=dataclasses.replace(late.model, plus=late_alone))
     text = next(
-        table for table in method.tables({"items": items[10:]}, facts) if table.name == TEXT
+        table for table in method.tables({"items": items[10:]}, facts) if table.name == TEXT_PART
     )
     np.testing.assert_array_equal(text.rows, transformed(items[10:], first))
     np.testing.assert_array_equal(method.fitted({"items": items[10:]}, facts)["turn"], first)

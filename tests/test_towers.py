@@ -12,12 +12,13 @@ import pytest
 
 import grasp_jax as gj
 from grasp_jax.config import Config
+from grasp_jax.config.model import COMPANY_PART, MATCH_PART, TEXT_PART
 from grasp_jax.core.errors import UserError
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.split import leave_one_out
 from grasp_jax.models.backbones.sasrec import SASRec
 from grasp_jax.models.backbones.towers import Towers
-from grasp_jax.models.encoders.towers import COMPANY, MATCH, TEXT, TowerEncoder
+from grasp_jax.models.encoders.towers import TowerEncoder
 from grasp_jax.models.methods import METHODS, grasp_plus
 from grasp_jax.models.methods.base import Facts
 from grasp_jax.models.methods.llminit import principal_components
@@ -36,7 +37,7 @@ def test_vector_is_ids_beside_texts(towers: tuple[int, int, int]) -> None:
     """A vector would hold another item's ID, or a text tower another's layers."""
     text, company = np.random.default_rng(1).standard_normal((2, ITEMS, WIDTH))
     module = TowerEncoder(ITEMS, WIDTH, FEATURES, *towers, HIDDEN)
-    tables = {TEXT: jnp.float32(text), COMPANY: jnp.float32(company)}
+    tables = {TEXT_PART: jnp.float32(text), COMPANY_PART: jnp.float32(company)}
     params = random_params(module, tables, method="item_features")
     ids = np.array([[3, 40], [3, 0]])
     vectors = jax.jit(functools.partial(module.apply, method="item_features"))
@@ -87,7 +88,7 @@ def test_match_is_a_weighed_cosine_with_the_history() -> None:
     np.testing.assert_allclose(weights[:, 0], [10, 8, 6, 4, 2], rtol=0.02)
     text, rows = rng.standard_normal((5, WIDTH)), np.array([[0, 1, 2, 3], [4, 4, 1, 0]])
     module = TowerEncoder(5, WIDTH, FEATURES, 1, 0, 0, HIDDEN, matches=True)
-    tables = {TEXT: jnp.float32(text), MATCH: jnp.float32(weights * trust)}
+    tables = {TEXT_PART: jnp.float32(text), MATCH_PART: jnp.float32(weights * trust)}
     params = random_params(module, tables, method="item_features")
     assert set(params) == {"table"} and module.towers == (FEATURES,)
     features = functools.partial(module.apply, method="item_features")
@@ -172,14 +173,14 @@ def test_towers_that_are_switched_off_are_not_there() -> None:
         given = method.tables(bank, Facts(changed.model, np.arange(4), split=split))
         return [f"{table.name} {table.rows.shape[1:]}" for table in given]
 
-    text, match, company = f"{TEXT} (3,)", f"{MATCH} (1,)", f"{COMPANY} (3,)"
+    text, match, company = f"{TEXT_PART} (3,)", f"{MATCH_PART} (1,)", f"{COMPANY_PART} (3,)"
     assert tables() == [text, match, company]
     assert tables(match_weight=0.0) == [text, company]
     only_ids = {"text_towers": 0, "company_towers": 0, "id_towers": 2}
     assert tables(**only_ids) == [text, match]
     assert tables(**only_ids, match_weight=0.0) == []
     learned = {"company_towers": 0, "text_width": 2, "text_trust": "learned"}
-    assert tables(**learned, match_weight=0.0) == [f"{TEXT} (2,)"]
+    assert tables(**learned, match_weight=0.0) == [f"{TEXT_PART} (2,)"]
     assert tables(fusion="early") == ["items (3,)", "items_similar (3,)", "trust ()"]
     assert method.loss_of(config) == "ce"
     assert method.loss_of(config.with_fields({"model.plus.fusion": "early"})) == "softmax"

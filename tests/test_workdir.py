@@ -16,7 +16,7 @@ from grasp_jax.config import CONFIG_FILE, Config, check_workdir, save_config
 from grasp_jax.core.locks import only_one
 from grasp_jax.modes import Options, run_mode
 from grasp_jax.report.runs import read_runs
-from grasp_jax.serving.http.source import open_source
+from grasp_jax.serving.http.source import open_model
 from grasp_jax.training.checkpoint import MANIFEST, Checkpoints, find_model, record_newest
 from grasp_jax.training.records import Records
 from grasp_jax.trials import trial_results
@@ -150,7 +150,7 @@ def test_a_service_on_other_data_is_told_to_serve_a_saved_model(copy: pathlib.Pa
     (workdir / CONFIG_FILE).unlink()
     save_config(both(copy), workdir)  # whose data are the copy's own
     path.write_text(a_day_more(before))
-    message = refusal(open_source, workdir)
+    message = refusal(open_model, workdir)
     line = f'gj.Recommender.load("{workdir}").save("models/run")'
     assert_names(message, ("the data has changed since", line, "grasp-serve models/run --data="))
     assert "--mode=refresh" not in message
@@ -159,7 +159,7 @@ def test_a_service_on_other_data_is_told_to_serve_a_saved_model(copy: pathlib.Pa
     path.write_text(before)
     Recommender.load(workdir).save(copy / "saved")
     path.write_text(a_day_more(before))
-    assert open_source(copy / "saved").artifact.method
+    assert open_model(copy / "saved").artifact.method
 
 
 def test_the_end_of_a_run_says_what_comes_next(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,8 +23,10 @@ from grasp_jax.config.fields import NOTHING, Section, field
 
 KERNELS = Choice("auto", "xla", "backbone")
 GATES = Choice("paper", "learned", "none", "softmax")
-PARTS = ("id", "text", "company", "match")  # of late fusion
+ID_PART, TEXT_PART, COMPANY_PART, MATCH_PART = "id", "text", "company", "match"
+PARTS = (ID_PART, TEXT_PART, COMPANY_PART, MATCH_PART)  # of late fusion
 QUERIES = ("user", "neighbours", "history", "two_fold", "prefix")
+QUERIES_OF_BANK = ("user", "neighbours")  # whose vectors are rows of the knowledge bank
 QUERIES_BY_INTERACTION = ("two_fold", "prefix")
 
 

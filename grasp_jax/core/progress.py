@@ -87,7 +87,7 @@ class EpochProgress:
     """
 
     def __init__(self, name: str, max_epochs: int, done: int, partial: bool = False) -> None:
-        self._name, self._max_epochs, self._pace = name, max_epochs, TimeLeft(partial)
+        self._name, self._max_epochs, self._time_left = name, max_epochs, TimeLeft(partial)
         self._board = current(name)
         self._bar = NoBar() if self._board else progress_bar(max_epochs, name, "epoch", done)
         if self._board is not None:
@@ -127,7 +127,7 @@ class EpochProgress:
 
     def epoch_done(self, epoch: int, state: EpochState, seconds: float) -> None:
         """Shows the state after an epoch, counted from 1, which took so many seconds without compilation."""
-        left = self._pace.left(epoch, self._max_epochs, seconds)
+        left = self._time_left.left(epoch, self._max_epochs, seconds)
         if self._board is not None:
             self._board.update(self._name, f"{epoch} of {self._max_epochs}", state, left)
             return

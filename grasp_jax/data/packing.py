@@ -1,4 +1,4 @@
-"""Histories packed end to end into fixed rows, so that hardly any step computes on padding.
+"""Histories packed end to end into fixed rows, so that steps compute on hardly any padding.
 
 A packed batch is one int32 array of *slots* [R, L]: each entry points into the log's flat interactions, -1 means empty, and `MASK_SLOT - n`
 is a mask at the end of user n's history, where a bidirectional backbone predicts the next item, or at its start, where a causal backbone

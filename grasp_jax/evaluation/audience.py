@@ -120,7 +120,7 @@ def best_items(
     """The best items of some people, each with a history; yields them block by block.
 
     Args:
-      audience: all N people.
+      audience: everybody.
       people: [n] int rows of the audience, each once.
       wanted: which items, and how many.
       first: the first block to compute; equal arguments give equal blocks.

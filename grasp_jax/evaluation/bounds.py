@@ -37,7 +37,7 @@ class Expansion(NamedTuple):
 
 
 def expansion(model: SequenceModel, params: Params, features: jax.Array) -> Expansion | None:
-    """Computes what `bounded_scores` needs from the `item_features` [C, 3, H] of items; None for models without such bounds."""
+    """Computes what `bounded_scores` needs from the `item_features` of items, [C, 3, H]; None for models without such bounds."""
     head = apply(model, params, SequenceModel.gated_head)
     return None if head is None else expand(head, features)
 

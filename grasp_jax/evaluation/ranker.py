@@ -156,7 +156,7 @@ def item_features(model: SequenceModel, params: Params, tables: Tables) -> jax.A
 
 @functools.partial(jax.jit, static_argnames="model")
 def item_expansion(model: SequenceModel, params: Params, features: jax.Array) -> Expansion | None:
-    """The expansion of `features` [V, 3, H], those of all items, for bounds of scores; None for encoders without bounds."""
+    """The expansion of the `item_features` of all items [V, ...] for bounds of scores ([V, 3, H] where there are bounds), else None."""
     return bounds.expansion(model, params, features)
 
 

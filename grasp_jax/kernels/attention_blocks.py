@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
 BLOCK = 32  # positions: most histories lie in one or two blocks, and a matrix product needs at least 16 rows
-_LOWEST = -1e30  # finite: the difference of two of them is zero, not NaN
+_LOWEST = -1e30  # finite, as `training.losses.LOWEST`
 
 
 class Form(NamedTuple):

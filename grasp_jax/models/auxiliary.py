@@ -17,7 +17,7 @@ from grasp_jax.models.batch import (
 
 
 def mean_where(values: jax.Array, exist: jax.Array, axis: int | None = None) -> jax.Array:
-    """The mean of the values that exist, over all of them or along an axis: [...] and [...] bool -> []; 0 where none exists."""
+    """The mean of the values that exist, over all or along an axis: [...] and [...] bool -> [], or without the axis; 0 if none exists."""
     return jnp.where(exist, values, 0.0).sum(axis) / jnp.maximum(exist.sum(axis), 1)
 
 

@@ -1,7 +1,7 @@
 """The query vectors of the gates: the user's text as published, or other vectors without its leak.
 
 A user's text is written from the training history, which contains every training target. All `config.model.QUERIES` but "user" replace it
-by means of vectors, so that the effect of the leak can be measured and removed:
+by averages of vectors, so that the effect of the leak can be measured and removed:
 
   user        the user's text and the mean of similar users' texts, as published
   neighbours  the mean of similar users' texts for both
@@ -9,8 +9,9 @@ by means of vectors, so that the effect of the leak can be measured and removed:
   two_fold    the mean over the half of the training items that does not contain the target (nor the same item, if it was bought twice)
   prefix      the mean over the items before the target
 
-The last three are computed on the host before training, as two float32 tables of [N, E] (history) or [I + N, E]: 600 GB each for 10^8
-interactions and E = 1536. So they are for studies of the leak; `planning.sizes` refuses what is above the memory of the machine.
+The last three are computed on the host before training (as sums, because only directions count), as two float32 tables of [N, E] (history)
+or [I + N, E]: 600 GB each for 10^8 interactions and E = 1536. So they are for studies of the leak; `planning.sizes` refuses what
+is above the memory of the machine.
 """
 
 from collections.abc import Mapping

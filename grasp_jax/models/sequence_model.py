@@ -114,7 +114,7 @@ def apply(
 
 
 def step_rows(model: SequenceModel, batch: PackedBatch, negatives: Negatives) -> jax.Array:
-    """[n, T / n] item rows whose vectors a step computes, for each of the n devices that share the batch."""
+    """[n, m] item rows whose vectors a step computes, for each of the n devices that share the batch (`split_over_devices`)."""
     return split_over_devices(
         rows_of_step(batch, negatives, model.backbone.bidirectional), model.shares
     )

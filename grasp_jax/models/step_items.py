@@ -36,13 +36,16 @@ def rows_of_step(batch: PackedBatch, negatives: Negatives, bidirectional: bool) 
 
 
 def split_over_devices(parts: list[jax.Array], shares: int) -> jax.Array:
-    """Flat arrays -> [n, T / n]: an n-th of each, concatenated, so that each device computes the values for its rows of the batch."""
+    """Flat arrays -> [n, m]: an n-th of each, concatenated, so that each of the n devices computes the values for its rows of the batch.
+
+    Each array is filled up with zeros to a multiple of n; so m is at least T / n, for T entries of all arrays together.
+    """
     padded = [jnp.pad(part, (0, -part.size % shares)) for part in parts]
     return jnp.concatenate([part.reshape(shares, -1) for part in padded], axis=1)
 
 
 def split_step_items(values: jax.Array, batch: PackedBatch, negatives: Negatives) -> ItemParts:
-    """Splits the values [n, T / n, ...] of the rows in `split_over_devices(rows_of_step(...))` into parts."""
+    """Splits the values [n, m, ...] of the rows in `split_over_devices(rows_of_step(...))` into parts."""
     shares, shape, count = values.shape[0], values.shape[2:], negatives.items.size
     first = -(-count // shares)
     of_negatives, of_history = values[:, :first].reshape(-1, *shape)[:count], values[:, first:]

@@ -51,7 +51,7 @@ class TrainingScores(CatalogueTraining):
         negatives: Negatives,
         context: StepContext = NO_CONTEXT,
     ) -> jax.Array:
-        """`item_features` of the `rows_of_step`, [n, T / n, ...], computed for each id or once for the whole catalogue (`projection`)."""
+        """`item_features` [n, m, ...] of the `rows_of_step`, split over n devices; computed for each id or once for all (`projection`)."""
         rows = rows_of_step(batch, negatives, self.backbone.bidirectional)
         ids = split_over_devices(rows, self.shares)
         flat = ids.ravel()  # for products over one axis, because a CPU is much slower over two

@@ -34,14 +34,14 @@ def id_capacity(num_ids: int, devices: int, table: int) -> int:
 
 
 def sort_by_owner(owner: jax.Array, num_owners: int) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Sorts n entries by the device that has their row.
+    """Sorts entries by the device that has their row.
 
     Args:
-      owner: [n] int32; entries with `num_owners` or more come last.
+      owner: [entries] int32; those with `num_owners` or more come last.
       num_owners: number of devices.
 
     Returns:
-      The order [n] of the entries; and for each owner [num_owners] the first position in the order, and the number of its entries.
+      The order [entries]; and for each owner [num_owners] the first position in the order, and the number of its entries.
     """
     order = jnp.argsort(owner)
     counts = (owner[:, None] == jnp.arange(num_owners)).sum(axis=0)
@@ -49,7 +49,7 @@ def sort_by_owner(owner: jax.Array, num_owners: int) -> tuple[jax.Array, jax.Arr
 
 
 def rank_within_owner(owner: jax.Array, order: jax.Array, begin: jax.Array) -> jax.Array:
-    """[n] position of each entry among the entries of its owner, from the results of `sort_by_owner`."""
+    """[entries] position of each entry among the entries of its owner, from the results of `sort_by_owner`."""
     rank = jnp.arange(owner.size) - begin[jnp.minimum(owner, begin.size - 1)[order]]
     return jnp.zeros_like(owner).at[order].set(rank, unique_indices=True)
 

@@ -159,7 +159,7 @@ class _Device:
     def compute_pairs(
         self, rows: Rows, ids: jax.Array | None, tables: Rows, users: jax.Array, items: jax.Array
     ) -> jax.Array:
-        """[n, ...] the results for this device's n pairs: one or more exchanges of pairs for each round of user rows."""
+        """[pairs of this device, ...] their results: one or more exchanges of pairs for each round of user rows."""
         owner, rank, rounds = self._rounds(rows, ids)
         round_of = rank[users] // self.row_capacity
         in_group = owner % self.shares * self.row_capacity + rank % self.row_capacity

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from grasp_jax.config import Config, names, value_of
-from grasp_jax.config.model import QUERIES_BY_INTERACTION
+from grasp_jax.config.model import QUERIES_BY_INTERACTION, QUERIES_OF_BANK
 from grasp_jax.core.errors import UserError
 from grasp_jax.data.split import Split
 from grasp_jax.models.methods import METHODS
@@ -130,7 +130,7 @@ def memory_of_host() -> float:
 def query_bytes(config: Config, split: Split, method: str, width: int) -> float:
     """Bytes on the host of the two query tables that `models.gate_queries` computes; 0 where gates read the rows of the bank."""
     kind, log = config.model.gate_query, split.log
-    if not METHODS[method].gated(config.model) or kind in ("user", "neighbours"):
+    if not METHODS[method].gated(config.model) or kind in QUERIES_OF_BANK:
         return 0.0
     rows = log.num_users + (log.num_interactions if kind in QUERIES_BY_INTERACTION else 0)
     return 2.0 * rows * width * FLOAT

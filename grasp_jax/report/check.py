@@ -7,7 +7,13 @@ from grasp_jax.core.errors import UserError
 from grasp_jax.core.files import first_damaged, read_sealed
 from grasp_jax.training.checkpoint import find_model
 from grasp_jax.training.records import Records
-from grasp_jax.workdir import DATA_FILE, read_item_ids, read_trial_file, trial_files
+from grasp_jax.workdir import (
+    DATA_FILE,
+    parse_trial_name,
+    read_item_ids,
+    read_trial_file,
+    trial_files,
+)
 
 READ_FILE = "read.json"  # what was read, in lines; versions before 0.3 did not write it
 
@@ -29,7 +35,7 @@ def check_finished(workdir: pathlib.Path, allow_older: bool = False) -> None:
     records = Records(workdir / "metrics.jsonl")
     for path in trial_files(workdir):
         again = "run --mode=evaluate with this workdir again"
-        stored, (method, _, backbone) = read_trial_file(path), path.stem.rpartition("-")
+        stored, (method, backbone) = read_trial_file(path), parse_trial_name(path.stem)
         if damage := first_damaged(workdir, stored["files"]):
             raise UserError(f"{damage}; {again}")
         if stored["epochs"] != records.checksum({"method": method, "backbone": backbone}):

@@ -73,9 +73,9 @@ def baseline_trial(
     """
     among = [backbone] if is_trained(method) else dict.fromkeys(of for _, of in trials)
     found = [
-        (base, of_base)
-        for of_base in among
-        if (base := baseline_of(name for name, of in trials if of == of_base))
+        (base, base_backbone)
+        for base_backbone in among
+        if (base := baseline_of(name for name, of in trials if of == base_backbone))
     ]
     return found[0] if len(found) == 1 else None
 

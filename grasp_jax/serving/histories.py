@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from grasp_jax.config.model import QUERIES_BY_INTERACTION
+from grasp_jax.config.model import QUERIES_BY_INTERACTION, QUERIES_OF_BANK
 from grasp_jax.core.errors import UserError
 from grasp_jax.core.padding import next_power_of_two
 from grasp_jax.data.log import InteractionLog
@@ -167,7 +167,7 @@ def _query_tables(
     artifact: Artifact, kind: str, histories: Sequence[np.ndarray], log: InteractionLog
 ) -> Mapping[str, np.ndarray]:
     """The tables "users" and "users_similar" of these people."""
-    if kind not in ("user", "neighbours"):
+    if kind not in QUERIES_OF_BANK:
         full = Histories(log.offsets[:-1], log.offsets[1:], np.full(log.num_users, -1, np.int32))
         return query_tables(kind, artifact.tables, Split(log, full, full, full))
     if artifact.encoder is None:

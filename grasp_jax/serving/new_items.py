@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from grasp_jax.config.model import ID_PART, MATCH_PART
 from grasp_jax.core.errors import UserError
 from grasp_jax.core.padding import next_power_of_two
 from grasp_jax.evaluation.ranker import item_features
 from grasp_jax.knowledge.encoders.saved import SavedTextEncoder
 from grasp_jax.knowledge.text.columns import as_texts
 from grasp_jax.models.build import build_model
-from grasp_jax.models.encoders.towers import ID, MATCH
 from grasp_jax.models.frozen import ITEM_TABLES
 from grasp_jax.models.fusion_parts import part_weights
 from grasp_jax.models.id_table_params import has_id_table, id_table, put_id_table
@@ -150,7 +150,8 @@ def _check_parts(artifact: Artifact) -> None:
     plus, weights = artifact.config.model.plus, part_weights(artifact.model, artifact.params)
     counted = [part for part, weight in weights.items() if weight]
     starts_from_text = METHODS[artifact.method].starts_from_text(artifact.config.model)
-    scored = {ID: starts_from_text, MATCH: plus.match_new > 0}  # all other parts read texts
+    # all other parts read texts
+    scored = {ID_PART: starts_from_text, MATCH_PART: plus.match_new > 0}
     if counted and not any(scored.get(part, True) for part in counted):
         raise UserError(
             f"add_items: the score of this {artifact.method} is that of {' and '.join(counted)} alone (config.model.plus.parts="

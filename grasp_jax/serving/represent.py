@@ -74,7 +74,7 @@ class Representations:
     model: Mapping[str, Any]
 
 
-def source_of(
+def representations_of(
     artifact: Artifact,
     log: InteractionLog,
     states: States,

@@ -16,7 +16,7 @@ from grasp_jax.data.id_text import trimmed
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.serving.answers import Ids, Unknown, as_text, is_list, listed
 
-REMEDY = (
+EXPECTED = (
     "--users takes one user id per line, as UTF-8 text, or a .parquet file with a column 'user'"
 )
 
@@ -43,7 +43,7 @@ def read_users(path: str | None, log: InteractionLog) -> Selection:
         return Selection(np.arange(log.num_users), [])
     wanted = _ids(pathlib.Path(path))
     if not wanted:
-        raise UserError(f"--users: {path} is empty; {REMEDY}")
+        raise UserError(f"--users: {path} is empty; {EXPECTED}")
     row_of = log.user_rows
     rows: dict[int, None] = {}
     skipped: dict[str, str] = {}
@@ -56,7 +56,7 @@ def read_users(path: str | None, log: InteractionLog) -> Selection:
     if not rows:
         raise UserError(
             f"--users: {path}: none of its {len(wanted):,} lines is a user of the data, the first is {wanted[0][:60]!r}; ids look like "
-            f"{str(log.user_ids[0])!r}; {REMEDY}"
+            f"{str(log.user_ids[0])!r}; {EXPECTED}"
         )
     return Selection(np.array(list(rows)), list(skipped.items()))
 
@@ -65,7 +65,7 @@ def _ids(path: pathlib.Path) -> list[str]:
     """Lines that are not blank, without their ends, each once."""
     if path.suffix == ".parquet":
         return _column(path)
-    text = read_text(path, REMEDY).replace("\r\n", "\n").replace("\r", "\n")
+    text = read_text(path, EXPECTED).replace("\r\n", "\n").replace("\r", "\n")
     return list(dict.fromkeys(line for line in text.split("\n") if trimmed(line)))
 
 
@@ -74,11 +74,11 @@ def _column(path: pathlib.Path) -> list[str]:
         values = pa.parquet.read_table(path, columns=["user"])["user"].to_pylist()
     except OSError as error:
         raise UserError(
-            f"--users: {path}: not readable ({error.strerror or ' '.join(str(error).split())[:120]}); {REMEDY}"
+            f"--users: {path}: not readable ({error.strerror or ' '.join(str(error).split())[:120]}); {EXPECTED}"
         ) from error
     except (pa.ArrowException, KeyError) as error:
         raise UserError(
-            f"--users: {path}: no column 'user' can be read ({' '.join(str(error).split())[:120]}); {REMEDY}"
+            f"--users: {path}: no column 'user' can be read ({' '.join(str(error).split())[:120]}); {EXPECTED}"
         ) from error
     for row, value in enumerate(values, start=1):
         if isinstance(value, bool) or not isinstance(value, (int, str)):

@@ -174,32 +174,32 @@ def _no_pair(
 def _in_two_files(users: Sequence[Sample], items: Sequence[Sample]) -> str:
     """What to do with users in one file and items in another: the first two that share columns can be joined."""
     shared = (
-        (first, other, keys)
-        for first in users
-        for other in items
-        if (keys := [name for name in first.names if name in other.names])
+        (of_users, of_items, keys)
+        for of_users in users
+        for of_items in items
+        if (keys := [name for name in of_users.names if name in of_items.names])
     )
     nothing: tuple[Sample, Sample, list[str]] = (users[0], items[0], [])
-    first, other, keys = next(shared, nothing)
-    has = f"{_has(first, names.USER, 'users')} and {_has(other, names.ITEM, 'items')}"
+    of_users, of_items, keys = next(shared, nothing)
+    has = f"{_has(of_users, names.USER, 'users')} and {_has(of_items, names.ITEM, 'items')}"
     if not keys:
         return f"{has}, and no column is in both; if one file has users and items under other names, rename its columns to user and item"
-    keys = _keys(first, other, keys)
+    keys = _keys(of_users, of_items, keys)
     return (
         f"{has}; join them by {' and '.join(map(repr, keys))} to one table with a row for each item, "
-        f"in pandas: {_merge(first, other, keys)}"
+        f"in pandas: {_merge(of_users, of_items, keys)}"
     )
 
 
-def _keys(first: Sample, other: Sample, shared: list[str]) -> list[str]:
+def _keys(of_users: Sample, of_items: Sample, shared: list[str]) -> list[str]:
     """All columns that two tables share; or the one with the most values, if few rows find their partner by all.
 
     A date of an order, for example, may not be that of its lines.
     """
-    best = max(shared, key=lambda name: len(set(_values(first, [name]))))
-    known, by_best = set(_values(first, shared)), set(_values(first, [best]))
-    both = sum(value in known for value in _values(other, shared))
-    single = sum(value in by_best for value in _values(other, [best]))
+    best = max(shared, key=lambda name: len(set(_values(of_users, [name]))))
+    known, by_best = set(_values(of_users, shared)), set(_values(of_users, [best]))
+    both = sum(value in known for value in _values(of_items, shared))
+    single = sum(value in by_best for value in _values(of_items, [best]))
     return shared if 2 * both >= single else [best]
 
 
@@ -218,10 +218,10 @@ def _values(table: Sample, columns: Sequence[str]) -> list[tuple[str, ...]]:
     return [*zip(*texts, strict=True)]
 
 
-def _merge(first: Sample, other: Sample, keys: Sequence[str]) -> str:
-    """Python that joins two tables; ids of CSV and TSV stay as they are written, and so do the names of the first table."""
-    tables = [in_pandas(table) for table in (first, other)]
-    out = json.dumps(str(first.path.resolve().with_name("interactions.csv")), ensure_ascii=False)
+def _merge(of_users: Sample, of_items: Sample, keys: Sequence[str]) -> str:
+    """Python that joins two tables; ids of CSV and TSV stay as they are written, and so do the names of the users' table."""
+    tables = [in_pandas(table) for table in (of_users, of_items)]
+    out = json.dumps(str(of_users.path.resolve().with_name("interactions.csv")), ensure_ascii=False)
     on = json.dumps(list(keys), ensure_ascii=False)
     return (
         f'import pandas as pd; {tables[0]}.merge({tables[1]}, on={on}, suffixes=("", "_2"))'

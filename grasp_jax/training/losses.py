@@ -16,7 +16,8 @@ from grasp_jax.training.cross_entropy import CrossEntropy
 
 # the type of `models.batch.Scores` from which the loss is computed
 Loss = Callable[[Any], jax.Array]
-# for a negative that does not exist: exp(LOWEST - x) is 0 for every score x, but a difference of two of them is 0, not NaN
+# For a negative that does not exist, instead of -inf: exp(LOWEST - x) is 0 for every score x, but the difference of two of them is 0, not
+# NaN. So gradients are finite even if no negative exists, as in a batch with only one target.
 LOWEST = -1e30
 CATALOGUE = "ce"  # the loss over all items, without random negatives
 SHARED = ("gbce", "softmax")  # losses whose negatives are shared by a whole batch
@@ -44,7 +45,6 @@ def sampled_softmax(scores: PairScores, smoothing: float = 0.0, towers: str = "e
 
 
 def _softmax(scores: PairScores, smoothing: float) -> jax.Array:
-    # A very low number instead of -inf: if all negatives were -inf, as in a batch with only one target, gradients would be NaN.
     negative = jnp.maximum(scores.negative, LOWEST)
     total = jnp.logaddexp(scores.positive, jax.nn.logsumexp(negative, axis=-1))
     loss = total - scores.positive

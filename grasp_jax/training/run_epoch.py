@@ -156,14 +156,14 @@ class _StepRange(NamedTuple):
       chunk: the chunk with these steps.
       begin, end: range of the steps within the epoch.
       chunk_step: [] number of the chunk's first step, counted over all epochs, on the devices.
-      part: the range within the chunk; None: all steps.
+      bounds: of these steps within the chunk, with its inputs; None: all steps.
     """
 
     chunk: Chunk
     begin: int
     end: int
     chunk_step: jax.Array
-    part: StepBounds | None
+    bounds: StepBounds | None
 
 
 def _step_ranges(
@@ -221,7 +221,7 @@ def run_epoch(
         keys_and_rates = take_replicas(steps.per_replica, rows)
         reader, action = _LossReader(job, saver, progress, steps.pace), CONTINUE
         for step_range in _step_ranges(job, steps, packed, progress, keys_and_rates.keys):
-            chunk, begin, end, chunk_step, part = step_range
+            chunk, begin, end, chunk_step, bounds = step_range
             epoch_ends = end == job.steps_per_epoch
             state, losses = steps.train_steps(
                 state,
@@ -231,7 +231,7 @@ def run_epoch(
                 keys_and_rates,
                 chunk_step,
                 chunk.query_users,
-                part,
+                bounds,
             )
             requested = saver.policy.action(epoch_ends)
             first_step = int(progress.epoch) * job.steps_per_epoch + begin

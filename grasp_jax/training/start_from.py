@@ -21,7 +21,7 @@ from grasp_jax.models.id_table_params import ID_TABLE
 from grasp_jax.training.checkpoint import Checkpoints, find_model
 from grasp_jax.workdir import read_item_ids
 
-REMEDY = "expected the workdir of a run of this version that trained this model"
+EXPECTED = "expected the workdir of a run of this version that trained this model"
 CHECKPOINTS = "checkpoints"  # folder of a workdir
 POSITIONS = "positions"  # [M, longest history, D]: counted from a history's start
 
@@ -74,11 +74,11 @@ def read_earlier(workdir: pathlib.Path, trial: str, allow_older: bool = False) -
     folder = workdir / CHECKPOINTS / trial
     try:
         stored = find_model(folder, allow_older)
-        item_ids = read_item_ids(workdir, REMEDY) if stored else np.empty(0, str)
+        item_ids = read_item_ids(workdir, EXPECTED) if stored else np.empty(0, str)
     except UserError as error:
         raise UserError(f"config.train.start_from: {error}") from error
     if stored is None:
-        raise UserError(f"config.train.start_from: {folder} holds no checkpoint; {REMEDY}")
+        raise UserError(f"config.train.start_from: {folder} holds no checkpoint; {EXPECTED}")
     checkpoints = Checkpoints(stored.folder)
     restored = checkpoints.read_any(stored.step)
     checkpoints.close()

@@ -183,7 +183,7 @@ def make_train_steps(
         per_replica: PerReplica,
         first_step: jax.Array,
         query_users: QueryUsers | None = None,
-        part: StepBounds | None = None,
+        bounds: StepBounds | None = None,
     ) -> tuple[TrainState, jax.Array]:
         """S steps of M models, or some of them.
 
@@ -194,16 +194,16 @@ def make_train_steps(
           per_replica: keys and rates of each model.
           first_step: [] number of the first step.
           query_users: users whose query rows each model and step needs, [M, S, ...], if query tables are not on every device.
-          part: the steps to run; None: all.
+          bounds: the steps to run; None: all.
 
         Returns:
-          The new state, and the losses [S, M], which are 0 for steps outside the part.
+          The new state, and the losses [S, M], which are 0 for the other steps.
         """
         defers = shape.deferred and has_id_table(state.params)
         optimiser = choose_optimiser(state.params, epsilon, joins_params, defers, weight_decay)
         step = Step(model, shape._replace(deferred=defers), loss, optimiser, decay_steps)
         numbers = first_step + jnp.arange(slots.shape[1])
-        return _scan(step, state, data, tables, (slots, query_users), per_replica, numbers, part)
+        return _scan(step, state, data, tables, (slots, query_users), per_replica, numbers, bounds)
 
     return train_steps
 
@@ -216,16 +216,16 @@ def _scan(
     batches: tuple[jax.Array, QueryUsers | None],
     per_replica: PerReplica,
     numbers: jax.Array,
-    part: StepBounds | None,
+    bounds: StepBounds | None,
 ) -> tuple[TrainState, jax.Array]:
     """Runs the steps `numbers` [S] one after the other, with `batches` (slots and query users); the other arguments are those of
     `train_steps`.
     """
-    if part is None:
+    if bounds is None:
         arguments = data, tables, batches[0], per_replica.keys, numbers
         inputs = inputs_at_once(step.model, step.shape, *arguments)
     else:
-        inputs = part.inputs
+        inputs = bounds.inputs
 
     def one_model(
         carry: ScanState,
@@ -254,7 +254,7 @@ def _scan(
     init = step.optimiser.begin(state.params, state.adam)
     xs = (*jax.tree.map(lambda x: x.swapaxes(0, 1), batches), inputs, numbers)
     carry, losses = (
-        jax.lax.scan(body, init, xs) if part is None else run_within(body, init, xs, part)
+        jax.lax.scan(body, init, xs) if bounds is None else run_within(body, init, xs, bounds)
     )
     params, adam = step.optimiser.end(carry, per_replica.learning_rate)
     return state._replace(params=params, adam=adam), losses

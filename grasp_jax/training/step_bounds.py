@@ -28,18 +28,18 @@ class StepBounds(NamedTuple):
 
 
 def run_within(
-    body: Callable[[Carry, Any], tuple[Carry, jax.Array]], carry: Carry, xs: Any, part: StepBounds
+    body: Callable[[Carry, Any], tuple[Carry, jax.Array]], carry: Carry, xs: Any, bounds: StepBounds
 ) -> tuple[Carry, jax.Array]:
-    """`jax.lax.scan` over the steps of a part.
+    """`jax.lax.scan` over the steps within bounds.
 
     Args:
       body: function of the carry and one step's leaves of `xs` that returns the new carry and a loss.
       carry: the carry before the first step.
       xs: a tree of arrays [S, ...].
-      part: the steps to run.
+      bounds: the steps to run.
 
     Returns:
-      The carry after the last step, and losses [S, ...], which are 0 for steps outside the part.
+      The carry after the last step, and losses [S, ...], which are 0 for the other steps.
     """
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), xs)
     loss = jax.eval_shape(body, carry, shapes)[1]
@@ -52,5 +52,5 @@ def run_within(
         return carry, jax.lax.dynamic_update_index_in_dim(losses, loss, k, 0)
 
     start = carry, jnp.zeros((steps, *loss.shape), loss.dtype)
-    result: tuple[Carry, jax.Array] = jax.lax.fori_loop(part.first, part.end, one_step, start)
+    result: tuple[Carry, jax.Array] = jax.lax.fori_loop(bounds.first, bounds.end, one_step, start)
     return result

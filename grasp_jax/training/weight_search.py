@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from grasp_jax.models.encoders.towers import MATCH
+from grasp_jax.config.model import MATCH_PART
 
 STANDARD_ERRORS = 2.0  # a weight is lowered if validation gains more than so many standard errors
-LOWER = {MATCH: (0.0, 0.25, 0.5)}  # weights below 1 that are tried; only 0 for the towers
+LOWER = {MATCH_PART: (0.0, 0.25, 0.5)}  # weights below 1 that are tried; only 0 for the towers
 
 
 def lower_weights_of(kind: str) -> tuple[float, ...]:

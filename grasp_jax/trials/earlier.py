@@ -47,8 +47,8 @@ def check_named(config: Config, workdir: pathlib.Path, anew: bool = False) -> No
         check_earlier_named(config.knowledge, bank_folder(config, workdir), anew)
 
 
-def missing_interactions(config: Config, log: InteractionLog) -> list[str]:
-    """Warnings that the log has lost interactions which the earlier runs had, as happens if a file was cut off; one for each finding.
+def warnings_of_missing_interactions(config: Config, log: InteractionLog) -> list[str]:
+    """Warnings that the log has lost interactions which the earlier runs had, as if a file was cut off; at most two for each earlier run.
 
     A window of recent days loses old interactions as well, so this is no error. But it does not lose the newest ones.
 
@@ -68,14 +68,12 @@ def missing_interactions(config: Config, log: InteractionLog) -> list[str]:
         path = folder / DATA_FILE
         if earlier and path.is_file():
             before = read_sealed(path, "expected the workdir of an earlier run as written")
-            found += _missing_interactions(before, log, earlier)
+            found += _warnings_of_one(before, log, earlier)
     return found
 
 
-def _missing_interactions(
-    before: dict[str, object], log: InteractionLog, earlier: str
-) -> list[str]:
-    """As `missing_interactions`, from the description of the data of one earlier run."""
+def _warnings_of_one(before: dict[str, object], log: InteractionLog, earlier: str) -> list[str]:
+    """As `warnings_of_missing_interactions`, from the description of the data of one earlier run."""
     found, now = [], newest(log)
     count = before.get("interactions", 0)
     if isinstance(count, int) and log.num_interactions < (1 - LEAST_REPORTED) * count:

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from grasp_jax.config import Config
+from grasp_jax.config.model import MATCH_PART
 from grasp_jax.core.errors import UserError
 from grasp_jax.knowledge.encoders import is_fitted
-from grasp_jax.models.encoders.towers import MATCH
 from grasp_jax.models.fusion_parts import part_weights
 from grasp_jax.models.methods import METHODS
 from grasp_jax.training.replicas import one_replica
@@ -68,7 +68,7 @@ def _with_weights(config: Config, weights: Mapping[str, float]) -> dict[str, obj
     if not weights:
         return {}
     counted = "+".join(kind for kind, weight in weights.items() if weight)
-    of_match = weights.get(MATCH) or 1.0  # a match that does not count keeps its weight
+    of_match = weights.get(MATCH_PART) or 1.0  # a match that does not count keeps its weight
     return {
         "model.plus.parts": counted,
         "model.plus.match_weight": config.model.plus.match_weight * of_match,

@@ -34,7 +34,7 @@ from grasp_jax.parallel.processes import is_main_process, main_process_first
 from grasp_jax.parallel.rows import PlacedRows
 from grasp_jax.planning.sizes import check_components, check_sizes
 from grasp_jax.training.records import Records
-from grasp_jax.trials.earlier import bank_folder, check_named, missing_interactions
+from grasp_jax.trials.earlier import bank_folder, check_named, warnings_of_missing_interactions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,7 +200,7 @@ def check(run: Run) -> None:
 
 def warn_of_missing_interactions(run: Run) -> None:
     """Logs which interactions of the earlier runs that the config names are missing from the data."""
-    for warning in missing_interactions(run.config, run.dataset.log):
+    for warning in warnings_of_missing_interactions(run.config, run.dataset.log):
         logger.warning(warning)
 
 

@@ -41,7 +41,7 @@ from grasp_jax.training.validation import validation_ranks
 from grasp_jax.trials.evaluation_sets import evaluation_of
 from grasp_jax.trials.placed_tables import facts_of, frozen_tables
 from grasp_jax.trials.run import Prepared, Run, claim
-from grasp_jax.workdir import trial_name
+from grasp_jax.workdir import parse_trial_name, trial_name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,9 +113,8 @@ def checkpoint_folder(workdir: pathlib.Path, method: str, backbone: str) -> path
 
 def trained_trials(workdir: pathlib.Path) -> list[tuple[str, str]]:
     """(method, backbone) of each trial that has a model, in the order of their names; also if it is not registered."""
-    folders = (workdir / CHECKPOINTS).glob("*-*")
-    pairs = (folder.name.partition("-") for folder in sorted(folders) if has_model(folder))
-    return [(method, backbone) for method, _, backbone in pairs]
+    folders = sorted((workdir / CHECKPOINTS).glob("*-*"))
+    return [parse_trial_name(folder.name) for folder in folders if has_model(folder)]
 
 
 def make_trial(prepared: Prepared, method: str, backbone: str) -> Trial:

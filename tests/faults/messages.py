@@ -87,7 +87,7 @@ def _named(node: ast.expr) -> str:
 def messages(path: pathlib.Path) -> list[str]:
     """Templates of a file's refusals in the order of its lines, each once."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    known = _set_once(tree)
+    known = _imported(tree) | _set_once(tree)
     of_bodies = path.as_posix().endswith(BODIES)
     found = []
     for call in sorted(_calls(tree), key=lambda call: call.lineno):
@@ -118,6 +118,19 @@ def _of_pydantic(tree: ast.Module) -> list[str]:
         and [target.id for target in node.targets if isinstance(target, ast.Name)] == [OF_PYDANTIC]
     ]
     return [template(said, {}) for table in tables for said in table.values]
+
+
+def _imported(tree: ast.Module) -> dict[str, ast.expr]:
+    """The constants that a module imports from others of the program, as they set them."""
+    found = {}
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("grasp_jax."):
+            path = ROOT / f"{str(node.module).replace('.', '/')}.py"
+            names = [alias.name for alias in node.names if alias.name.isupper()]
+            if names and path.is_file():
+                known = _set_once(ast.parse(path.read_text(encoding="utf-8")))
+                found |= {name: known[name] for name in names if name in known}
+    return found
 
 
 def _set_once(tree: ast.Module) -> dict[str, ast.expr]:

@@ -37,9 +37,9 @@ def unsupported(audit: Audit) -> Figure | None:
             if group.with_unsupported is not None and group.interval
         ]
         series.setdefault(kind, {})["names and numbers, by rule"] = points
-    for rated in audit.rated:
-        series.setdefault(rated.kind, {}).setdefault("as people judge", []).append(
-            (rated.group, rated.rate, rated.low, rated.high)
+    for rated_group in audit.rated:
+        series.setdefault(rated_group.kind, {}).setdefault("as people judge", []).append(
+            (rated_group.group, rated_group.rate, rated_group.low, rated_group.high)
         )
     shown = {
         kind: {label: points for label, points in of_kind.items() if points}

@@ -114,9 +114,9 @@ def _of_texts(kind: str, groups: Sequence[GroupTexts], audit: Audit) -> list[Fin
                 f"Descriptions of {kind} keep {_percent(kept)} of the words that the data have about them.",
             )
         )
-    rated = [group for group in audit.rated if group.kind == kind]
-    if judged := sum(group.rated for group in rated):
-        share = sum(group.hallucinated for group in rated) / judged
+    rated = [rated_group for rated_group in audit.rated if rated_group.kind == kind]
+    if judged := sum(rated_group.rated for rated_group in rated):
+        share = sum(rated_group.hallucinated for rated_group in rated) / judged
         found.append(
             _finding(
                 UNSUPPORTED,

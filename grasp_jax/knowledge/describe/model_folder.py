@@ -51,15 +51,15 @@ def check_sentence_folder(folder: pathlib.Path, where: str) -> None:
     """
     inside = {folder}
     if (folder / "modules.json").is_file():
-        remedy = (
+        expected = (
             f"expected the list of modules of the sentence-transformers model that {where} names"
         )
         try:
-            modules = json.loads(read_text(folder / "modules.json", remedy))
+            modules = json.loads(read_text(folder / "modules.json", expected))
             inside |= {folder / module["path"] for module in modules}
         except (ValueError, TypeError, LookupError, RecursionError) as error:
             raise UserError(
-                f"{folder / 'modules.json'}: damaged ({type(error).__name__}); {remedy}"
+                f"{folder / 'modules.json'}: damaged ({type(error).__name__}); {expected}"
             ) from error
     for part in sorted(inside):
         if not part.resolve().is_relative_to(folder.resolve()):

@@ -107,12 +107,12 @@ def widths(config: KnowledgeConfig, given: int) -> tuple[int, int]:
 
 
 def shortened(vectors: np.ndarray, width: int) -> np.ndarray:
-    """[n, width] float32, the first numbers of vectors [n, E]: embeddings, if a model was trained so (Matryoshka, arXiv 2205.13147)."""
+    """[n, width] float32, first numbers of vectors [n, E]; still embeddings if a model is trained so (Matryoshka, arXiv 2205.13147)."""
     return vectors[:, :width].astype(np.float32)
 
 
 def unit_rows(vectors: np.ndarray) -> np.ndarray:
-    """[n, E] rows of length one, of any finite numbers, in their dtype; zeros stay zeros."""
+    """[n, E] rows of length one, of any finite numbers, in their dtype if that is a float of NumPy, else float64; zeros stay zeros."""
     scaled, norms, _ = _scaled_rows(vectors)
     return scaled / np.where(norms > 0, norms, 1)
 

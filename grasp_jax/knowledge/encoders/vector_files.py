@@ -12,7 +12,7 @@ from grasp_jax.core.log import logger
 
 RowVectors = Callable[[np.ndarray], np.ndarray]  # [n] rows -> [n, E] float32
 CHECKED = 4096  # rows at a time
-REMEDY = "expected an array of floats, .npy or .safetensors, one row each"
+EXPECTED = "expected an array of floats, .npy or .safetensors, one row each"
 
 
 def open_vectors(
@@ -173,7 +173,7 @@ def _read_vectors(path: str, kind: str) -> np.ndarray:
     vectors = (
         _read_tensor(path)
         if path.endswith(".safetensors")
-        else read_array(pathlib.Path(path), REMEDY, "r")
+        else read_array(pathlib.Path(path), EXPECTED, "r")
     )
     _check_matrix(path, kind, vectors.shape, vectors.dtype)
     return vectors
@@ -216,7 +216,7 @@ def _width_of_tensor(path: str, kind: str) -> int:
 
 def _damaged_tensors(path: str, error: Exception) -> UserError:
     return UserError(
-        f"{path}: not a readable .safetensors file ({' '.join(str(error).split())[:160]}); {REMEDY}"
+        f"{path}: not a readable .safetensors file ({' '.join(str(error).split())[:160]}); {EXPECTED}"
     )
 
 

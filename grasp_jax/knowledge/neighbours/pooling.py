@@ -47,7 +47,7 @@ def weighted_mean(
     if by_similarity:
         weights = np.maximum(np.einsum("re,rke->rk", queries, found), 0.0) * exists
         weights = np.where(weights.any(axis=1, keepdims=True), weights, exists)
-    # Eq. 2; a row without neighbours has weights of 0, and so a mean of 0.
+    # A row without neighbours has weights of 0, and so a mean of 0.
     means: np.ndarray = np.einsum(
         "rk,rke->re", weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-12), found
     )

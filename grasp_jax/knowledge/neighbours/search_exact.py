@@ -66,14 +66,14 @@ def _on_devices(
     mesh: Mesh,
 ) -> np.ndarray:
     """`search_exact` by a table on every device; rows of which it is not certain are searched in blocks, and counted as done before."""
-    queries = np.arange(len(unit_vectors)) if rows is None else rows
+    searched = np.arange(len(unit_vectors)) if rows is None else rows
     table = load(unit_vectors, labels, mesh)
-    found, certain = search_resident(table, k, queries, mesh, progress)
+    found, certain = search_resident(table, k, searched, mesh, progress)
     del table  # frees the memory of the devices
     if not certain.all():
-        uncertain = queries[~certain]
+        uncertain = searched[~certain]
         logger.info(
-            f"neighbours: {len(uncertain):,} of {len(queries):,} rows are searched once more"
+            f"neighbours: {len(uncertain):,} of {len(searched):,} rows are searched once more"
         )
         found[~certain] = search_in_blocks(unit_vectors, k, labels, None, uncertain)
     return found
@@ -137,18 +137,18 @@ def _among_all(
     merge, merge_both = _merge(mesh, scored), _merge_both(mesh, scored)
     best = [jax.device_put(empty_best(size, k), replicated) for _ in range(blocks)]
     found, pairs, done = np.empty((count, k), np.int32), blocks * (blocks + 1) // 2, 0
-    for place in range(blocks):
+    for block in range(blocks):
         vectors, vector_labels = (
-            _block(unit_vectors, place * size, size),
-            _block(labels, place * size, size),
+            _block(unit_vectors, block * size, size),
+            _block(labels, block * size, size),
         )
         queries, query_labels = jax.device_put((vectors, vector_labels), spread)
-        nearest = jax.device_put(best[place], spread)
-        for other in range(place, blocks):
-            if other == place:
+        nearest = jax.device_put(best[block], spread)
+        for other in range(block, blocks):
+            if other == block:
                 keys, key_labels = jax.device_put((vectors, vector_labels), replicated)
                 nearest = merge(
-                    nearest, queries, query_labels, keys, key_labels, place * size, count
+                    nearest, queries, query_labels, keys, key_labels, block * size, count
                 )
             else:
                 keys = jax.device_put(_block(unit_vectors, other * size, size), replicated)
@@ -159,15 +159,15 @@ def _among_all(
                     best[other],
                     (queries, query_labels),
                     (keys, key_labels),
-                    place * size,
+                    block * size,
                     other * size,
                     count,
                 )
             done += 1
             if progress:
                 progress(count * done // pairs - count * (done - 1) // pairs)
-        stop = min((place + 1) * size, count)
-        found[place * size : stop] = np.asarray(nearest[1])[: max(stop - place * size, 0)]
+        stop = min((block + 1) * size, count)
+        found[block * size : stop] = np.asarray(nearest[1])[: max(stop - block * size, 0)]
     return found
 
 

@@ -12,6 +12,7 @@ from grasp_jax.kernels.attention_blocks import attention_mask
 from grasp_jax.models.backbones.base import BackboneWrapper
 from grasp_jax.models.backbones.sasrec import embedded, position_table
 from grasp_jax.models.dropout import for_each
+from grasp_jax.models.masked import MASKED
 
 
 class CrossAttention(nn.Module):
@@ -28,8 +29,7 @@ class CrossAttention(nn.Module):
         k = nn.Dense(self.features, use_bias=False, name="key")(values).reshape(split)
         v = nn.Dense(self.features, use_bias=False, name="value")(values).reshape(split)
         scores = jnp.einsum("rqnd,rknd->rnqk", q, k) / jnp.sqrt(jnp.float32(split[-1]))
-        # -1e9 as in `sasrec`: a weight of 0, and no NaN for a query without an allowed key
-        weights = jax.nn.softmax(jnp.where(allowed[:, None], scores, -1e9), axis=-1)
+        weights = jax.nn.softmax(jnp.where(allowed[:, None], scores, MASKED), axis=-1)
         return nn.Dense(self.features, name="out")(
             jnp.einsum("rnqk,rknd->rqnd", weights, v).reshape(queries.shape)
         )

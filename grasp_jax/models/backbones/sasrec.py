@@ -18,6 +18,7 @@ from grasp_jax.kernels.sasrec_layer import Layer, LayersForm, fits, sasrec_layer
 from grasp_jax.kernels.sasrec_layer_kernels import Finish, Project
 from grasp_jax.models.backbones.base import Backbone
 from grasp_jax.models.dropout import Dropout
+from grasp_jax.models.masked import MASKED
 
 
 def mask_at_places(segments: jax.Array, causal: bool, places: jax.Array) -> jax.Array:
@@ -122,8 +123,7 @@ class SelfAttention(nn.Module):
         if padding is not None:
             allowed = jnp.concatenate([allowed, padding[..., None] > 0], axis=-1)
             scores = scores.at[..., -1].add(jnp.log(jnp.maximum(padding, 1.0))[:, None])
-        # -1e9 is far below every score, so such a weight is 0; with -inf a query without an allowed key would have weights of NaN.
-        weights = jax.nn.softmax(jnp.where(allowed[:, None], scores, -1e9), axis=-1).astype(
+        weights = jax.nn.softmax(jnp.where(allowed[:, None], scores, MASKED), axis=-1).astype(
             self.dtype
         )
         dropped = Dropout()(weights, dropout)

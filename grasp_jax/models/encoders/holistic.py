@@ -45,7 +45,7 @@ def gelu(x: jax.Array) -> jax.Array:
 
 
 def combine(projected: jax.Array, gates: jax.Array | None, bias: jax.Array) -> jax.Array:
-    """Eq. 5, first layer of pairs: [..., 3, H] projections and [..., 3] gates -> [..., H]; without gates, [..., H] sums -> [..., H]."""
+    """Eq. 4-5, first layer of pairs: [..., 3, H] projections and [..., 3] gates -> [..., H]; without gates, [..., H] sums -> [..., H]."""
     if gates is None:
         return projected + bias
     # Written out: an einsum over an axis of three becomes a batched matrix product, which is far slower.

@@ -3,7 +3,8 @@
 A score is the sum of the towers' scores, `o_id . e + o_text . t + ...`, which is one inner product of the concatenated vectors. By default
 each tower is trained by its own loss (`config.train.towers`), so that none depends on the others. After the towers follows a part without
 parameters, the match: the text vector, scaled to length 1 and multiplied by its weight (`models.text_match`), for the cosine between an
-item and a history.
+item and a history. The frozen tables have the names of the parts (`config.model.PARTS`): none for ID, [V, E] for text and company, and for
+the match its weights [V, 1].
 """
 
 import functools
@@ -14,7 +15,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from grasp_jax.config.model import PARTS
+from grasp_jax.config.model import COMPANY_PART, MATCH_PART, TEXT_PART
 from grasp_jax.models.batch import NO_CONTEXT, StepContext, Tables
 from grasp_jax.models.encoders.base import ItemEncoder
 from grasp_jax.models.encoders.holistic import gelu
@@ -22,9 +23,6 @@ from grasp_jax.models.encoders.id_table import id_rows
 from grasp_jax.models.products import product
 from grasp_jax.models.unit import unit
 from grasp_jax.parallel.rows import from_all_rows, from_rows
-
-# The parts of the score, and frozen tables that they read: none for ID, [V, E] for TEXT and COMPANY, and for MATCH its weights [V, 1].
-ID, TEXT, COMPANY, MATCH = PARTS
 
 
 class TowerEncoder(ItemEncoder):
@@ -95,9 +93,9 @@ class TowerEncoder(ItemEncoder):
             parts.append(self.table if ids is None else id_rows(self.table, ids, context))
         text_vectors = functools.partial(_text_vectors, dtype=self.dtype)
         from_tables: list[tuple[Callable[..., jax.Array], Any, tuple[str, ...]]] = [
-            *((text_vectors, network, (TEXT,)) for network in self.text),
-            *((text_vectors, network, (TEXT, COMPANY)) for network in self.company),
-            *([(_match_vectors, (), (TEXT, MATCH))] if self.matches else []),
+            *((text_vectors, network, (TEXT_PART,)) for network in self.text),
+            *((text_vectors, network, (TEXT_PART, COMPANY_PART)) for network in self.company),
+            *([(_match_vectors, (), (TEXT_PART, MATCH_PART))] if self.matches else []),
         ]
         for vectors_of, network, names in from_tables:
             rows = tuple(tables[name] for name in names)

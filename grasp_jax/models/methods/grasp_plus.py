@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from grasp_jax.config import Config, ModelConfig, PlusConfig
+from grasp_jax.config.model import COMPANY_PART, ID_PART, MATCH_PART, TEXT_PART
 from grasp_jax.core.errors import UserError
 from grasp_jax.models.backbones.base import Backbone
 from grasp_jax.models.backbones.towers import Towers
@@ -21,7 +22,7 @@ from grasp_jax.models.company import companions, company_text
 from grasp_jax.models.encoders.base import ItemEncoder
 from grasp_jax.models.encoders.holistic import HolisticEncoder
 from grasp_jax.models.encoders.residual import ResidualEncoder
-from grasp_jax.models.encoders.towers import COMPANY, ID, MATCH, TEXT, TowerEncoder
+from grasp_jax.models.encoders.towers import TowerEncoder
 from grasp_jax.models.frozen import ITEM_TABLES, Bank, FrozenTable, Placement, of_bank
 from grasp_jax.models.methods.base import Facts, Method, ModelSizes
 from grasp_jax.models.methods.grasp import mlp_parameters
@@ -167,7 +168,9 @@ class GRASPPlus(Method):
             trust = texts.fitted_array("share_right").astype(np.float32)
             text, weights = text * trust, weights * trust
         ids = np.tile(start_of_new(texts), plus.id_towers) if _starts_from_text(plus) else None
-        return ReadOfNew({TEXT: text, COMPANY: np.zeros_like(text), MATCH: weights}, ids)
+        return ReadOfNew(
+            {TEXT_PART: text, COMPANY_PART: np.zeros_like(text), MATCH_PART: weights}, ids
+        )
 
     def check(self, config: Config) -> None:
         """Checks that late fusion has at least one tower, and one hidden layer.
@@ -199,8 +202,8 @@ class GRASPPlus(Method):
         if plus.fusion == "early":
             return backbone
         kinds = _parts(plus)
-        rates = {ID: None, TEXT: plus.text_dropout, COMPANY: plus.text_dropout}
-        dropouts = tuple(rates[kind] for kind in kinds if kind != MATCH)
+        rates = {ID_PART: None, TEXT_PART: plus.text_dropout, COMPANY_PART: plus.text_dropout}
+        dropouts = tuple(rates[kind] for kind in kinds if kind != MATCH_PART)
         return Towers(
             backbone,
             config.features,
@@ -213,8 +216,12 @@ class GRASPPlus(Method):
 
 def _parts(plus: PlusConfig) -> tuple[str, ...]:
     """The parts of the score in late fusion: the name of each tower, then the match."""
-    towers = (ID,) * plus.id_towers + (TEXT,) * plus.text_towers + (COMPANY,) * plus.company_towers
-    return towers + ((MATCH,) if plus.match_weight else ())
+    towers = (
+        (ID_PART,) * plus.id_towers
+        + (TEXT_PART,) * plus.text_towers
+        + (COMPANY_PART,) * plus.company_towers
+    )
+    return towers + ((MATCH_PART,) if plus.match_weight else ())
 
 
 def _id_trust(counts: np.ndarray, plus: PlusConfig) -> np.ndarray:
@@ -271,17 +278,17 @@ def _texts(items: np.ndarray, facts: Facts) -> list[FrozenTable]:
     if not _reads_text(plus):
         return []
     text = transformed(items, _turn(items, facts))
-    tables = {TEXT: text}
+    tables = {TEXT_PART: text}
     if plus.match_weight:
-        tables[MATCH] = match_weights(facts.item_counts, plus.match_weight, plus.match_rare)
+        tables[MATCH_PART] = match_weights(facts.item_counts, plus.match_weight, plus.match_rare)
     if plus.text_trust == "learned" or plus.company_towers:
         assert facts.split is not None
         near = companions(facts.split)
         if plus.text_trust == "learned":
             trust = facts.once("text_trust", lambda: text_trust(text, near)).trust[:, None]
-            tables[TEXT] = text * trust
+            tables[TEXT_PART] = text * trust
             if plus.match_weight:
-                tables[MATCH] = tables[MATCH] * trust
+                tables[MATCH_PART] = tables[MATCH_PART] * trust
         if plus.company_towers:
-            tables[COMPANY] = company_text(text, near, plus.text_norm)
+            tables[COMPANY_PART] = company_text(text, near, plus.text_norm)
     return [FrozenTable(name, rows, Placement.ITEM_ROWS) for name, rows in tables.items()]

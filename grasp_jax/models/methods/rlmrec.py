@@ -24,6 +24,7 @@ from grasp_jax.core.errors import UserError
 from grasp_jax.models.auxiliary import AuxiliaryLoss, BatchStates, mean_where
 from grasp_jax.models.batch import NO_CONTEXT, StepContext, Tables
 from grasp_jax.models.frozen import Bank, FrozenTable, of_bank
+from grasp_jax.models.masked import MASKED
 from grasp_jax.models.methods.base import Facts, ModelSizes
 from grasp_jax.models.methods.plain import Plain
 from grasp_jax.models.new_items import NewTexts, ReadOfNew
@@ -52,8 +53,7 @@ def info_nce(
         x / jnp.sqrt(1e-8 + (x**2).sum(axis=-1, keepdims=True))  # a text may be all zeros
         for x in (anchors, texts, keys)
     )
-    # -1e9 is far below every cosine / t, so such a key adds 0; with -inf a batch without keys would have gradients of NaN.
-    logits = jnp.where(exist, anchors @ keys.T / temperature, -1e9)
+    logits = jnp.where(exist, anchors @ keys.T / temperature, MASKED)
     positive = (anchors * texts).sum(axis=-1) / temperature
     return jax.nn.logsumexp(logits, axis=1) - positive
 

@@ -22,7 +22,7 @@ from grasp_jax.serving.http.metrics import FIRST, SECOND, JsonLines, Metrics
 from grasp_jax.serving.http.protocol import connections
 from grasp_jax.serving.http.service import Service
 from grasp_jax.serving.http.settings import Settings
-from grasp_jax.serving.http.source import OpenedModel, open_source
+from grasp_jax.serving.http.source import OpenedModel, open_model
 
 BACKLOG = 2048
 KEEP_ALIVE = 75  # seconds that an idle connection stays open: longer than proxies keep theirs (60 s), which would else send on a closed one
@@ -54,10 +54,10 @@ def serve(
         paths = [path] if compare is None else [path, compare]
         services = []
         for own, prefix in zip(paths, (FIRST, SECOND), strict=False):
-            source = open_source(own, data)
-            if source.artifact.gated:
-                check_one_query(source.artifact)
-            services.append((Service(settings, own, data, log, Metrics(prefix)), source))
+            opened = open_model(own, data)
+            if opened.artifact.gated:
+                check_one_query(opened.artifact)
+            services.append((Service(settings, own, data, log, Metrics(prefix)), opened))
         server, outcome = _build_server(services)
         host, port = listening.getsockname()[:2]
         log.event("listening", host=host, port=port, token=settings.token is not None)
@@ -81,18 +81,18 @@ class Outcome:
     status: int = 0
 
 
-def _build_server(opened: Sequence[tuple[Service, OpenedModel]]) -> tuple[uvicorn.Server, Outcome]:
+def _build_server(models: Sequence[tuple[Service, OpenedModel]]) -> tuple[uvicorn.Server, Outcome]:
     """The server, and its exit status. When it listens, it loads one or two models in a thread, and it stops if one cannot be loaded."""
     outcome = Outcome()
     tasks: set[asyncio.Task[None]] = set()
-    services = [service for service, _ in opened]
+    services = [service for service, _ in models]
     first = services[0]
 
     async def load() -> None:
         try:
             loaded = []
-            for service, source in opened:
-                served = await asyncio.to_thread(service.load, source)
+            for service, opened in models:
+                served = await asyncio.to_thread(service.load, opened)
                 if served is None:
                     return
                 loaded.append(served)

@@ -38,7 +38,7 @@ from grasp_jax.serving.http.source import (
     UsersOfData,
     folder_below,
     lost_users,
-    open_source,
+    open_model,
 )
 from grasp_jax.serving.http.title_search import TitleSearches
 from grasp_jax.serving.new_item_columns import ignored_columns
@@ -108,13 +108,13 @@ class Service:
             raise Refused(503, f"the service is {self.state}; try again in a moment")
         return self._served
 
-    def load(self, source: OpenedModel) -> Served | None:
+    def load(self, opened: OpenedModel) -> Served | None:
         """Loads the first model and compiles its programs, which takes seconds; returns None if the service was stopped meanwhile.
 
         Raises:
           UserError: the model cannot be served.
         """
-        served = self._build(source, None)
+        served = self._build(opened, None)
         if served is not None:
             self._serve(served)
         return served
@@ -302,7 +302,7 @@ class Service:
 
     def _replacement(self, path: pathlib.Path, old: Snapshot) -> tuple[Served, str]:
         """The model of a path with the added and removed items of this service, and a warning if some could not be added."""
-        served = self._build(open_source(path, self._data), old)
+        served = self._build(open_model(path, self._data), old)
         if served is None:
             raise Refused(503, "the service is stopping; the model was not loaded")
         snapshot, warning = served.snapshot, ""
@@ -317,23 +317,23 @@ class Service:
         changed = with_removed(snapshot, self._removed, self._restored)
         return served._replace(snapshot=changed), warning
 
-    def _build(self, source: OpenedModel, old: Snapshot | None) -> Served | None:
+    def _build(self, opened: OpenedModel, old: Snapshot | None) -> Served | None:
         """Compiles a model, with its index if the search is approximate; returns None if the service was stopped meanwhile."""
         settings = self.settings
         shapes = shapes_of(
-            source.artifact, settings.batch_sizes, settings.lengths, settings.limits.k
+            opened.artifact, settings.batch_sizes, settings.lengths, settings.limits.k
         )
-        snapshot = take_snapshot(source.artifact, shapes, old, self._keep_going)
+        snapshot = take_snapshot(opened.artifact, shapes, old, self._keep_going)
         if snapshot is None:
             return None
         if settings.recall is not None:
-            histories = [] if source.users is None else source.users.some_histories(PEOPLE)
+            histories = [] if opened.users is None else opened.users.some_histories(PEOPLE)
             snapshot = with_index(snapshot, settings.recall, histories, self._keep_going)
             if snapshot is None:
                 return None
             assert snapshot.index is not None
             self.log.event("index", recall=snapshot.index.recall, leaves=snapshot.index.leaves)
-        return Served(snapshot, source.users)
+        return Served(snapshot, opened.users)
 
     def _keep_going(self) -> bool:
         return not self._stopping.is_set()

@@ -148,7 +148,7 @@ class OpenedModel(NamedTuple):
     users: UsersOfData | None
 
 
-def open_source(folder: pathlib.Path, data: str | None = None) -> OpenedModel:
+def open_model(folder: pathlib.Path, data: str | None = None) -> OpenedModel:
     """Opens a saved model, or the workdir of a run; if its training was interrupted, a line says so.
 
     Args:

@@ -24,7 +24,7 @@ from grasp_jax.setup.fetch.sources import (
     FIXED,
     PublicDataset,
     RemoteFile,
-    source_named,
+    dataset_named,
 )
 from grasp_jax.setup.fetch.tables import NAMES, Tables, write_tables
 from grasp_jax.setup.fetch.yelp import FILES, yelp
@@ -88,24 +88,24 @@ def main(arguments: Sequence[str]) -> None:
       UserError: they are not understood, the download fails or differs from its checksum, or its files are not what they should be.
     """
     given = parser().parse_args(arguments)
-    source, archive = source_named(given.name), given.archive
-    out = check_folder(given.into or f"data/{source.name.replace(':', '-')}", "--into")
-    if not archive and not source.files:
-        raise UserError(_by_hand(source))
-    if archive and len(source.files) > 1:
-        raise UserError(_no_archive(source))
+    dataset, archive = dataset_named(given.name), given.archive
+    out = check_folder(given.into or f"data/{dataset.name.replace(':', '-')}", "--into")
+    if not archive and not dataset.files:
+        raise UserError(_by_hand(dataset))
+    if archive and len(dataset.files) > 1:
+        raise UserError(_no_archive(dataset))
     with only_one(out / ".fetching", "wait for it, or name another folder with --into"):
         path = pathlib.Path(archive).expanduser() if archive else None
-        fetch(source, out, path, given.mirror or "")
+        fetch(dataset, out, path, given.mirror or "")
 
 
 def fetch(
-    source: PublicDataset, out: pathlib.Path, archive: pathlib.Path | None = None, mirror: str = ""
+    dataset: PublicDataset, out: pathlib.Path, archive: pathlib.Path | None = None, mirror: str = ""
 ) -> None:
     """Downloads missing files, verifies them, and writes the tables.
 
     Args:
-      source: the data set.
+      dataset: the data set.
       out: the folder.
       archive: what the user has downloaded by hand; its checksum is recorded, not compared.
       mirror: a folder of another server.
@@ -113,24 +113,24 @@ def fetch(
     Raises:
       UserError: as `main`.
     """
-    print(f"{source.name}: {source.page}\n{source.terms}")
-    known = _recorded(out, source)
+    print(f"{dataset.name}: {dataset.page}\n{dataset.terms}")
+    known = _recorded(out, dataset)
     if archive is None:
-        paths, entries = _downloaded(source, out, known, mirror)
+        paths, entries = _downloaded(dataset, out, known, mirror)
     else:
         if not archive.exists():
             raise UserError(
-                f"--archive: {archive} does not exist; expected the archive of {source.name}, as {source.page} has it"
+                f"--archive: {archive} does not exist; expected the archive of {dataset.name}, as {dataset.page} has it"
             )
         paths, entries = [archive], _entries_of_archive(archive)
     if known and known.get("files") == entries and _intact(out, known):
         print("interactions.csv and items.jsonl exist already and are unchanged")
     else:
         _refuse_other_files(out, known)
-        tables = _tables(source, paths)
+        tables = _tables(dataset, paths)
         # A record without checksums, so that the tables of a call that is killed now are known as ours.
-        lines = write_tables(tables, out, lambda: _record(out, source, entries, {}))
-        _record(out, source, entries, {name: sha256(out / name) for name in NAMES})
+        lines = write_tables(tables, out, lambda: _record(out, dataset, entries, {}))
+        _record(out, dataset, entries, {name: sha256(out / name) for name in NAMES})
         print(
             "\n".join([*(f"wrote {line}" for line in lines), *(f"note: {n}" for n in tables.notes)])
         )
@@ -152,18 +152,18 @@ def _folder_address(text: str) -> str:
     return text
 
 
-def _by_hand(source: PublicDataset) -> str:
+def _by_hand(dataset: PublicDataset) -> str:
     return (
-        f"{source.name}: a person must accept terms first; open {source.page}, download the archive (Yelp-JSON.zip), then run "
-        f"grasp-jax fetch {source.name} --archive=FILE"
+        f"{dataset.name}: a person must accept terms first; open {dataset.page}, download the archive (Yelp-JSON.zip), then run "
+        f"grasp-jax fetch {dataset.name} --archive=FILE"
     )
 
 
-def _no_archive(source: PublicDataset) -> str:
-    return f"--archive: {source.name} consists of {len(source.files)} files; expected no archive; leave the flag out"
+def _no_archive(dataset: PublicDataset) -> str:
+    return f"--archive: {dataset.name} consists of {len(dataset.files)} files; expected no archive; leave the flag out"
 
 
-def _recorded(out: pathlib.Path, source: PublicDataset) -> dict[str, Any]:
+def _recorded(out: pathlib.Path, dataset: PublicDataset) -> dict[str, Any]:
     """The SOURCES.json of an earlier call; empty if there is none.
 
     Raises:
@@ -173,21 +173,21 @@ def _recorded(out: pathlib.Path, source: PublicDataset) -> dict[str, Any]:
     if not path.is_file():
         return {}
     known = read_sealed(path, REMEDY)
-    if known.get("source") != source.name:
+    if known.get("source") != dataset.name:
         raise UserError(
-            f"{path}: the folder holds {known.get('source')}; expected {source.name}; name another folder with --into"
+            f"{path}: the folder holds {known.get('source')}; expected {dataset.name}; name another folder with --into"
         )
     return known
 
 
 def _downloaded(
-    source: PublicDataset, out: pathlib.Path, known: dict[str, Any], mirror: str
+    dataset: PublicDataset, out: pathlib.Path, known: dict[str, Any], mirror: str
 ) -> tuple[list[pathlib.Path], list[dict[str, Any]]]:
     """The verified files on disk, and their entries for SOURCES.json."""
     before = {str(entry["name"]): entry for entry in known.get("files", ())}
     intact = bool(before) and _intact(out, known)
     paths, entries = [], []
-    for file in source.files:
+    for file in dataset.files:
         path = out / DOWNLOADS / file.name
         paths.append(path)
         if intact and not path.is_file() and file.name in before:
@@ -228,14 +228,14 @@ def _verified(
     if seen != expected:
         if fresh:
             path.unlink()
-        remedy = "it was removed:" if fresh else "move it away, and"
+        before = "it was removed:" if fresh else "move it away, and"
         newer = (
             "if the publisher has replaced the file, name another folder with --into"
             if recorded
             else "or give a newer file that you trust with --archive"
         )
         raise UserError(
-            f"{path}: its {kind} is {seen}, and {where} is {expected}; {remedy} run the same command again; {newer}"
+            f"{path}: its {kind} is {seen}, and {where} is {expected}; {before} run the same command again; {newer}"
         )
     return f"equal to {where}"
 
@@ -254,8 +254,8 @@ def _entries_of_archive(archive: pathlib.Path) -> list[dict[str, Any]]:
     ]
 
 
-def _tables(source: PublicDataset, paths: Sequence[pathlib.Path]) -> Tables:
-    match source.reader:
+def _tables(dataset: PublicDataset, paths: Sequence[pathlib.Path]) -> Tables:
+    match dataset.reader:
         case "movielens":
             return movielens(paths[0])
         case "amazon":
@@ -283,16 +283,16 @@ def _refuse_other_files(out: pathlib.Path, known: dict[str, Any]) -> None:
 
 def _record(
     out: pathlib.Path,
-    source: PublicDataset,
+    dataset: PublicDataset,
     entries: Sequence[dict[str, Any]],
     written: dict[str, str],
 ) -> None:
     """Writes SOURCES.json; `written` has the checksum of each table, and is empty until they are complete."""
     day = datetime.datetime.now(datetime.UTC).date().isoformat()
     content = {
-        "source": source.name,
-        "page": source.page,
-        "terms": source.terms,
+        "source": dataset.name,
+        "page": dataset.page,
+        "terms": dataset.terms,
         "fetched": day,
         "files": list(entries),
         "written": written,

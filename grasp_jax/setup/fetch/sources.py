@@ -173,11 +173,11 @@ CATEGORIES = {
 EDITIONS = ("amazon-2014", "amazon-2014-5core", "amazon-2023", "amazon-2023-5core")
 
 
-def source_named(name: str) -> PublicDataset:
-    """The source with this name: one of `FIXED`, or an edition of Amazon, a colon and a category.
+def dataset_named(name: str) -> PublicDataset:
+    """The data set with this name: one of `FIXED`, or an edition of Amazon, a colon and a category.
 
     Raises:
-      UserError: there is no source of this name; the message suggests the nearest one.
+      UserError: there is no data set of this name; the message suggests the nearest one.
     """
     if name in FIXED:
         return FIXED[name]
