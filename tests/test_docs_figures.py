@@ -220,13 +220,17 @@ def test_what_studies_says_of_films_is_in_the_record() -> None:
 
 def match_sentences() -> list[str]:
     """What docs/studies.md says by hand of the recorded search of the match."""
-    runs = json.loads(path_of("match").read_text())["runs"]
-    three, one = (
-        next(run for run in runs if run["towers"] == towers) for towers in ([1, 1, 1], [1, 0, 0])
+    records = (path_of(name) for name in ("match", "match-two-towers"))
+    runs = [run for record in records for run in json.loads(record.read_text())["runs"]]
+    three, one, two = (
+        next(run for run in runs if run["towers"] == towers)
+        for towers in ([1, 1, 1], [1, 0, 0], [1, 0, 1])
     )
 
-    def test(run: dict[str, Any], of: str, group: str = "all") -> float:
-        rows = [row for row in run[f"test_{of}"] if row["protocol"] == "full_unseen"]
+    def test(
+        run: dict[str, Any], of: str, group: str = "all", protocol: str = "full_unseen"
+    ) -> float:
+        rows = [row for row in run[f"test_{of}"] if row["protocol"] == protocol]
         own = [row["NDCG@10"] for row in rows if row["group"] == group]
         assert len(own) == 2
         return 100 * sum(own) / len(own)
@@ -248,6 +252,12 @@ def match_sentences() -> list[str]:
         f"in tail items ({tails[0]:.2f} against {tails[2]:.2f})",
         f"has {test(one, 'chosen'):.2f} instead of {test(one, 'config'):.2f} with the setting of the search",
         f"on tail items the two are then alike ({tails[1]:.2f} and {tails[0]:.2f})",
+        f"Two towers have {test(two, 'chosen'):.2f} instead of {test(two, 'config'):.2f}, and on tail items "
+        f"{test(two, 'chosen', 'tail_item'):.2f} instead of {test(two, 'config', 'tail_item'):.2f}",
+        f"they have {test(two, 'chosen'):.2f} (`full`: {test(two, 'chosen', protocol='full'):.2f}), and three towers in runs with "
+        f"the same two seeds {test(three, 'chosen'):.2f} ({test(three, 'chosen', protocol='full'):.2f})",
+        f"{100 * (1 - test(two, 'chosen') / test(three, 'chosen')):.0f} % with matches that validation chose "
+        f"({test(two, 'chosen'):.2f} instead of {test(three, 'chosen'):.2f}, two seeds)",
     ]
 
 
