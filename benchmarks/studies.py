@@ -292,7 +292,8 @@ def cold_parts() -> Page:
 
 def match() -> Page:
     """Settings of the match that a recorded search chose."""
-    return page(study_match.table(json.loads(path_of("match").read_text())))
+    records = (path_of(name) for name in ("match", "match-two-towers"))
+    return page(study_match.table(*(json.loads(record.read_text()) for record in records)))
 
 
 def seven() -> Page:

@@ -6,6 +6,7 @@ VARIANTS = {  # of the study `ahead`; each sets fields of `model.plus`, or train
     "three_id_towers": "control: three ID towers, no text",
     "no_match": "`grasp_plus` without the match",
     "validated_match": "`grasp_plus`, match chosen by validation",
+    "decay1-validated_match": "`grasp_plus`, match chosen by validation, weight decay 1",
     "id_and_match": "one ID tower and the match",
     "id_and_validated_match": "one ID tower and the match, chosen by validation",
     "grasp_plus_15_epochs": "`grasp_plus`, 15 epochs",

@@ -21,7 +21,7 @@ from benchmarks.study_trials import (
     main_metric,
     merged,
     together,
-    with_epochs,
+    with_training,
 )
 from grasp_jax.evaluation.results import spread
 from grasp_jax.report.runs import FinishedRun
@@ -197,7 +197,7 @@ def rows_of(study: str, name: str) -> dict[str, FinishedRun]:
     for run in read(study)[0]:
         if run.name == name or run.name.startswith(f"{name}-"):
             for method, _ in trials(run):
-                row = with_epochs(run, method).replace(OURS, _variant(run))
+                row = with_training(run, method).replace(OURS, _variant(run))
                 parts.setdefault(row, []).append((run, method))
     return {row: together(own) for row, own in parts.items()}
 

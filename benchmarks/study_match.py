@@ -9,17 +9,22 @@ from benchmarks.study_labels import shown
 from grasp_jax.evaluation.results import spread
 from grasp_jax.report.tables import Table
 
-ROWS = {(1, 1, 1): "grasp_plus", (1, 0, 0): "id_and_match"}  # by number of ID, text, company towers
+ROWS = {  # by number of ID, text and company towers
+    (1, 1, 1): "grasp_plus",
+    (1, 0, 1): "two_towers",
+    (1, 0, 0): "id_and_match",
+}
 NEAR = 0.001  # of the best validation NDCG@10
 FIELDS = ("weight", "rare", "decay")
 
 
-def table(kept: Mapping[str, Any]) -> Table:
-    """The setting of the config and the one that the search chose, for each kind of towers."""
+def table(*records: Mapping[str, Any]) -> Table:
+    """The setting of the config and the one that the search chose, for each kind of towers; `records` in the order of the rows."""
+    searches = [one for record in records for one in record["runs"]]
     header = ["model", "seeds", "match", *(f"`match_{name}`" for name in FIELDS)]
     header += ["validation NDCG@10", "test NDCG@10", "test HR@10", "test NDCG@10, tail items"]
-    body = [line for one in kept["runs"] for line in _lines(one)]
-    note = "Percent, without seen items. " + " ".join(_meaning(one) for one in kept["runs"])
+    body = [line for one in searches for line in _lines(one)]
+    note = "Percent, without seen items. " + " ".join(_meaning(one) for one in searches)
     title = "The match by a recorded search"
     return Table("match", title, [*header, "test NDCG@10 by `full`"], body, note)
 

@@ -26,18 +26,19 @@ Setting = tuple[float, float]  # dropout and learning rate; 0 in runs that did n
 
 
 def label(run: FinishedRun, method: str) -> str:
-    """The name of a row: the method, or for `grasp_plus` the variant in the run's name; and the number of epochs if it is not `EPOCHS`."""
+    """The name of a row: the method, or for `grasp_plus` the variant in the run's name; and what is unusual in its training."""
     if method == OURS:
         return re.sub(r"^[a-z]+-|-(dropout|seed)\d+|-rates", "", run.name)
     raw = run.config.get("model", {}).get("start_components") == "raw"
-    return with_epochs(run, method) + ", raw vectors" * raw
+    return with_training(run, method) + ", raw vectors" * raw
 
 
-def with_epochs(run: FinishedRun, method: str) -> str:
-    """The method, and the number of epochs if it was trained by cross-entropy for another number than `EPOCHS`."""
+def with_training(run: FinishedRun, method: str) -> str:
+    """The method, its weight decay if it has one, and its number of epochs if cross-entropy trained it for another number than `EPOCHS`."""
     epochs = run.config["train"].get("max_epochs", EPOCHS)
+    decay = run.config["train"].get("weight_decay", 0.0)
     other = loss(run, method) == LOSSES["ce"] and epochs != EPOCHS
-    return method + f", {epochs} epochs" * other
+    return method + f", weight decay {decay:g}" * bool(decay) + f", {epochs} epochs" * other
 
 
 def loss(run: FinishedRun, method: str) -> str:

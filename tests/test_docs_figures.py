@@ -5,11 +5,21 @@ import pathlib
 import re
 from typing import Any
 
+import numpy as np
+
 from benchmarks import facts, picture, readme_tables
 from benchmarks.seven_days import WAYS
 from benchmarks.study_late_fusion import rows_of
 from benchmarks.study_records import path_of, read
-from benchmarks.study_trials import OURS, VALIDATED, main_metric, merged
+from benchmarks.study_trials import (
+    OURS,
+    VALIDATED,
+    all_parts,
+    best_setting,
+    main_metric,
+    merged,
+    tried,
+)
 from grasp_jax.report.runs import FinishedRun
 from grasp_jax.report.tables import trials, values
 
@@ -122,6 +132,7 @@ def studies_sentences() -> list[str]:
     ).mean()
     gsasrec = of_rows["gsasrec", "gBCE"]
     as_public = of_rows["sasrec_ce, 200 epochs", "cross-entropy"]
+    decayed = of_rows["sasrec_ce, weight decay 1", "cross-entropy"]
     bce = {name: of_rows[name, "BCE"] for name in ("plain", "llminit")}
 
     def lead(run: str, other: str) -> str:
@@ -160,6 +171,7 @@ def studies_sentences() -> list[str]:
     return [
         f"{100 * (ours / sasrec - 1):.0f} % ahead of SASRec without text and {100 * (ours / llminit - 1):.0f} % ahead of LLMInit",
         f"ours has {as_public:.2f} (one seed), and `grasp_plus` is {100 * (ours / as_public - 1):.0f} % ahead of it",
+        f"Ours has {decayed:.2f} with weight decay (three seeds); the lead over it is {100 * (ours / decayed - 1):.0f} %",
         f"add the match ({unseen(one_tower, 'grasp_plus'):.2f})",
         f"One ID tower with the match has {on_tail:.2f} there",
         f"`grasp_plus` stays {100 * (by_default / sasrec - 1):.0f} % ahead of SASRec with the default trust, and "
@@ -218,15 +230,40 @@ def test_what_studies_says_of_films_is_in_the_record() -> None:
     )
 
 
+def weight_decay_sentences() -> list[str]:
+    """What docs/studies.md says by hand of weight decay."""
+    runs = read("ahead")[0]
+    parts = {name: own for (name, by), own in all_parts(runs).items() if by == "cross-entropy"}
+    test = {name: unseen(run, trials(run)[0][0]) for (name, _), run in merged(runs).items()}
+
+    def valid(name: str) -> float:
+        """Best validation NDCG@10 in percent, the mean over seeds, with the setting that was chosen."""
+        return 100 * float(np.mean(tried(parts[name])[best_setting(parts[name])]))
+
+    sasrec, decayed = "sasrec_ce", "sasrec_ce, weight decay 1"
+    little, much = (valid(f"llminit, weight decay {decay}") for decay in ("0.1", "1"))
+    return [
+        f"weight decay of 1 and dropout {best_setting(parts[decayed])[0]:g} ({valid(decayed):.2f} instead of {valid(sasrec):.2f}; test "
+        f"{test[decayed]:.2f} instead of {test[sasrec]:.2f}, three seeds",
+        f"gains nothing by 0.1 ({little:.2f} and {valid('llminit'):.2f}) and loses by 1 ({much:.2f})",
+        f"loses by 1 ({valid(f'decay1-{VALIDATED}'):.2f} instead of {valid(VALIDATED):.2f}, one seed)",
+        f"the lead {100 * (test[VALIDATED] / test[decayed] - 1):.0f} % instead of {100 * (test[VALIDATED] / test[sasrec] - 1):.0f} %",
+    ]
+
+
 def match_sentences() -> list[str]:
     """What docs/studies.md says by hand of the recorded search of the match."""
-    runs = json.loads(path_of("match").read_text())["runs"]
-    three, one = (
-        next(run for run in runs if run["towers"] == towers) for towers in ([1, 1, 1], [1, 0, 0])
+    records = (path_of(name) for name in ("match", "match-two-towers"))
+    runs = [run for record in records for run in json.loads(record.read_text())["runs"]]
+    three, one, two = (
+        next(run for run in runs if run["towers"] == towers)
+        for towers in ([1, 1, 1], [1, 0, 0], [1, 0, 1])
     )
 
-    def test(run: dict[str, Any], of: str, group: str = "all") -> float:
-        rows = [row for row in run[f"test_{of}"] if row["protocol"] == "full_unseen"]
+    def test(
+        run: dict[str, Any], of: str, group: str = "all", protocol: str = "full_unseen"
+    ) -> float:
+        rows = [row for row in run[f"test_{of}"] if row["protocol"] == protocol]
         own = [row["NDCG@10"] for row in rows if row["group"] == group]
         assert len(own) == 2
         return 100 * sum(own) / len(own)
@@ -248,6 +285,12 @@ def match_sentences() -> list[str]:
         f"in tail items ({tails[0]:.2f} against {tails[2]:.2f})",
         f"has {test(one, 'chosen'):.2f} instead of {test(one, 'config'):.2f} with the setting of the search",
         f"on tail items the two are then alike ({tails[1]:.2f} and {tails[0]:.2f})",
+        f"Two towers have {test(two, 'chosen'):.2f} instead of {test(two, 'config'):.2f}, and on tail items "
+        f"{test(two, 'chosen', 'tail_item'):.2f} instead of {test(two, 'config', 'tail_item'):.2f}",
+        f"they have {test(two, 'chosen'):.2f} (`full`: {test(two, 'chosen', protocol='full'):.2f}), and three towers in runs with "
+        f"the same two seeds {test(three, 'chosen'):.2f} ({test(three, 'chosen', protocol='full'):.2f})",
+        f"{100 * (1 - test(two, 'chosen') / test(three, 'chosen')):.0f} % with matches that validation chose "
+        f"({test(two, 'chosen'):.2f} instead of {test(three, 'chosen'):.2f}, two seeds)",
     ]
 
 
@@ -337,6 +380,10 @@ def test_figures_of_the_studies_are_those_of_the_records() -> None:
     """A figure in a sentence of docs/studies.md would be another than the record's, above all in the table at its beginning."""
     text = " ".join((DOCS / "studies.md").read_text(encoding="utf-8").split())
     for sentence in (
-        studies_sentences() + match_sentences() + seven_sentences() + defaults_sentences()
+        studies_sentences()
+        + match_sentences()
+        + weight_decay_sentences()
+        + seven_sentences()
+        + defaults_sentences()
     ):
         assert sentence in text, sentence
