@@ -155,8 +155,8 @@ def _are_groups(texts: Sequence[Sequence[str]]) -> bool:
 def _are_phone_numbers(texts: Sequence[Sequence[str]]) -> bool:
     """Whether some texts have one part more than the others, the code of a country, as 06 12 34 56 78 and 33 6 12 34 56 78 do.
 
-    Most codes are the same. Behind it, most numbers begin as one without a code does, but for its 0. Lists of ids write each id in one way, so
-    they have no 06 next to 6. The groups behind have the same widths.
+    Most codes are the same. Behind it, most numbers begin as one without a code does, but for its 0. Lists of ids write each id in one way,
+    so they have no 06 next to 6. The groups behind have the same widths.
     """
     lengths = collections.Counter(map(len, texts))
     fewer = min((count for count, _ in lengths.most_common(2)), default=0)
