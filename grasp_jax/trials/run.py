@@ -22,7 +22,7 @@ from grasp_jax.data.groups import Groups, head_tail_groups
 from grasp_jax.data.log import distinct_items
 from grasp_jax.data.split import Split, make_split, without_users_short_of_negatives
 from grasp_jax.data.ties import SHUFFLE, num_tied
-from grasp_jax.knowledge.bank import KnowledgeBank, bank_width, read_manifest
+from grasp_jax.knowledge.bank import KnowledgeBank, read_manifest
 from grasp_jax.knowledge.bank import identity as bank_identity
 from grasp_jax.models.batch import Tables
 from grasp_jax.models.gate_queries import query_rows
@@ -32,6 +32,7 @@ from grasp_jax.parallel.mesh import make_mesh
 from grasp_jax.parallel.processes import is_main_process, main_process_first
 from grasp_jax.parallel.rows import PlacedRows
 from grasp_jax.planning.sizes import check_sizes
+from grasp_jax.planning.text_width import TextWidth, text_width
 from grasp_jax.training.records import Records
 from grasp_jax.trials.earlier import bank_folder, check_named, missing_interactions
 
@@ -172,11 +173,13 @@ def check(run: Run) -> None:
     """Checks of the config and the data that need no computation.
 
     Raises:
-      UserError: there are too few items to draw negatives from, the machine cannot hold the run, or as in `unlisted_items`.
+      UserError: there are too few items to draw negatives from, the machine cannot hold the run, or as in `unlisted_items` and
+        `text_width`.
     """
     unlisted_items(run)
-    width = (bank_width(run.bank_folder) or run.config.knowledge.width) if run.needs_bank else 0
-    check_sizes(run.config, run.split, width)
+    text = text_width(run.knowledge, run.bank_folder) if run.needs_bank else TextWidth(0)
+    # a refusal must be certain, so an E that is not known yet counts as 0
+    check_sizes(run.config, run.split, 0 if text.doubt else text.width)
     wanted, log, users = run.config.eval.num_negatives, run.split.log, run.split.test.evaluated
     if not len(users):  # of a split without a test
         return
