@@ -40,6 +40,7 @@ LIMIT_FLAGS = {  # fields of `Limits` and their help, in the order of --help
     "body_bytes": "largest size of the body of a request, in bytes",
     "body_seconds": "time limit for the head of a request, and then for its body, in seconds",
     "queue": "largest number of people who wait for an answer, and of requests in progress",
+    "searches": "largest number of searches of titles that run or wait",
     "seconds": "time limit for an answer, in seconds; after that the answer is status 503",
 }
 
