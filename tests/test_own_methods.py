@@ -67,20 +67,26 @@ def test_a_method_without_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
         message = refusal(build.build_model, ModelConfig(), "wrong", "sasrec", sizes)
         assert_names(message, ("method 'wrong': encoder(config, sizes) returns", "ItemEncoder"))
     with pytest.raises(NotImplementedError, match="NoFeatures does not define item_features"):
-        check_own_encoder("mine", NoFeatures(), ITEMS, {})
+        check_own_encoder("mine", NoFeatures(), ITEMS, {}, False)
 
 
 def test_shapes_of_item_vectors() -> None:
     """With five items too few, JAX trained on the last row in their place, and the run died after its training."""
-    check_own_encoder("mine", IdEncoder(ITEMS, FEATURES), ITEMS, {})
-    message = refusal(check_own_encoder, "mine", IdEncoder(ITEMS - 5, FEATURES), ITEMS, {})
+    check_own_encoder("mine", IdEncoder(ITEMS, FEATURES), ITEMS, {}, False)
+    message = refusal(check_own_encoder, "mine", IdEncoder(ITEMS - 5, FEATURES), ITEMS, {}, False)
     assert_names(message, ("method 'mine': IdEncoder.item_features", "(35, 8)", "40 items"))
-    message = refusal(check_own_encoder, "mine", Wider(ITEMS, FEATURES), ITEMS, {})
+    message = refusal(check_own_encoder, "mine", Wider(ITEMS, FEATURES), ITEMS, {}, False)
     assert_names(message, ("Wider", "(40, 16)", "expected (40, 8)", "vector_width"))
-    message = refusal(check_own_encoder, "mine", Nothing(ITEMS, FEATURES), ITEMS, {})
+    message = refusal(check_own_encoder, "mine", Nothing(ITEMS, FEATURES), ITEMS, {}, False)
     assert_names(message, ("Nothing.item_features returns NoneType",))
     message = refusal(check_own_encoder, "mine", IdEncoder(ITEMS, FEATURES), ITEMS, {}, True)
-    assert_names(message, ("IdEncoder.gated is False, and gated of its method True",))
+    assert_names(
+        message,
+        (
+            "IdEncoder.gated is False, and gated of its method True",
+            "let gated of the method return False",
+        ),
+    )
 
 
 def test_an_encoder_whose_last_layers_are_of_its_vectors() -> None:
@@ -88,4 +94,4 @@ def test_an_encoder_whose_last_layers_are_of_its_vectors() -> None:
     sizes = ModelSizes(ITEMS, 4, width=6)
     tables = {name: jnp.zeros((ITEMS, 6)) for name in ("items", "items_similar")}
     encoder = METHODS["grasp_wo_attention"].encoder(ModelConfig(), sizes)
-    check_own_encoder("mine", encoder, ITEMS, tables)
+    check_own_encoder("mine", encoder, ITEMS, tables, False)

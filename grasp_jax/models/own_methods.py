@@ -11,7 +11,7 @@ from grasp_jax.models.registration import OF_PACKAGE
 
 
 def check_own_encoder(
-    method: str, encoder: ItemEncoder, num_items: int, tables: Tables, gated: bool = False
+    method: str, encoder: ItemEncoder, num_items: int, tables: Tables, gated: bool
 ) -> None:
     """Checks the shapes of the item vectors of a method that is not one of the package; nothing is computed.
 
@@ -32,7 +32,8 @@ def check_own_encoder(
     name = f"method {method!r}: {type(encoder).__name__}"
     if encoder.gated != gated:
         raise UserError(
-            f"{name}.gated is {encoder.gated}, and gated of its method {gated}; expected the same of both"
+            f"{name}.gated is {encoder.gated}, and gated of its method {gated}; expected the same of both: let gated of the method return "
+            f"{encoder.gated}, or give it another encoder"
         )
 
     def both(encoder: ItemEncoder, tables: Tables) -> tuple[Any, Any]:
