@@ -104,12 +104,12 @@ def _ended(work: Callable[[], Any]) -> int:
     except SystemExit as done:
         return _status(done.code)
     except UserError as error:
-        return failed(str(error))
+        return print_error(str(error))
     except KeyboardInterrupt:  # from a library that has put Python's own handler back
         print("interrupted: run the same command again to continue", file=sys.stderr)
         return INTERRUPTED
     except BaseException as error:
-        return failed(refusal) if (refusal := explained(error)) else _unexpected(error)
+        return print_error(refusal) if (refusal := explained(error)) else _unexpected(error)
     return 0
 
 
@@ -135,10 +135,10 @@ def explained(error: BaseException) -> str:
 
 def _unexpected(error: BaseException) -> int:
     """Reports a bug: the traceback goes into a file, so that it does not hide the line that matters."""
-    return failed(f"{fault(error)}; the traceback is in {_log(error)}", FAULT)
+    return print_error(f"{fault_message(error)}; the traceback is in {_log(error)}", FAULT)
 
 
-def fault(error: BaseException) -> str:
+def fault_message(error: BaseException) -> str:
     """A one-line message about a bug of this package."""
     reason = " ".join(str(error).split())[:300]
     return f"unexpected {type(error).__name__}: {reason}; this is a fault of grasp_jax, not of your input"
@@ -175,7 +175,7 @@ def _workdir() -> str | None:
     return flags.FLAGS["workdir"].value if "workdir" in flags.FLAGS else None
 
 
-def failed(message: str, status: int = REFUSED) -> int:
+def print_error(message: str, status: int = REFUSED) -> int:
     """Prints an error in one line, and returns the exit status."""
     print(f"error: {' '.join(message.splitlines())}", file=sys.stderr, flush=True)
     return status

@@ -12,7 +12,7 @@ from grasp_jax import __version__
 from grasp_jax.core.errors import UserError
 from grasp_jax.core.flags import Parser
 from grasp_jax.core.outlets import open_outlets
-from grasp_jax.main import FAULT, explained, failed, fault
+from grasp_jax.main import FAULT, explained, fault_message, print_error
 from grasp_jax.serving.http.approximate import check_approximate
 from grasp_jax.serving.http.settings import (
     TOKEN,
@@ -174,13 +174,13 @@ def _status(arguments: Sequence[str]) -> int:
         compare = None if flags.compare is None else pathlib.Path(flags.compare).expanduser()
         return serve(model, data, settings, (flags.host, flags.port), compare)
     except UserError as error:
-        return failed(str(error))
+        return print_error(str(error))
     except KeyboardInterrupt:
         return 0
     except Exception as error:
         if refusal := explained(error):
-            return failed(refusal)
-        return failed(fault(error), FAULT)
+            return print_error(refusal)
+        return print_error(fault_message(error), FAULT)
 
 
 if __name__ == "__main__":
