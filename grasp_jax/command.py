@@ -9,6 +9,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from grasp_jax.config import CONFIG_FILE, FIELDS, Config, check_workdir, resolve_source
+from grasp_jax.config.draft import without_followed
 from grasp_jax.config.rules import refuse_equal_rates
 from grasp_jax.config_checks import check_config
 from grasp_jax.config_file import ConfigFileParser, check_overrides
@@ -192,9 +193,7 @@ def checked_config() -> Config:
         )
     of_workdir = pathlib.Path(config_flags.get_config_filename(FLAGS["config"])).name == CONFIG_FILE
     given = config_flags.get_override_values(FLAGS["config"])
-    fields = FLAGS.config.to_dict()
-    if "model.kernels" in given and "kernels" not in given:
-        del fields["kernels"]  # which follows the flag, and messages must name the flag
+    fields = without_followed(FLAGS.config.to_dict(), given)
     refuse_equal_rates(given if of_workdir else fields, "config")
     config = Config().with_stored_fields(fields)
     if FLAGS.since:

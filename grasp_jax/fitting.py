@@ -205,8 +205,8 @@ def serving_model(chosen: Chosen) -> Chosen:
 
     Returns:
       Its refit, if the workdir has a finished one; otherwise `chosen`. A refit of another choice (method, rates, number of epochs), such as
-      one from before further training, or one of a method that the run leaves out, is not used, and a line says so; as it does if the
-      training of the chosen model has not ended.
+      one from before further training, or one of a method that the run leaves out, is not used, and a line says so. If `chosen` is returned
+      and its training has not ended, a line says so.
     """
     if refitted := _refitted(chosen):
         return refitted

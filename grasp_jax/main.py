@@ -105,12 +105,12 @@ def _ended(work: Callable[[], Any]) -> int:
     except SystemExit as done:
         return _status(done.code)
     except UserError as error:
-        return failed(str(error))
+        return print_error(str(error))
     except KeyboardInterrupt:  # from a library that has put Python's own handler back
         print("interrupted: run the same command again to continue", file=sys.stderr)
         return INTERRUPTED
     except BaseException as error:
-        return failed(refusal) if (refusal := explained(error)) else _unexpected(error)
+        return print_error(refusal) if (refusal := explained(error)) else _unexpected(error)
     return 0
 
 
@@ -136,7 +136,7 @@ def explained(error: BaseException) -> str:
 
 def _unexpected(error: BaseException) -> int:
     """Reports a bug, ours or the user's: the traceback goes into a file, so that it does not hide the line that matters."""
-    return failed(f"{blamed(error)}; the traceback is in {_log(error)}", FAULT)
+    return print_error(f"{blamed(error)}; the traceback is in {_log(error)}", FAULT)
 
 
 def _log(error: BaseException) -> str:
@@ -170,7 +170,7 @@ def _workdir() -> str | None:
     return flags.FLAGS["workdir"].value if "workdir" in flags.FLAGS else None
 
 
-def failed(message: str, status: int = REFUSED) -> int:
+def print_error(message: str, status: int = REFUSED) -> int:
     """Prints an error in one line, and returns the exit status."""
     print(f"error: {' '.join(message.splitlines())}", file=sys.stderr, flush=True)
     return status

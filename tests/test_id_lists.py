@@ -63,6 +63,21 @@ LISTS = {
         [" ".join(str(10 + (k * n) % 89) for n in range(3, 8 + k % 2)) for k in range(200)],
         ".str.split()",
     ),
+    **{
+        f"{size} or {size + 1}, most after 10": (
+            [
+                " ".join(
+                    map(
+                        str,
+                        [10 + (k % 5 == 0) * k % 89, *RANDOM.integers(10, 99, size - 1 + k % 2)],
+                    )
+                )
+                for k in range(200)
+            ],
+            ".str.split()",
+        )
+        for size in (5, 6, 7)
+    },
     "with gaps": (["", *lists("N552", " ", "02")], ".str.split()"),
 }
 

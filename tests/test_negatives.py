@@ -302,9 +302,8 @@ def test_negatives_equal_enumeration(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_places_beyond_a_billion() -> None:
     """The sum of two places wrapped around int32, so users at the end of large data got items of their history as negatives."""
-    had = jnp.zeros(
-        1, jnp.int32
-    )  # JAX reads the last row for a later one: 50 entries of 0, without 8 GB
+    # JAX reads the last row for a later one: 50 entries of 0, without 8 GB
+    had = jnp.zeros(1, jnp.int32)
     offsets = jnp.array([2**31 - 60, 2**31 - 10], jnp.int32)
     found = draw_negatives(jax.random.key(0), jnp.zeros(200, jnp.int32), had, offsets, 60, 6, 1)
     assert set(found.ravel().tolist()) == set(range(50, 60))

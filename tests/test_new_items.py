@@ -333,6 +333,12 @@ def test_a_number_that_float32_lacks(value: float, said: str) -> None:
         assert_names(refusal(checked_vectors, given, 2, 2), ("row 2 of vectors", said))
 
 
+def test_a_whole_number_beyond_float64() -> None:
+    """It was called no number."""
+    message = refusal(checked_vectors, [[1, 10**400]], 1, 2)
+    assert_names(message, ("a number which is too large for float32; scale the vectors down",))
+
+
 def test_given_vectors(shop: gj.Dataset, tmp_path: pathlib.Path) -> None:
     """Where vectors came from files no text can be encoded, and the vector of a new item goes the way that theirs went."""
     rng = np.random.default_rng(1)

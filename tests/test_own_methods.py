@@ -91,7 +91,13 @@ def test_shapes_of_item_vectors() -> None:
     message = refusal(check_own_encoder, "mine", Nothing(ITEMS, FEATURES), ITEMS, {}, False)
     assert_names(message, ("Nothing.item_features returns NoneType",))
     message = refusal(check_own_encoder, "mine", IdEncoder(ITEMS, FEATURES), ITEMS, {}, True)
-    assert_names(message, ("IdEncoder.gated is False, and gated of its method True",))
+    assert_names(
+        message,
+        (
+            "IdEncoder.gated is False, and gated of its method True",
+            "let gated of the method return False",
+        ),
+    )
 
 
 class WithDistance(IdEncoder):

@@ -12,7 +12,7 @@ import pytest
 from grasp_jax.config import KnowledgeConfig
 from grasp_jax.data.attributes import AttributeTable, Texts
 from grasp_jax.data.log import build_log
-from grasp_jax.data.split import Split, by_time, ends_no_later, leave_one_out
+from grasp_jax.data.split import CutOff, Split, by_time, ends_no_later, leave_one_out
 from grasp_jax.knowledge import prepare
 from grasp_jax.knowledge.bank import KnowledgeBank
 from grasp_jax.knowledge.encoders import ENCODERS
@@ -199,11 +199,7 @@ def test_a_split_by_time_that_has_moved_on_keeps_what_is_unchanged(
     """No bank could be refreshed, for the training part ends later every day; or texts of a later day would be known on an earlier one."""
     monkeypatch.setitem(ENCODERS, "sentence_transformers", ByWords)
     monday, tuesday = day(False), day(True)
-    for shop, until in ((monday, 4), (tuesday, 5)):
-        log = shop.split.log
-        places = np.arange(len(log.items)) - np.repeat(log.offsets[:-1], log.lengths)
-        timed = dataclasses.replace(log, timestamps=places.astype(np.int64))
-        shop.split = by_time(timed, 100, until, until + 1)
+    by_places(monday, 4), by_places(tuesday, 5)
     make(monday, tmp_path / "monday")
     CALLS.clear()
     since = str(tmp_path / "monday")
@@ -215,30 +211,44 @@ def test_a_split_by_time_that_has_moved_on_keeps_what_is_unchanged(
     message = refusal(make, monday, tmp_path / "back", since=str(tmp_path / "tuesday"))
     assert_names(message, ("cut_off", "before 5", "before 4"))
     assert refreshed.manifest["notes"]["until"] == [5, ""]
+    begin = 1_394_150_400_000  # milliseconds of one second, which the texts of both show
+    by_places(monday, 4, begin, "ms"), by_places(tuesday, 5, begin, "ms")
+    make(tuesday, tmp_path / "late")
+    message = refusal(make, monday, tmp_path / "early", since=str(tmp_path / "late"))
+    assert_names(message, (f"before {begin + 5} ms since 1970", f"those before {begin + 4};"))
+
+
+def by_places(shop: Shop, until: int, begin: int = 0, unit: str = "") -> None:
+    """Splits a shop by time, which is the place of each interaction in its history, `begin` at the first."""
+    log = shop.split.log
+    places = np.arange(len(log.items)) - np.repeat(log.offsets[:-1], log.lengths)
+    times = (begin + places).astype(np.int64)
+    timed = dataclasses.replace(log, timestamps=times, time_unit=unit)
+    shop.split = by_time(timed, 100, begin + until, begin + until + 1)
 
 
 def test_an_earlier_bank_may_not_know_more() -> None:
     """An encoder or a centre that was fitted to what is held out now would tell it."""
-    until = "training part of each history: interactions before {} (0a)".format
+
+    def until(moment: object) -> CutOff:
+        return CutOff(f"training part of each history: interactions before {moment} (0a)")
+
     less, more = until("2014-03-07 00:00:00"), until("2014-05-13 00:00:00")
-    everything, but_two = (
-        f"training part of each history: all {part}interactions".replace(
-            "but ", "but the last two "
-        )
-        for part in ("", "but ")
-    )
+    everything = CutOff("training part of each history: all interactions")
+    but_two = CutOff("training part of each history: all but the last two interactions")
     assert ends_no_later(less, more) and not ends_no_later(more, less)
     assert ends_no_later(until(9), until(10)) and not ends_no_later(until(10), until(9))
     assert ends_no_later(more, everything) and not ends_no_later(everything, more)
     assert ends_no_later(but_two, but_two) and not ends_no_later(everything, but_two)
-    assert not ends_no_later(but_two, less) and not ends_no_later(
-        less, until("4 seconds after 1970")
-    )
+    assert not ends_no_later(but_two, less)
+    assert not ends_no_later(less, until("4 seconds after 1970"))
     # the sentences have seconds; a moment that is stored as a number has more, and does not depend on their words
-    millisecond = (1_394_150_400_001, "ms"), (1_394_150_400_000, "ms")
-    assert ends_no_later("a", "b", millisecond[::-1]) and not ends_no_later(less, more, millisecond)
-    assert ends_no_later(less, more, ((9, "s"), (5, "ms"))), "units differ"
-    assert ends_no_later(less, more, (None, (5, "s"))), "of an earlier version"
+    early, late = (1_394_150_400_000, "ms"), (1_394_150_400_001, "ms")
+    assert ends_no_later(CutOff("a", early), CutOff("b", late))
+    assert not ends_no_later(less._replace(until=late), more._replace(until=early))
+    in_ms = more._replace(until=(5, "ms"))
+    assert ends_no_later(less._replace(until=(9, "s")), in_ms), "units differ"
+    assert ends_no_later(less, in_ms), "of an earlier version"
 
 
 def test_what_cannot_be_refreshed_is_refused(

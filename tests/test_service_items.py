@@ -11,6 +11,7 @@ import pytest
 
 import grasp_jax as gj
 from grasp_jax.serving.http.placing import with_items
+from grasp_jax.serving.http.snapshot import Snapshot
 from grasp_jax.serving.new_items import add_items
 from tests.running_service import Running, assert_equal, compilations, with_settings
 from tests.trained import SMALL, trained
@@ -138,19 +139,20 @@ def test_a_text_that_is_not_used_is_named(gated: pathlib.Path) -> None:
     running.service.stop()
 
 
-def test_a_change_that_fails_is_not_made_later(gated: pathlib.Path) -> None:
+def test_a_change_that_fails_is_not_made_later(
+    gated: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A caller would get an error, for example because the device is full, and yet the next reload would apply the change."""
     running = Running(gated, with_settings(batch_sizes=(4,), lengths=()))
     service, titles = running.service, running.service.served.snapshot.catalogue.titles
-    set_metric = service.metrics.model.set
-    service.metrics.model.set = raising  # type: ignore[method-assign]
     item = {"item": 5000, "title": titles[4]}
-    for change in (
-        lambda: running.client.put("/items", json={"items": [item]}),
-        lambda: running.client.delete("/items/7"),
-    ):
-        assert change().status_code == 500
-    service.metrics.model.set = set_metric  # type: ignore[method-assign]
+    with monkeypatch.context() as patch:
+        patch.setattr(Snapshot, "available_on_device", property(raising))
+        for change in (
+            lambda: running.client.put("/items", json={"items": [item]}),
+            lambda: running.client.delete("/items/7"),
+        ):
+            assert change().status_code == 500
     assert running.post("/reload")["items"] == 100
     assert not service._added and not service._removed
     assert running.client.delete("/items/7").json() == {"removed": 1, "items": 99}
@@ -161,7 +163,7 @@ def test_a_change_that_fails_is_not_made_later(gated: pathlib.Path) -> None:
     service.stop()
 
 
-def raising(_: float) -> None:
+def raising(_: object) -> None:
     raise RuntimeError("the device is full")
 
 

@@ -434,7 +434,7 @@ def test_searches_keep_no_thread_from_a_change(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(title_search, "search_titles", slow)
     metrics = Metrics()
-    searches = title_search.TitleSearches(metrics)
+    searches = title_search.TitleSearches(Limits().searches, metrics)
 
     async def search(seconds: float) -> Any:
         return await searches.find("soap", 1, quiet_snapshot(), Limits(seconds=seconds))
@@ -442,7 +442,7 @@ def test_searches_keep_no_thread_from_a_change(monkeypatch: pytest.MonkeyPatch) 
     async def too_many() -> None:
         running = [asyncio.create_task(search(SECONDS)) for _ in range(title_search.THREADS)]
         await asyncio.to_thread(begun.wait, SECONDS)
-        late = [search(0.05) for _ in range(title_search.MOST - title_search.THREADS)]
+        late = [search(0.05) for _ in range(Limits().searches - title_search.THREADS)]
         refused = [search(0.05) for _ in range(2)]
         found = await asyncio.gather(*late, *refused, return_exceptions=True)
         assert [type(one) for one in found] == [TimeoutError] * len(late) + [Refused] * 2
@@ -450,6 +450,8 @@ def test_searches_keep_no_thread_from_a_change(monkeypatch: pytest.MonkeyPatch) 
         # another thread is free, and those that were given up leave their room to others
         assert await asyncio.wait_for(asyncio.to_thread(lambda: 1), SECONDS) == 1
         monkeypatch.setattr(title_search, "search_titles", lambda *_: ["soap"])
+        with pytest.raises(Refused, match="expected 1 to 200 characters"):  # not 503
+            await searches.find(" ", 1, quiet_snapshot(), Limits())
         hold.set()
         assert await search(SECONDS) == ["soap"] and await asyncio.gather(*running) == [[], []]
 

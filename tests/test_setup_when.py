@@ -195,6 +195,17 @@ def test_a_duration_or_a_flag_is_not_the_order_without_a_word(
     assert any(f"times may also be in {name!r}" in line for line in found.undecided)
 
 
+def test_days_that_begin_with_many_rows_of_0_and_1_are_times(tmp_path: pathlib.Path) -> None:
+    """The first hundred rows of a day index are all 0, so it was taken for a flag, and its order was lost."""
+    log_of(tmp_path, rows=3000, timestamp=[k // 150 for k in range(3000)])
+    assert look(tmp_path).columns["timestamp"] == "timestamp"
+    log_of(tmp_path, rows=300, timestamp=[0, 1])
+    found = look(tmp_path)
+    assert found.columns["timestamp"] == ""
+    told = told_of_times(found)
+    assert "no column says it for sure" in told and "by its name" not in told
+
+
 @pytest.mark.parametrize("values", [SECONDS, [20220408, 20220409], days("10:30", "11:00")])
 def test_a_word_in_the_name_counts_where_the_values_are_times(
     tmp_path: pathlib.Path, values: list[object]

@@ -63,10 +63,8 @@ def test_many_users_are_drawn_in_smaller_blocks(monkeypatch: pytest.MonkeyPatch)
     """Ten million users took 16 GB; with less memory the draws, and so the means, must stay the same."""
     values = np.random.default_rng(0).random((50, 2))
     expected = bootstrap_means(values)
-    for room in (
-        7 * 50 * 16,
-        1,
-    ):  # seven resamples, which do not divide their number, and less than one
+    seven = 7 * 50 * 8  # bytes of seven resamples, which do not divide their number
+    for room in (seven, 1):  # and of less than one
         monkeypatch.setattr(significance, "BLOCK_BYTES", room)
         np.testing.assert_allclose(bootstrap_means(values), expected, rtol=1e-12)
 

@@ -126,10 +126,10 @@ def test_the_order_of_the_file_is_said(tmp_path: pathlib.Path) -> None:
     ("times", "noted"),
     [([0, 1, 1, 0], "2 different numbers"), ([7, 7, 7, 7], "one number"), ([1, 2, 3, 4], "")],
 )
-def test_a_column_called_a_time_that_holds_flags(
+def test_a_column_called_a_time_that_holds_few_numbers(
     tmp_path: pathlib.Path, times: list[int], noted: str
 ) -> None:
-    """Histories would be in the order of a flag, because of a name; the number of each row in a user is an order."""
+    """Histories would be in the order of a flag or of the rows, because of a name; the number of each row in a user is an order."""
     rows = [f"{user},i{k},{time}" for user in "uvw" for k, time in enumerate(times)]
     (tmp_path / "interactions.csv").write_text("\n".join(["user,item,looked_at", *rows]))
     config = data_section(tmp_path).with_fields({"columns.timestamp": "looked_at"})
@@ -137,10 +137,11 @@ def test_a_column_called_a_time_that_holds_flags(
     assert len(said) == bool(noted)
     for line in said:
         assert len(line) < 200
-        assert_names(line, (noted, "config.data.columns.timestamp='' takes the order of the rows"))
+        is_open = f"{noted}, so the order of {3 * (4 - len({*times}))} interactions is open"
+        assert_names(line, (is_open, "config.data.columns.timestamp='' takes that of the rows"))
     frame = {"user": ["u"] * 4, "item": [*"abcd"], "looked_at": times}
     lines = Dataset.from_frames(frame, columns={"timestamp": "looked_at"}).summary()
-    told = "columns={'timestamp': ''} takes the order of the rows"
+    told = "columns={'timestamp': ''} takes that of the rows"
     assert any(told in line for line in lines) == bool(noted)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from grasp_jax.config import Config
+from grasp_jax.planning import sizes
 from grasp_jax.training.replicas import Replica
 from grasp_jax.trials.run import check, open_run, prepare
 from grasp_jax.trials.trial import make_trial, preferred_replicas
@@ -98,6 +99,29 @@ def test_users_who_have_nearly_everything_stop_nobody(
         refusal(check, open_run(config, tmp_path / "other")),
         ("config.eval.num_negatives: 39", "expected at most 34"),
     )
+
+
+def test_a_width_that_is_not_known_yet_refuses_no_run(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The query tables of vectors of 8 numbers would be counted with 256, the width of another encoder, and the run refused."""
+    write_log(tmp_path)
+    np.save(tmp_path / "items.npy", np.zeros((6, 8), np.float32))
+    config = Config().with_fields(
+        {
+            "data.path": str(tmp_path),
+            "model.gate_query": "prefix",
+            "eval.num_negatives": 1,
+            "knowledge.encoder": "file",
+            "knowledge.item_file": "items.npy",
+        }
+    )
+    monkeypatch.setattr(sizes, "memory_of_devices", lambda _: 1e12)
+    monkeypatch.setattr(sizes, "memory_of_host", lambda: 2000.0)  # 2 tables, 15 rows, 8 numbers
+    check(open_run(config, tmp_path / "run"))
+    check(open_run(config.with_fields({"knowledge.item_file": "later.npy"}), tmp_path / "run"))
+    known = config.with_fields({"knowledge.encoder": "lsa"})
+    assert_names(refusal(check, open_run(known, tmp_path / "run")), ("config.model.gate_query",))
 
 
 def write_log(folder: pathlib.Path) -> None:

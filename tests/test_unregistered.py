@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 
 import grasp_jax as gj
@@ -16,6 +17,7 @@ from grasp_jax.models.methods import METHODS
 from grasp_jax.models.methods.untrained import Popularity
 from grasp_jax.modes import Options, evaluate, recommend
 from grasp_jax.serving.http import cli, server
+from grasp_jax.trials import chosen
 from grasp_jax.trials.run import open_run
 from grasp_jax.trials.run_results import config_flags, how_to_refit, how_to_serve
 from tests.command_line import run_afresh, write_dataset
@@ -220,7 +222,10 @@ def test_the_printed_commands_run(tmp_path: pathlib.Path) -> None:
 
 
 def test_a_training_that_has_not_ended_is_told(
-    shop: gj.Dataset, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+    shop: gj.Dataset,
+    tmp_path: pathlib.Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Half a training would be evaluated, saved and compared as a finished one."""
     small: dict[str, Any] = SMALL | {"method": "plain", "dropout": 0.3, "max_epochs": 3}
@@ -237,6 +242,15 @@ def test_a_training_that_has_not_ended_is_told(
     for mode in (evaluate, recommend):  # of the command line
         mode(run_of_it, Options())
         assert told in capsys.readouterr().out
+    # another model that is better so far does not hide it
+    gj.Recommender(**small | {"method": "popularity"}).fit(shop, tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            chosen, "validation_scores", lambda trial, _: np.array([trial.method == "popularity"])
+        )
+        gj.Recommender.load(tmp_path / "run", shop)
+    instead = "popularity-sasrec is used instead of its best model so far"
+    assert f"{told}, and {instead}" in capsys.readouterr().out
     model.fit(shop, tmp_path / "run")
     capsys.readouterr()
     gj.Recommender.load(tmp_path / "run", shop)

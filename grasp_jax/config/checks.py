@@ -16,7 +16,13 @@ from grasp_jax.config.address import check_address, check_variable
 from grasp_jax.core.errors import UserError
 
 LONGEST_TEXT = 4096  # characters of a value: paths end there on Linux
+DIFFERENT_RATES = "one or more different rates from 0 to below 1"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def not_different_rates(where: str, rates: object) -> UserError:
+    """The error of a field of dropouts that names one twice."""
+    return UserError(f"{where}: {shown(rates)}; expected {DIFFERENT_RATES}")
 
 
 def shown(value: object) -> str:

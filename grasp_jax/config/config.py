@@ -91,7 +91,12 @@ class Config(Section):
         return self.with_stored_fields(changes, where)
 
     def with_stored_fields(self, changes: Mapping[str, Any], where: str = "config") -> Self:
-        """`with_fields` for the fields of a run that may be of an earlier version, which took equal dropouts."""
+        """`with_fields` without `refuse_equal_rates`.
+
+        It is for the fields of a run that may be of an earlier version, which took equal dropouts, and for `by_method`, whose fields
+        were checked when they were set. `from_dict` refuses what `to_dict` gives of such a run; to change other fields, call `with_fields`
+        of its config.
+        """
         overrides = {name: changes[name] for name in OVERRIDES if name in changes}
         flat = flatten({name: value for name, value in changes.items() if name not in OVERRIDES})
         for name in flat:

@@ -3,7 +3,8 @@
 `grasp_jax.command` turns it into a `Config` once; nothing else in the package sees it.
 """
 
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
 
 from grasp_jax.config.config import Config
 
@@ -21,3 +22,14 @@ def default_config() -> "ConfigDict":
     config = ConfigDict(Config().to_dict())
     config.model.kernels = config.get_ref("kernels")
     return config.lock()
+
+
+def without_followed(fields: Mapping[str, Any], given: Collection[str]) -> dict[str, Any]:
+    """The fields of a draft without `kernels`, if a flag has set `model.kernels`: it follows by the reference, and messages name the flag.
+
+    Args:
+      fields: all of the draft.
+      given: full names of the fields that flags have set.
+    """
+    follows = "model.kernels" in given and "kernels" not in given
+    return {name: value for name, value in fields.items() if not (follows and name == "kernels")}

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from grasp_jax.config.checks import (
     BELOW_ONE,
+    DIFFERENT_RATES,
     LAYERS,
     LENGTH,
     SIZE,
@@ -320,7 +321,7 @@ class ModelConfig(Section):
     causal: bool = field(True, SWITCH, "Whether states of sasrec see only the past.")
     dropout: tuple[float, ...] = field(
         (0.2,),
-        Numbers(float, "(0.2,0.5)", "one or more different rates from 0 to below 1", _rates),
+        Numbers(float, "(0.2,0.5)", DIFFERENT_RATES, _rates),
         "Dropout rate of activations. With several rates all are trained, and validation chooses.",
     )
     dtype: str = field("float32", Choice("float32", "bfloat16"), "Number type of matrix products.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from grasp_jax.config.checks import shown
+from grasp_jax.config.checks import not_different_rates
 from grasp_jax.config.fields import flatten, names
 from grasp_jax.config.model import QUERIES_BY_INTERACTION
 from grasp_jax.core.errors import UserError
@@ -32,9 +32,7 @@ def refuse_equal_rates(changes: Mapping[str, Any], where: str) -> None:
         if name.split(".")[-2:] != ["model", "dropout"] or not isinstance(rates, (tuple, list)):
             continue
         if any(rate in rates[:place] for place, rate in enumerate(rates)):
-            raise UserError(
-                f"{where}.{name}: {shown(rates)}; expected one or more different rates from 0 to below 1"
-            )
+            raise not_different_rates(f"{where}.{name}", rates)
 
 
 def _replicas(config: Config, where: str) -> None:

@@ -153,9 +153,10 @@ def _are_groups(texts: Sequence[Sequence[str]]) -> bool:
 
 
 def _are_phone_numbers(texts: Sequence[Sequence[str]]) -> bool:
-    """Whether some texts have one part more than the others, mostly the same one in front, as 06 12 34 56 78 and 33 6 12 34 56 78 do.
+    """Whether some texts have one part more than the others, the code of a country, as 06 12 34 56 78 and 33 6 12 34 56 78 do.
 
-    Behind the code of the country and the first group, all have groups of the same widths. Histories begin with many different items.
+    Most codes are the same. Behind it, most numbers begin as one without a code does, but for its 0. Lists of ids write each id in one way,
+    so they have no 06 next to 6. The groups behind have the same widths.
     """
     lengths = collections.Counter(map(len, texts))
     fewer = min((count for count, _ in lengths.most_common(2)), default=0)
@@ -170,8 +171,11 @@ def _are_phone_numbers(texts: Sequence[Sequence[str]]) -> bool:
     if not all(part.isdigit() for own in both for part in (own[0].lstrip("+"), *own[1:])):
         return False
     codes = collections.Counter(own[0] for own in international)
+    begins = {own[0] for own in national}
+    alike = sum("0" + own[1] in begins for own in international)
     ends = zip(*(own[1 - fewer :] for own in both), strict=True)
-    return max(codes.values()) >= len(international) / 2 and all(map(_have_one_width, ends))
+    most = len(international) / 2
+    return max(codes.values()) >= most and alike > most and all(map(_have_one_width, ends))
 
 
 def _have_one_width(parts: Sequence[str]) -> bool:

@@ -33,7 +33,7 @@ from grasp_jax.data.times import time_column
 
 SETTING = "config.data.columns"
 FIRST = 10_000  # rows
-FEW = 31  # numbers that a flag, a count or a day of the month may be
+FEW = 31  # numbers, such as those of a flag, a count or the days of a month
 TIED = 0.1  # share of the interactions at the very time of the same user's last one
 Read = TypeVar("Read")
 
@@ -124,7 +124,7 @@ def log_of_table(
 
 
 def _doubt_of_times(log: InteractionLog, column: str | None, path: Where) -> list[str]:
-    """A note where the column of times holds a few numbers that leave much of a user's order open, as flags do whatever their name is.
+    """A note where the column of times holds at most `FEW` numbers that leave much of a user's order open, as flags and years do.
 
     A number of the order, 1, 2, 3 in each user, has no ties, and so no note.
     """
@@ -134,13 +134,14 @@ def _doubt_of_times(log: InteractionLog, column: str | None, path: Where) -> lis
     for values in (log.timestamps[:FIRST], log.timestamps):
         if (count := len(np.unique(values))) > FEW:
             return []
-    if num_tied(log) < TIED * log.num_interactions:
+    if (tied := num_tied(log)) < TIED * log.num_interactions:
         return []
     setting = f"{SETTING}.timestamp"
     empty = in_python(setting, "''") if isinstance(path, str) else f"{setting}=''"
     numbers = "one number" if count == 1 else f"{count} different numbers"
     return [
-        f"column {column[:40]!r} holds {numbers}; if they are no times, {empty} takes the order of the rows, or name another column there"
+        f"column {column[:30]!r} holds {numbers}, so the order of {tied:,} interactions is open; name the column of times, or {empty} "
+        "takes that of the rows"
     ]
 
 

@@ -6,6 +6,7 @@ In each, a user's training interactions are the first ones of their history.
 
 import dataclasses
 import hashlib
+from typing import NamedTuple
 
 import numpy as np
 
@@ -109,24 +110,31 @@ class Split:
         return None if self.bounds is None else (self.bounds[0], self.log.time_unit)
 
 
-def ends_no_later(
-    earlier: str, now: str, moments: tuple[Until | None, Until | None] = (None, None)
-) -> bool:
+class CutOff(NamedTuple):
+    """Where training parts end.
+
+    Attributes:
+      text: `Split.cut_off`.
+      until: `Split.until`; also None if it is not known, because an earlier version did not store it.
+    """
+
+    text: str
+    until: Until | None = None
+
+
+def ends_no_later(earlier: CutOff, now: CutOff) -> bool:
     """Whether an earlier training part contains nothing that the training part of today may not contain.
 
-    Args:
-      earlier, now: `Split.cut_off` of both.
-      moments: `Split.until` of both. If the earlier one is not known, because an earlier version did not store it, or has another unit, the
-        moments are read from `earlier` and `now`, which have them to the second.
+    If the moments are not both known in one unit, they are read from the texts, which have them to the second.
     """
-    if now == ALL_INTERACTIONS or earlier == now:
+    if now.text == ALL_INTERACTIONS or earlier.text == now.text:
         return True
-    before_that, before_this = moments
-    if before_that and before_this and before_that[1] == before_this[1]:
-        return before_that[0] <= before_this[0]
-    if not (earlier.startswith(UNTIL) and now.startswith(UNTIL)):
+    if earlier.until and now.until and earlier.until[1] == now.until[1]:
+        return earlier.until[0] <= now.until[0]
+    texts = (earlier.text, now.text)
+    if not all(text.startswith(UNTIL) for text in texts):
         return False
-    before, after = (text.removeprefix(UNTIL).rpartition(" (")[0] for text in (earlier, now))
+    before, after = (text.removeprefix(UNTIL).rpartition(" (")[0] for text in texts)
     try:
         return float(before) <= float(after)  # times that are only an order
     except ValueError:

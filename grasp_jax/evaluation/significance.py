@@ -14,10 +14,8 @@ import numpy as np
 from grasp_jax.evaluation.users_and_seeds import interval_of_pair, p_value_of_pair
 
 RESAMPLES = 2000
-BLOCK, BLOCK_BYTES = (
-    100,
-    2 << 30,
-)  # resamples that are computed together, at most, and their counts as int64 and as float64
+BLOCK = 100  # resamples that are computed together, at most
+BLOCK_BYTES = 1 << 30  # of their counts, at most
 LEVEL = 0.95
 
 
@@ -95,9 +93,13 @@ def bootstrap_means(values: np.ndarray, seed: int = 0) -> np.ndarray:
     count = len(values)
     means = np.empty((RESAMPLES, values.shape[1]))
     # Blocks are smaller only for more than a million users, because the size of a block decides the order of the sums.
-    block = min(BLOCK, max(1, BLOCK_BYTES // (16 * count)))
+    block = min(BLOCK, max(1, BLOCK_BYTES // max(1, 8 * count)))
+    counts = np.empty(
+        (block, count)
+    )  # as the product with values needs them, so that it makes no copy
     for first in range(0, RESAMPLES, block):
         resamples = range(first, min(first + block, RESAMPLES))
-        drawn = [np.bincount(rng.integers(0, count, count), minlength=count) for _ in resamples]
-        means[first : resamples.stop] = np.stack(drawn) @ values / count
+        for row, _ in enumerate(resamples):
+            counts[row] = np.bincount(rng.integers(0, count, count), minlength=count)
+        means[first : resamples.stop] = counts[: len(resamples)] @ values / count
     return means

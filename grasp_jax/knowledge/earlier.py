@@ -8,7 +8,8 @@ from typing import Any
 from grasp_jax.config import KnowledgeConfig
 from grasp_jax.core.errors import UserError
 from grasp_jax.core.paths import check_earlier_folder
-from grasp_jax.data.split import Until, ends_no_later
+from grasp_jax.data.moments import shown
+from grasp_jax.data.split import CutOff, Until, ends_no_later
 from grasp_jax.knowledge.bank import MANIFEST, KnowledgeBank, load_bank, read_manifest
 from grasp_jax.knowledge.encoders import encoder_class, is_fitted, per_text_encoders
 from grasp_jax.knowledge.recipe_keys import UPDATABLE_KEYS
@@ -128,8 +129,14 @@ def open_earlier(
         )
     folder = earlier_folder(config)
     manifest = read_manifest(folder, "name the folder of a whole bank")
-    cut_off_before, until_before = manifest["recipe"].get("cut_off"), _until(manifest)
-    moved_on = ends_no_later(str(cut_off_before), recipe["cut_off"], (until_before, until))
+    before = CutOff(str(manifest["recipe"].get("cut_off")), _until(manifest))
+    now = CutOff(recipe["cut_off"], until)
+    moved_on = ends_no_later(before, now)
+    if not moved_on and before.until and now.until and shown(*before.until) == shown(*now.until):
+        raise UserError(  # the texts, which the error of another recipe has, would show one second twice
+            f"{folder}: this knowledge bank was made of interactions before {before.until[0]} {before.until[1]} since 1970, but the run "
+            f"has only those before {now.until[0]}; {_remedy(bool(config.since))}"
+        )
     # A bank with a later end may contain interactions that are now in validation or test.
     cut_off = ("cut_off",) if moved_on else ()
     old = load_bank(

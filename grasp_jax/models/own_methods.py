@@ -169,7 +169,8 @@ def check_own_encoder(
     name = f"method {method!r}: {type(encoder).__name__}"
     if encoder.gated != gated:
         raise UserError(
-            f"{name}.gated is {encoder.gated}, and gated of its method {gated}; expected the same of both"
+            f"{name}.gated is {encoder.gated}, and gated of its method {gated}; expected the same of both: let gated of the method return "
+            f"{encoder.gated}, or give it another encoder"
         )
 
     def both(encoder: ItemEncoder, tables: Tables) -> tuple[Any, Any]:

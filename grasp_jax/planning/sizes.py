@@ -44,7 +44,7 @@ def check_sizes(
     Args:
       config: of the run; each of its methods is looked at.
       split: the data.
-      width: E of the knowledge bank, 0 without one.
+      width: E of the knowledge bank, 0 without one or if it is not known.
       memory: bytes of all devices of the run together; None: as the devices report it; a CPU has the memory of its machine.
       host_memory: bytes of this machine; None: as it reports them.
 
@@ -55,7 +55,8 @@ def check_sizes(
     if rows > MOST_ROWS:
         raise UserError(
             f"{split.log.name}: {split.log.num_interactions:,} interactions of {split.log.num_users:,} users; expected at most "
-            f"{MOST_ROWS:,} of both together, because places of interactions are 32-bit integers: leave out the oldest interactions"
+            f"{MOST_ROWS:,} of both together, because places of interactions are 32-bit integers: leave the oldest interactions out of the "
+            "file, or raise config.data.min_rating"
         )
     items = split.log.num_items
     if config.eval.num_negatives > items - 1:

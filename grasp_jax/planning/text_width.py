@@ -1,4 +1,4 @@
-"""E, the width of the text vectors, before they exist: from a bank that is on disk, or from the config, for `--mode=plan`."""
+"""E, the width of the text vectors, before they exist: from a bank that is on disk, or from the config."""
 
 import pathlib
 from typing import NamedTuple

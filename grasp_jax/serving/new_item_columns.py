@@ -121,13 +121,17 @@ def checked_vectors(vectors: np.ndarray, count: int, width: int) -> np.ndarray:
     """[n, at least E] float32.
 
     Raises:
-      UserError: the value is not such an array, or has values that are not finite as float32.
+      UserError: the value is not such an array, or has values that are too large for float32 or not finite.
     """
     try:
         given = np.asarray(vectors)
         with np.errstate(over="ignore"):  # what is too large becomes inf and is refused
             rows = np.asarray(given, np.float32)
-    except (TypeError, ValueError, OverflowError) as error:
+    except OverflowError as error:  # a whole number of more than a thousand bits
+        raise UserError(
+            "add_items: vectors hold a number which is too large for float32; scale the vectors down"
+        ) from error
+    except (TypeError, ValueError) as error:
         raise UserError(
             f"add_items: vectors are not numbers ({' '.join(str(error).split())[:120]}); expected an array [{count}, {width}]"
         ) from error

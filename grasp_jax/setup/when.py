@@ -64,7 +64,7 @@ class _Read(NamedTuple):
     @property
     def is_flag(self) -> bool:
         """Whether they are 0 and 1 in many rows, which order nothing."""
-        return not self.unit and len(self.values) > 4 and {*self.values[:TRIED].tolist()} <= {0, 1}
+        return not self.unit and len(self.values) > 4 and bool(np.isin(self.values, (0, 1)).all())
 
     @property
     def may_be_meant(self) -> bool:
@@ -118,7 +118,7 @@ def time_of(log: Sample, used: Collection[str]) -> tuple[str, list[str]]:
         return dates[0].name, [_by_contents([*dates, *filter(_is_named_number, others)])]
     if like := [name for name in other_faults if _is_meant(log.table, name)]:
         return like[0], _unreadable(like, others, other_faults)
-    return "", [_in_order_of_file(others)]
+    return "", [_in_order_of_file(others, bool(doubtful))]
 
 
 def _is_meant(table: Table, name: str) -> bool:
@@ -238,12 +238,14 @@ def _by_contents(found: Sequence[_Read]) -> str:
     )
 
 
-def _in_order_of_file(numbers: Sequence[_Read]) -> str:
+def _in_order_of_file(numbers: Sequence[_Read], is_doubtful: bool) -> str:
+    """The note on rows without times; `is_doubtful`: the name of one of the columns suggests times, and its values do not."""
     taken = f"so the rows are taken to be in the order of time ({FIELD})"
     if not numbers:
         return f"when interactions happened: no column says it, {taken}"
     could = ", ".join(read.in_words for read in numbers)
+    says = "it for sure" if is_doubtful else "so by its name"
     return (
-        f"when interactions happened: no column says so by its name, {taken}; the numbers of {could} could be times: if they are, set "
+        f"when interactions happened: no column says {says}, {taken}; the numbers of {could} could be times: if they are, set "
         f"{FIELD} = {json.dumps(numbers[0].name, ensure_ascii=False)}"
     )

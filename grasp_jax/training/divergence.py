@@ -81,6 +81,10 @@ def _store_batch(job: TrainingJob, replica: Replica, step: int) -> str:
         data.shape,
     )
     path = job.folder / f"diverged_step{step}.npz"
+    negatives = targets.negatives
+    drawn = np.zeros(0, np.int32)  # none by a loss over all items
+    if not isinstance(negatives, WholeCatalogue):
+        drawn = np.asarray(negatives.items)
     arrays = {
         "items": batch.items,
         "users": batch.segments,
@@ -88,10 +92,7 @@ def _store_batch(job: TrainingJob, replica: Replica, step: int) -> str:
         "masked": batch.masked,
         "places": targets.places.places(batch.items.size),
         "exist": targets.places.exist(batch.items.size),
-        # a loss over all items draws no negatives
-        "negatives": np.zeros(0, np.int32)
-        if isinstance(targets.negatives, WholeCatalogue)
-        else targets.negatives.items,
+        "negatives": drawn,
     }
     try:
         write_arrays(path, **{name: np.asarray(array) for name, array in arrays.items()})

@@ -18,7 +18,14 @@ from grasp_jax.training.checkpoint import hash_of_model
 from grasp_jax.training.snapshot import Snapshot
 from grasp_jax.trials.placed_tables import facts_of
 from grasp_jax.trials.run import Prepared, Run, unlisted_items
-from grasp_jax.trials.trial import Trial, make_trial, preferred_replicas, trained, validation_scores
+from grasp_jax.trials.trial import (
+    Trial,
+    make_trial,
+    preferred_replicas,
+    say_if_unfinished,
+    trained,
+    validation_scores,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +74,8 @@ def choose(prepared: Prepared, among: Sequence[tuple[str, str]] | None = None) -
     """The trained model with the best validation score.
 
     Method, backbone, dropout and learning rate are those with the best mean over seeds, as in the evaluation. Among their replicas it is
-    the first seed of the config, because the best seed would only be the luckiest.
+    the first seed of the config, because the best seed would only be the luckiest. A line names each other trial whose training has
+    not ended.
 
     Args:
       prepared: the run.
@@ -82,7 +90,11 @@ def choose(prepared: Prepared, among: Sequence[tuple[str, str]] | None = None) -
     ]
     if not found:
         raise UserError("config.model.method names no model")
-    return max(found, key=lambda chosen: chosen.score)
+    best = max(found, key=lambda chosen: chosen.score)
+    for other in found:
+        if other is not best:
+            say_if_unfinished(other.trial, other.snapshot, best.trial.name)
+    return best
 
 
 def of_trial(trial: Trial, snapshot: Snapshot) -> Chosen:

@@ -22,7 +22,7 @@ from grasp_jax.data.groups import Groups, head_tail_groups
 from grasp_jax.data.log import distinct_items
 from grasp_jax.data.split import Split, make_split, without_users_short_of_negatives
 from grasp_jax.data.ties import SHUFFLE, num_tied
-from grasp_jax.knowledge.bank import KnowledgeBank, bank_width, read_manifest
+from grasp_jax.knowledge.bank import KnowledgeBank, read_manifest
 from grasp_jax.knowledge.bank import identity as bank_identity
 from grasp_jax.models.batch import Tables
 from grasp_jax.models.gate_queries import query_rows
@@ -33,6 +33,7 @@ from grasp_jax.parallel.mesh import make_mesh
 from grasp_jax.parallel.processes import is_main_process, main_process_first
 from grasp_jax.parallel.rows import PlacedRows
 from grasp_jax.planning.sizes import check_components, check_sizes
+from grasp_jax.planning.text_width import TextWidth, text_width
 from grasp_jax.training.records import Records
 from grasp_jax.trials.earlier import bank_folder, check_named, warnings_of_missing_interactions
 
@@ -176,14 +177,15 @@ def check(run: Run) -> None:
 
     Raises:
       UserError: there are too few items to draw negatives from, the machine cannot hold the run, or as in `unlisted_items` and
-        `check_components`.
+        `check_components` and `text_width`.
     """
     unlisted_items(run)
-    of_bank = bank_width(run.bank_folder) if run.needs_bank else None
-    width = (of_bank or run.config.knowledge.width) if run.needs_bank else 0
+    text = text_width(run.knowledge, run.bank_folder) if run.needs_bank else TextWidth(0)
+    # a refusal must be certain, so an E that is not known yet counts as 0
+    width = 0 if text.doubt else text.width
     check_sizes(run.config, run.split, width)
     items = run.split.log.num_items
-    check_components(run.config, items, of_bank or items)
+    check_components(run.config, items, width or items)
     wanted, log, users = run.config.eval.num_negatives, run.split.log, run.split.test.evaluated
     if not len(users):  # of a split without a test
         return

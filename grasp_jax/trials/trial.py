@@ -211,13 +211,22 @@ def trained(trial: Trial) -> Snapshot:
     return tree._replace(progress=as_progress(tree.progress))
 
 
-def say_if_unfinished(trial: Trial, snapshot: Snapshot) -> None:
-    """Says that a model could be trained further: its training was interrupted, or a callback has stopped it."""
+def say_if_unfinished(trial: Trial, snapshot: Snapshot, instead: str = "") -> None:
+    """Says that a model could be trained further: its training was interrupted, or a callback has stopped it.
+
+    Args:
+      trial: of the model.
+      snapshot: its newest checkpoint.
+      instead: the name of the trial whose model is used instead of it; empty: it is used.
+    """
     progress, epochs, workdir = snapshot.progress, trial.config.train.max_epochs, trial.run.workdir
     if progress.is_unfinished(epochs):
+        used = "its best model so far is used"
+        if instead:
+            used = f"{instead} is used instead of its best model so far"
         logger.warning(
-            f"{workdir}: the training of {trial.name} was stopped after {int(progress.epoch)} of at most {epochs} epochs, and its best "
-            f"model so far is used; to continue it, call fit(dataset, workdir={str(workdir)!r}) with the same fields, or run "
+            f"{workdir}: the training of {trial.name} was stopped after {int(progress.epoch)} of at most {epochs} epochs, and "
+            f"{used}; to continue it, call fit(dataset, workdir={str(workdir)!r}) with the same fields, or run "
             f"grasp-jax --workdir={workdir}"
         )
 

@@ -220,7 +220,7 @@ def _judged(path: pathlib.Path, read: Reads, whole: bool) -> str:
         try:
             found = read(path)
         except UserError as error:
-            main.failed(str(error))  # as the program says it
+            main.print_error(str(error))  # as the program says it
             sys.stderr.flush()
             found = None
         except Exception as error:

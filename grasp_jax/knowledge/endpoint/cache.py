@@ -1,7 +1,7 @@
 """The cache of the answers of endpoints and local models: a journal that survives a killed process, and is compacted into Parquet shards.
 
 Shards also survive a loss of power: they are on the disk before the journal is emptied. Of the journal, such a loss may take the answers of
-the last seconds.
+about the last half minute, which the system has not written to the disk yet.
 
 An answer is found by a hash of everything that it depends on (`answer_key`), so a changed prompt, model or parameter leads to a new
 request, and an unchanged one never does. Each answer has a CRC, so that a flipped byte on the disk does not become another answer: the
@@ -130,7 +130,8 @@ class AnswerCache:
         """Stores an answer by one write, which outlives this process from then on.
 
         Raises:
-          UserError: the disk is full, or the folder cannot be written any more; nothing of this answer is stored.
+          UserError: the disk is full, or the folder cannot be written any more; nothing of this answer is stored, unless it was the
+            writing of a shard that failed.
         """
         line, crc = as_line(key, answer)
         data = line[:-1] + b", %d]\n" % crc

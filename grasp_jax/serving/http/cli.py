@@ -13,7 +13,7 @@ from grasp_jax.core.errors import UserError
 from grasp_jax.core.flags import Parser
 from grasp_jax.core.origin import blamed
 from grasp_jax.core.outlets import open_outlets
-from grasp_jax.main import FAULT, explained, failed
+from grasp_jax.main import FAULT, explained, print_error
 from grasp_jax.serving.http.approximate import check_approximate
 from grasp_jax.serving.http.settings import (
     TOKEN,
@@ -42,6 +42,7 @@ LIMIT_FLAGS = {  # fields of `Limits` and their help, in the order of --help
     "body_bytes": "largest size of the body of a request, in bytes",
     "body_seconds": "time limit for the head of a request, and then for its body, in seconds",
     "queue": "largest number of people who wait for an answer, and of requests in progress",
+    "searches": "largest number of searches of titles that run or wait",
     "seconds": "time limit for an answer, in seconds; after that the answer is status 503",
 }
 
@@ -186,13 +187,13 @@ def _status(arguments: Sequence[str]) -> int:
         compare = None if flags.compare is None else pathlib.Path(flags.compare).expanduser()
         return serve(model, data, settings, (flags.host, flags.port), compare)
     except UserError as error:
-        return failed(str(error))
+        return print_error(str(error))
     except KeyboardInterrupt:
         return 0
     except Exception as error:
         if refusal := explained(error):
-            return failed(refusal)
-        return failed(blamed(error), FAULT)
+            return print_error(refusal)
+        return print_error(blamed(error), FAULT)
 
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ class Service:
         # ids that PUT brought back although the items table of the model lacks them, for the next model whose table lacks them
         self._restored: set[str] = set()
         self.queue = QueryQueue(settings.limits, self.metrics)
-        self._searches = TitleSearches(self.metrics)
+        self._searches = TitleSearches(settings.limits.searches, self.metrics)
 
     @property
     def state(self) -> str:
@@ -350,12 +350,14 @@ class Service:
         snapshot, catalogue = served.snapshot, served.snapshot.catalogue
         snapshot.available_on_device, snapshot.vectors, snapshot.trust  # noqa: B018
         catalogue.rows, catalogue.folded_titles  # noqa: B018
-        self.metrics.items.set(len(snapshot.by_popularity))
-        self.metrics.model.set(served.snapshot.number)
-        self.metrics.recall.set(1.0 if snapshot.index is None else snapshot.index.recall)
+        items, number = len(snapshot.by_popularity), snapshot.number
+        recall = 1.0 if snapshot.index is None else snapshot.index.recall
         self._served = served
         if remember is not None:
             remember()
+        self.metrics.items.set(items)
+        self.metrics.model.set(number)
+        self.metrics.recall.set(recall)
 
     @contextlib.asynccontextmanager
     async def _exclusive_change(self) -> AsyncIterator[None]:

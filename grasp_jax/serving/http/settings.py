@@ -25,6 +25,7 @@ class Limits:
       body_bytes: size of a body.
       body_seconds: time within which the head of a request must have arrived, and then its body.
       queue: people who wait for an answer, over all requests; also the number of requests in progress.
+      searches: searches of titles that run or wait.
       changes: waiting requests that change items.
       seconds: time from the end of the body to the answer.
     """
@@ -37,6 +38,7 @@ class Limits:
     body_bytes: int = 1 << 20
     body_seconds: float = 5.0
     queue: int = 512
+    searches: int = 32
     changes: int = 16
     seconds: float = 5.0
 

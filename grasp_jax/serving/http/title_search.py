@@ -16,20 +16,20 @@ from grasp_jax.serving.http.snapshot import Snapshot
 
 LONGEST_SEARCH = 200  # characters
 THREADS = 2  # Arrow computes without Python's lock, so two searches use two cores
-MOST = 32  # searches that run or wait
 
 
 class TitleSearches:
     """Searches in threads of their own: a search that takes too long keeps its thread, which a change of the model must not wait for.
 
     Args:
+      most: searches that may run or wait, `Limits.searches`.
       metrics: counts refused searches.
     """
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, most: int, metrics: Metrics) -> None:
         self._metrics = metrics
         self._threads = ThreadPoolExecutor(THREADS, "titles")
-        self._room = threading.Semaphore(MOST)
+        self._room = threading.Semaphore(most)
 
     async def find(
         self, text: str, k: int, snapshot: Snapshot, limits: Limits
@@ -37,28 +37,33 @@ class TitleSearches:
         """`search_titles` in a thread.
 
         Raises:
-          Refused: as there, or `MOST` searches run or wait (503).
+          Refused: as in `check_search`, or `limits.searches` searches run or wait (503).
           TimeoutError: it took longer than `limits.seconds`; a search that has not begun is dropped.
         """
+        check_search(text)
         if not self._room.acquire(blocking=False):
             self._metrics.refused.labels("searches").inc()
-            raise Refused(503, f"{MOST} searches wait already; try again in a moment")
-        search = self._threads.submit(search_titles, text, k, snapshot)
+            raise Refused(503, f"{limits.searches} searches wait already; try again in a moment")
+        try:
+            search = self._threads.submit(search_titles, text, k, snapshot)
+        except BaseException:
+            self._room.release()
+            raise
         search.add_done_callback(lambda _: self._room.release())
         return await asyncio.wait_for(asyncio.wrap_future(search), limits.seconds)
 
 
-def search_titles(text: str, k: int, snapshot: Snapshot) -> list[dict[str, Any]]:
-    """Items whose title contains every word of the text, or whose id is the text; at most k, the most bought items first.
-
-    Raises:
-      Refused: the text has no words, or is too long.
-    """
-    words = text.casefold().split()
-    if not words or len(text) > LONGEST_SEARCH:
+def check_search(text: str) -> None:
+    """Raises Refused if a text has no words, or is too long."""
+    if not text.split() or len(text) > LONGEST_SEARCH:
         raise Refused(
             422, f"search: {shown(text)}; expected 1 to {LONGEST_SEARCH} characters of a title"
         )
+
+
+def search_titles(text: str, k: int, snapshot: Snapshot) -> list[dict[str, Any]]:
+    """Items whose title contains every word of the text, or whose id is the text; at most k, the most bought items first."""
+    words = text.casefold().split()
     catalogue = snapshot.catalogue
     rows = _matching_rows(words, catalogue.folded_titles)
     if (named := catalogue.rows.get(as_text(text))) is not None and named not in rows:
