@@ -45,7 +45,7 @@ def quality() -> str:
         f"{sasrec:.2f} %; same loss, means of {_runs([_seeds(found[trial]) for trial in (OURS, SASREC, LLMINIT)])}. So `grasp_plus` is "
         f"{_ahead(ours, sasrec)} % ahead of SASRec and {_ahead(ours, llminit)} % ahead of LLMInit, and {_ahead(ours, public)} % ahead of a "
         f"longer-trained [public SASRec](docs/studies.md#{PUBLIC}) ({public:.2f} %). Validation chose its match "
-        f"([of 160](docs/studies.md#{SEARCH}), with other runs), and the settings of the two others, from five each. With the default "
+        f"([of 160](docs/studies.md#{SEARCH}), with other runs), and the settings of the two others, from up to six. With the default "
         f"match, set by hand with test figures in view, it has {by_hand:.2f} %. "
         "[All rows](docs/studies.md#late-fusion-compared-with-id-only-models)."
     )

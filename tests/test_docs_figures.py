@@ -246,6 +246,7 @@ def weight_decay_sentences() -> list[str]:
     little, much = (valid(f"llminit, weight decay {decay}") for decay in ("0.1", "1"))
     (dropout, rate), scores = best_setting(parts[decayed]), tried(parts[decayed])
     (other,) = (100 * np.mean(own) for setting, own in scores.items() if setting != (dropout, rate))
+    (alone,) = (100 * own for own in tried(parts[sasrec])[dropout, rate])
     tails = [
         values(
             found[name, "cross-entropy"], sasrec, "sasrec", "full_unseen", "tail_item", "NDCG@10"
@@ -253,8 +254,8 @@ def weight_decay_sentences() -> list[str]:
         for name in (decayed, sasrec)
     ]
     return [
-        f"a weight decay of 1 together with dropout {dropout:g}",
-        f"({valid(decayed):.2f} instead of {valid(sasrec):.2f}; with dropout 0.5, {other:.2f})",
+        f"a weight decay of 1 with dropout {dropout:g} ({valid(decayed):.2f} instead of {valid(sasrec):.2f}; without the decay this "
+        f"dropout has {alone:.2f}, and with dropout 0.5 the decay has {other:.2f})",
         f"it has {test[decayed]:.2f} instead of {test[sasrec]:.2f} (three seeds",
         f"on tail items {tails[0].mean():.2f} instead of {tails[1].mean():.2f}",
         f"gains nothing by 0.1 ({little:.2f} and {valid('llminit'):.2f} in validation) and loses by 1 ({much:.2f})",
