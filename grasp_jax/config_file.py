@@ -239,10 +239,18 @@ def _remedy(error: BaseException, folder: pathlib.Path) -> str:
     """What to do about an error of a file in a folder: for a module that is not found, where Python should look."""
     if not isinstance(error, ModuleNotFoundError) or not error.name:
         return "mend the file"
-    module = error.name.partition(".")[0]
+    if "." in error.name:  # Python found the package, so its folder is known
+        return "install it, or mend the import"
+    module = error.name
     if (folder / f"{module}.py").is_file() or (folder / module).is_dir():
-        return f"put PYTHONPATH={shlex.quote(str(folder))} in front of the command"
-    return f"install it, or put PYTHONPATH=FOLDER in front of the command, with the folder of {module}.py"
+        return f"put PYTHONPATH={_extended(str(folder))} in front of the command"
+    return f"install it, or put PYTHONPATH={_extended('FOLDER')} in front of the command, with the folder of {module}.py"
+
+
+def _extended(folder: str) -> str:
+    """PYTHONPATH with one more folder: the others that this call has stay, as it may need them."""
+    known = os.environ.get("PYTHONPATH", "")
+    return shlex.quote(os.pathsep.join([folder, known] if known else [folder]))
 
 
 def _message(error: BaseException) -> str:

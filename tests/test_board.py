@@ -232,7 +232,7 @@ def test_what_training_cannot_learn_is_said() -> None:
     (new,) = new_item_lines(split)
     assert_names(
         new,
-        ("the 4 of 6 are hardly ever recommended", "leave the 2 that nobody has", "add_items"),
+        ("4 of 6 do not occur in training", "leave the 2 that nobody has", "add_items"),
     )
     only = dataclasses.replace(log, item_ids=np.arange(4))
     assert "add_items" not in new_item_lines(leave_one_out(only, 5))[0]
@@ -250,12 +250,15 @@ def test_what_training_cannot_learn_is_said() -> None:
     assert_names(users_alone, ("no tested user is a head user", "config.data.tail_user_below"))
 
 
-def test_data_with_the_name_of_others_are_said() -> None:
+def test_data_with_the_name_of_others_are_said(tmp_path: pathlib.Path) -> None:
     """A shop that is read with the config of Amazon Beauty would be called beauty5 in every table."""
     items, offsets = np.arange(3, dtype=np.int32), np.array([0, 3])
     log = InteractionLog("beauty5", np.arange(1), np.arange(3), items, offsets)
     (said,) = name_lines(log, "data/my-shop/orders.csv")
     assert_names(said, ("'beauty5', which has 22,363 users and 12,101 items", "'my-shop'"))
+    (tmp_path / "beauty5").mkdir()
+    (again,) = name_lines(log, str(tmp_path / "beauty5"))
+    assert again.endswith("to 'beauty5-own'"), "the name of the folder would be refused again"
     assert name_lines(dataclasses.replace(log, name="shop"), "data/my-shop") == []
     assert name_lines(log, "") == [], "synthetic data have no folder"
 

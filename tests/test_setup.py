@@ -366,6 +366,13 @@ def test_titles_among_the_interactions_become_a_table_of_items(tmp_path: pathlib
         "items.csv",
         "title",
     )
+    (tmp_path / "items.csv").write_text("colour\nred\n")
+    (told,) = [line for line in look(tmp_path).undecided if "items are called" in line]
+    _, command = told.split("\n")
+    subprocess.run(command.replace("python ", f"{sys.executable} ", 1), shell=True, check=True)
+    found = look(tmp_path)
+    assert found.items is not None and found.items.path.name == "items_from_orders.csv"
+    assert (tmp_path / "items.csv").read_text() == "colour\nred\n", "a file of the shop is lost"
     reviews = "".join(f"c{k % 3};{k % 4};review {k}\n" for k in range(12))
     (tmp_path / "reviews").mkdir()
     (tmp_path / "reviews" / "orders.csv").write_text("customer;sku;title\n" + reviews)

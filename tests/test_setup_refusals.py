@@ -213,18 +213,26 @@ def test_ids_without_gaps_are_chosen(tmp_path: pathlib.Path) -> None:
     assert look(tmp_path).columns["item"] == "track_id"
 
 
-def test_own_files_in_the_form_of_movielens_are_converted(tmp_path: pathlib.Path) -> None:
-    """The remedy would download other data instead of reading those at hand."""
+def test_own_files_in_the_form_of_movielens_are_converted(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The remedy would download other data instead of reading those at hand, or overwrite a file."""
     rows = "".join(
         f"{user}::{item}::4::{1_600_000_000 + item}\n" for user in (1, 2) for item in (7, 8)
     )
     own = write(tmp_path / "own data", ratings__dat=rows)
     assert_names(refusal(look, own), ("user, item, rating and timestamp", "interactions.csv"))
     write(own, movies__dat="7::Soap::Bath\n8::Oil::Hair|Care\n")
-    told = refusal(look, own)
-    zip_them = remedy(told, "no network: (", " && grasp-jax ")
-    subprocess.run(zip_them.replace("python ", f"{sys.executable} "), shell=True, check=True)
-    fetch = remedy(told, "grasp-jax fetch ", ")").replace("=own.zip", f"={own / 'own.zip'}")
-    name, archive, _ = shlex.split(fetch.replace(str(own), shlex.quote(str(own))))
-    fetch_main([name, archive, f"--into={tmp_path / 'new'}"])
-    assert look(tmp_path / "new").title == "title"
+    (tmp_path / "own.zip").write_text("another")
+    for place, folder, zipped in ((tmp_path, "own data", "own_2.zip"), (own, ".", "../own_3.zip")):
+        monkeypatch.chdir(place)
+        told = refusal(look, pathlib.Path(folder))
+        zip_them = remedy(told, "no network: ", " && grasp-jax ")
+        subprocess.run(zip_them.replace("python ", f"{sys.executable} "), shell=True, check=True)
+        name, archive, _ = shlex.split(told.partition("grasp-jax fetch ")[2])
+        assert archive == f"--archive={zipped}"
+        new = tmp_path / f"new {zipped[-5]}"
+        fetch_main([name, archive, f"--into={new}"])
+        assert look(new).title == "title"
+    assert sorted(path.name for path in own.iterdir()) == ["movies.dat", "ratings.dat"]
+    assert (tmp_path / "own.zip").read_text() == "another"

@@ -52,7 +52,8 @@ def test_more_features_than_components() -> None:
     """The second trial of a small shop would be refused after the first one was trained."""
     config = Config().with_fields({"model.method": "sasrec_ce,llminit", "model.features": 64})
     told = refusal(check_components, config, 24, 23)
-    assert_names(told, ("config.model.features: 64", "at most 23 for llminit", "24 items"))
+    assert_names(told, ("config.model.features: 64", "at most 23 for llminit", "has 23 numbers"))
+    assert_names(refusal(check_components, config, 24, 384), ("at most 24", "there are 24 items"))
     raw = config.with_fields({"model.start_components": "raw"})
     for fine, items, width in ((config, 64, 64), (raw, 64, 8)):
         check_components(fine, items, width)

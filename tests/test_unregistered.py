@@ -1,5 +1,6 @@
 """Workdirs with models whose code is not of the package, and workdirs whose training has not ended."""
 
+import os
 import pathlib
 import shlex
 import sys
@@ -136,6 +137,7 @@ def test_a_file_that_is_imported_registers_the_method(
     import_own("mine.py")
     assert "mine" in METHODS
     del METHODS["mine"]
+    monkeypatch.delenv("PYTHONPATH", raising=False)
     message = refusal(import_own, "mine")
     assert_names(message, ("--import=mine: ModuleNotFoundError", "put PYTHONPATH=. in front of"))
     monkeypatch.syspath_prepend(tmp_path)
@@ -156,13 +158,18 @@ def test_a_file_that_is_imported_registers_the_method(
     assert_names(refusal(import_own, "absent"), ("PYTHONPATH=FOLDER", "absent.py"))
 
 
-def test_a_config_file_whose_import_fails_names_the_folder(tmp_path: pathlib.Path) -> None:
+def test_a_config_file_whose_import_fails_names_the_folder(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """ "mend the file" was the remedy where Python did not look into the folder of the file."""
     (tmp_path / "beside.py").write_text("")
-    for module, remedy in (
-        ("beside", f"; put PYTHONPATH={tmp_path} in front of the command"),
-        ("elsewhere", "put PYTHONPATH=FOLDER in front of the command, with the folder of"),
+    for module, known, remedy in (
+        ("beside", "", f"; put PYTHONPATH={tmp_path} in front of the command"),
+        ("beside", "lib", f"; put PYTHONPATH={tmp_path}{os.pathsep}lib in front of the command"),
+        ("elsewhere", "", "put PYTHONPATH=FOLDER in front of the command, with the folder of"),
+        ("json.beside", "", "; install it, or mend the import"),
     ):
+        monkeypatch.setenv("PYTHONPATH", known)
         (tmp_path / "own.py").write_text(f"import {module}")
         message = refusal(load_config, str(tmp_path / "own.py"))
         assert_names(

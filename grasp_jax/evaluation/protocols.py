@@ -9,5 +9,5 @@ PROTOCOLS = {
 EXPLAINED = {
     SAMPLED: "the user's next item, ranked among stored negatives",
     FULL: "the user's next item, ranked among the whole catalogue",
-    UNSEEN: "the user's next item, ranked among the items that the user has not had before",
+    UNSEEN: "the user's next item, ranked among itself and the items that the user has not had before",
 }

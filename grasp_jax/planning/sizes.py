@@ -17,6 +17,7 @@ from grasp_jax.core.errors import UserError
 from grasp_jax.data.split import Split
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.methods.base import ModelSizes
+from grasp_jax.models.methods.llminit import too_few_components
 from grasp_jax.training.losses import CATALOGUE, SHARED
 
 FLOAT = 4  # bytes of float32 and int32
@@ -108,12 +109,9 @@ def check_components(config: Config, num_items: int, width: int) -> None:
         if own.train.start_from or not METHODS[method].starts_from_text(model):
             continue
         of_bank = model.start_components != "raw"  # else the encoder decides how many numbers
-        most = min(num_items, width) if of_bank else num_items
-        if model.features > most:
-            raise UserError(
-                f"config.model.features: {model.features}; expected at most {most} for {method}, whose ID vectors start from the principal "
-                f"components of text vectors: {num_items:,} items have no more; lower it, or leave {method} out of config.model.method"
-            )
+        most = width if of_bank else num_items
+        if model.features > min(num_items, most):
+            raise too_few_components(model.features, num_items, most, method)
 
 
 def memory_of_devices(count: int) -> float:

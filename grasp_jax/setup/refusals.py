@@ -1,5 +1,6 @@
 """Why no config can be written for a folder, and what to do about it."""
 
+import itertools
 import json
 import pathlib
 import shlex
@@ -136,11 +137,19 @@ def _of_movielens(folder: pathlib.Path, original: str) -> UserError:
         return UserError(
             f"{told}write one with the columns user, item, rating and timestamp to interactions.csv"
         )
-    place, zipped = shlex.quote(str(folder.resolve())), "own.zip"
+    files = " ".join(shlex.quote(str(folder.resolve() / file)) for file in (original, films))
+    zipped = shlex.quote(_new_zip(folder.resolve()))
     return UserError(
-        f"{told}make one of these files, which needs no network: (cd {place} && python -m zipfile -c {zipped} {original} {films} && "
-        f"grasp-jax fetch {name} --archive={zipped} --into=NEW_FOLDER)"
+        f"{told}make one of these files, which needs no network: python -m zipfile -c {zipped} {files} && "
+        f"grasp-jax fetch {name} --archive={zipped} --into=NEW_FOLDER"
     )
+
+
+def _new_zip(data: pathlib.Path) -> str:
+    """A file that is not there yet: where the user stands, or above the data if the user stands in them."""
+    place = pathlib.Path("..") if data == pathlib.Path.cwd() else pathlib.Path()
+    called = itertools.chain(["own.zip"], (f"own_{k}.zip" for k in itertools.count(2)))
+    return str(next(path for path in map(place.joinpath, called) if not path.exists()))
 
 
 def _no_pair(

@@ -16,7 +16,6 @@ from grasp_jax import workdir as workdirs
 from grasp_jax.config import Config, KnowledgeConfig, identity, names
 from grasp_jax.core.errors import DataChanged, UserError
 from grasp_jax.core.log import logger
-from grasp_jax.core.timing import compile_seconds
 from grasp_jax.data.dataset import Dataset, load_dataset
 from grasp_jax.data.groups import Groups, head_tail_groups
 from grasp_jax.data.log import distinct_items
@@ -264,22 +263,6 @@ def prepare(run: Run) -> Prepared:
     if bank is not None:  # some encoders make fewer numbers than the config names
         check_components(run.config, run.split.log.num_items, bank.width)
     return Prepared(run, bank, make_mesh(run.config.mesh.data, run.config.mesh.table))
-
-
-def seconds(run: Run) -> dict[str, float]:
-    """Training and validation seconds of all epochs in the records, resumed ones included, and compilation's of this process."""
-    totals = {"train": 0.0, "validation": 0.0}
-    epochs = {
-        (r["method"], r["backbone"], r["epoch"]): r
-        for r in run.records.read()
-        if r["event"] in ("epoch", "refit")
-    }
-    for record in epochs.values():  # models trained together share an epoch's seconds
-        totals["train"] += record["train_seconds"]
-        totals["validation"] += record["eval_seconds"]
-    return {stage: round(value, 1) for stage, value in totals.items()} | {
-        "compilation": round(compile_seconds(), 1)
-    }
 
 
 def knowledge_of(config: Config) -> KnowledgeConfig:

@@ -19,6 +19,7 @@ from grasp_jax.config import CONFIG_FILE, FIELDS
 from grasp_jax.config.address import redacted
 from grasp_jax.core.files import write_sealed
 from grasp_jax.core.machine import machine
+from grasp_jax.core.timing import compile_seconds
 from grasp_jax.data.groups import statistics
 from grasp_jax.evaluation.results import comparison_table, save_results, table
 from grasp_jax.evaluation.significance import Comparison, compare
@@ -31,7 +32,7 @@ from grasp_jax.report.check import READ_FILE
 from grasp_jax.report.verdict import main_protocol, verdict
 from grasp_jax.serving.artifact import save_command
 from grasp_jax.trials.opening import Opening
-from grasp_jax.trials.run import Run, seconds
+from grasp_jax.trials.run import Run
 from grasp_jax.trials.trial_results import Evaluated, finished
 
 NO_FILE = "--config=FILE.py"
@@ -55,14 +56,15 @@ def report_results(
     rows = [row for trial in evaluated.values() for row in trial.rows]
     comparisons = _compare(evaluated)
     lengths = np.bincount(run.split.log.lengths)
+    trials = trained_models(run.records.read())
     about = {
         "command": redacted(_command_as_typed(sys.argv)),
         "version": __version__,
         "data": run.fingerprint,
         "table1": statistics(run.split, run.groups),
         "lengths": {str(length): int(count) for length, count in enumerate(lengths) if count},
-        "seconds": seconds(run),
-        "trials": trained_models(run.records.read()),
+        "seconds": _seconds(trials),
+        "trials": trials,
         **machine(),
     }
     if is_main_process():
@@ -119,6 +121,15 @@ def trained_models(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]
         trial["seconds"] = {"train": train, "validation": validation}
         trial["models"] = [*trial["models"].values()]
     return [*found.values()]
+
+
+def _seconds(trials: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Training and validation seconds of all of `trained_models`, resumed epochs included, and compilation's of this process."""
+    totals = {
+        stage: round(sum((trial["seconds"][stage] for trial in trials), 0.0), 1)
+        for stage in ("train", "validation")
+    }
+    return totals | {"compilation": round(compile_seconds(), 1)}
 
 
 def _command_as_typed(arguments: Sequence[str]) -> str:

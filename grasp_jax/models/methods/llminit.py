@@ -21,6 +21,8 @@ from grasp_jax.models.methods.plain import Plain
 from grasp_jax.models.new_items import NewTexts, ReadOfNew
 
 START = "start"  # frozen table [V, D]
+# what decides E
+WIDTHS = "config.knowledge.width of lsa and tfidf_projection, config.knowledge.reduction.width, or another encoder"
 
 
 def principal_components(
@@ -36,16 +38,36 @@ def principal_components(
     items = np.asarray(items, np.float32)
 
     if features > min(items.shape):
-        raise UserError(
-            f"config.model.features: {features}; expected at most {min(items.shape)}, the number of principal components "
-            f"of item vectors of shape {items.shape}, from which the ID table starts"
-        )
+        raise too_few_components(features, *items.shape)
     analysis = PCA(features, svd_solver="covariance_eigh")
     components = analysis.fit_transform(items).astype(np.float32)
     return components, {
         "start_mean": analysis.mean_,
         "start_directions": analysis.components_.T,
     }
+
+
+def too_few_components(features: int, items: int, width: int, method: str = "") -> UserError:
+    """The error of more features than there are principal components of [V, E] text vectors.
+
+    Args:
+      features: D.
+      items: V.
+      width: E.
+      method: whose ID vectors start from them; "" if it is not known.
+    """
+    if items <= width:
+        limit, remedies = f"there are {items:,} items", ["lower it"]
+    else:
+        limit = f"a text vector has {width:,} numbers"
+        remedies = ["lower it", f"take longer text vectors ({WIDTHS})"]
+    if method:
+        remedies.append(f"leave {method} out of config.model.method")
+    of = f"for {method}, whose" if method else "because"
+    return UserError(
+        f"config.model.features: {features}; expected at most {min(items, width)} {of} ID vectors start from the principal components of "
+        f"text vectors: {limit}, so there are no more; {', or '.join(remedies)}"
+    )
 
 
 def components_to_start_from(bank: Bank, facts: Facts) -> FrozenTable:
