@@ -134,9 +134,9 @@ def test_a_file_that_is_imported_registers_the_method(
     assert "mine" in served[0]
     del METHODS["mine"]
     import_own("mine.py")
+    del sys.modules["mine"]
     assert "mine" in METHODS
     del METHODS["mine"]
-    del sys.modules["mine"]
     message = refusal(import_own, "mine")
     assert_names(message, ("--import=mine: ModuleNotFoundError", "put PYTHONPATH=. in front of"))
     monkeypatch.syspath_prepend(tmp_path)
@@ -155,6 +155,20 @@ def test_a_file_that_is_imported_registers_the_method(
         ),
     )
     assert_names(refusal(import_own, "absent"), ("PYTHONPATH=FOLDER", "absent.py"))
+
+
+def test_a_config_file_whose_import_fails_names_the_folder(tmp_path: pathlib.Path) -> None:
+    """ "mend the file" was the remedy where Python did not look into the folder of the file."""
+    (tmp_path / "beside.py").write_text("")
+    for module, remedy in (
+        ("beside", f"; put PYTHONPATH={tmp_path} in front of the command"),
+        ("elsewhere", "put PYTHONPATH=FOLDER in front of the command, with the folder of"),
+    ):
+        (tmp_path / "own.py").write_text(f"import {module}")
+        message = refusal(load_config, str(tmp_path / "own.py"))
+        assert_names(
+            message, (f"own.py:1: ModuleNotFoundError: No module named '{module}'", remedy)
+        )
 
 
 def test_files_of_own_code_are_modules_of_their_own_names(
@@ -182,20 +196,6 @@ def test_files_of_own_code_are_modules_of_their_own_names(
         METHODS.pop("mine", None)
         for name in ("own_a", "own_config"):
             sys.modules.pop(name, None)
-
-
-def test_a_config_file_whose_import_fails_names_the_folder(tmp_path: pathlib.Path) -> None:
-    """ "mend the file" was the remedy where Python did not look into the folder of the file."""
-    (tmp_path / "beside.py").write_text("")
-    for module, remedy in (
-        ("beside", f"; put PYTHONPATH={tmp_path} in front of the command"),
-        ("elsewhere", "put PYTHONPATH=FOLDER in front of the command, with the folder of"),
-    ):
-        (tmp_path / "own.py").write_text(f"import {module}")
-        message = refusal(load_config, str(tmp_path / "own.py"))
-        assert_names(
-            message, (f"own.py:1: ModuleNotFoundError: No module named '{module}'", remedy)
-        )
 
 
 def test_the_printed_commands_register_the_method(
