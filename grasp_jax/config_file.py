@@ -1,6 +1,7 @@
 """Loads the config file that the command line names; a fault in it becomes one line with file and line number."""
 
 import difflib
+import hashlib
 import importlib.util
 import inspect
 import os
@@ -122,7 +123,7 @@ def import_own(named: str) -> None:
     path = pathlib.Path(named)
     try:
         if path.suffix == ".py":
-            _executed(_existing(named, named))
+            _executed(_existing(named, named, "--import"))
         else:
             importlib.import_module(named)
     except UserError as error:
@@ -181,20 +182,20 @@ def check_overrides(arguments: Sequence[str]) -> None:
         )
 
 
-def _existing(file: str, named: str) -> pathlib.Path:
-    path = pathlib.Path(file)
+def _existing(file: str, named: str, flag: str = "--config") -> pathlib.Path:
+    path = pathlib.Path(file).expanduser()
     if path.is_dir():
         inside = next(
             iter(sorted(other.name for other in path.glob("*.py") if other.name != "__init__.py")),
             "NAME.py",
         )
         raise UserError(
-            f"--config={named}: {file} is a folder; expected a file in it, such as {path / inside}"
+            f"{flag}={named}: {file} is a folder; expected a file in it, such as {path / inside}"
         )
     if path.is_file():
         if path.suffix != ".py":
             raise UserError(
-                f"--config={named}: {file} is no Python file; expected one that ends in .py, such as configs/quickstart.py"
+                f"{flag}={named}: {file} is no Python file; expected one that ends in .py, such as configs/quickstart.py"
             )
         return path
     folder = path.parent if path.parent.is_dir() else pathlib.Path("configs")
@@ -204,23 +205,42 @@ def _existing(file: str, named: str) -> pathlib.Path:
         f"did you mean {others[close[0]]}?"
         if close
         else "configs/ holds those that come with the project"
+        if flag == "--config"
+        else "expected the path of a file, or the name of a module without .py"
     )
-    raise UserError(f"--config={named}: no such config file; {hint}")
+    noun = "config file" if flag == "--config" else "file"
+    raise UserError(f"{flag}={named}: no such {noun}; {hint}")
 
 
 def _executed(path: pathlib.Path) -> types.ModuleType:
-    spec = importlib.util.spec_from_file_location("config_file_of_the_run", path)
+    spec = importlib.util.spec_from_file_location(_module_name(path), path)
     assert spec is not None and spec.loader is not None
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
     except UserError:
+        del sys.modules[spec.name]  # half a module, which an import would return
         raise
     except (Exception, SystemExit) as error:
+        del sys.modules[spec.name]
         raise UserError(
             f"--config: {_where(error, path)}: {_message(error)}; {_remedy(error, path.parent)}"
         ) from error
     return module
+
+
+def _module_name(path: pathlib.Path) -> str:
+    """The name under which `import` finds a file, so that both ways make one module; another where this name is another file's."""
+    name, file = path.stem, path.resolve()
+    alone = f"{name}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"
+    if not name.isidentifier():
+        return alone
+    try:
+        found = importlib.util.find_spec(name)
+    except ValueError:  # a module without description, such as a script as __main__
+        return alone
+    same = found is None or (found.origin and pathlib.Path(found.origin).resolve() == file)
+    return name if same else alone
 
 
 def _where(error: BaseException, path: pathlib.Path) -> str:

@@ -6,7 +6,7 @@ A description is a tree of plain JSON values:
     config   every field that the artefact depends on, by its full name
     bank     recipe and table checksums of the knowledge bank, where a method reads one
     model    hash of the best parameters, for what was computed with them
-    code     fingerprints of methods and backbones from outside the package, by name
+    code     fingerprints of methods and backbones from outside the package, by name and version of Python
 """
 
 import hashlib
@@ -25,7 +25,8 @@ MadeFrom = Mapping[str, Any]
 def difference(stored: MadeFrom, wanted: MadeFrom) -> str:
     """The first difference between what an artefact was made from and what a run has; empty if there is none.
 
-    Code that is known of only one of them is no difference: an earlier version kept none, and an interactive session has no source.
+    Code that is known of only one of them is no difference: an earlier version kept none, an interactive session has no source, and
+    fingerprints of different versions of Python cannot be compared.
     """
     before, now = (flatten(_by_this_version(tree)) for tree in (dict(stored), _plain(wanted)))
     for name in sorted(
@@ -56,7 +57,7 @@ def _difference_in_words(name: str, before: Any, now: Any) -> str:
     if section == "data":
         return "the data has changed since then"
     if section == "code":
-        return f"the code of {field!r} has changed since then"
+        return f"the code of {field.partition('.')[0]!r} has changed since then"
     if section == "model":
         return "the model has been trained on since then"
     if section == "negatives":

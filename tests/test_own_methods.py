@@ -22,6 +22,7 @@ from grasp_jax.models.own_methods import (
     check_own_backbone,
     check_own_encoder,
     check_own_loss,
+    check_own_model,
     tables_of,
 )
 from tests.refusal import assert_names, refusal
@@ -167,6 +168,13 @@ class Many(AuxiliaryLoss):
         return (batch.states**2).sum(axis=-1)
 
 
+class TextLoss(AuxiliaryLoss):
+    """Reads a table of text vectors."""
+
+    def __call__(self, tables: Tables, batch: BatchStates, *_: Any) -> jax.Array:
+        return tables["items"].sum()
+
+
 class Every(Backbone):
     """Ignores which states are asked for."""
 
@@ -192,15 +200,27 @@ def test_an_additional_loss_is_one_number(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_shapes_of_states(monkeypatch: pytest.MonkeyPatch) -> None:
     """Einstein sums with wrong subscripts, from deep within the model, would be all that the author of a backbone reads."""
-    message = refusal(check_own_backbone, Every(), FEATURES, 4)
-    assert_names(message, ("Every returns (2, 4, 8)", "places of shape (2,)", "(2, 8)"))
-    message = refusal(check_own_backbone, Every(keep=5), FEATURES, 4)
+    message = refusal(check_own_backbone, "backbone 'every'", Every(), FEATURES, 4)
+    assert_names(
+        message, ("backbone 'every': Every returns (2, 4, 8)", "places of shape (2,)", "(2, 8)")
+    )
+    message = refusal(check_own_backbone, "backbone 'every'", Every(keep=5), FEATURES, 4)
     assert_names(message, ("Every returns (2, 4, 5)", "all places", "(2, 4, 8)"))
     message = refusal(registration.register_backbone, "none", type("Half", (Backbone,), {}))
     assert_names(message, ("Half does not define from_config",))
     monkeypatch.setitem(build.BACKBONES, "nothing", type("No", (Every,), {"from_config": _nothing}))
     message = refusal(build.build_backbone, ModelConfig(), "plain", "nothing")
     assert_names(message, ("backbone 'nothing': from_config", "returns None"))
+
+
+@pytest.mark.parametrize("method", ["grasp_plus", "llm_esr", "unisrec", "plain"])
+def test_a_backbone_within_a_method_is_named(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The towers of the package would be blamed for the states of a backbone in them."""
+    monkeypatch.setitem(build.BACKBONES, "every", Every)
+    config, sizes = ModelConfig(features=FEATURES), ModelSizes(ITEMS, 4, width=6)
+    model = build.build_model(config, method, "every", sizes)
+    message = refusal(check_own_model, (method, "every"), model, ITEMS, 4, {}, False)
+    assert_names(message, ("backbone 'every': Every returns (2, 4, 8)", "places of shape (2,)"))
 
 
 def _nothing(*_: object) -> None:
@@ -223,4 +243,7 @@ def test_text_that_was_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     assert_names(message, ("method 'mine'", "'items'", "needs_bank = True", "class Forgot"))
     reader = Reader(ITEMS, FEATURES)
     message = refusal(check_own_encoder, "mine", reader, ITEMS, {}, False)
-    assert_names(message, ("reads the table 'items'", "of_bank(bank, 'items')", "needs_bank"))
+    wanted = ("reads the table 'items'", "of_bank(bank, 'items')", "needs_bank")
+    assert_names(message, ("its encoder", *wanted))
+    message = refusal(check_own_loss, "mine", TextLoss(), IdEncoder(ITEMS, FEATURES), {})
+    assert_names(message, ("its additional loss", *wanted))

@@ -232,7 +232,32 @@ def test_a_fault_in_code_of_the_user(capsys: pytest.CaptureFixture[str]) -> None
     try:
         origin.own_line(None)  # type: ignore[arg-type]
     except AttributeError as error:
-        assert not origin.own_line(error) and "fault of grasp_jax" in origin.blamed(error)
+        assert not origin.own_line(error)
+        assert "this is a fault of grasp_jax" in origin.blamed(error)
+
+
+def test_own_code_that_calls_the_package_wrongly(capsys: pytest.CaptureFixture[str]) -> None:
+    """An encoder that gives a function of the package a wrong shape would be told of a fault of the package, without its own line."""
+
+    def mine() -> None:
+        origin.own_line(None)  # type: ignore[arg-type]
+
+    assert main._ended(mine) == 70
+    said = capsys.readouterr().err
+    assert f"perhaps your code, in {__file__}:{mine.__code__.co_firstlineno + 1}, or else" in said
+    pathlib.Path(said.strip().rpartition(" ")[2]).unlink()
+
+
+def test_which_files_are_the_users_own(tmp_path: pathlib.Path) -> None:
+    """Packages of `pip install --user`, of Debian or behind a link would be called the user's code."""
+    for folder in ("mine", "site-packages", "dist-packages"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.py").touch()
+    (tmp_path / "link").mkdir()
+    (tmp_path / "link" / "site-packages").symlink_to(tmp_path / "mine")
+    assert origin.is_own(str(tmp_path / "mine" / "a.py"))
+    for folder in ("site-packages", "dist-packages", "link/site-packages"):
+        assert not origin.is_own(str(tmp_path / folder / "a.py"))
 
 
 def test_outlets_write_as_files_do() -> None:

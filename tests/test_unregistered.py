@@ -135,6 +135,7 @@ def test_a_file_that_is_imported_registers_the_method(
     assert "mine" in served[0]
     del METHODS["mine"]
     import_own("mine.py")
+    del sys.modules["mine"]
     assert "mine" in METHODS
     del METHODS["mine"]
     monkeypatch.delenv("PYTHONPATH", raising=False)
@@ -143,7 +144,7 @@ def test_a_file_that_is_imported_registers_the_method(
     monkeypatch.syspath_prepend(tmp_path)
     import_own("mine")
     assert "mine" in METHODS
-    del METHODS["mine"]
+    del METHODS["mine"], sys.modules["mine"]
     (tmp_path / "wrong.py").write_text("1 / 0")
     for named in ("wrong", "wrong.py"):
         message = refusal(import_own, named)
@@ -152,7 +153,7 @@ def test_a_file_that_is_imported_registers_the_method(
         refusal(import_own, "absent.py"),
         (
             "--import",
-            "absent.py: no such config file",
+            "absent.py: no such file",
         ),
     )
     assert_names(refusal(import_own, "absent"), ("PYTHONPATH=FOLDER", "absent.py"))
@@ -175,6 +176,33 @@ def test_a_config_file_whose_import_fails_names_the_folder(
         assert_names(
             message, (f"own.py:1: ModuleNotFoundError: No module named '{module}'", remedy)
         )
+
+
+def test_files_of_own_code_are_modules_of_their_own_names(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A method would replace another one without a word, or one that a config file imports be refused as taken; or half a module stay."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
+    own, again, json_too = (tmp_path / f"{name}.py" for name in ("own_a", "own_b", "json"))
+    for path in (own, again, json_too):
+        path.write_text(OWN)
+    (tmp_path / "own_config.py").write_text("import own_a")
+    (tmp_path / "own_half.py").write_text("1 / 0")
+    before = sys.modules["json"]
+    try:
+        import_own("~/own_a.py")
+        import_own(str(tmp_path / "own_config.py"))
+        assert type(METHODS["mine"]).__module__ == "own_a"
+        for path in (again, json_too):
+            assert "'mine' is taken" in refusal(import_own, str(path))
+        assert "own_half.py:1" in refusal(import_own, str(tmp_path / "own_half.py"))
+        assert sys.modules["json"] is before
+        assert not {"own_b", "own_half"} & sys.modules.keys()
+    finally:
+        METHODS.pop("mine", None)
+        for name in ("own_a", "own_config"):
+            sys.modules.pop(name, None)
 
 
 def test_the_printed_commands_register_the_method(

@@ -15,9 +15,10 @@ CONSTANTS = (bool, int, float, str)
 
 
 def hash_of_code(registered: object) -> str:
-    """SHA-256 of the code of a class and of the classes, functions and numbers of the same author that it names, directly or not.
+    """SHA-256 of the code of a class and of the classes, functions and constants of the same author that it names, directly or not.
 
-    Comments, docstrings and blanks do not count.
+    Comments, docstrings and blanks do not count, and neither do the names of modules and folders: a file that is run, imported or moved is
+    the same code. Another version of Python may give another hash.
 
     Args:
       registered: a class, or an object, whose own numbers and texts count too.
@@ -27,10 +28,11 @@ def hash_of_code(registered: object) -> str:
     """
     first = registered if isinstance(registered, type) else type(registered)
     waiting: list[Any] = [first]
-    code: dict[str, str] = {}
+    # by module, because two modules may use one name; the hash has the names alone
+    code: dict[tuple[str, str], str] = {}
     while waiting:
         one = waiting.pop()
-        name = f"{one.__module__}.{one.__qualname__}"
+        name = one.__module__, one.__qualname__
         if name in code:
             continue
         try:
@@ -42,14 +44,24 @@ def hash_of_code(registered: object) -> str:
         code[name] = ast.unparse(_without_docstrings(tree))
         scope = getattr(sys.modules.get(one.__module__), "__dict__", {})
         for named, value in _named(tree, scope):
-            if isinstance(value, CONSTANTS):
-                code[f"{one.__module__}.{named}"] = repr(value)
+            if _is_constant(value):
+                code[one.__module__, named] = repr(value)
             elif isinstance(value, type | types.FunctionType) and _of_author(value, first):
                 waiting.append(value)
     if first is not registered:
-        own = {key: value for key, value in vars(registered).items() if type(value) in CONSTANTS}
-        code["attributes"] = repr(sorted(own.items()))
-    return hashlib.sha256(repr(sorted(code.items())).encode()).hexdigest()
+        own = {key: value for key, value in vars(registered).items() if _is_constant(value)}
+        code["", "attributes"] = repr(sorted(own.items()))
+    parts = sorted((name, text) for (_, name), text in code.items())
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def _is_constant(value: object) -> bool:
+    """Whether a value is a number, a text, None, or a tuple, list or dict of such values."""
+    if isinstance(value, tuple | list):
+        return all(map(_is_constant, value))
+    if isinstance(value, dict):
+        return all(_is_constant(part) for pair in value.items() for part in pair)
+    return value is None or isinstance(value, CONSTANTS)
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:
@@ -60,9 +72,11 @@ def _without_docstrings(tree: ast.Module) -> ast.Module:
 
 
 def _named(tree: ast.Module, scope: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """What the names in some code, and those of modules in it, stand for."""
+    """What the names in some code, and those of modules in it, stand for; not `__file__` and the like, which change with the folder."""
     for node in ast.walk(tree):
         match node:
+            case ast.Name(id=name) | ast.Attribute(attr=name) if name.startswith("__"):
+                continue
             case ast.Name(id=name) if name in scope:
                 yield name, inspect.unwrap(scope[name]) if callable(scope[name]) else scope[name]
             case ast.Attribute(value=ast.Name(id=module), attr=name) if isinstance(

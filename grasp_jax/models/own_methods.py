@@ -9,7 +9,9 @@ import jax.numpy as jnp
 
 from grasp_jax.core.errors import UserError
 from grasp_jax.models.auxiliary import AuxiliaryLoss, BatchStates, DrawnNegatives
-from grasp_jax.models.backbones.base import Backbone
+from grasp_jax.models.backbones.base import Backbone, BackboneWrapper
+from grasp_jax.models.backbones.dual_view import DualView
+from grasp_jax.models.backbones.towers import Towers
 from grasp_jax.models.batch import Params, Tables
 from grasp_jax.models.encoders.base import ItemEncoder
 from grasp_jax.models.frozen import ITEM_TABLES, USER_TABLES, Bank, FrozenTable
@@ -49,16 +51,26 @@ def check_own_model(
     method, backbone = names
     check_own_encoder(method, model.encoder, num_items, tables, gated)
     around = type(METHODS[method]).around_backbone is not Method.around_backbone
+    whole, width = model.backbone, model.encoder.vector_width
+    of_package = type(whole).__module__.startswith("grasp_jax.")
+    if backbone not in OF_PACKAGE and of_package and isinstance(whole, BackboneWrapper):
+        # alone first, because what the wrapper does with wrong states would be blamed on the wrapper
+        narrow = whole.features if isinstance(whole, Towers | DualView) else width
+        check_own_backbone(f"backbone {backbone!r}", whole.backbone, narrow, length)
     if backbone not in OF_PACKAGE or (method not in OF_PACKAGE and around):
-        check_own_backbone(model.backbone, model.encoder.vector_width, length)
+        name = (
+            f"method {method!r} with backbone {backbone!r}" if around else f"backbone {backbone!r}"
+        )
+        check_own_backbone(name, whole, width, length)
     if method not in OF_PACKAGE and model.auxiliary is not None:
         check_own_loss(method, model.auxiliary, model.encoder, tables)
 
 
-def check_own_backbone(backbone: Backbone, width: int, length: int) -> None:
+def check_own_backbone(name: str, backbone: Backbone, width: int, length: int) -> None:
     """Checks the shapes of the states of a backbone; nothing is computed.
 
     Args:
+      name: whose it is, for the message.
       backbone: what turns item vectors into states, with all that a method puts around it.
       width: D of the item vectors, and so of the states.
       length: L.
@@ -69,7 +81,6 @@ def check_own_backbone(backbone: Backbone, width: int, length: int) -> None:
     rows = jax.ShapeDtypeStruct((ROWS, length), jnp.int32)
     vectors = jax.ShapeDtypeStruct((ROWS, length, width), jnp.float32)
     few = jax.ShapeDtypeStruct((ROWS,), jnp.int32)
-    name = type(backbone).__name__
 
     def states(key: jax.Array, *arguments: Any) -> Any:
         vectors, rows, places = arguments
@@ -81,8 +92,8 @@ def check_own_backbone(backbone: Backbone, width: int, length: int) -> None:
             returned = getattr(found, "shape", type(found).__name__)
             asked = "all places" if places is None else f"places of shape {few.shape}"
             raise UserError(
-                f"backbone {name} returns {returned} for item vectors of shape {vectors.shape} and {asked}; expected states of shape "
-                f"{expected}"
+                f"{name}: {type(backbone).__name__} returns {returned} for item vectors of shape {vectors.shape} and {asked}; "
+                f"expected states of shape {expected}"
             )
 
 
@@ -96,7 +107,7 @@ def check_own_loss(method: str, loss: AuxiliaryLoss, encoder: ItemEncoder, table
       tables: the frozen tables of the method.
 
     Raises:
-      UserError: it is something else.
+      UserError: it is something else, or the loss reads a table that the method does not return.
     """
 
     def value(key: jax.Array, tables: Tables) -> Any:
@@ -106,7 +117,8 @@ def check_own_loss(method: str, loss: AuxiliaryLoss, encoder: ItemEncoder, table
         batch = BatchStates(rows, vectors, rows, vectors, None if encoder.gated else drawn)
         return loss.init_with_output(key, tables, batch)[0]
 
-    found = jax.eval_shape(value, jax.random.key(0), tables)
+    with _missing_tables_named(method, "additional loss", tables):
+        found = jax.eval_shape(value, jax.random.key(0), tables)
     if getattr(found, "shape", None) != () or not jnp.issubdtype(found.dtype, jnp.floating):
         returned = getattr(found, "shape", type(found).__name__)
         raise UserError(
@@ -133,8 +145,8 @@ def tables_of(method: str, bank: Bank, facts: Facts) -> list[FrozenTable]:
 
 
 @contextlib.contextmanager
-def _missing_tables_named(method: str, tables: Tables) -> Iterator[None]:
-    """Names what to do about a table that an encoder reads and the method does not return."""
+def _missing_tables_named(method: str, part: str, tables: Tables) -> Iterator[None]:
+    """Names what to do about a table that a part of a method reads and the method does not return."""
     try:
         yield
     except KeyError as error:
@@ -142,7 +154,7 @@ def _missing_tables_named(method: str, tables: Tables) -> Iterator[None]:
             raise
         first = "" if METHODS[method].needs_bank else "set needs_bank = True and "
         raise UserError(
-            f"method {method!r}: its encoder reads the table {error.args[0]!r}; {first}let tables(bank, facts) of the class "
+            f"method {method!r}: its {part} reads the table {error.args[0]!r}; {first}let tables(bank, facts) of the class "
             f"{type(METHODS[method]).__name__} return it: [of_bank(bank, {error.args[0]!r})]"
         ) from error
 
@@ -181,7 +193,7 @@ def check_own_encoder(
     def shapes(key: jax.Array, tables: Tables) -> Any:
         return encoder.init_with_output(key, tables, method=both)
 
-    with _missing_tables_named(method, tables):
+    with _missing_tables_named(method, "encoder", tables):
         (features, vectors), variables = jax.eval_shape(shapes, jax.random.key(0), tables)
     is_array = isinstance(features, jax.ShapeDtypeStruct)
     if not is_array or features.shape[:1] != (num_items,):

@@ -1,6 +1,7 @@
 """Methods and backbones from outside the package."""
 
 import re
+import sys
 from collections.abc import Iterable
 from typing import TypeVar
 
@@ -13,6 +14,8 @@ from grasp_jax.models.own_code import hash_of_code
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 OF_PACKAGE = frozenset((*METHODS, *BACKBONES))
+# a fingerprint is of code as this version of Python writes it: those of other versions cannot be compared
+PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
 # fingerprints of own code by name, from when it was registered: later its file may be another one
 _CODE: dict[str, str] = {}
 T = TypeVar("T")
@@ -67,9 +70,13 @@ def own_of(names: Iterable[str]) -> list[str]:
     return [name for name in dict.fromkeys(names) if name not in OF_PACKAGE]
 
 
-def code_of(names: Iterable[str]) -> dict[str, str]:
-    """Fingerprints of the code of those of some names that are not of this package and whose source was at hand, by name."""
-    return {name: _CODE[name] for name in own_of(names) if _CODE.get(name)}
+def code_of(names: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Fingerprints of the code of those of some names that are not of this package and whose source was at hand.
+
+    Returns:
+      By name and version of Python.
+    """
+    return {name: {PYTHON: _CODE[name]} for name in own_of(names) if _CODE.get(name)}
 
 
 def _register(call: str, registry: dict[str, T], name: str, value: T) -> None:

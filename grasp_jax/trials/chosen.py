@@ -58,7 +58,10 @@ class Chosen:
         """What its recommendations are made from, as `provenance` describes it."""
         seed = self.trial.replicas[self.replica].seed
         model = hash_of_model(self.snapshot.best_params)
-        return self.trial.run.made_from(self.trial.method) | {"model": model, "seed": seed}
+        return self.trial.run.made_from(self.trial.method, self.trial.backbone) | {
+            "model": model,
+            "seed": seed,
+        }
 
     @property
     def why(self) -> str:

@@ -92,12 +92,12 @@ class Run:
         """WORKDIR/metrics.jsonl."""
         return Records(self.workdir / "metrics.jsonl", writes=is_main_process())
 
-    def made_from(self, method: str) -> dict[str, object]:
-        """What models of a method are trained on, as `provenance` describes it."""
+    def made_from(self, method: str, backbone: str) -> dict[str, object]:
+        """What models of a method on a backbone are trained on, as `provenance` describes it."""
         fields = identity(self.config.for_method(method))
         own = {key: value for key, value in fields.items() if not key.startswith("by_method")}
         described: dict[str, object] = {"data": self.fingerprint, "config": own}
-        if code := code_of([method, *names(self.config.model.backbone)]):
+        if code := code_of([method, backbone]):
             described["code"] = code
         if not METHODS[method].needs_bank:
             return described

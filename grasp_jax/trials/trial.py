@@ -135,7 +135,7 @@ def make_trial(prepared: Prepared, method: str, backbone: str) -> Trial:
         valid=evaluation_of(prepared, "valid", method, backbone, config.eval.valid_users)
         if config.data.split != "none"
         else None,
-        made_from=run.made_from(method),
+        made_from=run.made_from(method, backbone),
     )
     made = training_set(config, method, backbone, sources)
     return Trial(
@@ -193,7 +193,8 @@ def trained(trial: Trial) -> Snapshot:
             f"{trial.folder}: no checkpoint; run --mode=train with the same --workdir first"
         )
     if found.manifest:
-        stored, wanted = found.manifest["made_from"], trial.run.made_from(trial.method)
+        stored = found.manifest["made_from"]
+        wanted = trial.run.made_from(trial.method, trial.backbone)
         place = found.folder / str(found.step)
         if reason := difference(without_code(stored), without_code(wanted)):
             raise UserError(

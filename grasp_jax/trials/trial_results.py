@@ -125,7 +125,9 @@ def _store_rows(trial: Trial, snapshot: Snapshot, rows: list[dict[str, Any]]) ->
     made |= {path for path in _example_files(run, trial.name) if path.exists()}
     names = sorted(path.relative_to(run.workdir).as_posix() for path in made)
     content = {
-        "made_from": results_made_from(run, trial.method, hash_of_model(snapshot.best_params)),
+        "made_from": results_made_from(
+            run, trial.method, trial.backbone, hash_of_model(snapshot.best_params)
+        ),
         "rows": rows,
         "epochs": run.records.checksum(trial.job.labels),
         "files": checksums(run.workdir, names),
@@ -133,11 +135,11 @@ def _store_rows(trial: Trial, snapshot: Snapshot, rows: list[dict[str, Any]]) ->
     write_sealed(trial_file(run.workdir, trial.method, trial.backbone), content)
 
 
-def results_made_from(run: Run, method: str, model: str | None) -> dict[str, Any]:
-    """The provenance of the results of a method; `model` is the hash of its best parameters, None if unknown."""
+def results_made_from(run: Run, method: str, backbone: str, model: str | None) -> dict[str, Any]:
+    """The provenance of the results of a method on a backbone; `model` is the hash of its best parameters, None if unknown."""
     negatives = StoredNegatives(run.workdir / "candidates" / "test.npy", {})
     stored = {"negatives": negatives.checksum()} if negatives.path.exists() else {}
-    return run.made_from(method) | ({} if model is None else {"model": model}) | stored
+    return run.made_from(method, backbone) | ({} if model is None else {"model": model}) | stored
 
 
 def finished(run: Run, method: str, backbone: str, model: str | None = None) -> Evaluated | None:
@@ -160,7 +162,7 @@ def finished(run: Run, method: str, backbone: str, model: str | None = None) -> 
             found := find_model(checkpoint_folder(run.workdir, method, backbone), run.allow_older)
         ):
             model = found.manifest.get("model")
-        wanted = results_made_from(run, method, model)
+        wanted = results_made_from(run, method, backbone, model)
         if model is None:
             made_from = {name: value for name, value in made_from.items() if name != "model"}
         reason = difference(made_from, wanted) or _lacking(run, evaluated, made_from, at_hand)
