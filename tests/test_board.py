@@ -218,6 +218,13 @@ def test_repeated_targets_are_said() -> None:
         said,
         ("1 of 2 tested users had their next item before (50 %)", "config.eval.select=full"),
     )
+    # one of twenty: said, but no reason for another protocol
+    new = np.tile(np.arange(3, dtype=np.int32), 20)
+    new[2] = 0
+    few = InteractionLog("shop", np.arange(20), np.arange(3), new, np.arange(0, 61, 3))
+    (said,) = repeat_lines(leave_one_out(few, 2))
+    assert_names(said, ("1 of 20 tested users", "(5 %)"))
+    assert "config." not in said
     once = InteractionLog("shop", np.arange(1), np.arange(4), np.arange(4), np.array([0, 4]))
     assert repeat_lines(leave_one_out(once, 2)) == []
 

@@ -2,6 +2,9 @@
 
 import numpy as np
 
+# share of the users whose next item is a repeat; beyond it, `full_unseen` tells little of what a shop should show
+MANY_REPEATS = 0.1
+
 
 def repeated_targets(
     items: np.ndarray, offsets: np.ndarray, ends: np.ndarray, targets: np.ndarray

@@ -8,12 +8,12 @@ from grasp_jax.config.data import SKIP
 from grasp_jax.config.fields import flatten
 from grasp_jax.data.dataset import known_tables
 from grasp_jax.data.readers import KNOWN_NAMES
+from grasp_jax.data.repeats import MANY_REPEATS
 from grasp_jax.setup.look import FolderContents
 
 MOST_LETTERS = 136
 LONGEST = 256  # histories, because the work of attention grows with the square of their length
 LEAST_STEPS, SMALLEST_BATCH = 25, 32  # of an epoch; users
-MANY_REPEATS = 0.1  # share of the users who had their last item before
 COLUMNS = "columns."  # fields of this section within `data`
 
 

@@ -10,7 +10,7 @@ from grasp_jax.config import DataConfig
 from grasp_jax.data.groups import TRAINING, Groups, statistics
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.readers import folder_of
-from grasp_jax.data.repeats import repeated_targets
+from grasp_jax.data.repeats import MANY_REPEATS, repeated_targets
 from grasp_jax.data.split import Split
 from grasp_jax.data.summary import MOST_LINES
 from grasp_jax.knowledge.texts import sample_prompts
@@ -150,11 +150,13 @@ def repeat_lines(split: Split) -> list[str]:
     again = int(repeated[test.evaluated].sum())
     if again <= LEAST_REPORTED * tested:
         return []
-    return [
-        f"repeats: {again:,} of {tested:,} tested users had their next item before ({100 * again / tested:.0f} %), so full_unseen, which "
-        "keeps it and leaves out all else that they had, favours methods that repeat items; compare by full (config.eval.select=full), "
-        "and set config.recommend.exclude_seen=False"
-    ]
+    line = (
+        f"repeats: {again:,} of {tested:,} tested users had their next item before ({100 * again / tested:.0f} %); full_unseen, which "
+        "keeps it and leaves out all else that they had, favours methods that repeat items"
+    )
+    if again > MANY_REPEATS * tested:
+        line += "; compare by full (config.eval.select=full), and set config.recommend.exclude_seen=False"
+    return [line]
 
 
 def truncation_lines(split: Split, max_length: int) -> list[str]:
