@@ -123,11 +123,11 @@ def import_own(named: str) -> None:
     path = pathlib.Path(named)
     try:
         if path.suffix == ".py":
-            _executed(_existing(named, named, "--import"))
+            _executed(_existing(named, named, "--import"), "--import")
         else:
             importlib.import_module(named)
-    except UserError as error:
-        raise UserError(re.sub(r"^--config", "--import", str(error))) from error
+    except UserError:
+        raise
     except (Exception, SystemExit) as error:
         missing = isinstance(error, ModuleNotFoundError)
         where = f"{line}: " if (line := own_line(error)) else ""
@@ -212,7 +212,7 @@ def _existing(file: str, named: str, flag: str = "--config") -> pathlib.Path:
     raise UserError(f"{flag}={named}: no such {noun}; {hint}")
 
 
-def _executed(path: pathlib.Path) -> types.ModuleType:
+def _executed(path: pathlib.Path, flag: str = "--config") -> types.ModuleType:
     spec = importlib.util.spec_from_file_location(_module_name(path), path)
     assert spec is not None and spec.loader is not None
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
@@ -224,7 +224,7 @@ def _executed(path: pathlib.Path) -> types.ModuleType:
     except (Exception, SystemExit) as error:
         del sys.modules[spec.name]
         raise UserError(
-            f"--config: {_where(error, path)}: {_message(error)}; {_remedy(error, path.parent)}"
+            f"{flag}: {_where(error, path)}: {_message(error)}; {_remedy(error, path.parent)}"
         ) from error
     return module
 
