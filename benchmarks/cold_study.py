@@ -5,7 +5,7 @@ from typing import Any
 
 from benchmarks.cold_case import AMONG_NEW, GROUPS, METRICS
 from benchmarks.study_labels import shown
-from grasp_jax.report.tables import Table
+from grasp_jax.report.tables import ReportTable
 
 SHOPS = {
     "beauty5": "Amazon Beauty 5-core",
@@ -19,16 +19,16 @@ AMONG = f"new {METRICS[1]} among new items alone"
 VECTORS = {"lsa": "`lsa` vectors", "minilm": "MiniLM vectors"}
 
 
-def tables(kept: Mapping[str, Any]) -> list[Table]:
+def tables(kept: Mapping[str, Any]) -> list[ReportTable]:
     """A table for each shop and kind of vectors; percent, with standard errors for new items."""
     return [_table(run) for run in kept["runs"]]
 
 
-def parts_tables(kept: Mapping[str, Any]) -> list[Table]:
+def parts_tables(kept: Mapping[str, Any]) -> list[ReportTable]:
     """A table for each shop and kind of vectors: parts of the score alone and left out, and other weights of the match; percent."""
     header = ["model", *(f"{group} {METRICS[1]}" for group in GROUPS), SHARE, AMONG]
     return [
-        Table(
+        ReportTable(
             "cold-parts",
             f"Parts of grasp_plus: {_shop(run)}; percent",
             header,
@@ -80,7 +80,7 @@ def _shop(run: Mapping[str, Any]) -> str:
     return f"{SHOPS.get(shop, shop)}, {VECTORS.get(vectors, vectors)}, {run['epochs']} epochs"
 
 
-def _table(run: Mapping[str, Any]) -> Table:
+def _table(run: Mapping[str, Any]) -> ReportTable:
     first = run["measured"][0]
     title = (
         f"New items: {_shop(run)}; {run['new_items']} of {run['items']:,} items are new, {first['new']['purchases']:,} of "
@@ -92,7 +92,7 @@ def _table(run: Mapping[str, Any]) -> Table:
     columns = [*header, less, SHARE, AMONG]
     if not any(row[-1] for row in rows):  # the run did not measure it
         columns, rows = columns[:-1], [row[:-1] for row in rows]
-    return Table("cold", title, columns, rows)
+    return ReportTable("cold", title, columns, rows)
 
 
 def _line(own: Mapping[str, Any]) -> list[str]:

@@ -22,7 +22,7 @@ from grasp_jax.evaluation.results import spread
 from grasp_jax.report import paper
 from grasp_jax.report.formats import markdown
 from grasp_jax.report.runs import FinishedRun, read_run
-from grasp_jax.report.tables import GROUPS, Table, trials, values
+from grasp_jax.report.tables import GROUPS, ReportTable, trials, values
 
 NAMES = (
     "fashion-sasrec",
@@ -68,7 +68,7 @@ def _stored() -> Iterator[FinishedRun]:
             yield FinishedRun(name, {}, record, [], {}, {})
 
 
-def _table(runs: Sequence[FinishedRun], metric: str) -> Table:
+def _table(runs: Sequence[FinishedRun], metric: str) -> ReportTable:
     words = [group.replace("_", " ") + "s" for group in GROUPS]
     header = [
         "data",
@@ -98,7 +98,9 @@ def _table(runs: Sequence[FinishedRun], metric: str) -> Table:
     title = (
         f"The paper's data, IDs only, in the paper's groups: {metric} among 100 negatives, percent"
     )
-    return Table(f"paper-{metric}", title, header, body, "In brackets: the paper, Tables 2 and 3")
+    return ReportTable(
+        f"paper-{metric}", title, header, body, "In brackets: the paper, Tables 2 and 3"
+    )
 
 
 def _share(own: FinishedRun, group: str) -> float:

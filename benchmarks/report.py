@@ -28,7 +28,7 @@ from benchmarks.sections import (
 from grasp_jax.core.errors import UserError
 from grasp_jax.core.files import write_text
 from grasp_jax.report.formats import markdown
-from grasp_jax.report.tables import Table
+from grasp_jax.report.tables import ReportTable
 
 DOCS = pathlib.Path(__file__).parent.parent / "docs"
 FIRST_SCREEN, PAGE = DOCS / "performance.md", DOCS / "performance-tables.md"
@@ -87,7 +87,7 @@ For those who want to make a step faster: the ten operations that take most of t
 tables of stages above. A faster operation can save no more than its share. "Runs per step" is below 1 if an operation runs once for several
 steps.
 """
-Section = Callable[[dict[str, Any]], Table | list[Table]]
+Section = Callable[[dict[str, Any]], ReportTable | list[ReportTable]]
 DEVICES = ("cpu", "gpu")
 ON_ANY_DEVICE: dict[str, Section] = {
     "profile": steps.profile,
@@ -173,7 +173,7 @@ def page(results: pathlib.Path | None = None) -> str:
     return "\n".join([*parts, *([OPERATIONS] if operations else []), *operations])
 
 
-def _concluded(table: Table, said: str) -> Table:
+def _concluded(table: ReportTable, said: str) -> ReportTable:
     """The table with its conclusion above its note; unchanged if there is no conclusion."""
     if not said:
         return table

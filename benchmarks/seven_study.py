@@ -6,14 +6,14 @@ from typing import Any
 from benchmarks.cold_case import METRICS
 from benchmarks.cold_study import SHOPS
 from benchmarks.seven_days import COSTS, WAYS
-from grasp_jax.report.tables import Table
+from grasp_jax.report.tables import ReportTable
 
 NDCG = METRICS[1]
 READ = "users in an epoch"
 METHODS = {"grasp_plus": "`grasp_plus`", "id_and_match": "one ID tower and the match"}
 
 
-def tables(kept: Mapping[str, Any], tried: Mapping[str, Any]) -> list[Table]:
+def tables(kept: Mapping[str, Any], tried: Mapping[str, Any]) -> list[ReportTable]:
     """One row for each shop and daily setting; and one for each setting that was tried on a day before the choice.
 
     Args:
@@ -34,11 +34,11 @@ def tables(kept: Mapping[str, Any], tried: Mapping[str, Any]) -> list[Table]:
         "cores used by other programs",
     ]
     title = "Seven days, NDCG@10 over all purchases after the first day; percent, ± half of a 95 % interval over users where it is known"
-    days = Table("seven", title, header, [_row(run) for run in kept["runs"]])
+    days = ReportTable("seven", title, header, [_row(run) for run in kept["runs"]])
     return [days, _tries(tried)]
 
 
-def _tries(tried: Mapping[str, Any]) -> Table:
+def _tries(tried: Mapping[str, Any]) -> ReportTable:
     """The settings that were tried, in their order, between the starting model and training from nothing."""
     header = [
         "training",
@@ -62,7 +62,7 @@ def _tries(tried: Mapping[str, Any]) -> Table:
         ],
     ]
     title = "Settings tried on the second day, Amazon Beauty 5-core: best validation NDCG@10 of all epochs, percent"
-    return Table("seven", title, header, rows)
+    return ReportTable("seven", title, header, rows)
 
 
 def _try(one: Mapping[str, Any]) -> list[str]:

@@ -26,7 +26,7 @@ from grasp_jax.evaluation.results import spread
 from grasp_jax.report import figures
 from grasp_jax.report.plot import Figure
 from grasp_jax.report.runs import FinishedRun
-from grasp_jax.report.tables import Table, ablation, trials, values
+from grasp_jax.report.tables import ReportTable, ablation, trials, values
 
 DOCS = pathlib.Path(__file__).parent.parent / "docs"
 ORDER = ("plain", "grasp", "grasp_plus")  # of rows
@@ -65,7 +65,7 @@ def gates() -> Page:
         "spread of the gates",
     ]
     return page(
-        Table("gates", "Queries and temperatures", header, body),
+        ReportTable("gates", "Queries and temperatures", header, body),
         gates=_svg(figures.gate_temperature(runs)),
     )
 
@@ -102,7 +102,9 @@ def plus_attention() -> Page:
         "full",
         "full, tail items",
     ]
-    return page(Table("plus_attention", "grasp_plus with and without gates, NDCG@10", header, body))
+    return page(
+        ReportTable("plus_attention", "grasp_plus with and without gates, NDCG@10", header, body)
+    )
 
 
 def _last_and_best(run: FinishedRun) -> tuple[float, float]:
@@ -152,7 +154,7 @@ def parts() -> Page:
         "full, tail items",
         "sampled, change",
     ]
-    return page(Table("parts", "The parts of grasp_plus: NDCG@10, percent", header, body))
+    return page(ReportTable("parts", "The parts of grasp_plus: NDCG@10, percent", header, body))
 
 
 def table4() -> Page:
@@ -185,7 +187,7 @@ def encoders() -> Page:
         "full, tail items",
     ]
     return page(
-        Table(
+        ReportTable(
             "encoders",
             "Text encoders: NDCG@10, percent",
             header,
@@ -216,7 +218,7 @@ def curves() -> Page:
             ]
             tail = spread(values(run, *trials(run)[0], "sampled100", "tail_item", "NDCG@10"))
             body.append([letter, str(value), *numbers, tail])
-    table = Table(
+    table = ReportTable(
         "curves",
         "Neighbours and width: sampled, percent",
         ["field", "value", *METRICS, "NDCG@10, tail items"],
@@ -268,8 +270,8 @@ def robustness() -> Page:
         "global",
     ]
     return page(
-        Table("robustness", "Wrong descriptions: sampled NDCG@10, percent", header, body),
-        Table(
+        ReportTable("robustness", "Wrong descriptions: sampled NDCG@10, percent", header, body),
+        ReportTable(
             "gates",
             "Gates between test users and their next items",
             gate_header,

@@ -2,7 +2,7 @@
 
 from benchmarks.study_records import Page, page, read
 from grasp_jax.evaluation.results import spread
-from grasp_jax.report.tables import Table, trials, values
+from grasp_jax.report.tables import ReportTable, trials, values
 
 
 def alone() -> Page:
@@ -30,4 +30,4 @@ def alone() -> Page:
         "test NDCG@10, percent",
         "commit",
     ]
-    return page(Table("alone", "Trainings of 20 epochs on an idle machine", header, body))
+    return page(ReportTable("alone", "Trainings of 20 epochs on an idle machine", header, body))

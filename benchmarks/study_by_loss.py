@@ -7,7 +7,7 @@ from benchmarks.study_records import METRICS, Page, page, read
 from benchmarks.study_trials import BASELINE, LOSSES, merged
 from grasp_jax.evaluation.results import spread
 from grasp_jax.report.runs import FinishedRun
-from grasp_jax.report.tables import Table, trials, values
+from grasp_jax.report.tables import ReportTable, trials, values
 
 OTHER_NAME = {"plain": BASELINE, "gsasrec": BASELINE}  # of the row by cross-entropy
 PROTOCOLS = ("full_unseen", "sampled100")
@@ -30,7 +30,9 @@ def by_loss() -> Page:
     for protocol in PROTOCOLS:
         header += [f"{protocol}, that loss", f"{protocol}, cross-entropy", "factor"]
     title = "The loss of the paper and cross-entropy: NDCG@10, percent"
-    return page(Table("by_loss", title, header, sorted(body, key=lambda line: float(line[5]))))
+    return page(
+        ReportTable("by_loss", title, header, sorted(body, key=lambda line: float(line[5])))
+    )
 
 
 def _seeds(run: FinishedRun) -> int:

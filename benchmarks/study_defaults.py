@@ -10,7 +10,7 @@ from benchmarks.study_labels import shown
 from benchmarks.study_records import METRICS, PROTOCOLS, Page, page, path_of, read
 from grasp_jax.evaluation.results import spread
 from grasp_jax.report.runs import FinishedRun
-from grasp_jax.report.tables import Table, trials, values
+from grasp_jax.report.tables import ReportTable, trials, values
 
 DATA = {
     "movies": "MovieLens 100K, titles and genres",
@@ -44,7 +44,9 @@ def defaults() -> Page:
                 for metric in METRICS
             ]
             body.append([data, settings, shown(method), _weights(run, method, chosen), *scores])
-    return page(Table("defaults", "Data of other domains; one seed, percent", list(HEADER), body))
+    return page(
+        ReportTable("defaults", "Data of other domains; one seed, percent", list(HEADER), body)
+    )
 
 
 def _order(run: FinishedRun) -> tuple[int, str]:

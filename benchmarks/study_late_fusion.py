@@ -25,7 +25,7 @@ from benchmarks.study_trials import (
 )
 from grasp_jax.evaluation.results import spread
 from grasp_jax.report.runs import FinishedRun
-from grasp_jax.report.tables import Table, trials, values
+from grasp_jax.report.tables import ReportTable, trials, values
 
 BY_PROTOCOL = (
     "method",
@@ -76,7 +76,7 @@ def ahead() -> Page:
     return page(*ahead_tables())
 
 
-def ahead_tables() -> tuple[Table, Table, Table]:
+def ahead_tables() -> tuple[ReportTable, ReportTable, ReportTable]:
     """The tables of `ahead`; docs/results.md has the first of them too."""
     runs, _ = read("ahead")
     found = merged(runs)
@@ -117,8 +117,8 @@ def ahead_tables() -> tuple[Table, Table, Table]:
         for name in BY_GROUP.values()
     ]
     return (
-        Table("ahead", title, header, body, note),
-        Table("ahead-groups", "The same by groups: NDCG@10, percent", of_groups, groups),
+        ReportTable("ahead", title, header, body, note),
+        ReportTable("ahead-groups", "The same by groups: NDCG@10, percent", of_groups, groups),
         study_search.table(runs),
     )
 
@@ -149,7 +149,7 @@ def wrong() -> Page:
                 run = together([part for part in parts if chosen(*part)[0] == dropout[name]])
             body.append(_by_protocol(run, *trials(run)[0], named[name], by))
     title = "Texts of items swapped: Amazon Beauty 5-core, MiniLM vectors, SASRec; percent"
-    return page(Table("wrong", title, list(BY_PROTOCOL), body))
+    return page(ReportTable("wrong", title, list(BY_PROTOCOL), body))
 
 
 def _against_wrong_texts(run: FinishedRun) -> str:
@@ -184,7 +184,7 @@ def _one_table_each(study: str, titles: dict[str, str]) -> Page:
             _by_protocol(run, *trials(run)[0], row, loss(run, trials(run)[0][0]))
             for row, run in rows
         ]
-        tables.append(Table(name, title, list(BY_PROTOCOL), body))
+        tables.append(ReportTable(name, title, list(BY_PROTOCOL), body))
     return page(*tables)
 
 
@@ -277,4 +277,4 @@ def headline() -> Page:
     best = frozenset((int(row), column + 2) for column, row in enumerate(first.argmax(axis=0)))
     title = "Amazon Beauty 5-core, MiniLM vectors, SASRec: test, percent"
     header = ["method", "seeds", *HEADLINE_COLUMNS]
-    return page(Table("headline", title, header, body, best=best))
+    return page(ReportTable("headline", title, header, body, best=best))

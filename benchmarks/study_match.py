@@ -7,7 +7,7 @@ import numpy as np
 
 from benchmarks.study_labels import shown
 from grasp_jax.evaluation.results import spread
-from grasp_jax.report.tables import Table
+from grasp_jax.report.tables import ReportTable
 
 ROWS = {  # by number of ID, text and company towers
     (1, 1, 1): "grasp_plus",
@@ -18,7 +18,7 @@ NEAR = 0.001  # of the best validation NDCG@10
 FIELDS = ("weight", "rare", "decay")
 
 
-def table(*records: Mapping[str, Any]) -> Table:
+def table(*records: Mapping[str, Any]) -> ReportTable:
     """The setting of the config and the one that the search chose, for each kind of towers; `records` in the order of the rows."""
     searches = [one for record in records for one in record["runs"]]
     header = ["model", "seeds", "match", *(f"`match_{name}`" for name in FIELDS)]
@@ -26,7 +26,7 @@ def table(*records: Mapping[str, Any]) -> Table:
     body = [line for one in searches for line in _lines(one)]
     note = "Percent, without seen items. " + " ".join(_meaning(one) for one in searches)
     title = "The match by a recorded search"
-    return Table("match", title, [*header, "test NDCG@10 by `full`"], body, note)
+    return ReportTable("match", title, [*header, "test NDCG@10 by `full`"], body, note)
 
 
 def _name(one: Mapping[str, Any]) -> str:

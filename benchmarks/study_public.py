@@ -13,7 +13,7 @@ from benchmarks.study_records import Page, page, path_of, read
 from benchmarks.study_trials import BASELINE, LOSSES, OURS, VALIDATED, merged, tried
 from grasp_jax.evaluation.results import spread
 from grasp_jax.report.runs import FinishedRun
-from grasp_jax.report.tables import Table, trials, values
+from grasp_jax.report.tables import ReportTable, trials, values
 
 HERE = {
     (BASELINE, LOSSES["ce"]): "SASRec, cross-entropy, IDs alone",
@@ -52,7 +52,7 @@ def public() -> Page:
         "full_unseen, percent"
     )
     header = ["model", "run by", "seeds", "validation NDCG@10", "NDCG@10", "HR@10"]
-    return page(Table("public", title, [*header, "lead of `grasp_plus`"], body))
+    return page(ReportTable("public", title, [*header, "lead of `grasp_plus`"], body))
 
 
 def _public(run: dict[str, Any]) -> tuple[float, list[str]]:

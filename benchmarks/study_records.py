@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks.record import RESULTS, save
 from grasp_jax.report.formats import markdown
 from grasp_jax.report.runs import FinishedRun, read_run
-from grasp_jax.report.tables import Table
+from grasp_jax.report.tables import ReportTable
 
 Page = tuple[str, dict[str, str]]  # Markdown, and the figures that it shows: name -> SVG
 WIDTH = 140  # of a line of Markdown
@@ -116,7 +116,7 @@ def path_of(name: str) -> pathlib.Path:
     return RESULTS / f"study-{name}.json"
 
 
-def page(*tables: Table, **drawn: str | None) -> Page:
+def page(*tables: ReportTable, **drawn: str | None) -> Page:
     """The tables one below the other, with notes in lines that a reader of the Markdown can read, below the figures."""
     tables = tuple(dataclasses.replace(own, note=textwrap.fill(own.note, WIDTH)) for own in tables)
     there = {name: svg for name, svg in drawn.items() if svg is not None}

@@ -8,10 +8,10 @@ from scipy import stats
 from benchmarks.study_labels import shown
 from benchmarks.study_trials import Setting, all_parts, best_setting, main_metric, tried
 from grasp_jax.report.runs import FinishedRun
-from grasp_jax.report.tables import Table
+from grasp_jax.report.tables import ReportTable
 
 
-def table(runs: Sequence[FinishedRun]) -> Table:
+def table(runs: Sequence[FinishedRun]) -> ReportTable:
     """Every setting that was tried for a row, with its validation score; the one that was chosen is bold."""
     body = []
     for (name, by), parts in sorted(all_parts(runs).items()):
@@ -32,7 +32,7 @@ def table(runs: Sequence[FinishedRun]) -> Table:
         "Mean over seeds, percent, without seen items. Epochs are the most epochs of one model. Rows with one setting were not tuned, "
         "except for the match, which we set by hand unless the row says otherwise."
     )
-    return Table("ahead-search", title, header, body, note)
+    return ReportTable("ahead-search", title, header, body, note)
 
 
 def _epochs(run: FinishedRun, method: str) -> list[dict[str, int]]:

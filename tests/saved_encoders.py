@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from grasp_jax.config import KnowledgeConfig
-from grasp_jax.data.attributes import AttributeTable, Texts
+from grasp_jax.data.attributes import AttributeTable, SourceTexts
 from grasp_jax.data.log import build_log
 from grasp_jax.data.split import Split, leave_one_out
 from grasp_jax.knowledge import prepare
@@ -48,7 +48,7 @@ def shop() -> Split:
     )
 
 
-def sources(users: bool = False) -> Texts:
+def sources(users: bool = False) -> SourceTexts:
     titles = [
         f"{title} &amp; <b>co</b>" if row % 3 else title
         for row, title in enumerate(texts(NUM_ITEMS))
@@ -63,7 +63,7 @@ def sources(users: bool = False) -> Texts:
         "age": [str(20 + row) for row in range(NUM_USERS)],
         "activity_level": [("high", "low")[row % 2] for row in range(NUM_USERS)],
     }
-    return Texts(
+    return SourceTexts(
         AttributeTable(np.arange(NUM_ITEMS), columns),
         AttributeTable(np.arange(NUM_USERS), people) if users else None,
     )

@@ -15,7 +15,7 @@ pytest.importorskip("tensorflow_datasets", reason="tensorflow-datasets is not in
 from grasp_jax.core.errors import UserError
 from grasp_jax.data import amazon
 from grasp_jax.data.amazon import (
-    AmazonConfig,
+    AmazonBuilderConfig,
     AmazonFilter,
     AmazonReviews,
     Reviews,
@@ -199,7 +199,9 @@ def test_examples_equal_a_direct_parse(tmp_path: pathlib.Path) -> None:
     for part in ("items", "interactions"):
         builder = AmazonReviews(
             data_dir=str(tmp_path / "tfds"),
-            config=AmazonConfig(EVERYTHING, part, EVERYTHING.identity(tmp_path), lambda: reviews),
+            config=AmazonBuilderConfig(
+                EVERYTHING, part, EVERYTHING.identity(tmp_path), lambda: reviews
+            ),
             file_format="array_record",
         )
         parts[part] = list(builder.as_data_source(split="train"))

@@ -10,7 +10,7 @@ import pytest
 
 from configs import quickstart
 from grasp_jax.config import Config, KnowledgeConfig
-from grasp_jax.data.attributes import AttributeTable, Texts
+from grasp_jax.data.attributes import AttributeTable, SourceTexts
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.split import leave_one_out
 from grasp_jax.knowledge.audit.ratings import Rating, rated_groups
@@ -166,7 +166,7 @@ def test_a_lost_cache_is_refused(small_log: InteractionLog, tmp_path: pathlib.Pa
             "item_template": "titled_item",
         }
     )
-    titles = Texts(
+    titles = SourceTexts(
         AttributeTable(
             small_log.item_ids, {"title": [f"Soap {k}" for k in range(small_log.num_items)]}
         )

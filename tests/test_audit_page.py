@@ -14,7 +14,7 @@ from grasp_jax.knowledge.audit.ratings import RatedGroup
 from grasp_jax.knowledge.audit.tables import all_tables
 from grasp_jax.knowledge.audit.texts import GroupTexts
 from grasp_jax.knowledge.audit.vectors import Cosines, Norms
-from grasp_jax.report.tables import Table
+from grasp_jax.report.tables import ReportTable
 
 
 def group(rows: int, **fields: float | None) -> GroupTexts:
@@ -107,7 +107,7 @@ def test_levels_begin_where_the_page_says(rule: object, value: float, level: str
 
 def test_zero_tables_are_folded() -> None:
     """Screens of zeros would hide the numbers; or a table with one number be hidden with them."""
-    zero = Table("a", "A", ["x", "y"], [["1 to 2", "0.0 %", "-"], ["3", "0", "0.00"]])
+    zero = ReportTable("a", "A", ["x", "y"], [["1 to 2", "0.0 %", "-"], ["3", "0", "0.00"]])
     assert is_zero(zero)
     assert not is_zero(dataclasses.replace(zero, rows=[["1", "0.0 %", "0.1 %"]]))
     assert not is_zero(dataclasses.replace(zero, rows=[["1", "0", "word"]]))

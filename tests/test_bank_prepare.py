@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
-from grasp_jax.data.attributes import AttributeTable, Texts
+from grasp_jax.data.attributes import AttributeTable, SourceTexts
 from grasp_jax.knowledge import prepare
 from grasp_jax.knowledge.bank import TABLES
 from grasp_jax.knowledge.encoders.lsa import LsaEncoder
@@ -19,7 +19,9 @@ from tests.refusal import assert_names, refusal
 
 def test_prepare_makes_the_four_tables(tmp_path: pathlib.Path) -> None:
     """Would break Eq. 2: rows of length 1, and for each row the mean of its K nearest other rows, for items and users separately."""
-    bank = prepare.prepare_bank(knowledge_config(), shop(), Texts(items_table()), tmp_path / "bank")
+    bank = prepare.prepare_bank(
+        knowledge_config(), shop(), SourceTexts(items_table()), tmp_path / "bank"
+    )
     for own, similar, rows in (
         (bank.items, bank.items_similar, NUM_ITEMS),
         (bank.users, bank.users_similar, NUM_USERS),
@@ -48,11 +50,11 @@ def test_prepare_reuses_a_bank(tmp_path: pathlib.Path, monkeypatch: pytest.Monke
     real = LsaEncoder.fit
     monkeypatch.setattr(LsaEncoder, "fit", lambda *arguments: calls.append(1) or real(*arguments))
     first = prepare.prepare_bank(
-        knowledge_config(), shop(), Texts(items_table()), tmp_path / "bank"
+        knowledge_config(), shop(), SourceTexts(items_table()), tmp_path / "bank"
     )
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     again = prepare.prepare_bank(
-        knowledge_config(), shop(), Texts(items_table()), tmp_path / "bank"
+        knowledge_config(), shop(), SourceTexts(items_table()), tmp_path / "bank"
     )
     assert (
         len(calls) == 1
@@ -66,7 +68,7 @@ def test_a_bank_that_another_process_made_meanwhile(
     call: Callable[..., object], tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who waited for the lock would be told that the finished bank is a folder with other files."""
-    given = knowledge_config(), shop(), Texts(items_table()), tmp_path / "bank"
+    given = knowledge_config(), shop(), SourceTexts(items_table()), tmp_path / "bank"
     whole = prepare.bank_lock
 
     @contextlib.contextmanager
@@ -83,7 +85,9 @@ def test_a_bank_that_another_process_made_meanwhile(
 def test_prepare_is_deterministic(tmp_path: pathlib.Path) -> None:
     """Would break reruns: the same recipe gives the same bits, in two folders."""
     one, two = (
-        prepare.prepare_bank(knowledge_config(), shop(), Texts(items_table()), tmp_path / name)
+        prepare.prepare_bank(
+            knowledge_config(), shop(), SourceTexts(items_table()), tmp_path / name
+        )
         for name in ("one", "two")
     )
     assert one.manifest["checksums"] == two.manifest["checksums"]
@@ -93,7 +97,7 @@ def test_a_folder_with_other_files_is_refused(tmp_path: pathlib.Path) -> None:
     """Would break with a traceback, and hours lost, where config.knowledge.path names a folder in use."""
     (tmp_path / "notes.txt").write_text("mine")
     assert str(tmp_path) in refusal(
-        prepare.prepare_bank, knowledge_config(), shop(), Texts(items_table()), tmp_path
+        prepare.prepare_bank, knowledge_config(), shop(), SourceTexts(items_table()), tmp_path
     )
 
 
@@ -105,8 +109,8 @@ def test_neighbours_of_the_own_category(tmp_path: pathlib.Path, kind: str) -> No
     items, count = items_table(), {"items": NUM_ITEMS, "users": NUM_USERS}[kind]
     kinds = [row % 2 for row in range(count)]
     texts = {
-        "items": Texts(dataclasses.replace(items, columns={**items.columns, "kind": kinds})),
-        "users": Texts(items, AttributeTable(np.arange(NUM_USERS), {"kind": kinds})),
+        "items": SourceTexts(dataclasses.replace(items, columns={**items.columns, "kind": kinds})),
+        "users": SourceTexts(items, AttributeTable(np.arange(NUM_USERS), {"kind": kinds})),
     }[kind]
     bank = prepare.prepare_bank(config, shop(), texts, tmp_path / "bank")
     table, own = getattr(bank, kind), np.array(kinds)
@@ -136,7 +140,9 @@ def test_an_index_that_finds_too_little_is_refused(
             :, None
         ].repeat(k, 1),
     )
-    message = refusal(prepare.prepare_bank, config, shop(), Texts(items_table()), tmp_path / "bank")
+    message = refusal(
+        prepare.prepare_bank, config, shop(), SourceTexts(items_table()), tmp_path / "bank"
+    )
     assert_names(
         message,
         (

@@ -10,7 +10,7 @@ from grasp_jax.config import BANK, About, KnowledgeConfig
 from grasp_jax.config.checks import Choice
 from grasp_jax.config.fields import fields_of
 from grasp_jax.core.files import read_sealed, write_sealed
-from grasp_jax.data.attributes import AttributeTable, Texts
+from grasp_jax.data.attributes import AttributeTable, SourceTexts
 from grasp_jax.knowledge import prepare, recipe
 from grasp_jax.knowledge.bank import MANIFEST
 from tests.banks import (
@@ -41,9 +41,11 @@ CHANGES = {
 def test_recipe_knows_the_config(tmp_path: pathlib.Path, field: str) -> None:
     """Would break results: a bank of another config, used silently; the field is named."""
     config = knowledge_config()
-    prepare.prepare_bank(config, shop(), Texts(items_table()), tmp_path / "bank")
+    prepare.prepare_bank(config, shop(), SourceTexts(items_table()), tmp_path / "bank")
     config = config.with_fields({field: CHANGES[field]})
-    message = refusal(prepare.prepare_bank, config, shop(), Texts(items_table()), tmp_path / "bank")
+    message = refusal(
+        prepare.prepare_bank, config, shop(), SourceTexts(items_table()), tmp_path / "bank"
+    )
     assert_names(message, (str(tmp_path / "bank"), f"has {field}=", "but the run needs"))
 
 
@@ -118,11 +120,13 @@ def test_what_affects_the_bank_is_in_its_recipe(tmp_path: pathlib.Path) -> None:
     enters = set()
     for context in CONTEXTS.values():
         config = KnowledgeConfig().with_fields({**start, **context})
-        before = recipe.bank_recipe(config, shop(), Texts(items, people))
+        before = recipe.bank_recipe(config, shop(), SourceTexts(items, people))
         for name, about in known.items():
             other = str(tmp_path / "b") if name == "local.model" else other_value(name, about)
             if (
-                recipe.bank_recipe(config.with_fields({name: other}), shop(), Texts(items, people))
+                recipe.bank_recipe(
+                    config.with_fields({name: other}), shop(), SourceTexts(items, people)
+                )
                 != before
             ):
                 enters.add(name)
@@ -135,20 +139,26 @@ def test_what_affects_the_bank_is_in_its_recipe(tmp_path: pathlib.Path) -> None:
 
 def test_recipe_knows_the_centre(tmp_path: pathlib.Path) -> None:
     """A bank with its own mean would be used although the config names another bank's; an earlier version only recorded it."""
-    prepare.prepare_bank(knowledge_config(), shop(), Texts(items_table()), tmp_path / "monday")
+    prepare.prepare_bank(
+        knowledge_config(), shop(), SourceTexts(items_table()), tmp_path / "monday"
+    )
     around = knowledge_config().with_fields({"centre_from": str(tmp_path / "monday")})
-    prepare.prepare_bank(around, shop(shift=1), Texts(items_table()), tmp_path / "bank")
+    prepare.prepare_bank(around, shop(shift=1), SourceTexts(items_table()), tmp_path / "bank")
     other = knowledge_config().with_fields({"centre_from": str(tmp_path / "bank")})
     for config in (knowledge_config(), other):
         assert "has centre_from=" in refusal(
-            prepare.prepare_bank, config, shop(shift=1), Texts(items_table()), tmp_path / "bank"
+            prepare.prepare_bank,
+            config,
+            shop(shift=1),
+            SourceTexts(items_table()),
+            tmp_path / "bank",
         )
     content = read_sealed(tmp_path / "bank" / MANIFEST, "")
     del content["recipe"]["centre_from"]
     write_sealed(tmp_path / "bank" / MANIFEST, content)
-    prepare.prepare_bank(around, shop(shift=1), Texts(items_table()), tmp_path / "bank")
+    prepare.prepare_bank(around, shop(shift=1), SourceTexts(items_table()), tmp_path / "bank")
     assert "has centre_from=" in refusal(
-        prepare.prepare_bank, other, shop(shift=1), Texts(items_table()), tmp_path / "bank"
+        prepare.prepare_bank, other, shop(shift=1), SourceTexts(items_table()), tmp_path / "bank"
     )
 
 
@@ -156,13 +166,16 @@ def test_recipe_knows_the_data(tmp_path: pathlib.Path) -> None:
     """Would break results: a bank of other histories, or of other ready-made user texts, used silently."""
     user_texts = [f"likes {word} soap" for word in (*WORDS, "red", "oil")]
     prepare.prepare_bank(
-        knowledge_config(), shop(), Texts(items_table(), of_users=user_texts), tmp_path / "bank"
+        knowledge_config(),
+        shop(),
+        SourceTexts(items_table(), of_users=user_texts),
+        tmp_path / "bank",
     )
     message = refusal(
         prepare.prepare_bank,
         knowledge_config(),
         shop(shift=1),
-        Texts(items_table(), of_users=user_texts),
+        SourceTexts(items_table(), of_users=user_texts),
         tmp_path / "bank",
     )
     assert "has source=" in message
@@ -170,23 +183,33 @@ def test_recipe_knows_the_data(tmp_path: pathlib.Path) -> None:
         prepare.prepare_bank,
         knowledge_config(),
         shop(),
-        Texts(items_table(), of_users=user_texts[::-1]),
+        SourceTexts(items_table(), of_users=user_texts[::-1]),
         tmp_path / "bank",
     )
     assert "has user_histories=" in message
     assert "has user_histories=" in refusal(
-        prepare.prepare_bank, knowledge_config(), shop(), Texts(items_table()), tmp_path / "bank"
+        prepare.prepare_bank,
+        knowledge_config(),
+        shop(),
+        SourceTexts(items_table()),
+        tmp_path / "bank",
     )
 
 
 def test_recipe_knows_the_content_of_vector_files(tmp_path: pathlib.Path) -> None:
     """Would break results: vectors exchanged under the same name; a copy under another name is the same bank."""
-    first = prepare.prepare_bank(file_config(tmp_path), shop(), Texts(), tmp_path / "bank")
+    first = prepare.prepare_bank(file_config(tmp_path), shop(), SourceTexts(), tmp_path / "bank")
     (tmp_path / "copy").mkdir()
-    again = prepare.prepare_bank(file_config(tmp_path / "copy"), shop(), Texts(), tmp_path / "bank")
+    again = prepare.prepare_bank(
+        file_config(tmp_path / "copy"), shop(), SourceTexts(), tmp_path / "bank"
+    )
     assert np.array_equal(first.items, again.items)
     assert "has files=" in refusal(
-        prepare.prepare_bank, file_config(tmp_path, seed=1), shop(), Texts(), tmp_path / "bank"
+        prepare.prepare_bank,
+        file_config(tmp_path, seed=1),
+        shop(),
+        SourceTexts(),
+        tmp_path / "bank",
     )
 
 
@@ -195,19 +218,19 @@ def test_recipe_knows_the_ids_files(tmp_path: pathlib.Path) -> None:
     config = file_config(tmp_path)
     config = config.with_fields({"item_ids_file": str(tmp_path / "ids.txt")})
     (tmp_path / "ids.txt").write_text("".join(f"{item}\n" for item in range(NUM_ITEMS)))
-    prepare.prepare_bank(config, shop(), Texts(), tmp_path / "bank")
+    prepare.prepare_bank(config, shop(), SourceTexts(), tmp_path / "bank")
     (tmp_path / "ids.txt").write_text("".join(f"{item}\n" for item in reversed(range(NUM_ITEMS))))
-    refusal(prepare.prepare_bank, config, shop(), Texts(), tmp_path / "bank")
+    refusal(prepare.prepare_bank, config, shop(), SourceTexts(), tmp_path / "bank")
 
 
 def test_recipe_knows_the_text_of_the_items(tmp_path: pathlib.Path) -> None:
     """Would break results: with titles added or corrected, the bank of the old ones would be used on."""
-    prepare.prepare_bank(knowledge_config(), shop(), Texts(items_table()), tmp_path / "bank")
+    prepare.prepare_bank(knowledge_config(), shop(), SourceTexts(items_table()), tmp_path / "bank")
     refusal(
         prepare.prepare_bank,
         knowledge_config(),
         shop(),
-        Texts(items_table(seed=1)),
+        SourceTexts(items_table(seed=1)),
         tmp_path / "bank",
     )
 
@@ -215,8 +238,12 @@ def test_recipe_knows_the_text_of_the_items(tmp_path: pathlib.Path) -> None:
 def test_recipe_knows_how_much_history_is_described(tmp_path: pathlib.Path) -> None:
     """Would break results: a shared bank whose user texts hold fewer titles than this run's histories."""
     prepare.prepare_bank(
-        knowledge_config(), shop(max_length=1), Texts(items_table()), tmp_path / "bank"
+        knowledge_config(), shop(max_length=1), SourceTexts(items_table()), tmp_path / "bank"
     )
     refusal(
-        prepare.prepare_bank, knowledge_config(), shop(), Texts(items_table()), tmp_path / "bank"
+        prepare.prepare_bank,
+        knowledge_config(),
+        shop(),
+        SourceTexts(items_table()),
+        tmp_path / "bank",
     )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from grasp_jax.config import KnowledgeConfig
-from grasp_jax.data.attributes import AttributeTable, Texts
+from grasp_jax.data.attributes import AttributeTable, SourceTexts
 from grasp_jax.data.log import build_log
 from grasp_jax.data.split import Split, leave_one_out
 from grasp_jax.knowledge import recipe, texts
@@ -49,11 +49,11 @@ def knowledge(*names: str, template: str = "listed_item") -> KnowledgeConfig:
 
 
 def item_texts(config: KnowledgeConfig, table: AttributeTable) -> list[str]:
-    prompt, _ = texts.prompts_of(config, split_of(), Texts(table))
+    prompt, _ = texts.prompts_of(config, split_of(), SourceTexts(table))
     return [prompt(row).removeprefix("The item has the following attributes: ") for row in range(3)]
 
 
-def sampled(config: KnowledgeConfig, split: Split, sources: Texts) -> list[str]:
+def sampled(config: KnowledgeConfig, split: Split, sources: SourceTexts) -> list[str]:
     """Lines on columns, two prompts of items and one of a user."""
     lines, prompts = texts.sample_prompts(config, split, sources, 2, 1)
     return lines + prompts
@@ -118,7 +118,7 @@ def test_used_and_unused_columns_are_named(tmp_path: pathlib.Path) -> None:
     lines = sampled(
         knowledge(),
         split_of(),
-        Texts(shop(item_notes=["a " * 300, "x", "y"], brand=["b" * 401, "b", "c"])),
+        SourceTexts(shop(item_notes=["a " * 300, "x", "y"], brand=["b" * 401, "b", "c"])),
     )
     assert lines[0] == (
         "items: text from title, brand, category, item_notes; not used: price (no text), cost (no words), url (addresses), "
@@ -128,7 +128,7 @@ def test_used_and_unused_columns_are_named(tmp_path: pathlib.Path) -> None:
     lines = sampled(
         knowledge(template=str(tmp_path / "own.txt")),
         split_of(),
-        Texts(shop(brand=["b" * 401, "b", "c"])),
+        SourceTexts(shop(brand=["b" * 401, "b", "c"])),
     )
     assert lines[0].startswith("items: text from title, brand; not used: category, price (no text)")
     assert lines[0].endswith(
@@ -143,7 +143,7 @@ def test_samples_are_short_and_hold_nothing_personal() -> None:
     config = config.with_fields(
         {"user_template": "industry_user", "share_personal_fields": ("age",)}
     )
-    sources = Texts(shop(title=["s" * 300, "t", "u"]), users)
+    sources = SourceTexts(shop(title=["s" * 300, "t", "u"]), users)
     lines = sampled(config, split_of(), sources)
     assert (
         lines[1].startswith("users: text from ")
@@ -170,10 +170,14 @@ def test_samples_are_short_and_hold_nothing_personal() -> None:
     assert sampled(config, split_of(), sources)[1].endswith(
         "; not used: level; held back as personal: age"
     )
-    sources = Texts(shop(), of_users=["likes a", "likes b", "likes c"])
+    sources = SourceTexts(shop(), of_users=["likes a", "likes b", "likes c"])
     assert sampled(knowledge(), split_of(), sources)[-1] == "a user: likes b"
     config = config.with_fields({"encoder": "file"})
-    assert sampled(config, split_of(), sources) == sampled(knowledge(), split_of(), Texts()) == []
+    assert (
+        sampled(config, split_of(), sources)
+        == sampled(knowledge(), split_of(), SourceTexts())
+        == []
+    )
 
 
 def test_items_of_which_nothing_is_known() -> None:
@@ -208,7 +212,7 @@ def test_markup_is_taken_out(raw: str, expected: str) -> None:
 
 def test_titles_in_users_texts_are_cleaned() -> None:
     """A user's text would name an item otherwise than the item's own."""
-    _, prompt = texts.prompts_of(knowledge(), split_of(), Texts(shop()))
+    _, prompt = texts.prompts_of(knowledge(), split_of(), SourceTexts(shop()))
     assert "Oil & more" in prompt(1) and "&amp;" not in prompt(1)
 
 
@@ -219,18 +223,20 @@ def test_recipe_knows_what_attributes_are_made_of() -> None:
     }
     split = split_of()
     recipes = [
-        recipe.bank_recipe(knowledge(*names), split, Texts(AttributeTable(np.arange(3), plain)))
+        recipe.bank_recipe(
+            knowledge(*names), split, SourceTexts(AttributeTable(np.arange(3), plain))
+        )
         for names in ((), ("brand",))
     ]
     assert [made["text_columns"] for made in recipes] == [["brand", "category"], ["brand"]]
     marked = AttributeTable(np.arange(3), plain | {"title": ["Soap", "Oil &amp;amp; more", None]})
-    assert recipe.bank_recipe(knowledge(), split, Texts(marked)) == recipes[0], (
+    assert recipe.bank_recipe(knowledge(), split, SourceTexts(marked)) == recipes[0], (
         "the same text once it is cleaned"
     )
     own = AttributeTable(
         np.arange(3), {"title": ["a  b", "c", "d"], "attributes": [["x"], [], None]}
     )
-    made = recipe.bank_recipe(knowledge(), split, Texts(own))
+    made = recipe.bank_recipe(knowledge(), split, SourceTexts(own))
     assert "text_columns" not in made and made["item_texts"] == recipe._hash(
         json.dumps({n: list(v) for n, v in own.columns.items()})
     )

@@ -12,7 +12,7 @@ import pytest
 from grasp_jax.config import Config, KnowledgeConfig
 from grasp_jax.core.files import read_sealed, write_sealed
 from grasp_jax.core.paths import SAVED_MODEL
-from grasp_jax.data.attributes import AttributeTable, Texts
+from grasp_jax.data.attributes import AttributeTable, SourceTexts
 from grasp_jax.data.dataset import Dataset
 from grasp_jax.data.log import InteractionLog, build_log
 from grasp_jax.knowledge.bank import MANIFEST, TABLES, KnowledgeBank, identity, load_bank, save_bank
@@ -27,7 +27,7 @@ from tests.refusal import assert_names, refusal
 ROWS = np.arange(NUM_ITEMS)
 
 
-def texts(day: int, column: str = "description") -> Texts:
+def texts(day: int, column: str = "description") -> SourceTexts:
     """The shop's texts; another day has others."""
     rng = np.random.default_rng(day)
     titles, descriptions = (
@@ -35,7 +35,7 @@ def texts(day: int, column: str = "description") -> Texts:
     )
     brands = [f"brand {row % 3}" for row in range(NUM_ITEMS)]
     columns = {"title": titles, column: descriptions, "brand": brands}
-    return Texts(AttributeTable(np.arange(NUM_ITEMS), columns))
+    return SourceTexts(AttributeTable(np.arange(NUM_ITEMS), columns))
 
 
 def make(

@@ -15,7 +15,7 @@ import pytest
 
 from grasp_jax.config import KnowledgeConfig
 from grasp_jax.core.errors import EndpointError, UserError
-from grasp_jax.data.attributes import AttributeTable, Texts
+from grasp_jax.data.attributes import AttributeTable, SourceTexts
 from grasp_jax.data.log import build_log
 from grasp_jax.data.split import leave_one_out
 from grasp_jax.knowledge.describe import shared_answers as sharing
@@ -417,7 +417,7 @@ def test_dry_run_says_what_the_encoder_would_send(config: Any) -> None:
     split = leave_one_out(
         build_log("shop", np.repeat(np.arange(2), 4), np.tile(np.arange(4), 2)), 10
     )
-    sources = Texts(AttributeTable(np.arange(4), {"title": ["soap", "oil", "wax", "gel"]}))
+    sources = SourceTexts(AttributeTable(np.arange(4), {"title": ["soap", "oil", "wax", "gel"]}))
     config = config.with_fields(
         {
             "encoder": "openai",

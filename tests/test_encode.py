@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from grasp_jax.config import KnowledgeConfig
-from grasp_jax.data.attributes import Texts
+from grasp_jax.data.attributes import SourceTexts
 from grasp_jax.data.log import build_log
 from grasp_jax.data.split import leave_one_out
 from grasp_jax.knowledge import prepare
@@ -411,11 +411,11 @@ def test_prepare_refuses_what_it_cannot_encode(tmp_path: pathlib.Path) -> None:
     config = config_of()
     config = config.with_fields({"num_neighbours": 1})
     assert_names(
-        refusal(prepare.prepare_bank, config, split, Texts(), tmp_path / "bank"),
+        refusal(prepare.prepare_bank, config, split, SourceTexts(), tmp_path / "bank"),
         ("config.data.items_file", "'lsa'", "'file'"),
     )
     config = dataclasses.replace(config, encoder="bert")
-    message = refusal(prepare.prepare_bank, config, split, Texts(), tmp_path / "bank")
+    message = refusal(prepare.prepare_bank, config, split, SourceTexts(), tmp_path / "bank")
     assert_names(
         message,
         (
@@ -430,6 +430,6 @@ def test_prepare_refuses_what_it_cannot_encode(tmp_path: pathlib.Path) -> None:
             "user_file": write_npy(tmp_path / "users", np.ones((2, 5), np.float32)),
         }
     )
-    message = refusal(prepare.prepare_bank, config, split, Texts(), tmp_path / "bank")
+    message = refusal(prepare.prepare_bank, config, split, SourceTexts(), tmp_path / "bank")
     assert_names(message, ("item vectors are 3 wide and user vectors 5", "expected one width"))
     assert not (tmp_path / "bank").exists()

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from grasp_jax.core.errors import UserError
-from grasp_jax.data.attributes import Texts
+from grasp_jax.data.attributes import SourceTexts
 from grasp_jax.knowledge import prepare, shards
 from grasp_jax.knowledge.encoders import ENCODERS, encoder_class, make_encoder, processes
 from grasp_jax.knowledge.encoders.lsa import LsaEncoder
@@ -49,9 +49,9 @@ def test_two_processes_make_the_bank_of_one(
     config = knowledge_config().with_fields({"encoder": name})
     with monkeypatch.context() as patch:
         patch.setattr(processes, "cores", lambda: 1)
-        one = prepare.prepare_bank(config, shop(), Texts(items_table()), tmp_path / "one")
+        one = prepare.prepare_bank(config, shop(), SourceTexts(items_table()), tmp_path / "one")
     monkeypatch.setattr(encoder_class(name), "encode", lambda *_: pytest.fail("encoded here"))
-    both = prepare.prepare_bank(config, shop(), Texts(items_table()), tmp_path / "both")
+    both = prepare.prepare_bank(config, shop(), SourceTexts(items_table()), tmp_path / "both")
     assert one.manifest["checksums"] == both.manifest["checksums"]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from grasp_jax.config import KnowledgeConfig
-from grasp_jax.data.attributes import AttributeTable, Texts
+from grasp_jax.data.attributes import AttributeTable, SourceTexts
 from grasp_jax.data.log import build_log
 from grasp_jax.data.split import Split, leave_one_out
 from grasp_jax.knowledge import prepare, texts
@@ -168,7 +168,7 @@ def test_personal_attributes_stay_at_home(tmp_path: pathlib.Path) -> None:
     )
     config = KnowledgeConfig().with_fields({"user_template": str(tmp_path / "user.txt")})
     (tmp_path / "user.txt").write_text(template)
-    sources = Texts(items, users)
+    sources = SourceTexts(items, users)
     assert texts.prompts_of(config, split, sources)[1](1).startswith(
         "Level high, city unknown. Bought"
     )
@@ -214,10 +214,10 @@ def test_templates_that_are_none_are_one_line(
     (tmp_path / "mine.txt").write_bytes(content)
     config = KnowledgeConfig().with_fields({"item_template": str(tmp_path / "mine.txt")})
     assert expected in refusal(
-        texts.prompts_of, config, split_of(histories()), Texts(items_table())
+        texts.prompts_of, config, split_of(histories()), SourceTexts(items_table())
     )
     config = config.with_fields({"item_template": "A thing called {title}. " * 50})
-    message = refusal(texts.prompts_of, config, split_of(histories()), Texts(items_table()))
+    message = refusal(texts.prompts_of, config, split_of(histories()), SourceTexts(items_table()))
     assert (
         message.startswith("config.knowledge.item_template: 'A thing called {title}.")
         and "neither a file nor one of" in message
@@ -296,7 +296,10 @@ def test_last_two_items_do_not_reach_the_encoder(
     config = KnowledgeConfig().with_fields({"num_neighbours": 2})
     for last_two in (0, 11):
         prepare.prepare_bank(
-            config, split_of(histories(last_two)), Texts(items_table()), tmp_path / str(last_two)
+            config,
+            split_of(histories(last_two)),
+            SourceTexts(items_table()),
+            tmp_path / str(last_two),
         )
     assert seen[0] == seen[1] and len(seen[0][0]) == 30 and len(seen[0][1]) == 12
     assert seen[0][1] == user_texts(split_of(histories()), config.user_template)

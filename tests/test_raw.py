@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from grasp_jax.data.attributes import Texts
+from grasp_jax.data.attributes import SourceTexts
 from grasp_jax.knowledge import prepare, shards
 from grasp_jax.knowledge.bank import KnowledgeBank, load_bank, save_bank
 from grasp_jax.knowledge.encoders import ENCODERS
@@ -39,7 +39,7 @@ def bank_of(folder: pathlib.Path, **fields: Any) -> KnowledgeBank:
             **fields,
         }
     )
-    return prepare.prepare_bank(config, shop(), Texts(), folder / "bank")
+    return prepare.prepare_bank(config, shop(), SourceTexts(), folder / "bank")
 
 
 @pytest.mark.parametrize("center", [True, False])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from grasp_jax.config import KnowledgeConfig
-from grasp_jax.data.attributes import AttributeTable, Texts
+from grasp_jax.data.attributes import AttributeTable, SourceTexts
 from grasp_jax.data.log import build_log
 from grasp_jax.data.split import CutOff, Split, by_time, ends_no_later, leave_one_out
 from grasp_jax.knowledge import prepare
@@ -137,7 +137,7 @@ def config_of(**changes: Any) -> KnowledgeConfig:
 
 
 def make(shop: Shop, folder: pathlib.Path, **changes: Any) -> KnowledgeBank:
-    return prepare.prepare_bank(config_of(**changes), shop.split, Texts(shop.items), folder)
+    return prepare.prepare_bank(config_of(**changes), shop.split, SourceTexts(shop.items), folder)
 
 
 def test_refreshed_bank_equals_one_made_anew(
@@ -270,7 +270,11 @@ def test_what_cannot_be_refreshed_is_refused(
         config = config_of(since=since, **changes)
         assert_names(
             refusal(
-                prepare.prepare_bank, config, shop.split, Texts(shop.items), tmp_path / "other"
+                prepare.prepare_bank,
+                config,
+                shop.split,
+                SourceTexts(shop.items),
+                tmp_path / "other",
             ),
             parts,
         )

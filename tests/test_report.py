@@ -23,7 +23,7 @@ from grasp_jax.report.joined import joined
 from grasp_jax.report.names import run_labels
 from grasp_jax.report.paper import SIZES, is_other_data
 from grasp_jax.report.runs import FinishedRun, read_runs
-from grasp_jax.report.tables import Table, all_tables, overall
+from grasp_jax.report.tables import ReportTable, all_tables, overall
 from grasp_jax.report.write import write_report
 from grasp_jax.training.records import Records, as_line
 from tests.command_line import one_line_error, run
@@ -179,7 +179,7 @@ def test_a_trial_without_a_protocol_has_empty_cells(fashion: FinishedRun) -> Non
 def test_latex_escapes_all_special_characters() -> None:
     """The reason of a failure would stop LaTeX, or be printed as something else."""
     cell = r"{x}^2 \a ~ $5 & 6% #_> <"
-    text = latex(Table("t", "T", ["a", "b"], [["m", cell]]))
+    text = latex(ReportTable("t", "T", ["a", "b"], [["m", cell]]))
     line = next(line for line in text.splitlines() if line.startswith("m & "))
     commands = (r"\textasciicircum{}", r"\textbackslash{}", r"\textasciitilde{}", "$>$", "$<$")
     for command in commands:
@@ -261,12 +261,12 @@ def test_mean_gates_by_description(fashion: FinishedRun) -> None:
 def test_formats_keep_every_cell() -> None:
     """A number would be lost on the way to a paper, or LaTeX not compile."""
     rows = [["sasrec", "grasp_plus", "1.00 ± 0.10"], ["", "b", "5 %"]]
-    table = Table(
+    table = ReportTable(
         "t", "A & B", ["backbone", "method", "x_y"], rows, "p < 0.05", frozenset({(0, 2)})
     )
     assert list(csv.reader(io.StringIO(comma_separated(table)))) == [table.header, *table.rows]
     assert "| sasrec | grasp_plus | **1.00 ± 0.10** |" in markdown(table)
-    assert r"| a\|b |" in markdown(Table("t", "T", ["x"], [["a|b"]])), (
+    assert r"| a\|b |" in markdown(ReportTable("t", "T", ["x"], [["a|b"]])), (
         "a bar in a title is no column"
     )
     text = latex(table)

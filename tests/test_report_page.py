@@ -20,7 +20,7 @@ from grasp_jax.report.plot import Panel
 from grasp_jax.report.render import PAGE_DARK, PAGE_LIGHT, drawn, render
 from grasp_jax.report.runs import FinishedRun, read_runs
 from grasp_jax.report.scales import log_ticks, round_ticks, scale_of
-from grasp_jax.report.tables import Table
+from grasp_jax.report.tables import ReportTable
 from grasp_jax.report.verdict import main_protocol, verdict
 from grasp_jax.report.write import write_report
 from tests.refusal import assert_names, refusal
@@ -222,11 +222,13 @@ def test_differences_are_in_words(tmp_path: pathlib.Path) -> None:
     """The page would call one protocol by two names, or a phone show a column that is the same in every row instead of the numbers."""
     columns = ["protocol", "backbone", "methods", "difference of NDCG@10"]
     row = ["full_unseen", "sasrec", "b minus a", "+1.00"]
-    shown = differences_view(Table("significance", "Differences", columns, [row]), "run")
+    shown = differences_view(ReportTable("significance", "Differences", columns, [row]), "run")
     assert shown.header == ["protocol", "methods", "difference of NDCG@10"] and shown.left == 2
     assert shown.rows == [["whole catalogue, seen items left out", "b minus a", "+1.00"]]
     other = [*row[:1], "gru4rec", *row[2:]]
-    shown = differences_view(Table("significance", "Differences", columns, [row, other]), "run")
+    shown = differences_view(
+        ReportTable("significance", "Differences", columns, [row, other]), "run"
+    )
     assert shown.header == columns and shown.left == 3 and shown.rows[1][1] == "gru4rec"
 
 

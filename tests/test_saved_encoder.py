@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from grasp_jax.data.attributes import Texts
+from grasp_jax.data.attributes import SourceTexts
 from grasp_jax.knowledge import prepare
 from grasp_jax.knowledge.bank import ENCODER, identity
 from grasp_jax.knowledge.encoders.saved import SavedTextEncoder
@@ -109,7 +109,7 @@ def test_no_text_from_files(tmp_path: pathlib.Path) -> None:
     for name, path in files.items():
         np.save(path, given[name])
     bank = prepare.prepare_bank(
-        config_of(encoder="file", **files), shop(), Texts(), tmp_path / "bank"
+        config_of(encoder="file", **files), shop(), SourceTexts(), tmp_path / "bank"
     )
     encoder = saved(bank)
     for message in (

@@ -11,7 +11,7 @@ import pytest
 
 import grasp_jax as gj
 from grasp_jax.serving.http.placing import with_items
-from grasp_jax.serving.http.snapshot import Snapshot
+from grasp_jax.serving.http.snapshot import ServingSnapshot
 from grasp_jax.serving.new_items import add_items
 from tests.running_service import Running, assert_equal, compilations, with_settings
 from tests.trained import SMALL, trained
@@ -147,7 +147,7 @@ def test_a_change_that_fails_is_not_made_later(
     service, titles = running.service, running.service.served.snapshot.catalogue.titles
     item = {"item": 5000, "title": titles[4]}
     with monkeypatch.context() as patch:
-        patch.setattr(Snapshot, "available_on_device", property(raising))
+        patch.setattr(ServingSnapshot, "available_on_device", property(raising))
         for change in (
             lambda: running.client.put("/items", json={"items": [item]}),
             lambda: running.client.delete("/items/7"),

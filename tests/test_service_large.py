@@ -17,7 +17,7 @@ from grasp_jax.serving.http.approximate import Index
 from grasp_jax.serving.http.cli import parser, settings_of
 from grasp_jax.serving.http.indexing import with_index
 from grasp_jax.serving.http.placing import take_snapshot
-from grasp_jax.serving.http.snapshot import Snapshot
+from grasp_jax.serving.http.snapshot import ServingSnapshot
 from tests.refusal import assert_names, refusal
 from tests.running_service import Running, assert_equal, with_settings
 from tests.trained import SMALL
@@ -202,7 +202,7 @@ def test_rows_behind_an_index_are_compared_one_by_one() -> None:
     assert index.answer(states, vectors, served, [nothing, np.array([0])], 4) is None
 
 
-def with_poor_index(snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def with_poor_index(snapshot: ServingSnapshot, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """From now on an index finds the same items for everybody; returns a list of the numbers of leaves that were searched, which grows."""
     rows = len(snapshot.catalogue.ids)
     monkeypatch.setattr(Index, "over", classmethod(lambda cls, *_: cls(None, rows, 1)))

@@ -31,7 +31,7 @@ from grasp_jax.serving.http.requests import NewItems, Recommend, Refused, read
 from grasp_jax.serving.http.server import GRACE
 from grasp_jax.serving.http.service import Served, Service
 from grasp_jax.serving.http.settings import TOKEN, Limits, Settings, read_token
-from grasp_jax.serving.http.snapshot import Snapshot
+from grasp_jax.serving.http.snapshot import ServingSnapshot
 from grasp_jax.serving.http.source import KnownUser, read_with_names_of
 from grasp_jax.serving.http.title_search import search_titles
 from tests.refusal import assert_names, refusal
@@ -400,10 +400,10 @@ def test_popular_candidates_are_in_the_order_of_all() -> None:
         catalogue=catalogue, available=available, by_popularity=order
     )
     allowed = rng.integers(0, 50, 30)
-    found = Snapshot.most_popular(snapshot, 7, np.array([3, 4]), allowed)
+    found = ServingSnapshot.most_popular(snapshot, 7, np.array([3, 4]), allowed)
     expected = [row for row in order.tolist() if row in allowed and row not in (3, 4)][:7]
     assert found.items.tolist() == expected
-    everybody = Snapshot.most_popular(snapshot, 7, np.empty(0, int), None)
+    everybody = ServingSnapshot.most_popular(snapshot, 7, np.empty(0, int), None)
     assert everybody.items.tolist() == order[:7].tolist()
 
 

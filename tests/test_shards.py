@@ -10,7 +10,7 @@ import pytest
 
 from grasp_jax.core.errors import UserError
 from grasp_jax.core.files import write_arrays
-from grasp_jax.data.attributes import Texts
+from grasp_jax.data.attributes import SourceTexts
 from grasp_jax.knowledge import prepare, shards, unfinished_bank
 from grasp_jax.knowledge.bank import TABLES, KnowledgeBank, bank_lock
 from grasp_jax.knowledge.encoders.geometry import unit_rows
@@ -28,7 +28,7 @@ class Killed(Exception):
 
 def bank(folder: pathlib.Path, **changes: Any) -> KnowledgeBank:
     config = knowledge_config().with_fields(changes)
-    return prepare.prepare_bank(config, shop(), Texts(items_table()), folder)
+    return prepare.prepare_bank(config, shop(), SourceTexts(items_table()), folder)
 
 
 def test_an_interrupted_run_goes_on(

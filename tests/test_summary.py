@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from grasp_jax.config import Config, DataConfig
-from grasp_jax.data.attributes import Texts, read_attributes
+from grasp_jax.data.attributes import SourceTexts, read_attributes
 from grasp_jax.data.dataset import Dataset, load_dataset
 from grasp_jax.data.log import build_log
 from grasp_jax.data.read_report import ReadReport
@@ -170,7 +170,7 @@ def test_a_summary_is_short_whatever_was_decided() -> None:
         1,
         tuple(f"note {k}" for k in range(30)),
     )
-    lines = Dataset(log, Texts(), report).summary()
+    lines = Dataset(log, SourceTexts(), report).summary()
     assert (
         len(lines) <= MOST_LINES
         and max(map(len, lines)) <= 200

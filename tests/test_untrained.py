@@ -14,7 +14,7 @@ from grasp_jax.report.joined import joined
 from grasp_jax.report.names import run_labels
 from grasp_jax.report.page import differences_view, page
 from grasp_jax.report.runs import FinishedRun
-from grasp_jax.report.tables import Table, all_tables, overall
+from grasp_jax.report.tables import ReportTable, all_tables, overall
 from grasp_jax.report.verdict import verdict
 from grasp_jax.trials.run_results import _compare
 from grasp_jax.trials.trial_results import Evaluated
@@ -131,7 +131,7 @@ def test_the_table_of_comparisons() -> None:
         )
     ]
     lines = comparison_rows([row for row in rows if row["backbone"] == "sasrec"])
-    shown = differences_view(Table("significance", "", list(COMPARISON_HEADER), lines), "run")
+    shown = differences_view(ReportTable("significance", "", list(COMPARISON_HEADER), lines), "run")
     assert "backbone" not in shown.header, "a column with nothing to tell apart"
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from grasp_jax.data.tables import Table
+from grasp_jax.data.tables import SourceTable
 from grasp_jax.data.time_values import Times
 from grasp_jax.data.times import time_column
 from tests.refusal import assert_names, refusal
@@ -20,7 +20,9 @@ def times_of(values: Any, kind: pa.DataType | None = None) -> Times:
     """Of a column `when` of a table, on the first of June 2024."""
     array = values if isinstance(values, pa.Array) else pa.array(values, kind)
     return time_column(
-        Table(pathlib.Path("log.csv"), "CSV", {"when": pa.chunked_array([array])}, len(array)),
+        SourceTable(
+            pathlib.Path("log.csv"), "CSV", {"when": pa.chunked_array([array])}, len(array)
+        ),
         "when",
         NOW,
     )

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from benchmarks.implementations import MANY
 from benchmarks.project import shares_of_limit
 from benchmarks.sections.words import OURS, PACKED
-from grasp_jax.report.tables import MISSING, Table
+from grasp_jax.report.tables import MISSING, ReportTable
 
 Record = dict[str, Any]
 STEPS = {"Beauty": "step-gpu-256", "Industry": "step-industry-gpu-256"}
@@ -163,7 +163,7 @@ AIMS = (
 )
 
 
-def aims(records: Mapping[str, Record]) -> Table | None:
+def aims(records: Mapping[str, Record]) -> ReportTable | None:
     """The table, with a dash for what these records lack; None without records.
 
     Args:
@@ -182,7 +182,7 @@ def aims(records: Mapping[str, Record]) -> Table | None:
         "`launch/gpu_benchmarks.sh` measures all of them. Aims are computed from the number of bytes, operations and kernels. A form is "
         f"compared with the default in the same run. Measured on {', '.join(where)}."
     )
-    return Table("aims", "Aims on a GPU", ["what", "aim", "measured", "reached"], body, note)
+    return ReportTable("aims", "Aims on a GPU", ["what", "aim", "measured", "reached"], body, note)
 
 
 def _measured(aim: Aim, records: Mapping[str, Record]) -> list[str]:

@@ -5,10 +5,10 @@ from typing import Any
 from benchmarks.memory import GROWTH, show
 from benchmarks.record import machine_line
 from grasp_jax.report.plot import Panel
-from grasp_jax.report.tables import Table
+from grasp_jax.report.tables import ReportTable
 
 
-def memory(record: dict[str, Any]) -> Table:
+def memory(record: dict[str, Any]) -> ReportTable:
     """Peaks and times over sizes of the data."""
     sizes = record["sizes"]
     note = (
@@ -19,7 +19,7 @@ def memory(record: dict[str, Any]) -> Table:
         f"The extra memory of the full ranking is that of the program that XLA compiled.\n\n{machine_line(record)}"
     )
     header, body = show(record["rows"], record["lines"])
-    return Table("memory", "Growth with the data", header, body, note)
+    return ReportTable("memory", "Growth with the data", header, body, note)
 
 
 def memory_figure(record: dict[str, Any]) -> str:

@@ -4,13 +4,13 @@ from typing import Any
 
 from benchmarks import longest_kernels
 from benchmarks.record import machine_line
-from grasp_jax.report.tables import Table
+from grasp_jax.report.tables import ReportTable
 
 TIMES = ("median_ms", "p10_ms", "p90_ms")
 HEADER = ["median, ms", "p10, ms", "p90, ms", "speed-up", "temporary memory, MiB"]
 
 
-def attention(record: dict[str, Any]) -> Table:
+def attention(record: dict[str, Any]) -> ReportTable:
     """Attention within the histories of packed rows."""
     body = [
         [
@@ -29,7 +29,7 @@ def attention(record: dict[str, Any]) -> Table:
         f"{record['filled']:.0%} filled, D={sizes['features']}; outputs and gradients within {record['parity_limit']:.0e} of the "
         f"reference's.\n\n{machine_line(record)}"
     )
-    return Table(
+    return ReportTable(
         "attention",
         "Attention over packed rows",
         ["pass", "weights", "heads", "form", *HEADER],
@@ -38,7 +38,7 @@ def attention(record: dict[str, Any]) -> Table:
     )
 
 
-def gru(record: dict[str, Any]) -> Table:
+def gru(record: dict[str, Any]) -> ReportTable:
     """The recurrence of a GRU."""
     body = [
         [part, name, *_figures(own, next(iter(figures.values())))]
@@ -51,10 +51,10 @@ def gru(record: dict[str, Any]) -> Table:
         f'states and gradients within {max(record["parity"].values()):.0e} of the scan\'s. "4 to an iteration": 4 positions are computed '
         f"in each iteration.\n\n{machine_line(record)}"
     )
-    return Table("gru", "A GRU over packed rows", ["pass", "form", *HEADER], body, note)
+    return ReportTable("gru", "A GRU over packed rows", ["pass", "form", *HEADER], body, note)
 
 
-def gated_projection(record: dict[str, Any]) -> Table:
+def gated_projection(record: dict[str, Any]) -> ReportTable:
     """GRASP's first layer from the frozen tables by item id."""
     body = [
         [
@@ -82,10 +82,10 @@ def gated_projection(record: dict[str, Any]) -> Table:
         "limit, ms",
         "share of the limit",
     ]
-    return Table("gated_projection", "Gather, gate and projection", header, body, note)
+    return ReportTable("gated_projection", "Gather, gate and projection", header, body, note)
 
 
-def errors(record: dict[str, Any]) -> Table:
+def errors(record: dict[str, Any]) -> ReportTable:
     """Errors of kernels against float64."""
     body = [
         [
@@ -99,10 +99,10 @@ def errors(record: dict[str, Any]) -> Table:
         f"as a share of the largest value. {machine_line(record)}"
     )
     header = ["kernel", "its error", "error of XLA's form", "that at the highest precision"]
-    return Table("kernel_errors", "Errors of kernels", header, body, note)
+    return ReportTable("kernel_errors", "Errors of kernels", header, body, note)
 
 
-def longest(record: dict[str, Any]) -> Table:
+def longest(record: dict[str, Any]) -> ReportTable:
     """What Nsight Compute says of a step's longest kernels."""
     note = (
         f"`python -m benchmarks.longest_kernels`: Nsight Compute of {record['steps']} steps of GRASP-SASRec with "
@@ -110,7 +110,7 @@ def longest(record: dict[str, Any]) -> Table:
         f"{machine_line(record)}"
     )
     header, body = longest_kernels.show(record["rows"])
-    return Table("longest_kernels", "The longest kernels of a step", header, body, note)
+    return ReportTable("longest_kernels", "The longest kernels of a step", header, body, note)
 
 
 def _figures(own: dict[str, Any], base: dict[str, Any]) -> list[str]:

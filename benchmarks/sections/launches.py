@@ -11,7 +11,7 @@ from benchmarks.sections.kernel_meaning import KERNEL, fastest_of_xla
 from benchmarks.trace import OTHER, STAGES
 from grasp_jax.core.files import write_text
 from grasp_jax.report.formats import markdown
-from grasp_jax.report.tables import Table
+from grasp_jax.report.tables import ReportTable
 
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "kernels.md"
 AIMS = {  # model -> its name, and how many kernels its step should launch at most
@@ -30,7 +30,7 @@ PLACES = {  # file -> where it is
 }
 
 
-def launches(record: dict[str, Any]) -> Table:
+def launches(record: dict[str, Any]) -> ReportTable:
     """Kernels per step of each model, the longest chain, temporaries, and kernels of each stage."""
     sizes, versions = record["sizes"], record["versions"]
     stages = [*STAGES, OTHER]
@@ -53,7 +53,7 @@ def launches(record: dict[str, Any]) -> Table:
         f"{', '.join(sorted({(row['commit'] or 'unknown')[:7] for row in record['models']}))}"
     )
     header = ["model", "kernels", "chain", "temporaries, MiB", *stages]
-    return Table(
+    return ReportTable(
         "launches",
         "Kernels that a training step launches",
         header,
@@ -91,7 +91,7 @@ def speeds(counts: dict[str, Any], gru: dict[str, Any], attention: dict[str, Any
         "less certain than those of an idle machine. The GRU of cuDNN, FlashAttention and cuDNN's attention over rows of varying length "
         "were not measured: no ratio here is to them."
     )
-    table = Table(
+    table = ReportTable(
         "speeds", "Speed of each kernel", ["kernel", "speed against XLA", "where it is"], body
     )
     return f"{markdown(table).strip()}\n\n{textwrap.fill(note, 140, break_on_hyphens=False)}\n"
@@ -106,7 +106,7 @@ def _measured(record: dict[str, Any]) -> str:
     )
 
 
-def aims(record: dict[str, Any]) -> Table:
+def aims(record: dict[str, Any]) -> ReportTable:
     """How many kernels a step should launch, and how many it does."""
     kernels = {row["model"]: row["kernels"] for row in record["models"]}
     body = [
@@ -120,7 +120,7 @@ def aims(record: dict[str, Any]) -> Table:
     ]
     header = ["a step of", "aim, at most", "by default", "with `kernels=backbone`"]
     note = "From the table above. GRU4Rec uses its kernel by default."
-    return Table("aims", "How many kernels a step should launch", header, body, note)
+    return ReportTable("aims", "How many kernels a step should launch", header, body, note)
 
 
 def _counted(kernels: int, most: int) -> str:

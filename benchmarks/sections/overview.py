@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.limits import Limits
 from benchmarks.project import least_seconds
 from benchmarks.sections.words import AS_FAST, OURS, PACKED, listed, percent
-from grasp_jax.report.tables import Table
+from grasp_jax.report.tables import ReportTable
 
 Record = dict[str, Any]
 WIDTH = 140  # of a line of Markdown
@@ -255,7 +255,7 @@ COMPARISONS: Mapping[str, Callable[[Record], Comparison | None]] = {
 }
 
 
-def overview(records: Mapping[str, Record]) -> tuple[Table, list[str], list[str]]:
+def overview(records: Mapping[str, Record]) -> tuple[ReportTable, list[str], list[str]]:
     """The table, and for each row a Markdown line with its sentence, and one with the details and the path of the record.
 
     Args:
@@ -292,7 +292,7 @@ def overview(records: Mapping[str, Record]) -> tuple[Table, list[str], list[str]
         )
         for name, own in found.items()
     ]
-    return Table("overview", "Against other software", HEADER, body, NOTE), sentences, details
+    return ReportTable("overview", "Against other software", HEADER, body, NOTE), sentences, details
 
 
 def _item(text: str) -> str:

@@ -5,10 +5,10 @@ from typing import Any
 from benchmarks.record import machine_line
 from benchmarks.scaling import PLANNED_DEVICE, planned, show
 from grasp_jax.planning.step import limiting_part
-from grasp_jax.report.tables import Table
+from grasp_jax.report.tables import ReportTable
 
 
-def scaling(record: dict[str, Any]) -> list[Table]:
+def scaling(record: dict[str, Any]) -> list[ReportTable]:
     """Strong and weak scaling as compiled, real processes, and what limits 32 devices, as planned."""
     sizes = record["sizes"]
     note = (
@@ -18,7 +18,7 @@ def scaling(record: dict[str, Any]) -> list[Table]:
     )
     kinds = {"strong": "One batch on more devices", "weak": "A batch for each device"}
     tables = [
-        Table(
+        ReportTable(
             f"scaling-{kind}",
             title,
             *show(record[kind]),
@@ -31,7 +31,7 @@ def scaling(record: dict[str, Any]) -> list[Table]:
     return [*tables, _planned()]
 
 
-def _processes(record: dict[str, Any]) -> Table:
+def _processes(record: dict[str, Any]) -> ReportTable:
     rows, losses = record["processes"], record["processes"][0]["losses"]
     apart = max(abs(a / b - 1) for row in rows for a, b in zip(row["losses"], losses, strict=True))
     note = (
@@ -39,12 +39,12 @@ def _processes(record: dict[str, Any]) -> Table:
         f"one has to itself. The losses are within {apart:.0e} of each other."
     )
     body = [[str(row["processes"]), f"{row['epoch_seconds']:.2f}"] for row in rows]
-    return Table(
+    return ReportTable(
         "processes", "One process and two processes", ["processes", "an epoch, s"], body, note
     )
 
 
-def _planned() -> Table:
+def _planned() -> ReportTable:
     """Seconds of a step by the plan; the note begins with what the fastest mesh gains over one device, and what limits it."""
     rows = planned(PLANNED_DEVICE)
     single, most = rows[0], max(rows, key=_users_a_second)
@@ -77,7 +77,7 @@ def _planned() -> Table:
         "whole step, ms",
         "million users/s",
     ]
-    return Table("planned", "What limits 32 devices", header, body, note)
+    return ReportTable("planned", "What limits 32 devices", header, body, note)
 
 
 def _users_a_second(row: dict[str, Any]) -> float:

@@ -5,12 +5,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from benchmarks.record import machine_line
-from grasp_jax.report.tables import Table
+from grasp_jax.report.tables import ReportTable
 
 LARGEST = 10_000_000  # rows for which the search in clusters is extrapolated
 
 
-def evaluation(record: dict[str, Any]) -> list[Table]:
+def evaluation(record: dict[str, Any]) -> list[ReportTable]:
     """The sampled test compared with an epoch, and the full ranking compared with the equations as written."""
     body = [
         [
@@ -38,7 +38,7 @@ def evaluation(record: dict[str, Any]) -> list[Table]:
         "temporary memory, MiB",
     ]
     tables = [
-        Table(
+        ReportTable(
             "evaluation", "The test among 100 negatives, compared with training", header, body, note
         )
     ]
@@ -69,7 +69,7 @@ def evaluation(record: dict[str, Any]) -> list[Table]:
             "extra memory, MiB",
         ]
         tables.append(
-            Table(
+            ReportTable(
                 "evaluation_full",
                 "The full catalogue, factorised and candidate by candidate (Eq. 3-5)",
                 header,
@@ -80,7 +80,7 @@ def evaluation(record: dict[str, Any]) -> list[Table]:
     return tables
 
 
-def retrieval(record: dict[str, Any]) -> Table:
+def retrieval(record: dict[str, Any]) -> ReportTable:
     """Exact search, an index, and faiss."""
     sizes, body = record["sizes"], []
     for row in record["ways"]:
@@ -116,10 +116,10 @@ def retrieval(record: dict[str, Any]) -> Table:
         f"recall@{sizes['neighbours']}",
     ]
     header += ["share of the limit", "extra memory, MiB"]
-    return Table("retrieval", "Neighbours of all rows", header, body, note)
+    return ReportTable("retrieval", "Neighbours of all rows", header, body, note)
 
 
-def neighbours(record: dict[str, Any]) -> Table:
+def neighbours(record: dict[str, Any]) -> ReportTable:
     """Neighbours in large tables of synthetic texts: by clusters, and exactly."""
     sizes, body = record["sizes"], []
     for row in record["ways"]:
@@ -159,7 +159,7 @@ def neighbours(record: dict[str, Any]) -> Table:
         f"recall@{sizes['neighbours']}",
         "extra memory, MiB",
     ]
-    return Table("neighbours", "Neighbours in large tables", header, body, note)
+    return ReportTable("neighbours", "Neighbours in large tables", header, body, note)
 
 
 def _extrapolated(small: dict[str, Any], large: dict[str, Any]) -> list[str]:
@@ -194,7 +194,7 @@ def _kills(ways: Sequence[dict[str, Any]]) -> str:
     )
 
 
-def bank(record: dict[str, Any]) -> Table:
+def bank(record: dict[str, Any]) -> ReportTable:
     """The table and the index of a large knowledge bank."""
     sizes, recall, body = record["sizes"], record["recall"], []
     for stage in record["stages"]:
@@ -219,4 +219,4 @@ def bank(record: dict[str, Any]) -> Table:
         "peak memory so far, GiB",
         f"recall@{sizes['neighbours']}",
     ]
-    return Table("bank", f"A knowledge bank of {sizes['rows']:,} rows", header, body, note)
+    return ReportTable("bank", f"A knowledge bank of {sizes['rows']:,} rows", header, body, note)

@@ -3,12 +3,12 @@
 from typing import Any
 
 from benchmarks.record import machine_line
-from grasp_jax.report.tables import Table
+from grasp_jax.report.tables import ReportTable
 
 MIB = 2**20
 
 
-def serving(record: dict[str, Any]) -> Table:
+def serving(record: dict[str, Any]) -> ReportTable:
     """Requests a second, times at half of the largest load, and memory."""
     body = [
         [
@@ -51,10 +51,10 @@ def serving(record: dict[str, Any]) -> Table:
         "peak memory, MiB",
         "growth of memory, MiB per minute",
     ]
-    return Table("serving", "Answers by HTTP", header, body, note)
+    return ReportTable("serving", "Answers by HTTP", header, body, note)
 
 
-def batch(record: dict[str, Any]) -> Table:
+def batch(record: dict[str, Any]) -> ReportTable:
     """Users per second of one call for many users."""
     body = [
         [
@@ -69,7 +69,9 @@ def batch(record: dict[str, Any]) -> Table:
         f"left out; {record['k']} items each; the second of two calls.\n\n{machine_line(record)}"
     )
     header = ["`recommend`", "users", "users/s"]
-    return Table("serving-batch", "Recommendations for many users in one call", header, body, note)
+    return ReportTable(
+        "serving-batch", "Recommendations for many users in one call", header, body, note
+    )
 
 
 def _generators(record: dict[str, Any]) -> str:

@@ -6,13 +6,13 @@ from benchmarks.limits import Limits
 from benchmarks.project import least_seconds, shares_of_limit
 from benchmarks.record import machine_line
 from benchmarks.sections.words import percent
-from grasp_jax.report.tables import Table
+from grasp_jax.report.tables import ReportTable
 
 OPERATIONS = "profile_top"  # name of the tables that stand at the end of the page
 MOST = 10  # operations in each of them; the record has more
 
 
-def step(record: dict[str, Any]) -> list[Table]:
+def step(record: dict[str, Any]) -> list[ReportTable]:
     """Ours against the same function in plain JAX and PyTorch, and its growth."""
     sizes, figures = record["sizes"], record["steps"]
     body = [
@@ -57,10 +57,10 @@ def step(record: dict[str, Any]) -> list[Table]:
     ]
     by_users = ["users", "steps", "tokens", "an epoch, s", "s per million tokens"]
     title = f"A training step of GRASP-SASRec, E={sizes['width']}"
-    tables = [Table("step", title, header, body, note)]
+    tables = [ReportTable("step", title, header, body, note)]
     if growth:
         tables.append(
-            Table(
+            ReportTable(
                 "step_growth",
                 "An epoch of GRASP-SASRec by the number of users",
                 by_users,
@@ -71,7 +71,7 @@ def step(record: dict[str, Any]) -> list[Table]:
     return tables
 
 
-def profile(record: dict[str, Any]) -> list[Table]:
+def profile(record: dict[str, Any]) -> list[ReportTable]:
     """Where a step's time goes: shares of the stages, and the longest operations of each model."""
     sizes, models, most = record["sizes"], record["models"], record["limits"]
     where = f"E={sizes['width']}, {_device(record)}"
@@ -85,7 +85,9 @@ def profile(record: dict[str, Any]) -> list[Table]:
     body = _shares(models) + _times(models) + _counts(record)
     header = ["stage", *(model["model"] for model in models)]
     return [
-        Table("profile", f"Where the time of a training step goes, {where}", header, body, note),
+        ReportTable(
+            "profile", f"Where the time of a training step goes, {where}", header, body, note
+        ),
         *(_longest(model, where) for model in models),
     ]
 
@@ -173,7 +175,7 @@ def _device(record: dict[str, Any]) -> str:
     return " ".join(machine["device"].split()[:2]) if machine["backend"] == "gpu" else "CPU"
 
 
-def _longest(model: dict[str, Any], where: str) -> Table:
+def _longest(model: dict[str, Any], where: str) -> ReportTable:
     """The longest operations of a model."""
     header = ["operation", "kind", "stage", "runs per step", "ms per step", "share"]
     operations = model["operations"][:MOST]
@@ -191,4 +193,4 @@ def _longest(model: dict[str, Any], where: str) -> Table:
     shares = [row["share"] for row in operations]
     note = f"The longest takes {percent(shares[0])} of the busy time, all {len(shares)} together {percent(sum(shares))}."
     title = f"The longest operations of {model['model']}, {where}"
-    return Table(OPERATIONS, title, header, body, note)
+    return ReportTable(OPERATIONS, title, header, body, note)

@@ -4,10 +4,10 @@ from typing import Any
 
 from benchmarks import train as train_benchmark
 from benchmarks.record import machine_line
-from grasp_jax.report.tables import Table
+from grasp_jax.report.tables import ReportTable
 
 
-def train(record: dict[str, Any]) -> Table:
+def train(record: dict[str, Any]) -> ReportTable:
     """Training to the early-stopped model, ours and rivals'."""
     sizes, rows = record["sizes"], record["rows"]
     compiled = [f"{row['compile_seconds']:.1f}" for row in rows if row["compile_seconds"]]
@@ -36,4 +36,6 @@ def train(record: dict[str, Any]) -> Table:
         f"\n\n{machine_line(record)}"
     )
     body = [train_benchmark.cells(row) for row in rows]
-    return Table("train", "Training to the early-stopped model", train_benchmark.HEADER, body, note)
+    return ReportTable(
+        "train", "Training to the early-stopped model", train_benchmark.HEADER, body, note
+    )

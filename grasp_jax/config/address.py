@@ -28,7 +28,7 @@ _KEY = re.compile(
 )
 
 
-class Endpoint(Protocol):
+class EndpointSettings(Protocol):
     """A section of the config about an endpoint: `config.knowledge.describe` or `config.knowledge.embed`."""
 
     @property
@@ -53,7 +53,7 @@ class Address(NamedTuple):
 
 
 def check_endpoint(
-    settings: Endpoint, where: str, environment: Mapping[str, str] = os.environ
+    settings: EndpointSettings, where: str, environment: Mapping[str, str] = os.environ
 ) -> None:
     """Checks a section of the config about an endpoint; its errors never show a possible key.
 
@@ -108,7 +108,7 @@ def check_address(address: Any, where: str) -> None:
         )
 
 
-def resolved(settings: Endpoint, environment: Mapping[str, str] = os.environ) -> Address:
+def resolved(settings: EndpointSettings, environment: Mapping[str, str] = os.environ) -> Address:
     """Where requests go: to `base_url`, or as the official client has it, to the environment's OPENAI_BASE_URL, or to OpenAI.
 
     Raises:

@@ -85,7 +85,7 @@ class Reviews:
     low_rated: tuple[np.ndarray, np.ndarray]
 
 
-class AmazonConfig(tfds.core.BuilderConfig):  # type: ignore[misc]  # tfds has no types
+class AmazonBuilderConfig(tfds.core.BuilderConfig):  # type: ignore[misc]  # tfds has no types
     """One part ("interactions" or "items") of a dump under one filter.
 
     Attributes:
@@ -186,7 +186,7 @@ def read_amazon(
     builders = {
         part: AmazonReviews(
             data_dir=data_dir,
-            config=AmazonConfig(options, part, identity, reviews),
+            config=AmazonBuilderConfig(options, part, identity, reviews),
             file_format="array_record",
         )
         for part in ("items", "interactions")

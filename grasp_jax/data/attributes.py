@@ -12,7 +12,7 @@ from grasp_jax.data.columns import needed, renamed, some_of
 from grasp_jax.data.log import rows_of
 
 if TYPE_CHECKING:  # which needs pyarrow
-    from grasp_jax.data.tables import Table
+    from grasp_jax.data.tables import SourceTable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +35,7 @@ class AttributeTable:
 
 
 @dataclasses.dataclass(frozen=True)
-class Texts:
+class SourceTexts:
     """Whatever text belongs to a log.
 
     Attributes:
@@ -71,7 +71,7 @@ def read_attributes(path: pathlib.Path, id_name: str, kind: str, title: str = ""
     return attributes_of(read_table(path), id_name, kind, title)
 
 
-def attributes_of(table: "Table", id_name: str, kind: str, title: str = "") -> AttributeTable:
+def attributes_of(table: "SourceTable", id_name: str, kind: str, title: str = "") -> AttributeTable:
     """The attributes in a table that was read; the other arguments and the errors are those of `read_attributes`."""
     from grasp_jax.data.delimited import refuse_data_as_header
     from grasp_jax.data.identifiers import id_column

@@ -10,7 +10,7 @@ import numpy as np
 
 from grasp_jax.config import DataConfig, SyntheticConfig
 from grasp_jax.core.errors import UserError
-from grasp_jax.data.attributes import Texts
+from grasp_jax.data.attributes import SourceTexts
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.read_report import ReadReport
 from grasp_jax.data.readers import folder_of
@@ -46,7 +46,7 @@ class Dataset:
     """
 
     log: InteractionLog
-    texts: Texts
+    texts: SourceTexts
     report: ReadReport = dataclasses.field(default_factory=ReadReport)
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
 

@@ -26,7 +26,7 @@ from grasp_jax.data.header import (
 )
 from grasp_jax.data.open_marks import refuse_open_marks
 from grasp_jax.data.rewriting import as_utf8, rewritten
-from grasp_jax.data.tables import Table, first_texts, one_line, shortened
+from grasp_jax.data.tables import SourceTable, first_texts, one_line, shortened
 
 DELIMITERS = {",": "','", "\t": "tabs", ";": "';'", "|": "'|'"}
 QUOTED = "quotation marks around fields are no part of them"  # a note on a TSV; fields of a CSV always may have them
@@ -52,7 +52,7 @@ class Dialect:
     begin: int
 
 
-def read_delimited(path: pathlib.Path, content: bytes, form: str, delimiter: str) -> Table:
+def read_delimited(path: pathlib.Path, content: bytes, form: str, delimiter: str) -> SourceTable:
     """The table of a file's bytes.
 
     Args:
@@ -95,7 +95,7 @@ def read_delimited(path: pathlib.Path, content: bytes, form: str, delimiter: str
             repeated.add(name)
         else:
             columns[name] = column
-    return Table(
+    return SourceTable(
         path,
         form,
         columns,
@@ -109,7 +109,7 @@ def read_delimited(path: pathlib.Path, content: bytes, form: str, delimiter: str
 
 
 def refuse_data_as_header(
-    table: Table, wanted: tuple[str, ...], roles: tuple[str, ...] = ROLES
+    table: SourceTable, wanted: tuple[str, ...], roles: tuple[str, ...] = ROLES
 ) -> None:
     """Raises UserError if the first line of a CSV or TSV is data; arguments as of `header.refuse_first_line_of_data`."""
     first = {name: first_texts(values, FIRST_ROWS) for name, values in table.columns.items()}

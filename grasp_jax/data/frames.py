@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from grasp_jax.core.errors import UserError
 from grasp_jax.data.columns import match
-from grasp_jax.data.tables import JSON_KINDS, Column, Table, one_line
+from grasp_jax.data.tables import JSON_KINDS, Column, SourceTable, one_line
 
 _EXPECTED = "expected a pandas, polars or pyarrow table, or a dictionary of columns"
 
@@ -23,7 +23,7 @@ class ArrowStream(Protocol):
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object: ...
 
 
-def table_of_frame(frame: object, name: str) -> Table:
+def table_of_frame(frame: object, name: str) -> SourceTable:
     """A frame's columns; the index of a pandas frame is not one of them.
 
     Args:
@@ -58,7 +58,7 @@ def table_of_frame(frame: object, name: str) -> Table:
             raise UserError(
                 f"{name}: column {key!r} has {length:,} rows, column {first!r} {lengths[first]:,}; expected as many in each"
             )
-    return Table(
+    return SourceTable(
         name,
         library,
         columns,
@@ -68,7 +68,7 @@ def table_of_frame(frame: object, name: str) -> Table:
     )
 
 
-def refuse_index(frame: object, table: Table, wanted: Collection[str]) -> None:
+def refuse_index(frame: object, table: SourceTable, wanted: Collection[str]) -> None:
     """Refuses a pandas frame whose index is a column that is needed.
 
     Args:

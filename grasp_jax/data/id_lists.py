@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from grasp_jax.core.errors import UserError
-from grasp_jax.data.tables import Table, shortened
+from grasp_jax.data.tables import SourceTable, shortened
 
 SAMPLED = 2000  # distinct values
 FEWEST = 3  # parts of a list
@@ -31,7 +31,7 @@ _FRACTION = re.compile(r"[+-]?\d+\.\d*")
 _CODE = re.compile(r"([A-Za-z_-]*)\d+([-:]\d+)?")
 
 
-def refuse_lists(table: Table, name: str, text: pa.Array, codes: np.ndarray) -> None:
+def refuse_lists(table: SourceTable, name: str, text: pa.Array, codes: np.ndarray) -> None:
     """Refuses a column of texts if most are lists of ids.
 
     Args:
@@ -60,7 +60,7 @@ def refuse_lists(table: Table, name: str, text: pa.Array, codes: np.ndarray) -> 
     )
 
 
-def column_of_lists(table: Table, name: str, kind: pa.DataType, first: str) -> UserError:
+def column_of_lists(table: SourceTable, name: str, kind: pa.DataType, first: str) -> UserError:
     """The error of a column whose type is a list.
 
     Args:

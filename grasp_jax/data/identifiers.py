@@ -15,7 +15,14 @@ from grasp_jax.data.dictionary import DictionaryColumn, dictionary_column, int64
 from grasp_jax.data.encoded import Encoded, encoded
 from grasp_jax.data.id_lists import column_of_lists, is_list, refuse_lists
 from grasp_jax.data.id_text import BLANKS, NOT_IN_IDS
-from grasp_jax.data.tables import Table, beyond_int64, filled_text, is_text, shortened, text_of
+from grasp_jax.data.tables import (
+    SourceTable,
+    beyond_int64,
+    filled_text,
+    is_text,
+    shortened,
+    text_of,
+)
 from grasp_jax.data.text_bytes import are_plain_ascii, ascii_strings, bytes_of_texts, lexical_order
 
 LONGEST = 512  # characters; NumPy gives every distinct id the size of the longest
@@ -26,12 +33,12 @@ _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 _WHOLE = re.compile(r"0|-?[1-9][0-9]*")  # in the usual spelling
 
 
-def id_column(table: Table, name: str, notes: list[str] | None = None) -> np.ndarray:
+def id_column(table: SourceTable, name: str, notes: list[str] | None = None) -> np.ndarray:
     """[rows] ids of a table with an id in each row; arguments and errors as of `encoded_ids`."""
     return encoded_ids(table, name, notes).decode(slice(None))
 
 
-def encoded_ids(table: Table, name: str, notes: list[str] | None = None) -> Encoded:
+def encoded_ids(table: SourceTable, name: str, notes: list[str] | None = None) -> Encoded:
     """Ids: int64 where every one is a whole number written in the usual way (no leading zero, within 64 bits), else str.
 
     Args:
@@ -73,7 +80,7 @@ def encoded_ids(table: Table, name: str, notes: list[str] | None = None) -> Enco
     )
 
 
-def holds_text(table: Table, name: str) -> bool:
+def holds_text(table: SourceTable, name: str) -> bool:
     """Whether the source says that the ids of a column are texts; CSV and TSV have no types."""
     values = table.columns[name]
     if table.is_delimited:
@@ -85,7 +92,7 @@ def holds_text(table: Table, name: str) -> bool:
     return is_text(values.type.value_type if pa.types.is_dictionary(values.type) else values.type)
 
 
-def _of_text(table: Table, name: str, column: DictionaryColumn, notes: list[str]) -> Encoded:
+def _of_text(table: SourceTable, name: str, column: DictionaryColumn, notes: list[str]) -> Encoded:
     """The ids of a column of texts; it works on the distinct values, which are fewer than the rows."""
     if not len(column.values):
         return encoded(np.empty(0, np.int64))
@@ -120,7 +127,7 @@ def _of_text(table: Table, name: str, column: DictionaryColumn, notes: list[str]
     return _in_order(text, codes)
 
 
-def _trimmed(table: Table, name: str, text: pa.Array, notes: list[str]) -> pa.Array:
+def _trimmed(table: SourceTable, name: str, text: pa.Array, notes: list[str]) -> pa.Array:
     """Texts without the blanks around them; notes that, and quotation marks around a text of CSV and TSV."""
     # elsewhere a line break is no accident of the format, and is refused
     trimmed = pc.utf8_trim_whitespace(text) if table.is_delimited else pc.utf8_trim(text, BLANKS)
@@ -133,7 +140,7 @@ def _trimmed(table: Table, name: str, text: pa.Array, notes: list[str]) -> pa.Ar
     return trimmed
 
 
-def _refuse_long(table: Table, name: str, text: pa.Array, codes: np.ndarray) -> None:
+def _refuse_long(table: SourceTable, name: str, text: pa.Array, codes: np.ndarray) -> None:
     """Refuses rows `text[codes]` of more than `LONGEST` characters."""
     bad = _rows_where(pc.greater(pc.utf8_length(text), LONGEST), codes)
     if bad is None:
@@ -148,7 +155,9 @@ def _refuse_long(table: Table, name: str, text: pa.Array, codes: np.ndarray) -> 
     )
 
 
-def _refuse_control_characters(table: Table, name: str, text: pa.Array, codes: np.ndarray) -> None:
+def _refuse_control_characters(
+    table: SourceTable, name: str, text: pa.Array, codes: np.ndarray
+) -> None:
     """Refuses rows `text[codes]` with a line break or another control character."""
     bad = _rows_where(pc.match_substring_regex(text, NOT_IN_IDS), codes)
     if bad is None:
@@ -203,7 +212,7 @@ def _whole_numbers(text: pa.Array) -> np.ndarray | None:
     return int64_of(numbers)
 
 
-def _refuse_fractions(table: Table, name: str, text: pa.Array, codes: np.ndarray) -> None:
+def _refuse_fractions(table: SourceTable, name: str, text: pa.Array, codes: np.ndarray) -> None:
     """Refuses whole numbers that a program has written as `7.0` because a value was missing; the rows are `text[codes]`."""
     if not _is_number_or_missing(text[0].as_py()):
         return  # one other value proves that the ids are texts
@@ -218,7 +227,7 @@ def _refuse_fractions(table: Table, name: str, text: pa.Array, codes: np.ndarray
         )
 
 
-def _refuse_missing(table: Table, name: str, text: pa.Array, codes: np.ndarray) -> None:
+def _refuse_missing(table: SourceTable, name: str, text: pa.Array, codes: np.ndarray) -> None:
     """Refuses `nan` and other spellings of a missing value among whole numbers; the rows are `text[codes]`."""
     if not _is_number_or_missing(text[0].as_py()):
         return
@@ -254,7 +263,7 @@ def _is_number_or_missing(value: str) -> bool:
     return _NUMBER.fullmatch(value) is not None or value.lower() in MISSING_SPELLINGS
 
 
-def _refuse_minus_one(table: Table, name: str, found: Encoded) -> None:
+def _refuse_minus_one(table: SourceTable, name: str, found: Encoded) -> None:
     """If -1 is the only negative id, it means "unknown". Ids that are hashes are negative half of the time."""
     negative = found.ids[found.ids < 0]
     if len(negative) == 1 and negative[0] == -1 and len(found.ids) > 1:

@@ -26,7 +26,7 @@ from grasp_jax.data.identifiers import encoded_ids, holds_text
 from grasp_jax.data.log import InteractionLog, Origin, build_log
 from grasp_jax.data.read_report import SAMPLED_ROWS, ReadReport, sample_rows
 from grasp_jax.data.streamed import ID, NUMBER, TIME, Wanted
-from grasp_jax.data.tables import Table, is_text, number_column
+from grasp_jax.data.tables import SourceTable, is_text, number_column
 from grasp_jax.data.ties import num_tied
 from grasp_jax.data.time_values import Times
 from grasp_jax.data.times import time_column
@@ -58,7 +58,7 @@ class Rows(NamedTuple):
 
 
 def log_of_table(
-    table: Table,
+    table: SourceTable,
     name: str,
     columns: Mapping[str, str],
     min_rating: float = 0.0,
@@ -146,7 +146,7 @@ def _doubt_of_times(log: InteractionLog, column: str | None, path: Where) -> lis
 
 
 def readable_rows(
-    table: Table, used: Mapping[str, str | None], min_rating: float, bad_rows: str
+    table: SourceTable, used: Mapping[str, str | None], min_rating: float, bad_rows: str
 ) -> tuple[Rows, LeftOut]:
     """The rows of a table that can be used.
 
@@ -180,7 +180,7 @@ def readable_rows(
 
 
 def _refusal(
-    fault: BadRows, table: Table, used: Mapping[str, str | None], min_rating: float
+    fault: BadRows, table: SourceTable, used: Mapping[str, str | None], min_rating: float
 ) -> UserError:
     """A fault of rows, with the advice to leave them out if the others can be read."""
     try:
@@ -190,7 +190,7 @@ def _refusal(
     return refused(fault)
 
 
-def _hold_line_breaks(table: Table, names: Collection[str]) -> bool:
+def _hold_line_breaks(table: SourceTable, names: Collection[str]) -> bool:
     """Whether a value of a CSV or TSV has a line break: after an open quotation mark many rows become one value, and must not be lost."""
     for name in names:
         values = table.columns[name]
@@ -200,7 +200,7 @@ def _hold_line_breaks(table: Table, names: Collection[str]) -> bool:
     return False
 
 
-def _read_needed(table: Table, used: Mapping[str, str | None], min_rating: float) -> Rows:
+def _read_needed(table: SourceTable, used: Mapping[str, str | None], min_rating: float) -> Rows:
     """All rows. One error names all columns that lack values; a fault of a whole column is raised before it.
 
     Raises:
@@ -275,7 +275,7 @@ def _ignored(names: Collection[str], used: Mapping[str, str | None], rated: str)
     )
 
 
-def _order_of_rows(table: Table, columns: Mapping[str, str]) -> str:
+def _order_of_rows(table: SourceTable, columns: Mapping[str, str]) -> str:
     reason = (
         "no time column" if columns.get("timestamp") else "config.data.columns.timestamp is empty"
     )

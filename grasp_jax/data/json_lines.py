@@ -9,10 +9,10 @@ from typing import Any
 
 from grasp_jax.core.errors import UserError
 from grasp_jax.data.rewriting import OF_ARRAY, OF_LITERALS, as_utf8, rewritten
-from grasp_jax.data.tables import Table, one_line
+from grasp_jax.data.tables import SourceTable, one_line
 
 
-def read_json_lines(path: pathlib.Path, content: bytes, form: str) -> Table:
+def read_json_lines(path: pathlib.Path, content: bytes, form: str) -> SourceTable:
     """The table of a file's bytes; a field that a row lacks is None. A field may be of another type in every row.
 
     Raises:
@@ -36,7 +36,7 @@ def read_json_lines(path: pathlib.Path, content: bytes, form: str) -> Table:
         row += 1
     for values in columns.values():
         values.extend([None] * (row - len(values)))
-    return Table(path, form, columns, row)
+    return SourceTable(path, form, columns, row)
 
 
 def _refuse_array(path: pathlib.Path, line: bytes) -> None:

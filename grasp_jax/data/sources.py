@@ -13,7 +13,7 @@ from grasp_jax.core.errors import UserError
 from grasp_jax.core.log import logger
 from grasp_jax.data.attributes import (
     AttributeTable,
-    Texts,
+    SourceTexts,
     aligned,
     attributes_of,
     read_attributes,
@@ -41,7 +41,7 @@ class Loaded(NamedTuple):
     """Interactions, whatever text belongs to them, and how they were understood."""
 
     log: InteractionLog
-    texts: Texts
+    texts: SourceTexts
     report: ReadReport
 
 
@@ -182,7 +182,7 @@ def _with_texts(
                 f"users table: {unused:,} of its rows are of users without interactions, and are not used"
             )
         report = dataclasses.replace(report, without_attributes=lacked)
-    return Loaded(log, Texts(items, users), dataclasses.replace(report, notes=tuple(notes)))
+    return Loaded(log, SourceTexts(items, users), dataclasses.replace(report, notes=tuple(notes)))
 
 
 def _unread(config: DataConfig, path: pathlib.Path) -> list[str]:
@@ -219,7 +219,7 @@ def _from_shop(config: DataConfig) -> Loaded:
     made = f"a synthetic shop, made from seed {options['seed']}; it contains no data of yours"
     report = ReadReport((made,), order="by the time of purchase")
     log, report = _with_ties(config, shop.log, report)
-    return Loaded(log, Texts(shop.items, of_users=shop.user_texts), report)
+    return Loaded(log, SourceTexts(shop.items, of_users=shop.user_texts), report)
 
 
 def scale_factor(
@@ -259,4 +259,4 @@ def _from_amazon(config: DataConfig) -> Loaded:
         notes=(f"filtered: {options}",),
     )
     log, report = _with_ties(config, dataclasses.replace(log, name=config.name), report)
-    return Loaded(log, Texts(items), report)
+    return Loaded(log, SourceTexts(items), report)

@@ -20,7 +20,7 @@ from grasp_jax.data.delimited import Dialect, begins_with_data, dialect_of, head
 from grasp_jax.data.dictionary import DictionaryColumn, Encoder, bytes_scalar
 from grasp_jax.data.file_parts import open_parts
 from grasp_jax.data.open_marks import QuotedValues, first_open
-from grasp_jax.data.tables import Column, Table, is_text
+from grasp_jax.data.tables import Column, SourceTable, is_text
 
 HEAD = 1 << 20  # bytes from which the dialect is determined
 # bytes that are parsed at a time; pyarrow reads some blocks ahead, and a row must fit into a block
@@ -38,7 +38,7 @@ class _NotStreamable(Exception):
 
 def stream_delimited(
     path: pathlib.Path, form: tuple[str, str], delimiter: str, wanted: Wanted
-) -> Table | None:
+) -> SourceTable | None:
     """Some columns of a CSV or TSV file; the others are None.
 
     Args:
@@ -66,14 +66,14 @@ def stream_delimited(
         return None
     notes = header_notes(dialect, delimiter)
     found = {name: columns.get(place) for place, name in enumerate(names)}
-    return Table(
+    return SourceTable(
         path, form[0], found, rows, True, notes=notes, header=fields, delimiter=dialect.delimiter
     )
 
 
 def stream_parquet(
     path: pathlib.Path, form: str, wanted: Wanted, max_rows: int | None = None
-) -> Table | None:
+) -> SourceTable | None:
     """Some columns of a Parquet file or of a folder of them; the others are None. Stops after `max_rows` rows, if that is given."""
 
     from pyarrow import dataset  # takes a while, and CSV does not need it
@@ -95,7 +95,7 @@ def stream_parquet(
         found = {name: readers[name].column() if name in readers else None for name in names}
     except (_NotStreamable, pa.ArrowException, OSError, ValueError):
         return None
-    return Table(path, form, found, rows)
+    return SourceTable(path, form, found, rows)
 
 
 class _ColumnReader:

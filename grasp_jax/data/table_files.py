@@ -12,7 +12,7 @@ from grasp_jax.data.delimited import read_delimited
 from grasp_jax.data.file_parts import checked_parts, is_in_parts, open_parts
 from grasp_jax.data.json_lines import read_json_lines
 from grasp_jax.data.streamed import Wanted, stream_delimited, stream_parquet
-from grasp_jax.data.tables import Table, one_line
+from grasp_jax.data.tables import SourceTable, one_line
 
 COMPRESSIONS = (".gz", ".zst")
 _FORMS = {
@@ -40,7 +40,7 @@ def ending_of(path: pathlib.Path) -> tuple[str, str]:
     return path.suffix, ""
 
 
-def read_table(path: pathlib.Path, wanted: Wanted | None = None) -> Table:
+def read_table(path: pathlib.Path, wanted: Wanted | None = None) -> SourceTable:
     """Reads `.tsv`, `.csv`, `.jsonl`/`.json` (one object a line), each also `.gz` or `.zst`, or `.parquet` (a folder of parts as well).
 
     Args:
@@ -99,7 +99,7 @@ def _form_of_parquet(path: pathlib.Path) -> str:
     return f"Parquet, {len(checked_parts(path))} parts in the order of their names"
 
 
-def _read_parquet(path: pathlib.Path, form: str) -> Table:
+def _read_parquet(path: pathlib.Path, form: str) -> SourceTable:
     if path.is_file():
         names = pa.parquet.ParquetFile(path).schema_arrow.names
         if repeated := sorted({name for name in names if names.count(name) > 1}):
@@ -107,6 +107,6 @@ def _read_parquet(path: pathlib.Path, form: str) -> Table:
                 f"{path}: column {repeated[0]!r} occurs twice in the header; rename one"
             )
     table = open_parts(path).to_table() if path.is_dir() else pa.parquet.read_table(path)
-    return Table(
+    return SourceTable(
         path, form, dict(zip(table.column_names, table.columns, strict=True)), table.num_rows
     )

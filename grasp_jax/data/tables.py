@@ -25,7 +25,7 @@ AROUND = 1000  # rows before and after a place, from which an encoding is guesse
 
 
 @dataclasses.dataclass(frozen=True)
-class Table:
+class SourceTable:
     """A table as read, before anything is made of its columns.
 
     Attributes:
@@ -61,7 +61,7 @@ class Table:
         """`row` in words; of a Parquet folder also which part has it."""
         return place_of(self.path, self.row(index) - 1)
 
-    def select(self, mask: np.ndarray, names: Collection[str]) -> "Table":
+    def select(self, mask: np.ndarray, names: Collection[str]) -> "SourceTable":
         """The rows of a mask ([rows] bool) of some columns; the other columns are None."""
 
         def of(values: Column) -> Column:
@@ -122,7 +122,7 @@ class Table:
         return no_value(self.path, self.place(int(missing.argmax())), missing, name)
 
 
-def number_column(table: Table, name: str) -> np.ndarray:
+def number_column(table: SourceTable, name: str) -> np.ndarray:
     """[rows] float64.
 
     Raises:
@@ -169,7 +169,7 @@ def filled_text(array: pa.ChunkedArray) -> pa.ChunkedArray:
     return array.cast(pa.large_binary()).fill_null(b"") if array.null_count else array
 
 
-def text_of(table: Table, name: str, array: pa.ChunkedArray) -> pa.ChunkedArray:
+def text_of(table: SourceTable, name: str, array: pa.ChunkedArray) -> pa.ChunkedArray:
     """Strings or bytes of a column ([rows]) as large strings.
 
     Raises:
@@ -195,7 +195,7 @@ def text_of(table: Table, name: str, array: pa.ChunkedArray) -> pa.ChunkedArray:
         raise
 
 
-def values_of(table: Table, name: str) -> list[Any]:
+def values_of(table: SourceTable, name: str) -> list[Any]:
     """[rows] Python values, None for a missing value. For CSV and TSV they are the unchanged texts; an empty text counts as missing, and so
     does NaN.
 
@@ -276,7 +276,7 @@ JSON_KINDS = {
 }
 
 
-def beyond_int64(table: Table, name: str, row: int, value: object) -> UserError:
+def beyond_int64(table: SourceTable, name: str, row: int, value: object) -> UserError:
     """The error of a column of whole numbers that has one that int64 cannot hold; `row` counts from 0."""
     return UserError(
         f"{table.path}: row {table.row(row)}: {name} {shortened(value)} is beyond int64, whole numbers of 64 bits with a sign; write the "
@@ -284,7 +284,7 @@ def beyond_int64(table: Table, name: str, row: int, value: object) -> UserError:
     )
 
 
-def _array_of_json(table: Table, name: str, values: list[Any]) -> pa.ChunkedArray:
+def _array_of_json(table: SourceTable, name: str, values: list[Any]) -> pa.ChunkedArray:
     """Values of one kind, None where missing.
 
     Raises:

@@ -9,7 +9,7 @@ import pyarrow as pa
 from grasp_jax.core.errors import UserError
 from grasp_jax.data.bad_rows import BadRows
 from grasp_jax.data.moments import EARLIEST, PER_SECOND, day_of, unit_of
-from grasp_jax.data.tables import Table, shortened
+from grasp_jax.data.tables import SourceTable, shortened
 
 # numbers from here on are taken for seconds since 1970, or finer; smaller ones are only an order
 EPOCH_LIKE = 10**8
@@ -58,7 +58,7 @@ class Times:
 class TimeColumn:
     """What messages need to know, and the present."""
 
-    table: Table
+    table: SourceTable
     name: str
     now: float
 

@@ -8,12 +8,12 @@ import pyarrow.compute as pc
 
 from grasp_jax.data.dictionary import int64_of
 from grasp_jax.data.moments import EARLIEST, PER_SECOND, day_of
-from grasp_jax.data.tables import Table, filled_text, is_text
+from grasp_jax.data.tables import SourceTable, filled_text, is_text
 from grasp_jax.data.time_texts import of_text
 from grasp_jax.data.time_values import AHEAD, TimeColumn, Times, in_utc, of_numbers
 
 
-def time_column(table: Table, name: str, now: float | None = None) -> Times:
+def time_column(table: SourceTable, name: str, now: float | None = None) -> Times:
     """The times of a column, none of which may be missing.
 
     Args:

@@ -6,7 +6,7 @@ import numpy as np
 
 from grasp_jax.config import KnowledgeConfig, value_of
 from grasp_jax.core.errors import UserError
-from grasp_jax.data.attributes import Texts
+from grasp_jax.data.attributes import SourceTexts
 from grasp_jax.data.split import Split
 from grasp_jax.knowledge.bank import new_table
 from grasp_jax.knowledge.encoders.geometry import (
@@ -30,7 +30,7 @@ BLOCK = 4096  # rows copied at a time
 def bank_tables(
     config: KnowledgeConfig,
     split: Split,
-    sources: Texts,
+    sources: SourceTexts,
     work: UnfinishedBank,
     search: Search | None = None,
 ) -> Tables:

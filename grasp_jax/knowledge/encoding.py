@@ -8,7 +8,7 @@ import numpy as np
 from grasp_jax.config import KnowledgeConfig, value_of
 from grasp_jax.core.errors import UserError
 from grasp_jax.core.progress import progress_bar
-from grasp_jax.data.attributes import Texts
+from grasp_jax.data.attributes import SourceTexts
 from grasp_jax.data.split import Split
 from grasp_jax.knowledge.corruption import ITEMS, USERS, described_by
 from grasp_jax.knowledge.encoders import encoder_class, is_fitted
@@ -41,7 +41,7 @@ def fitted_encoder(config: KnowledgeConfig, work: UnfinishedBank) -> TextEncoder
 def encode_all(
     config: KnowledgeConfig,
     split: Split,
-    sources: Texts,
+    sources: SourceTexts,
     work: UnfinishedBank,
     encoder: TextEncoder,
 ) -> None:

@@ -9,7 +9,7 @@ import time
 
 from grasp_jax.config import KnowledgeConfig, value_of
 from grasp_jax.core.errors import UserError
-from grasp_jax.data.attributes import Texts
+from grasp_jax.data.attributes import SourceTexts
 from grasp_jax.data.split import Split
 from grasp_jax.knowledge.bank import (
     MANIFEST,
@@ -35,7 +35,7 @@ from grasp_jax.knowledge.unfinished_bank import KINDS, Tables, begin
 def prepare_bank(
     config: KnowledgeConfig,
     split: Split,
-    texts: Texts,
+    texts: SourceTexts,
     folder: pathlib.Path,
     search: Search | None = None,
 ) -> KnowledgeBank:
@@ -83,7 +83,9 @@ def prepare_bank(
     return load_bank(folder, recipe, config.verify)
 
 
-def encode_bank(config: KnowledgeConfig, split: Split, texts: Texts, folder: pathlib.Path) -> None:
+def encode_bank(
+    config: KnowledgeConfig, split: Split, texts: SourceTexts, folder: pathlib.Path
+) -> None:
     """The first half of `prepare_bank`, with the same arguments and errors: describes, encodes, and stores the vectors next to the bank.
 
     Then another process, also on another machine, can search the neighbours.
@@ -100,7 +102,11 @@ def encode_bank(config: KnowledgeConfig, split: Split, texts: Texts, folder: pat
 
 
 def _saved(
-    config: KnowledgeConfig, split: Split, sources: Texts, tables: Tables, encoder: TextEncoder
+    config: KnowledgeConfig,
+    split: Split,
+    sources: SourceTexts,
+    tables: Tables,
+    encoder: TextEncoder,
 ) -> SavedTextEncoder:
     """The encoder with its preprocessing and postprocessing."""
     return SavedTextEncoder(

@@ -6,14 +6,14 @@ import os
 from typing import Any
 
 from grasp_jax.config import KnowledgeConfig, value_of
-from grasp_jax.data.attributes import Texts
+from grasp_jax.data.attributes import SourceTexts
 from grasp_jax.data.split import Split
 from grasp_jax.knowledge.describe.describers import LANGUAGE_MODELS
 from grasp_jax.knowledge.encoders import make_encoder
 from grasp_jax.knowledge.text import columns, prompts
 
 
-def bank_recipe(config: KnowledgeConfig, split: Split, texts: Texts) -> dict[str, Any]:
+def bank_recipe(config: KnowledgeConfig, split: Split, texts: SourceTexts) -> dict[str, Any]:
     """Everything that the four tables depend on, as plain JSON: the fields of the config that affect the bank, and the data.
 
     Raises:

@@ -7,7 +7,7 @@ import numpy as np
 
 from grasp_jax.config import KnowledgeConfig, value_of
 from grasp_jax.core.errors import UserError
-from grasp_jax.data.attributes import AttributeTable, Texts
+from grasp_jax.data.attributes import AttributeTable, SourceTexts
 from grasp_jax.data.split import Split
 from grasp_jax.knowledge.corruption import ITEMS, USERS, corrupt_texts
 from grasp_jax.knowledge.describe.describers import DESCRIBERS, count_unanswered, what_is_missing
@@ -21,7 +21,7 @@ SHOWN = 200  # characters of a sample
 
 
 def describe(
-    config: KnowledgeConfig, split: Split, sources: Texts
+    config: KnowledgeConfig, split: Split, sources: SourceTexts
 ) -> tuple[dict[str, Sequence[str]], dict[str, np.ndarray]]:
     """Texts of "items" and "users", none for the encoder `file`; and how each came about, where a language model wrote them.
 
@@ -47,7 +47,7 @@ def describe(
     return texts, {} if config.describer == "template" else statuses
 
 
-def dry_run(config: KnowledgeConfig, split: Split, sources: Texts) -> Iterator[str]:
+def dry_run(config: KnowledgeConfig, split: Split, sources: SourceTexts) -> Iterator[str]:
     """Lines that say what `describe` would request from a language model, and at what price; sends no request."""
     if not encoder_class(config.encoder).reads_text:
         yield "describe: vectors come from files; nothing leaves this machine"
@@ -69,7 +69,7 @@ def dry_run(config: KnowledgeConfig, split: Split, sources: Texts) -> Iterator[s
         yield f"encode: the descriptions of {both} go to {destination}"
 
 
-def require_answers(config: KnowledgeConfig, split: Split, sources: Texts) -> None:
+def require_answers(config: KnowledgeConfig, split: Split, sources: SourceTexts) -> None:
     """Checks that `describe` will send no request.
 
     Raises:
@@ -90,7 +90,9 @@ def require_answers(config: KnowledgeConfig, split: Split, sources: Texts) -> No
             )
 
 
-def prompts_of(config: KnowledgeConfig, split: Split, sources: Texts) -> tuple[PromptOf, PromptOf]:
+def prompts_of(
+    config: KnowledgeConfig, split: Split, sources: SourceTexts
+) -> tuple[PromptOf, PromptOf]:
     """The prompts of items and of users, by row; personal attributes of users stay out unless `config.share_personal_fields` has them.
 
     Raises:
@@ -114,7 +116,7 @@ def prompts_of(config: KnowledgeConfig, split: Split, sources: Texts) -> tuple[P
     )
 
 
-def text_writer(config: KnowledgeConfig, split: Split, sources: Texts) -> TextWriter:
+def text_writer(config: KnowledgeConfig, split: Split, sources: SourceTexts) -> TextWriter:
     """The `TextWriter` for items and users that are not in these data; errors as of `prompts_of`."""
     assert sources.items is not None  # `prompts_of` has refused that
     of_items, of_users = (template_of(config, kind)[0] for kind in ("item", "user"))
@@ -139,7 +141,7 @@ def template_of(config: KnowledgeConfig, kind: str) -> tuple[str, str]:
 
 
 def sample_prompts(
-    config: KnowledgeConfig, split: Split, sources: Texts, items: int, users: int
+    config: KnowledgeConfig, split: Split, sources: SourceTexts, items: int, users: int
 ) -> tuple[list[str], list[str]]:
     """Lines that show what is encoded or described: the columns that are used and those that are not; and prompts of items and users.
 

@@ -11,7 +11,7 @@ import numpy as np
 from grasp_jax.config import KnowledgeConfig, value_of
 from grasp_jax.core.errors import UserError
 from grasp_jax.core.log import logger
-from grasp_jax.data.attributes import Texts
+from grasp_jax.data.attributes import SourceTexts
 from grasp_jax.data.split import Split
 from grasp_jax.knowledge.bank import ENCODER, KnowledgeBank, begin_bank
 from grasp_jax.knowledge.earlier import open_earlier
@@ -61,7 +61,7 @@ class UnfinishedBank(NamedTuple):
 def begin(
     config: KnowledgeConfig,
     split: Split,
-    sources: Texts,
+    sources: SourceTexts,
     recipe: dict[str, Any],
     folder: pathlib.Path,
 ) -> UnfinishedBank:
@@ -92,7 +92,9 @@ def begin(
     )
 
 
-def _check(config: KnowledgeConfig, split: Split, sources: Texts, folder: pathlib.Path) -> None:
+def _check(
+    config: KnowledgeConfig, split: Split, sources: SourceTexts, folder: pathlib.Path
+) -> None:
     """Raises UserError for faults that would otherwise show only after all texts were paid for and encoded."""
     if folder.is_dir() and any(folder.iterdir()):
         raise UserError(

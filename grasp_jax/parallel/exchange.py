@@ -83,7 +83,7 @@ def exchange(compute: Compute, mesh: Mesh, capacity: int) -> Compute:
       mesh: its number of devices must divide T.
       capacity: number of ids that one device sends to each other device in an exchange.
     """
-    device = _Device(compute, mesh.shape[TABLE], capacity)
+    device = _ExchangeDevice(compute, mesh.shape[TABLE], capacity)
 
     def on_mesh(function: Callable[..., Any], num_shared: int, out: P) -> Callable[..., Any]:
         def run(operands: Any, rows: Any, *shared: jax.Array) -> Any:
@@ -116,7 +116,7 @@ def exchange(compute: Compute, mesh: Mesh, capacity: int) -> Compute:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Device:
+class _ExchangeDevice:
     """The computation of one device in an exchange, within `shard_map`.
 
     Attributes:

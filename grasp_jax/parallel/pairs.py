@@ -28,7 +28,7 @@ from grasp_jax.parallel.exchange import (
     sort_by_owner,
 )
 from grasp_jax.parallel.mesh import ALL, TABLE, constrain_replicated
-from grasp_jax.parallel.rows import ShardedRows, Table
+from grasp_jax.parallel.rows import DeviceTable, ShardedRows
 
 Rows = tuple[jax.Array, ...]
 
@@ -98,7 +98,7 @@ def pair_capacity(count: int, devices: int) -> int:
 def from_pairs(
     compute: Callable[..., jax.Array],
     requested: RequestedRows,
-    tables: tuple[Table, ...],
+    tables: tuple[DeviceTable, ...],
     users: jax.Array,
     items: jax.Array,
 ) -> jax.Array:
@@ -117,7 +117,7 @@ def from_pairs(
     capacity = pair_capacity(count, mesh.size)
     block = min(math.ceil(BLOCK * flat[0].size / mesh.size), mesh.size * capacity)
     shares = mesh.shape[TABLE]
-    device = _Device(
+    device = _PairDevice(
         compute=compute,
         shares=shares,
         devices=mesh.size,
@@ -136,7 +136,7 @@ def from_pairs(
 
 
 @dataclasses.dataclass(frozen=True)
-class _Device:
+class _PairDevice:
     """The computation of one device, within `shard_map`.
 
     Attributes:

@@ -109,8 +109,8 @@ class HostRows:
 
 jax.tree_util.register_pytree_node(HostRows, lambda rows: ((), rows), lambda rows, _: rows)
 
-Table = jax.Array | ShardedRows
-PlacedRows = Table | HostRows  # a frozen table, placed as the config says
+DeviceTable = jax.Array | ShardedRows
+PlacedRows = DeviceTable | HostRows  # a frozen table, placed as the config says
 
 
 def shard_rows(mesh: Mesh, table: np.ndarray, dtype: Any, axes: tuple[str, ...]) -> ShardedRows:
@@ -132,7 +132,7 @@ def shard_rows(mesh: Mesh, table: np.ndarray, dtype: Any, axes: tuple[str, ...])
 
 
 def from_all_rows(
-    compute: Callable[..., jax.Array], operands: Any, tables: tuple[Table, ...]
+    compute: Callable[..., jax.Array], operands: Any, tables: tuple[DeviceTable, ...]
 ) -> jax.Array:
     """`compute(operands, *tables)` [V, ...] for all rows. If tables are sharded, each device computes its rows, and all devices get all
     results.
@@ -152,7 +152,7 @@ def from_all_rows(
 def from_rows(
     compute: Callable[..., jax.Array],
     operands: Any,
-    tables: tuple[Table, ...],
+    tables: tuple[DeviceTable, ...],
     ids: jax.Array,
     *sides: jax.Array,
 ) -> jax.Array:

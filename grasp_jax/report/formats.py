@@ -1,9 +1,9 @@
-"""A `Table` as Markdown, LaTeX and CSV."""
+"""A `ReportTable` as Markdown, LaTeX and CSV."""
 
 import csv
 import io
 
-from grasp_jax.report.tables import Table
+from grasp_jax.report.tables import ReportTable
 
 _LATEX = {character: f"\\{character}" for character in "&%_#{}$"} | {
     "±": r"$\pm$",
@@ -16,7 +16,7 @@ _LATEX = {character: f"\\{character}" for character in "&%_#{}$"} | {
 }
 
 
-def markdown(table: Table) -> str:
+def markdown(table: ReportTable) -> str:
     """A Markdown table under its title; the best of a column is bold."""
     rows = [
         [f"**{cell}**" if (r, c) in table.best else cell for c, cell in enumerate(row)]
@@ -29,7 +29,7 @@ def markdown(table: Table) -> str:
     return "\n\n".join(filter(None, [f"### {table.title}", table.note, body])) + "\n"
 
 
-def latex(table: Table) -> str:
+def latex(table: ReportTable) -> str:
     """A `tabular` with booktabs rules, inside a `table`."""
 
     def escape(text: str) -> str:
@@ -59,7 +59,7 @@ def latex(table: Table) -> str:
     )
 
 
-def comma_separated(table: Table) -> str:
+def comma_separated(table: ReportTable) -> str:
     """CSV with a header line."""
     out = io.StringIO()
     csv.writer(out).writerows([table.header, *table.rows])

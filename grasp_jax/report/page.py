@@ -13,7 +13,7 @@ from grasp_jax.report.names import dataset_of, run_labels, within
 from grasp_jax.report.plot import COLOURS, Figure
 from grasp_jax.report.render import anchor, drawn, render
 from grasp_jax.report.runs import FinishedRun
-from grasp_jax.report.tables import Table
+from grasp_jax.report.tables import ReportTable
 from grasp_jax.report.verdict import main_protocol, standings, verdict
 
 TITLE = "Which method recommends better?"
@@ -24,7 +24,7 @@ SHOWN_ON_PAGE = (
 
 @dataclasses.dataclass(frozen=True)
 class TableView:
-    """A `Table` as the templates show it.
+    """A `ReportTable` as the templates show it.
 
     Attributes:
       name: its id on the page.
@@ -44,7 +44,7 @@ class TableView:
     wraps: bool = False
 
 
-def table_view(table: Table, prefix: str = "", wraps: bool = False) -> TableView:
+def table_view(table: ReportTable, prefix: str = "", wraps: bool = False) -> TableView:
     """How a table is shown; `prefix` keeps the ids of several runs' tables apart."""
     grouped = len({row[0] for row in table.rows}) < len(table.rows)
     left = 3 if table.name == SHOWN_ON_PAGE else 2
@@ -54,7 +54,7 @@ def table_view(table: Table, prefix: str = "", wraps: bool = False) -> TableView
     )
 
 
-def differences_view(table: Table, prefix: str) -> TableView:
+def differences_view(table: ReportTable, prefix: str) -> TableView:
     """The table of differences, with protocols in words, and the backbone only where there are several."""
     view = table_view(table, prefix)
     place = view.header.index("backbone")
@@ -65,7 +65,9 @@ def differences_view(table: Table, prefix: str) -> TableView:
     return dataclasses.replace(view, header=header, rows=rows, left=view.left - (not several))
 
 
-def page(runs: Sequence[tuple[FinishedRun, list[Table]]], figures: Mapping[str, Figure]) -> str:
+def page(
+    runs: Sequence[tuple[FinishedRun, list[ReportTable]]], figures: Mapping[str, Figure]
+) -> str:
     """The whole page.
 
     Args:
@@ -229,7 +231,7 @@ def _examples(run: FinishedRun, label: str) -> dict[str, Any] | None:
 
 
 def _details(
-    run: FinishedRun, tables: Sequence[Table], label: str, figures: Mapping[str, Figure]
+    run: FinishedRun, tables: Sequence[ReportTable], label: str, figures: Mapping[str, Figure]
 ) -> dict[str, Any]:
     about = run.results["about"]
     facts, lines = about.get("table1", {}), []

@@ -19,7 +19,7 @@ MISSING = "-"
 
 
 @dataclasses.dataclass(frozen=True)
-class Table:
+class ReportTable:
     """Cells as text; `note` says how to read them; `best` holds (row, column) of the best value of a column."""
 
     name: str
@@ -30,7 +30,7 @@ class Table:
     best: frozenset[tuple[int, int]] = frozenset()
 
 
-def all_tables(run: FinishedRun) -> list[Table]:
+def all_tables(run: FinishedRun) -> list[ReportTable]:
     """Every table that a run has the numbers for."""
     tables = [overall(run, protocol) for protocol in _protocols(run)]
     tables += [groups(run, protocol) for protocol in _protocols(run)]
@@ -62,7 +62,7 @@ def values(
     )
 
 
-def overall(run: FinishedRun, protocol: str) -> Table:
+def overall(run: FinishedRun, protocol: str) -> ReportTable:
     """Table 2: NDCG and HR, with what each method adds to its plain backbone, here and in the paper."""
     metrics = ("NDCG@5", "NDCG@10", "HR@5", "HR@10", "NDCG@20", "HR@20", "MRR")
     with_paper = protocol == "sampled100" and any(
@@ -120,10 +120,12 @@ def overall(run: FinishedRun, protocol: str) -> Table:
     note = "Percent, test"
     if with_paper and _dataset(run) not in paper.SAME_DATA:
         note += "; the paper used another version of the data, so compare the gains over plain"
-    return Table(f"overall-{protocol}", f"Overall, {PROTOCOLS[protocol]}", header, body, note, best)
+    return ReportTable(
+        f"overall-{protocol}", f"Overall, {PROTOCOLS[protocol]}", header, body, note, best
+    )
 
 
-def groups(run: FinishedRun, protocol: str) -> Table:
+def groups(run: FinishedRun, protocol: str) -> ReportTable:
     """Table 3: NDCG@10 by tail and head of items and users."""
     header = ["backbone", "method"]
     in_paper = [
@@ -153,7 +155,7 @@ def groups(run: FinishedRun, protocol: str) -> Table:
     best = _best(numbers, [line[0] for line in body])
     note = "Percent, test" + (_other_groups(run) if shown_paper else "")
     title = f"NDCG@10 by group, {PROTOCOLS[protocol]}"
-    return Table(f"groups-{protocol}", title, header, body, note, best)
+    return ReportTable(f"groups-{protocol}", title, header, body, note, best)
 
 
 def _other_groups(run: FinishedRun) -> str:
@@ -165,7 +167,7 @@ def _other_groups(run: FinishedRun) -> str:
     return "; the paper counts other interactions for its groups: config.eval.groups=paper makes groups as it does"
 
 
-def ablation(run: FinishedRun) -> Table:
+def ablation(run: FinishedRun) -> ReportTable:
     """Table 4: what GRASP loses without a part."""
     protocols = _protocols(run)
     header = ["backbone", "variant"]
@@ -195,10 +197,10 @@ def ablation(run: FinishedRun) -> Table:
             else 100 * (theirs / whole_theirs - 1)
         )
         body.append([*line, _number(theirs), _percent(change)])
-    return Table("ablation", "Ablations of GRASP", header, body, "Percent, test")
+    return ReportTable("ablation", "Ablations of GRASP", header, body, "Percent, test")
 
 
-def mean_gates(run: FinishedRun) -> Table:
+def mean_gates(run: FinishedRun) -> ReportTable:
     """Mean gates between test users and their next items; users with a wrong description have rows of their own (the paper's A.3)."""
     body = []
     for (method, backbone), stored in run.gates.items():
@@ -212,10 +214,10 @@ def mean_gates(run: FinishedRun) -> Table:
                 body.append([backbone, method, label, *spread])
     header = ["backbone", "method", "description of the user", *NAMES]
     note = "Gates between test users and their next items; mean and standard deviation over users"
-    return Table("gates", "Gates", header, body, note)
+    return ReportTable("gates", "Gates", header, body, note)
 
 
-def significance(run: FinishedRun) -> Table:
+def significance(run: FinishedRun) -> ReportTable:
     """Comparisons of every pair of methods of a backbone."""
     note = (
         "In percentage points. * marks p below 0.05 after Holm's correction over all pairs of a backbone; a pair without a backbone is "
@@ -224,7 +226,9 @@ def significance(run: FinishedRun) -> Table:
     if unsure := unsure_note(run.results["comparisons"]):
         note += f". {unsure}"
     body = comparison_rows(run.results["comparisons"])
-    return Table("significance", "Differences between methods", list(COMPARISON_HEADER), body, note)
+    return ReportTable(
+        "significance", "Differences between methods", list(COMPARISON_HEADER), body, note
+    )
 
 
 def _protocols(run: FinishedRun) -> list[str]:

@@ -13,7 +13,7 @@ from grasp_jax.core.paths import check_folder
 from grasp_jax.data.columns import bare, listed
 from grasp_jax.data.delimited import read_delimited
 from grasp_jax.data.table_files import read_table
-from grasp_jax.data.tables import Table, values_of
+from grasp_jax.data.tables import SourceTable, values_of
 from grasp_jax.setup import names
 from grasp_jax.setup.converted import Converted, only_file, text_lines, write_converted
 from grasp_jax.setup.sample import readable
@@ -195,11 +195,11 @@ def main(arguments: Sequence[str]) -> None:
     print(f"next: grasp-jax init {shlex.quote(str(out))}")
 
 
-def _atomic(path: pathlib.Path) -> Table:
+def _atomic(path: pathlib.Path) -> SourceTable:
     return read_delimited(path, path.read_bytes(), "RecBole", "\t")
 
 
-def _needed(table: Table, wanted: Sequence[str], what: str) -> str:
+def _needed(table: SourceTable, wanted: Sequence[str], what: str) -> str:
     found = names.found(list(table.columns), wanted)
     if not found:
         raise UserError(
@@ -222,7 +222,7 @@ def _atomic_rows(path: pathlib.Path, wanted: Sequence[str], kind: str) -> list[d
     return [dict(zip(called.values(), row, strict=True)) for row in zip(*columns, strict=True)]
 
 
-def _add_features(rows: dict[str, dict[str, Any]], table: Table, kind: str) -> None:
+def _add_features(rows: dict[str, dict[str, Any]], table: SourceTable, kind: str) -> None:
     """Long features as rows: a list where an id has several values of one feature."""
     columns = [values_of(table, name) for name in ("id", "feature", "value")]
     for key, feature, value in zip(*columns, strict=True):

@@ -8,14 +8,14 @@ from typing import Any
 from grasp_jax.data.delimited import QUOTED
 from grasp_jax.data.rewriting import into, unpacked
 from grasp_jax.data.table_files import ending_of
-from grasp_jax.data.tables import Table, is_text
+from grasp_jax.data.tables import SourceTable, is_text
 
 # A number as texts have it; `NA` and the like are none, and end no command.
 NUMBER = r"\s*[+]?(\d+[.]?\d*|[.]\d+)([eE][+-]?\d+)?\s*"
 
 
 def command_that_keeps(
-    table: Table, path: pathlib.Path, out: pathlib.Path, name: str, values: list[Any] | None
+    table: SourceTable, path: pathlib.Path, out: pathlib.Path, name: str, values: list[Any] | None
 ) -> str:
     """A command for a shell that writes some rows of a file to another one.
 
@@ -33,7 +33,7 @@ def command_that_keeps(
     return into(unpacked(path, f"python -X utf8 -c {shlex.quote(code)}"), out)
 
 
-def _of_delimited(table: Table, name: str, values: list[Any] | None) -> str:
+def _of_delimited(table: SourceTable, name: str, values: list[Any] | None) -> str:
     """Python that reads the rows of CSV or TSV; by the column's position, since blanks around names are no part of them."""
     position = [field.strip() for field in table.header].index(name)
     form = _form(table)
@@ -45,7 +45,7 @@ def _of_delimited(table: Table, name: str, values: list[Any] | None) -> str:
     )
 
 
-def _of_json(table: Table, name: str, values: list[Any] | None) -> str:
+def _of_json(table: SourceTable, name: str, values: list[Any] | None) -> str:
     """Python that reads JSON lines."""
     value = f"json.loads(line).get({json.dumps(name, ensure_ascii=False)})"
     return (
@@ -55,7 +55,7 @@ def _of_json(table: Table, name: str, values: list[Any] | None) -> str:
 
 
 def _of_parquet(
-    table: Table, path: pathlib.Path, out: pathlib.Path, name: str, values: list[Any] | None
+    table: SourceTable, path: pathlib.Path, out: pathlib.Path, name: str, values: list[Any] | None
 ) -> str:
     """The whole command for a file or folder of Parquet."""
     column = json.dumps(name, ensure_ascii=False)
@@ -95,7 +95,7 @@ def _of_python(values: list[Any] | None) -> str:
     return f"[{', '.join(texts)}]"
 
 
-def _form(table: Table) -> str:
+def _form(table: SourceTable) -> str:
     """Arguments of Python's csv for the dialect that the reader has found."""
     form = "" if table.delimiter == "," else f", delimiter={json.dumps(table.delimiter)}"
     if table.delimiter == "\t" and QUOTED not in table.notes:

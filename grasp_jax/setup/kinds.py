@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from grasp_jax.data.columns import bare, names_kinds
 from grasp_jax.data.table_files import ending_of
-from grasp_jax.data.tables import Table, is_text, values_of
+from grasp_jax.data.tables import SourceTable, is_text, values_of
 from grasp_jax.setup.keep import command_that_keeps
 from grasp_jax.setup.sample import Sample
 
@@ -90,7 +90,7 @@ def _is_quantity(name: str) -> bool:
     return bare(name) == "amount" or bare(name).endswith(QUANTITY)
 
 
-def _counts(table: Table, name: str) -> list[tuple[Any, int]]:
+def _counts(table: SourceTable, name: str) -> list[tuple[Any, int]]:
     """The values of a column and in how many rows they are, the most frequent first; empty if they are many, or lists."""
     values = table.columns[name]
     if isinstance(values, list):
@@ -148,7 +148,7 @@ def _note(log: Sample, words: str, kept: str, name: str, values: list[Any] | Non
     )
 
 
-def _share_below_zero(table: Table, name: str) -> float:
+def _share_below_zero(table: SourceTable, name: str) -> float:
     """Share of the rows with a number below zero; 0 if most of the rows have no number, or all numbers are below zero, as of discounts."""
     values = table.columns[name]
     if not isinstance(values, list) and not (

@@ -8,7 +8,7 @@ import numpy as np
 
 from grasp_jax.core.errors import UserError
 from grasp_jax.data.identifiers import MISSING_SPELLINGS, id_column
-from grasp_jax.data.tables import Table, values_of
+from grasp_jax.data.tables import SourceTable, values_of
 from grasp_jax.setup import names
 from grasp_jax.setup.sample import Sample
 
@@ -50,7 +50,7 @@ def is_of_users(log: Sample, user_column: str, match: Match) -> bool:
     return users > items
 
 
-def empty_rows(table: Table, name: str) -> int:
+def empty_rows(table: SourceTable, name: str) -> int:
     """The number of rows without an id in a column, or with a spelling of a missing value, such as `NA`."""
     try:
         values = values_of(table, name)
@@ -68,7 +68,7 @@ def _share(first: Sample, name: str, second: Sample, column: str) -> float:
     return float(np.isin(ids, other_ids).mean()) if len(ids) else 0.0
 
 
-def _ids(table: Table, name: str) -> np.ndarray:
+def _ids(table: SourceTable, name: str) -> np.ndarray:
     """[ids] str, the distinct ids of a column; rows that a run will refuse are ignored."""
     with contextlib.suppress(UserError):
         return np.unique(id_column(table, name, []).astype(str))

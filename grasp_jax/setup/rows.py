@@ -17,7 +17,7 @@ from grasp_jax.data.repeats import repeated_targets
 from grasp_jax.data.streamed import stream_parquet
 from grasp_jax.data.summary import reasons_in_words
 from grasp_jax.data.table_files import UNREADABLE, ending_of, read_table
-from grasp_jax.data.tables import Table
+from grasp_jax.data.tables import SourceTable
 from grasp_jax.setup.sample import Sample
 
 MOST_ROWS = 5_000_000  # of Parquet
@@ -108,7 +108,7 @@ def _users(items: np.ndarray, offsets: np.ndarray) -> _Users:
     return _Users(lengths, float(repeated[lengths > 1].mean()) if (lengths > 1).any() else 0.0)
 
 
-def _table(log: Sample, columns: Mapping[str, str]) -> tuple[Table, bool]:
+def _table(log: Sample, columns: Mapping[str, str]) -> tuple[SourceTable, bool]:
     """Rows with the columns that are needed, and whether these are all rows."""
     if log.whole:
         return log.table, True

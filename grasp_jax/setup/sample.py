@@ -13,7 +13,7 @@ from grasp_jax.data.delimited import read_delimited
 from grasp_jax.data.file_parts import checked_parts, parts_of
 from grasp_jax.data.json_lines import read_json_lines
 from grasp_jax.data.table_files import UNREADABLE, ending_of
-from grasp_jax.data.tables import Table, one_line
+from grasp_jax.data.tables import SourceTable, one_line
 
 LOOKED_AT = 16 << 20  # bytes of a text file
 ROWS = 200_000  # of a Parquet file
@@ -32,7 +32,7 @@ class Sample:
     """
 
     path: pathlib.Path
-    table: Table
+    table: SourceTable
     whole: bool
 
     @property
@@ -96,7 +96,7 @@ def sample_pairs(path: pathlib.Path) -> Sample:
     pairs = [row for row in rows if len(row) == 2 and all(map(_is_id, row))]
     ids = np.array(pairs, np.int64).reshape(-1, 2)
     columns = {name: pa.chunked_array([pa.array(ids[:, k])]) for k, name in enumerate(PAIR)}
-    return Sample(path, Table(path, "text", columns, len(pairs)), whole)
+    return Sample(path, SourceTable(path, "text", columns, len(pairs)), whole)
 
 
 def _is_id(field: str) -> bool:
@@ -128,4 +128,4 @@ def _of_parquet(path: pathlib.Path) -> Sample:
     table = pa.Table.from_batches([] if batch is None else [batch], file.schema_arrow)
     whole = len(parts) == 1 and table.num_rows == file.metadata.num_rows
     columns = dict(zip(table.column_names, table.columns, strict=True))
-    return Sample(path, Table(path, "Parquet", columns, table.num_rows), whole)
+    return Sample(path, SourceTable(path, "Parquet", columns, table.num_rows), whole)

@@ -11,7 +11,7 @@ from grasp_jax.core.errors import UserError
 from grasp_jax.data.bad_rows import BadRows, check_share
 from grasp_jax.data.columns import bare
 from grasp_jax.data.moments import PER_SECOND
-from grasp_jax.data.tables import Table, values_of
+from grasp_jax.data.tables import SourceTable, values_of
 from grasp_jax.data.time_names import is_time_name, is_usual_time_name
 from grasp_jax.data.times import time_column
 from grasp_jax.setup import names
@@ -121,7 +121,7 @@ def time_of(log: Sample, used: Collection[str]) -> tuple[str, list[str]]:
     return "", [_in_order_of_file(others, bool(doubtful))]
 
 
-def _is_meant(table: Table, name: str) -> bool:
+def _is_meant(table: SourceTable, name: str) -> bool:
     """Whether a column that cannot be read looks like times all the same."""
     pattern = _WITH_DIGIT if _is_named(name) else _LIKE_DATE
     return _looks_like(pattern, table, name)
@@ -136,7 +136,7 @@ def _is_named_number(read: _Read) -> bool:
     return read.is_number and _is_named(read.name)
 
 
-def _read_all(table: Table, columns: Sequence[str]) -> tuple[list[_Read], dict[str, str]]:
+def _read_all(table: SourceTable, columns: Sequence[str]) -> tuple[list[_Read], dict[str, str]]:
     """The columns that read as times, and what is wrong with each of the others."""
     found, faults = [], {}
     for name in columns:
@@ -147,7 +147,7 @@ def _read_all(table: Table, columns: Sequence[str]) -> tuple[list[_Read], dict[s
     return found, faults
 
 
-def _read(table: Table, name: str) -> _Read:
+def _read(table: SourceTable, name: str) -> _Read:
     """A column of a table, of the rows whose times can be read.
 
     Raises:
@@ -168,14 +168,14 @@ def _read(table: Table, name: str) -> _Read:
     return _Read(name, times.values, times.unit, span, is_whole, is_number)
 
 
-def _first_texts(table: Table, name: str) -> list[str]:
+def _first_texts(table: SourceTable, name: str) -> list[str]:
     """The first values of a column as texts, without those that are missing."""
     first = np.arange(table.num_rows) < TRIED
     values = values_of(table.select(first, [name]), name)
     return [str(value).strip() for value in values if value is not None]
 
 
-def _looks_like(pattern: re.Pattern[str], table: Table, name: str) -> bool:
+def _looks_like(pattern: re.Pattern[str], table: SourceTable, name: str) -> bool:
     """Whether the first values of a column look like times, which spares reading every row of texts."""
     if name in table.repeated:
         return False

@@ -8,7 +8,7 @@ from grasp_jax.knowledge.audit.measure import Audit
 from grasp_jax.report.page import TableView, table_view
 from grasp_jax.report.plot import Figure
 from grasp_jax.report.render import anchor, drawn, render
-from grasp_jax.report.tables import MISSING, Table
+from grasp_jax.report.tables import MISSING, ReportTable
 
 SECTIONS = (  # title, how names of its tables begin, its figures
     ("As people judge", ("ratings",), ()),
@@ -32,7 +32,7 @@ def page(
     audit: Audit,
     title: str,
     about: Sequence[str],
-    tables: Sequence[Table],
+    tables: Sequence[ReportTable],
     figures: Mapping[str, Figure],
 ) -> str:
     """The whole page.
@@ -63,11 +63,11 @@ def page(
     return render("audit.html", title, sections=sections, **content)
 
 
-def is_zero(table: Table) -> bool:
+def is_zero(table: ReportTable) -> bool:
     """Whether every number of a table is zero: it is folded, for there is nothing to see."""
     cells = [cell for row in table.rows for cell in row[1:]]
     return bool(cells) and all(cell.strip("0., %") == "" or cell == MISSING for cell in cells)
 
 
-def _view(table: Table) -> TableView:
+def _view(table: ReportTable) -> TableView:
     return table_view(table, wraps=table.name in WRAPPED)

@@ -7,7 +7,7 @@ import numpy as np
 
 from grasp_jax.config import KnowledgeConfig
 from grasp_jax.core.errors import UserError
-from grasp_jax.data.attributes import Texts
+from grasp_jax.data.attributes import SourceTexts
 from grasp_jax.data.split import Split
 from grasp_jax.knowledge.audit.groups import HistoryGroups, history_groups
 from grasp_jax.knowledge.bank import KnowledgeBank
@@ -61,7 +61,7 @@ def group_labels(config: KnowledgeConfig) -> list[str]:
 
 
 def make_subjects(
-    config: KnowledgeConfig, split: Split, sources: Texts, bank: KnowledgeBank
+    config: KnowledgeConfig, split: Split, sources: SourceTexts, bank: KnowledgeBank
 ) -> list[Subject]:
     """Items and users of a run; sends no request to an endpoint.
 
@@ -105,7 +105,7 @@ def _statuses(texts: Sequence[str], stored: np.ndarray | None) -> np.ndarray:
     return of_texts if stored is None else np.where(stored > 0, stored, of_texts)
 
 
-def _known(config: KnowledgeConfig, split: Split, sources: Texts) -> dict[str, TextOf]:
+def _known(config: KnowledgeConfig, split: Split, sources: SourceTexts) -> dict[str, TextOf]:
     if sources.items is None:
         return {}
     items = cleaned(sources.items)

@@ -7,13 +7,13 @@ import numpy as np
 from grasp_jax.knowledge.audit.measure import Audit, Vectors
 from grasp_jax.knowledge.audit.ratings import RatedGroup
 from grasp_jax.knowledge.audit.texts import GroupTexts
-from grasp_jax.report.tables import MISSING, Table
+from grasp_jax.report.tables import MISSING, ReportTable
 
 HISTORIES = {"items": "purchases in training", "users": "length of training history"}
 SIZES = (2, 3, 6, 11)  # where a line of cluster sizes begins
 
 
-def all_tables(audit: Audit) -> list[Table]:
+def all_tables(audit: Audit) -> list[ReportTable]:
     """Every table that an audit has the numbers for."""
     tables = [ratings(audit.rated)] if audit.rated else []
     for kind, groups in audit.texts.items():
@@ -26,7 +26,7 @@ def all_tables(audit: Audit) -> list[Table]:
     return tables
 
 
-def descriptions(kind: str, groups: Sequence[GroupTexts]) -> Table:
+def descriptions(kind: str, groups: Sequence[GroupTexts]) -> ReportTable:
     """Lengths, and rates of NA and refusals if there are any, by history length."""
     header, note = (
         [HISTORIES[kind], kind, "words, 10 %", "words, median", "words, 90 %"],
@@ -57,10 +57,10 @@ def descriptions(kind: str, groups: Sequence[GroupTexts]) -> Table:
         )
     else:
         note += ". No description is NA or a refusal"
-    return Table(f"descriptions-{kind}", f"Descriptions of {kind}", header, body, note)
+    return ReportTable(f"descriptions-{kind}", f"Descriptions of {kind}", header, body, note)
 
 
-def claims(kind: str, groups: Sequence[GroupTexts]) -> Table:
+def claims(kind: str, groups: Sequence[GroupTexts]) -> ReportTable:
     """What descriptions keep and, where they are not the prompts themselves, claim without a source, by history length."""
     header, compared = (
         [HISTORIES[kind], "read", "known words kept", "less than half kept"],
@@ -93,12 +93,12 @@ def claims(kind: str, groups: Sequence[GroupTexts]) -> Table:
             ]
     else:
         note += ". Every description is the prompt itself, so nothing can be invented"
-    return Table(
+    return ReportTable(
         f"claims-{kind}", f"What descriptions of {kind} keep and claim", header, body, note
     )
 
 
-def ratings(rated: Sequence[RatedGroup]) -> Table:
+def ratings(rated: Sequence[RatedGroup]) -> ReportTable:
     """Figure 1(c): the rate of hallucination by history length, as people judge it."""
     header = [
         "of",
@@ -121,7 +121,7 @@ def ratings(rated: Sequence[RatedGroup]) -> Table:
         ]
         for rated_group in rated
     ]
-    return Table(
+    return ReportTable(
         "ratings",
         "Hallucination as people judge it",
         header,
@@ -130,7 +130,7 @@ def ratings(rated: Sequence[RatedGroup]) -> Table:
     )
 
 
-def vectors(of_kinds: dict[str, Vectors]) -> Table:
+def vectors(of_kinds: dict[str, Vectors]) -> ReportTable:
     """Lengths, anisotropy and neighbours."""
     lines: list[tuple[str, str, Callable[[Vectors], str]]] = [
         ("rows", "", lambda of_kind: f"{of_kind.rows:,}"),
@@ -172,10 +172,10 @@ def vectors(of_kinds: dict[str, Vectors]) -> Table:
         [name, which, *(value(of_kind) for of_kind in of_kinds.values())]
         for name, which, value in lines
     ]
-    return Table("vectors", "Vectors", ["", "", *of_kinds], body, note)
+    return ReportTable("vectors", "Vectors", ["", "", *of_kinds], body, note)
 
 
-def cluster_sizes(of_kinds: dict[str, Vectors], least_cosine: float) -> Table:
+def cluster_sizes(of_kinds: dict[str, Vectors], least_cosine: float) -> ReportTable:
     """How many near-duplicates there are."""
     header, body = ["rows of a cluster"], []
     for kind in of_kinds:
@@ -198,17 +198,17 @@ def cluster_sizes(of_kinds: dict[str, Vectors], least_cosine: float) -> Table:
         "Two rows are in one cluster if they have the same text, or if a chain of stored neighbours with cosines of at least "
         f"{least_cosine:g} joins them"
     )
-    return Table("near-duplicates", "Near-duplicates", header, body, note)
+    return ReportTable("near-duplicates", "Near-duplicates", header, body, note)
 
 
-def largest_clusters(of_kinds: dict[str, Vectors]) -> Table:
+def largest_clusters(of_kinds: dict[str, Vectors]) -> ReportTable:
     """The largest clusters of near-duplicates, to be looked at."""
     body = [
         [kind, " / ".join(one.examples), f"{one.rows:,}"]
         for kind, of_kind in of_kinds.items()
         for one in of_kind.largest
     ]
-    return Table(
+    return ReportTable(
         "largest-clusters",
         "The largest clusters",
         ["of", "attributes of the first rows", "rows"],

@@ -10,7 +10,7 @@ from grasp_jax.knowledge.text.columns import as_texts
 from grasp_jax.serving.answers import as_text
 from grasp_jax.serving.http.placing import with_items, with_rows
 from grasp_jax.serving.http.requests import Refused, shown
-from grasp_jax.serving.http.snapshot import Snapshot
+from grasp_jax.serving.http.snapshot import ServingSnapshot
 from grasp_jax.serving.new_item_columns import ignored_columns, is_number
 from grasp_jax.serving.new_items import add_items, encode_items, with_rows_of
 
@@ -35,7 +35,7 @@ class Changes(NamedTuple):
 
 
 def check_new(
-    items: Sequence[Item], snapshot: Snapshot, added: Mapping[str, Item] | None = None
+    items: Sequence[Item], snapshot: ServingSnapshot, added: Mapping[str, Item] | None = None
 ) -> Changes:
     """What the items of a request change.
 
@@ -87,7 +87,7 @@ def _same_text(item: Item, earlier: Item | None) -> bool:
     return earlier is not None and item | {"item": earlier["item"]} == earlier
 
 
-def _is_text_of_row(item: Item, row: int, snapshot: Snapshot) -> bool:
+def _is_text_of_row(item: Item, row: int, snapshot: ServingSnapshot) -> bool:
     """Whether the catalogue has all columns of an item that the model reads, with the same values."""
     catalogue = snapshot.catalogue
     if item["title"] != catalogue.titles[row]:
@@ -98,7 +98,7 @@ def _is_text_of_row(item: Item, row: int, snapshot: Snapshot) -> bool:
     )
 
 
-def with_changes(snapshot: Snapshot, changes: Changes) -> Snapshot:
+def with_changes(snapshot: ServingSnapshot, changes: Changes) -> ServingSnapshot:
     """The same model after a `PUT /items`; encodes the texts of new and corrected items.
 
     Raises:
@@ -111,13 +111,15 @@ def with_changes(snapshot: Snapshot, changes: Changes) -> Snapshot:
     return with_new_items(changed, changes.new) if changes.new else changed
 
 
-def with_corrected(snapshot: Snapshot, items: Sequence[Item], rows: np.ndarray) -> Snapshot:
+def with_corrected(
+    snapshot: ServingSnapshot, items: Sequence[Item], rows: np.ndarray
+) -> ServingSnapshot:
     """The same model with other texts of items that were added to it, in rows [n]."""
     encoded = encode_items(snapshot.base, columns_of(items, snapshot))
     return with_rows(snapshot, with_rows_of(snapshot.artifact, encoded, rows), rows)
 
 
-def with_new_items(snapshot: Snapshot, items: Sequence[Item]) -> Snapshot:
+def with_new_items(snapshot: ServingSnapshot, items: Sequence[Item]) -> ServingSnapshot:
     """The same model with new items; encodes their texts.
 
     Raises:
@@ -133,7 +135,7 @@ def with_new_items(snapshot: Snapshot, items: Sequence[Item]) -> Snapshot:
     return with_items(snapshot, add_items(snapshot.artifact, columns_of(items, snapshot)))
 
 
-def columns_of(items: Sequence[Item], snapshot: Snapshot) -> dict[str, np.ndarray]:
+def columns_of(items: Sequence[Item], snapshot: ServingSnapshot) -> dict[str, np.ndarray]:
     """Columns of a table of items, of dtype object, None for a missing value; ids in the type of the catalogue, if they can have it."""
     names = dict.fromkeys(name for item in items for name in item)
     columns = {name: _column([item.get(name) for item in items]) for name in names}
@@ -144,8 +146,8 @@ def columns_of(items: Sequence[Item], snapshot: Snapshot) -> dict[str, np.ndarra
 
 
 def with_removed(
-    snapshot: Snapshot, names: Collection[str], restored: Collection[str] = ()
-) -> Snapshot:
+    snapshot: ServingSnapshot, names: Collection[str], restored: Collection[str] = ()
+) -> ServingSnapshot:
     """The same model without the items of these ids, and with those that were brought back; unknown ids are ignored."""
     rows_of = snapshot.catalogue.rows
     removed = {rows_of[name] for name in names if name in rows_of}

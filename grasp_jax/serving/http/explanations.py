@@ -6,11 +6,11 @@ import numpy as np
 
 from grasp_jax.models.gates import NAMES
 from grasp_jax.serving.answers import Answer
-from grasp_jax.serving.http.snapshot import Snapshot
+from grasp_jax.serving.http.snapshot import ServingSnapshot
 
 
 def most_similar_in_history(
-    item: int, history: np.ndarray, count: int, snapshot: Snapshot
+    item: int, history: np.ndarray, count: int, snapshot: ServingSnapshot
 ) -> list[dict[str, Any]]:
     """The items of a history, at most `count` and each once, whose vectors have the largest cosine with the vector of an item."""
     rows = np.unique(history[history != item])
@@ -29,7 +29,7 @@ def most_similar_in_history(
 
 
 def gates_and_trust(
-    position: int, answer: Answer, snapshot: Snapshot
+    position: int, answer: Answer, snapshot: ServingSnapshot
 ) -> dict[str, dict[str, float]]:
     """The gates of a recommended item, and the trust in its ID vector or text; empty if the method has neither.
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from grasp_jax.serving.answers import Answer, as_text, known_rows
 from grasp_jax.serving.http.requests import Recommend, Refused, Similar, shown
-from grasp_jax.serving.http.snapshot import NO_ROWS, Person, Snapshot
+from grasp_jax.serving.http.snapshot import NO_ROWS, Person, ServingSnapshot
 from grasp_jax.serving.http.source import UsersOfData
 
 
@@ -26,7 +26,7 @@ class RequestedPerson(NamedTuple):
 
 
 def requested_people(
-    request: Recommend, snapshot: Snapshot, users: UsersOfData | None
+    request: Recommend, snapshot: ServingSnapshot, users: UsersOfData | None
 ) -> list[RequestedPerson]:
     """All people of a request.
 
@@ -78,7 +78,9 @@ def _of_user(name: Any, users: UsersOfData | None, must_be_known: bool) -> tuple
     return known or (NO_ROWS, NO_ROWS, None)
 
 
-def _rows_of_each(request: Recommend, field: str, count: int, snapshot: Snapshot) -> list[Any]:
+def _rows_of_each(
+    request: Recommend, field: str, count: int, snapshot: ServingSnapshot
+) -> list[Any]:
     """Item rows of the field `candidates` or `exclude` for each person; None if the request does not have the field."""
     value = getattr(request, field)
     if value is None:
@@ -96,7 +98,7 @@ def _rows_of_each(request: Recommend, field: str, count: int, snapshot: Snapshot
     ]
 
 
-def requested_rows(request: Similar, snapshot: Snapshot) -> list[int]:
+def requested_rows(request: Similar, snapshot: ServingSnapshot) -> list[int]:
     """Rows of the items in a request.
 
     Raises:
@@ -111,7 +113,9 @@ def requested_rows(request: Similar, snapshot: Snapshot) -> list[int]:
     return rows
 
 
-def as_json_items(answer: Answer, snapshot: Snapshot, score: str = "score") -> list[dict[str, Any]]:
+def as_json_items(
+    answer: Answer, snapshot: ServingSnapshot, score: str = "score"
+) -> list[dict[str, Any]]:
     """An answer for JSON; a missing score becomes null.
 
     Args:

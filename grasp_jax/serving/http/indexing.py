@@ -8,18 +8,18 @@ import numpy as np
 from grasp_jax.core.errors import UserError
 from grasp_jax.knowledge.neighbours.search_scann import leaves_of
 from grasp_jax.serving.http.approximate import Index
-from grasp_jax.serving.http.snapshot import Person, Snapshot
+from grasp_jax.serving.http.snapshot import Person, ServingSnapshot
 
 BEST = 10  # number of best items for each person in the measurement of recall
 PEOPLE = 128  # number of people in this measurement
 
 
 def with_index(
-    snapshot: Snapshot,
+    snapshot: ServingSnapshot,
     min_recall: float,
     histories: Sequence[np.ndarray],
     keep_going: Callable[[], bool] = lambda: True,
-) -> Snapshot | None:
+) -> ServingSnapshot | None:
     """The same model with approximate search. A search reads more and more of the catalogue until the recall is high enough.
 
     Args:
@@ -63,7 +63,7 @@ def with_index(
     return None
 
 
-def synthetic_histories(snapshot: Snapshot) -> list[np.ndarray]:
+def synthetic_histories(snapshot: ServingSnapshot) -> list[np.ndarray]:
     """Synthetic histories, the same at every start. Items are drawn with the frequency with which they were bought."""
     rng, counts = np.random.default_rng(0), snapshot.catalogue.counts.astype(np.float64)
     cumulative = np.cumsum(counts + 1.0)

@@ -22,7 +22,7 @@ from grasp_jax.serving.http.fixed_programs import (
     compile_programs,
     key_of,
 )
-from grasp_jax.serving.http.snapshot import Snapshot
+from grasp_jax.serving.http.snapshot import ServingSnapshot
 from grasp_jax.serving.programs import VECTORS, served_model, without_kernels
 from grasp_jax.serving.vectors import item_vectors
 
@@ -53,9 +53,9 @@ def shapes_of(
 def take_snapshot(
     artifact: Artifact,
     shapes: Shapes,
-    earlier: Snapshot | None = None,
+    earlier: ServingSnapshot | None = None,
     keep_going: Callable[[], bool] = lambda: True,
-) -> Snapshot | None:
+) -> ServingSnapshot | None:
     """Places a model on the device and compiles its programs, unless those of an earlier snapshot fit.
 
     Args:
@@ -95,7 +95,7 @@ def take_snapshot(
         if neutral is None
         else DeviceCatalogue(items, _padded_on_device(neutral, shapes.capacity), norms)
     )
-    snapshot = Snapshot(
+    snapshot = ServingSnapshot(
         artifact=artifact,
         base=artifact,
         params=params,
@@ -110,7 +110,7 @@ def take_snapshot(
     return snapshot if _warmed_up(snapshot, keep_going) else None
 
 
-def with_items(snapshot: Snapshot, artifact: Artifact) -> Snapshot:
+def with_items(snapshot: ServingSnapshot, artifact: Artifact) -> ServingSnapshot:
     """The same model with more items; compiles only if the catalogue has no room for them.
 
     Args:
@@ -134,7 +134,7 @@ def with_items(snapshot: Snapshot, artifact: Artifact) -> Snapshot:
     return with_rows(snapshot, artifact, np.arange(first, last))
 
 
-def with_rows(snapshot: Snapshot, artifact: Artifact, rows: np.ndarray) -> Snapshot:
+def with_rows(snapshot: ServingSnapshot, artifact: Artifact, rows: np.ndarray) -> ServingSnapshot:
     """The same model with other content in some rows of its items, none of which it had when it was loaded.
 
     Args:
@@ -163,7 +163,7 @@ def with_rows(snapshot: Snapshot, artifact: Artifact, rows: np.ndarray) -> Snaps
     return dataclasses.replace(snapshot, artifact=artifact, placed=catalogue)
 
 
-def _vectors_of_new(snapshot: Snapshot, features: np.ndarray) -> np.ndarray:
+def _vectors_of_new(snapshot: ServingSnapshot, features: np.ndarray) -> np.ndarray:
     """[n, D] vectors of the items that were added later, always computed in blocks of the same size."""
     base = snapshot.base
     vectors = [
@@ -173,7 +173,7 @@ def _vectors_of_new(snapshot: Snapshot, features: np.ndarray) -> np.ndarray:
     return np.concatenate(vectors)[: len(features)]
 
 
-def _warmed_up(snapshot: Snapshot, keep_going: Callable[[], bool]) -> bool:
+def _warmed_up(snapshot: ServingSnapshot, keep_going: Callable[[], bool]) -> bool:
     """Calls every program once, because the first call of each takes longer; returns False once `keep_going` does."""
     shapes, programs = snapshot.programs.shapes, snapshot.programs
     for (b, length), states in programs.states.items():

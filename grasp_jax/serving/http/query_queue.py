@@ -10,13 +10,13 @@ from grasp_jax.serving.http.batching import Batcher, Overloaded
 from grasp_jax.serving.http.metrics import Metrics
 from grasp_jax.serving.http.requests import Refused
 from grasp_jax.serving.http.settings import Limits
-from grasp_jax.serving.http.snapshot import Person, Snapshot
+from grasp_jax.serving.http.snapshot import Person, ServingSnapshot
 
 
 class Query(NamedTuple):
     """An entry of the queue: a person, or the row of an item whose nearest items are requested; and the model that answers."""
 
-    snapshot: Snapshot
+    snapshot: ServingSnapshot
     subject: Person | int
 
 

@@ -7,11 +7,11 @@ from grasp_jax.serving.http.diversity import diversified
 from grasp_jax.serving.http.explanations import gates_and_trust, most_similar_in_history
 from grasp_jax.serving.http.id_mapping import RequestedPerson, as_json_items
 from grasp_jax.serving.http.requests import Recommend
-from grasp_jax.serving.http.snapshot import Snapshot
+from grasp_jax.serving.http.snapshot import ServingSnapshot
 
 
 def by_model(
-    request: Recommend, requested: RequestedPerson, answer: Answer, snapshot: Snapshot
+    request: Recommend, requested: RequestedPerson, answer: Answer, snapshot: ServingSnapshot
 ) -> dict[str, Any]:
     """The result of a person with a known item; `answer` may have more items than the request wants."""
     answer = diversified(answer, snapshot.unit, request.k, request.diversity)
@@ -25,7 +25,7 @@ def by_model(
 
 
 def by_popularity(
-    request: Recommend, requested: RequestedPerson, snapshot: Snapshot
+    request: Recommend, requested: RequestedPerson, snapshot: ServingSnapshot
 ) -> dict[str, Any]:
     """The result of a person without a known item."""
     person = requested.person

@@ -32,7 +32,7 @@ from grasp_jax.serving.http.requests import (
 )
 from grasp_jax.serving.http.results import by_model, by_popularity
 from grasp_jax.serving.http.settings import Settings
-from grasp_jax.serving.http.snapshot import Snapshot
+from grasp_jax.serving.http.snapshot import ServingSnapshot
 from grasp_jax.serving.http.source import (
     OpenedModel,
     UsersOfData,
@@ -47,7 +47,7 @@ from grasp_jax.serving.new_item_columns import ignored_columns
 class Served(NamedTuple):
     """The model that answers requests, and its users."""
 
-    snapshot: Snapshot
+    snapshot: ServingSnapshot
     users: UsersOfData | None
 
     @property
@@ -300,7 +300,7 @@ class Service:
         warnings = "; ".join(text for text in (lost, warning) if text)
         return about | ({"warning": warnings} if warnings else {})
 
-    def _replacement(self, path: pathlib.Path, old: Snapshot) -> tuple[Served, str]:
+    def _replacement(self, path: pathlib.Path, old: ServingSnapshot) -> tuple[Served, str]:
         """The model of a path with the added and removed items of this service, and a warning if some could not be added."""
         served = self._build(open_model(path, self._data), old)
         if served is None:
@@ -317,7 +317,7 @@ class Service:
         changed = with_removed(snapshot, self._removed, self._restored)
         return served._replace(snapshot=changed), warning
 
-    def _build(self, opened: OpenedModel, old: Snapshot | None) -> Served | None:
+    def _build(self, opened: OpenedModel, old: ServingSnapshot | None) -> Served | None:
         """Compiles a model, with its index if the search is approximate; returns None if the service was stopped meanwhile."""
         settings = self.settings
         shapes = shapes_of(

@@ -40,7 +40,7 @@ class Person(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Snapshot:
+class ServingSnapshot:
     """A served model.
 
     Attributes:
@@ -226,11 +226,11 @@ class Snapshot:
         items = first[~np.isin(first, excluded)][:k]
         return Answer(items, np.full(len(items), np.nan, np.float32))
 
-    def without(self, row: int) -> "Snapshot":
+    def without(self, row: int) -> "ServingSnapshot":
         """The same model, but one item is not recommended any more; histories may still contain it."""
         return dataclasses.replace(self, removed=self.removed | {row})
 
-    def with_restored(self, rows: Sequence[int]) -> "Snapshot":
+    def with_restored(self, rows: Sequence[int]) -> "ServingSnapshot":
         """The same model, but removed items are recommended again."""
         return dataclasses.replace(self, removed=self.removed - set(rows))
 

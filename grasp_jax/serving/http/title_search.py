@@ -12,7 +12,7 @@ from grasp_jax.serving.answers import as_text
 from grasp_jax.serving.http.metrics import Metrics
 from grasp_jax.serving.http.requests import Refused, shown
 from grasp_jax.serving.http.settings import Limits
-from grasp_jax.serving.http.snapshot import Snapshot
+from grasp_jax.serving.http.snapshot import ServingSnapshot
 
 LONGEST_SEARCH = 200  # characters
 THREADS = 2  # Arrow computes without Python's lock, so two searches use two cores
@@ -32,7 +32,7 @@ class TitleSearches:
         self._room = threading.Semaphore(most)
 
     async def find(
-        self, text: str, k: int, snapshot: Snapshot, limits: Limits
+        self, text: str, k: int, snapshot: ServingSnapshot, limits: Limits
     ) -> list[dict[str, Any]]:
         """`search_titles` in a thread.
 
@@ -61,7 +61,7 @@ def check_search(text: str) -> None:
         )
 
 
-def search_titles(text: str, k: int, snapshot: Snapshot) -> list[dict[str, Any]]:
+def search_titles(text: str, k: int, snapshot: ServingSnapshot) -> list[dict[str, Any]]:
     """Items whose title contains every word of the text, or whose id is the text; at most k, the most bought items first."""
     words = text.casefold().split()
     catalogue = snapshot.catalogue
