@@ -4,6 +4,7 @@ import itertools
 import json
 import pathlib
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ from grasp_jax.core.errors import UserError
 from grasp_jax.models.backbones.sasrec import SASRec
 from grasp_jax.models.backbones.towers import PART_WEIGHTS, Towers
 from grasp_jax.models.fusion_parts import part_weights
-from grasp_jax.training import fusion_weights, loop, weight_search
+from grasp_jax.training import early_stopping, fusion_weights, loop, weight_search
 from grasp_jax.training.callbacks import Callback, TrainingSummary
 from grasp_jax.training.fusion_weights import ChosenWeights
 from grasp_jax.training.replicas import one_replica
@@ -231,6 +232,53 @@ def test_training_continues_if_a_part_hid_that_it_helps(
     assert model._fitted.validated.snapshot.progress.best_epoch[0] == 4
     states = np.stack(list(model.user_vectors(histories=[[1, 2]])["vector"]))
     assert not states[:, 24:].any() and states[:, :8].any()
+
+
+def test_weights_are_tried_before_patience_ends(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On small data, towers on text are at their best long before the tower of IDs. With a long patience, the epochs in between would never
+    be compared by the score that is used in the end.
+    """
+    without = {"id": 1.0, "text": 0.0, "company": 1.0, "match": 1.0}
+    tried: list[int] = []
+
+    def choose(job: object, params: Any, m: int) -> ChosenWeights:
+        tried.append(m)
+        return ChosenWeights(without, (0.5, 0.6 if len(tried) % 2 else 0.7))
+
+    monkeypatch.setattr(fusion_weights, "_choose", choose)
+    monkeypatch.setattr(early_stopping, "STANDSTILL", 2)
+    scores = {1: 0.5, 2: 0.1, 3: 0.1, 4: 0.65, 5: 0.9}
+    monkeypatch.setattr(
+        loop,
+        "validate",
+        lambda model, params, data, progress: np.full(1, scores[int(progress.epoch) + 1]),
+    )
+    options = OPTIONS | {"seeds": 42, "max_epochs": 5, "patience": 50}
+    model = gj.Recommender(**options).fit(small_shop(), workdir=tmp_path / "run")
+    records = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").open()]
+    (during,) = (record for record in records if record["event"] == "parts_in_training")
+    assert (during["epoch"], during["weights"]) == (3, without), "the score stood still twice"
+    assert model._fitted is not None
+    progress = model._fitted.validated.snapshot.progress
+    assert progress.best_epoch[0] == 5, "a score below that of the new weights is no progress"
+
+
+def test_when_a_score_stands_still() -> None:
+    """Weights would be tried in every epoch, which costs ten validations each, or for models that have stopped."""
+    progress = early_stopping.Progress.start(4)._replace(
+        epoch=np.int32(12),
+        best_epoch=np.array([7, 8, 12, 2], np.int32),
+        stopped=np.array([False, True, False, False]),
+    )
+    assert progress.stands_still(np.array([True] * 4)).tolist() == [True, True, False, True]
+    assert progress.stands_still(np.array([True, False, True, False])).tolist() == [
+        True,
+        False,
+        False,
+        False,
+    ]
 
 
 @pytest.mark.parametrize("patience", [2, 3])

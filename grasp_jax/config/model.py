@@ -106,9 +106,10 @@ class PlusConfig(Section):
         "validated",
         Joined(("validated", "all"), PARTS),
         "Late fusion: the parts whose scores are added: some of id, text, company and match, "
-        "joined by +, such as id+text | all | validated: when patience ends, and after training, a part is dropped, "
-        "or the match gets 0.5 or 0.25 of its weight, if validation is better so by more than two "
-        "standard errors; if the newest model is then better than that of the best epoch, it takes its place.",
+        "joined by +, such as id+text | all | validated: after 5, 10, ... epochs without a better score, when "
+        "patience ends, and after training, a part is dropped, or the match gets 0.5 or 0.25 of its weight, if "
+        "validation is better so by more than two standard errors; if the newest model is then better than that "
+        "of the best epoch, it takes its place.",
         before="validated",  # of early fusion, which all earlier workdirs have, it says nothing
     )
     match_weight: float = field(

@@ -4,6 +4,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+# Epochs without a better validation score after which the weights of late fusion's parts are tried, and after which they are tried again.
+# A try costs about ten validations.
+STANDSTILL = 5
+
 
 class Progress(NamedTuple):
     """Position in the data, and state of early stopping, of M models that are trained together.
@@ -40,6 +44,13 @@ class Progress(NamedTuple):
     def active(self) -> np.ndarray:
         """Indices of the models that still train."""
         return np.flatnonzero(~self.stopped)
+
+    def stands_still(self, trained: np.ndarray) -> np.ndarray:
+        """[M] bool: of the models that were `trained` [M] in this epoch, those that stop with it, or have been without a better score for
+        5, 10, ... epochs.
+        """
+        waited = self.epoch - self.best_epoch
+        return trained & (self.stopped | ((waited > 0) & (waited % STANDSTILL == 0)))
 
     def starting_from(self, scores: np.ndarray) -> "Progress":
         """The state before the first epoch for models that were trained in an earlier run and now have these scores [M]."""

@@ -59,7 +59,8 @@ def with_chosen_weights(job: TrainingJob, snapshot: Snapshot) -> Snapshot:
     """At the end of training: the best parameters of each replica with the weights that validation prefers, and the scores with these.
 
     A replica that `train.max_epochs` or a callback stops may have newer parameters that are better with other weights, because a harmful
-    part hid it; then these become the best. Replicas whose patience ended have been through `continued`. Models without parts, with named
+    part hid it; then these become the best. Replicas whose patience ended have been through
+    `with_weights_for_newest`. Models without parts, with named
     parts (`config.model.plus.parts`) or without validation stay as they are.
     """
     if not _has_choice(job):
@@ -90,45 +91,46 @@ def with_chosen_weights(job: TrainingJob, snapshot: Snapshot) -> Snapshot:
     )
 
 
-def continued(
-    job: TrainingJob, snapshot: Snapshot, stopped: np.ndarray, scores: np.ndarray
+def with_weights_for_newest(
+    job: TrainingJob, snapshot: Snapshot, stands_still: np.ndarray, scores: np.ndarray
 ) -> tuple[Snapshot, np.ndarray]:
-    """Lets replicas train on whose validation score stands still only because a part weighs too much.
+    """Gives other weights to replicas whose validation score stands still only because a part weighs too much.
 
-    A harmful part hides that the others still improve. So before a replica stops, weights are chosen for its best and for its newest
-    parameters. If the newest ones are better so, they become the best, and the replica is validated with their weights from here on.
+    A harmful part hides that the others still improve: on small data, towers that read texts are at their best many epochs before the
+    tower of IDs. So weights are chosen for the best and for the newest parameters of a replica. If the newest ones are better so, they
+    become the best, and the replica is validated with their weights from here on, even if its patience had ended.
 
     Args:
       job: the training.
       snapshot: after an epoch.
-      stopped: [M] bool, the replicas whose patience ended with this epoch.
+      stands_still: [M] bool, the replicas to try (`Progress.stands_still`).
       scores: [M] validation NDCG@10 of this epoch.
 
     Returns:
-      The snapshot and the scores, with the replicas that train on.
+      The snapshot and the scores, with the new weights.
     """
-    if not stopped.any() or not _has_choice(job):
+    if not stands_still.any() or not _has_choice(job):
         return snapshot, scores
     params = snapshot.state.params
     weights = np.array(params["backbone"][PART_WEIGHTS])
-    trains_on, scores = np.zeros_like(stopped), scores.copy()
-    for m in map(int, np.flatnonzero(stopped)):
+    changed, scores = np.zeros_like(stands_still), scores.copy()
+    for m in map(int, np.flatnonzero(stands_still)):
         choice, is_newest, _ = _preferred(job, snapshot, m)
         score, chosen = choice.valid[1], _in_order(job, choice.weights)
         if not is_newest or np.array_equal(np.asarray(chosen, np.float32), weights[m]):
             continue
-        trains_on[m], scores[m], weights[m] = True, score, chosen
+        changed[m], scores[m], weights[m] = True, score, chosen
         epoch = int(snapshot.progress.epoch)
-        _record(job, snapshot, m, choice, model_epoch=epoch, event="parts_before_stop")
+        _record(job, snapshot, m, choice, model_epoch=epoch, event="parts_in_training")
         logger.info(
             f"{job.name}, {job.replicas[m].name}: {_words(choice.weights)}, the newest model is the best so far (validation NDCG@10 "
             f"{100 * score:.2f} %), so its patience starts again"
         )
-    if not trains_on.any():
+    if not changed.any():
         return snapshot, scores
     state = snapshot.state._replace(params=_with_weights(job, params, weights))
-    best_params = _better(job, snapshot.best_params, state.params, trains_on)
-    return Snapshot(state, best_params, snapshot.progress.training_on(trains_on, scores)), scores
+    best_params = _better(job, snapshot.best_params, state.params, changed)
+    return Snapshot(state, best_params, snapshot.progress.training_on(changed, scores)), scores
 
 
 def with_named_parts(model: SequenceModel, params: Any, new: Any) -> Any:

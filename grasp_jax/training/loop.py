@@ -29,7 +29,7 @@ from grasp_jax.training.callbacks import (
 )
 from grasp_jax.training.early_stopping import Progress, why_stopped
 from grasp_jax.training.epochs import Epoch, make_epoch
-from grasp_jax.training.fusion_weights import continued, with_chosen_weights
+from grasp_jax.training.fusion_weights import with_chosen_weights, with_weights_for_newest
 from grasp_jax.training.job import TrainingJob
 from grasp_jax.training.records import has_labels
 from grasp_jax.training.run_epoch import TrainedEpoch, compile_steps, run_epoch
@@ -155,7 +155,8 @@ class _Packer:
 
 
 def _select(job: TrainingJob, saver: Saver, snapshot: Snapshot) -> tuple[Snapshot, np.ndarray]:
-    """Validates after an epoch: keeps better parameters, and stops replicas whose patience is exhausted and to which no other weights help.
+    """Validates after an epoch: keeps better parameters, tries other weights of the parts for replicas whose score stands still, and stops
+    replicas whose patience is exhausted if that does not help.
 
     Returns:
       The snapshot after the epoch, and [M] scores, `UNKNOWN` for replicas that were not validated.
@@ -171,12 +172,12 @@ def _select(job: TrainingJob, saver: Saver, snapshot: Snapshot) -> tuple[Snapsho
     if better.any():
         saver.mark_best_changed()
         best_params = keep_better(best_params, params, replicate(job.data.mesh, better))
-    stopped = progress.stopped & ~snapshot.progress.stopped
     validated = Snapshot(snapshot.state, best_params, progress)
-    going_on, scores = continued(job, validated, stopped, scores)
-    if going_on is not validated:
+    stands_still = progress.stands_still(~snapshot.progress.stopped)
+    weighted, scores = with_weights_for_newest(job, validated, stands_still, scores)
+    if weighted is not validated:
         saver.mark_best_changed()
-    return going_on, scores
+    return weighted, scores
 
 
 def _choose_parts(job: TrainingJob, saver: Saver, snapshot: Snapshot) -> Snapshot:
