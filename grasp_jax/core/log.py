@@ -50,20 +50,17 @@ def print_messages(stream: TextIO | None = None) -> None:
     logger.propagate = False
 
 
-def show_progress(stream: TextIO | None = None) -> None:
-    """Shows progress in a notebook or a script, unless the program has configured the logger.
+def show_progress() -> None:
+    """Shows progress on the standard output of a notebook or a script, unless the program has configured the logger.
 
     It does where it gave the logger `grasp_jax` a handler or a level, or lets the root logger show
     INFO.
-
-    Args:
-      stream: where to; None: the standard output.
     """
     root = logging.getLogger()
     root_shows = bool(root.handlers) and root.isEnabledFor(logging.INFO)
     if logger.handlers or logger.level != logging.NOTSET or root_shows:
         return
-    print_messages(stream)
+    print_messages()
     if root.handlers:  # they still get warnings; progress is shown by this package
         logger.handlers[-1].addFilter(lambda record: record.levelno < logging.WARNING)
         logger.addHandler(_ToRoot(logging.WARNING))

@@ -139,7 +139,8 @@ def names_kinds(name: str) -> bool:
     return bare(name) in KINDS_OF_EVENTS
 
 
-def some_of(names: Sequence[str], most: int = 8) -> str:
-    """The first names, and how many more there are."""
+def some_of(names: Sequence[str]) -> str:
+    """The first eight names, and how many more there are."""
+    most = 8
     shown = ", ".join(name[:80] for name in names[:most])
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown

@@ -40,9 +40,9 @@ class Times:
             return f"{low} to {high}"
         return f"{day_of(low / PER_SECOND[self.unit])} to {day_of(high / PER_SECOND[self.unit])}"
 
-    def shown(self, most: int = 10) -> np.ndarray:
-        """The first values in words: UTC to the second, or the unchanged values if they are only an order."""
-        values = self.values[:most].tolist()
+    def shown(self) -> np.ndarray:
+        """The first ten values in words: UTC to the second, or the unchanged values if they are only an order."""
+        values = self.values[:10].tolist()
         if not self.unit:
             return np.array([str(value) for value in values])
         seconds = [value / PER_SECOND[self.unit] for value in values]
