@@ -233,7 +233,6 @@ MEANINGS: Mapping[str, Callable[[Record], str]] = {
     "memory": memory,
     "attention": kernel_meaning.attention,
     "gru": kernel_meaning.gru,
-    "gated-projection": kernel_meaning.gated_projection,
     "kernel-errors": kernel_meaning.errors,
     "longest-kernels": kernel_meaning.longest,
     "serving": serving,
