@@ -281,9 +281,8 @@ class ModelConfig(Section):
     num_layers: int = field(2, LAYERS, "Number of layers of sasrec and bert4rec.")
     block: str = field(
         "sasrec",
-        Choice("sasrec", "prenorm", "gpt"),
-        "Form of a layer of sasrec and bert4rec: sasrec | prenorm: with RMSNorm and SwiGLU | gpt:"
-        " with LayerNorm before attention and before a GELU layer that is four times as wide.",
+        Choice("sasrec", "prenorm"),
+        "Form of a layer of sasrec and bert4rec: sasrec | prenorm: with RMSNorm and SwiGLU.",
     )
     padded_length: int = field(
         0,
