@@ -7,29 +7,13 @@ from grasp_jax.core.errors import UserError
 from grasp_jax.data.time_names import is_time_name, is_usual_time_name
 
 Where = pathlib.Path | str  # the start of a message: a file, or a frame in words
-KINDS_OF_EVENTS = {  # names of columns that say what a row is, such as a view or a purchase
-    "event",
-    "event_type",
-    "event_name",
-    "type",
-    "action",
-    "action_type",
-    "behavior",
-    "behavior_type",
-    "behaviour",
-    "behaviour_type",
-    "interaction",
-    "interaction_type",
-    "transaction_type",
-    "feedback_type",
-    "status",
-    "order_status",
-    "payment_status",
-    "financial_status",
-    "is_click",
-    "is_purchase",
-    "is_read",
-}
+KINDS_OF_EVENTS = set(  # names of columns that say what a row is, such as a view or a purchase
+    (
+        "event event_type event_name type action action_type behavior behavior_type behaviour "
+        "behaviour_type interaction interaction_type transaction_type feedback_type status "
+        "order_status payment_status financial_status is_click is_purchase is_read"
+    ).split()
+)
 DEFAULTS = {"user": "user", "item": "item", "timestamp": "timestamp", "rating": "rating"}
 
 

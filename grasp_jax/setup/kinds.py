@@ -16,21 +16,12 @@ from grasp_jax.data.tables import SourceTable, is_text, values_of
 from grasp_jax.setup.keep import command_that_keeps
 from grasp_jax.setup.sample import Sample
 
-PURCHASES = {
-    "purchase",
-    "purchases",
-    "purchased",
-    "buy",
-    "bought",
-    "order",
-    "orders",
-    "ordered",
-    "transaction",
-    "transactions",
-    "paid",
-    "completed",
-    "delivered",
-}
+PURCHASES = set(
+    (
+        "purchase purchases purchased buy bought order orders ordered transaction transactions "
+        "paid completed delivered"
+    ).split()
+)
 YES = {"1", "1.0", "True", "true"}
 REVOKED = {"cancelled", "canceled", "refunded", "refund", "returned", "return"}
 OTHERS = {
