@@ -1,9 +1,10 @@
 """Which column of a table has which role: the configured name in any case; an error about a missing column lists the existing ones."""
 
 import pathlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 
 from grasp_jax.core.errors import UserError
+from grasp_jax.core.words import first_of
 from grasp_jax.data.time_names import is_time_name, is_usual_time_name
 
 Where = pathlib.Path | str  # the start of a message: a file, or a frame in words
@@ -109,8 +110,7 @@ def renamed(used: Mapping[str, str | None], wanted: Mapping[str, str]) -> list[s
 
 def listed(names: Collection[str], most: int = 12) -> str:
     """'user, item, price and 3 more'."""
-    shown = ", ".join(name[:60] for name in list(names)[:most])
-    return f"{shown} and {len(names) - most} more" if len(names) > most else shown or "no columns"
+    return first_of(names, most, 60) or "no columns"
 
 
 def bare(name: str) -> str:
@@ -121,10 +121,3 @@ def bare(name: str) -> str:
 def names_kinds(name: str) -> bool:
     """Whether a column is called as those that tell kinds of events apart."""
     return bare(name) in KINDS_OF_EVENTS
-
-
-def some_of(names: Sequence[str]) -> str:
-    """The first eight names, and how many more there are."""
-    most = 8
-    shown = ", ".join(name[:80] for name in names[:most])
-    return f"{shown} and {len(names) - most} more" if len(names) > most else shown

@@ -9,6 +9,7 @@ import numpy as np
 
 from grasp_jax.config.data import REFUSE, SKIP
 from grasp_jax.core.errors import UserError
+from grasp_jax.core.words import first_of
 from grasp_jax.data.bad_rows import LeftOut, check_share, refused
 from grasp_jax.data.columns import DEFAULTS
 from grasp_jax.data.file_parts import is_in_parts, is_parquet_folder, parts_of
@@ -324,9 +325,4 @@ def _has_digit(field: str) -> bool:
 
 
 def _listing(folder: pathlib.Path) -> str:
-    names = sorted(entry.name for entry in folder.iterdir())
-    return (
-        ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-        if names
-        else "nothing"
-    )
+    return first_of(sorted(entry.name for entry in folder.iterdir()), 8, 255) or "nothing"

@@ -22,9 +22,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-from grasp_jax.core.errors import UserError
 from grasp_jax.core.files import read_sealed, replacing, sha256, write_sealed
 from grasp_jax.core.log import logger
+from grasp_jax.core.paths import other_files
 from grasp_jax.core.progress import progress_bar
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.split import Histories
@@ -203,9 +203,7 @@ def _shards_of(folder: pathlib.Path, num_users: int) -> int:
     if left:
         return int(left[0].stem.rpartition("-")[2])
     if folder.is_dir() and any(folder.iterdir()) and not (folder / SHARDS).is_dir():
-        raise UserError(
-            f"{folder}: holds other files and no representations; name a new folder, or an empty one"
-        )
+        raise other_files(folder, "representations")
     return max(1, -(-num_users // USERS_OF_A_SHARD))
 
 

@@ -29,6 +29,7 @@ import pyarrow.parquet as pq
 from grasp_jax.core.errors import UserError
 from grasp_jax.core.files import sync
 from grasp_jax.core.log import logger
+from grasp_jax.core.words import one_line
 
 SHARD_ANSWERS = 16_384
 SHARDS_IN_MEMORY = 4
@@ -348,7 +349,7 @@ def _shard_errors(path: pathlib.Path) -> Iterator[None]:
     try:
         yield
     except (OSError, pa.ArrowException, LookupError, ValueError, TypeError) as error:
-        reason = " ".join(str(error).split())[:160]
+        reason = one_line(error)
         raise UserError(
             f"{path}: not a readable shard of answers ({reason}); move it away, and its prompts are sent again"
         ) from error
