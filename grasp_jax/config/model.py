@@ -274,9 +274,6 @@ class ModelConfig(Section):
         "Text or vectors that represent the user in the gates (models/gate_queries.py); user is "
         "as published.",
     )
-    gate_dropout: float = field(
-        0.0, BELOW_ONE, "Share of the pairs in a training batch whose gate logits are set to 0."
-    )
     row_norm: float = field(1.0, LENGTH, "Length of the frozen rows as input of the MLP.")
     num_layers: int = field(2, LAYERS, "Number of layers of sasrec and bert4rec.")
     block: str = field(
