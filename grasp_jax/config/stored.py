@@ -21,7 +21,11 @@ EARLIER: dict[str, Any] = {
     "knowledge.text_columns": [],
 }
 # fields that are gone, and the values with which the code behaved as it does now
-GONE: dict[str, Any] = {"model.gate_dropout": 0.0, "train.towers": "each"}
+GONE: dict[str, Any] = {
+    "knowledge.whiten": False,
+    "model.gate_dropout": 0.0,
+    "train.towers": "each",
+}
 # how the code behaved before there was a field
 BEFORE = {name: about.before for name, about in FIELDS.items() if about.before is not None}
 

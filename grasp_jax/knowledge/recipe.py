@@ -46,8 +46,6 @@ def bank_recipe(config: KnowledgeConfig, split: Split, texts: SourceTexts) -> di
         recipe["exclude_copies"] = True
     if config.reduction.kind != "none":
         recipe["reduction"] = config.reduction.to_dict()
-    if config.whiten:
-        recipe["whiten"] = True
     if config.pooling != "mean":
         recipe["pooling"] = config.pooling
     if config.corruption.kind != "none":
