@@ -60,7 +60,7 @@ class Run:
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the data and of their training part."""
-        return self.split.fingerprint()
+        return self.split.fingerprint
 
     @property
     def trials(self) -> list[tuple[str, str]]:
