@@ -17,12 +17,6 @@ import numpy as np
 from benchmarks import kernel_oracles as oracles
 from benchmarks.arguments import parser_of
 from benchmarks.gru import begins
-from benchmarks.kernels.gated_projection import (
-    Tokens,
-    Weights,
-    gated_projection,
-    gated_projection_reference,
-)
 from benchmarks.kernels.packed_attention import (
     AttentionForm,
     packed_attention,
@@ -102,7 +96,7 @@ def cases(quick: bool) -> list[Case]:
                 heads,
             )
         )
-    return [*found, _projection(draw, quick)]
+    return found
 
 
 def random_layer(draw: Callable[..., np.ndarray], width: int) -> Layer:
@@ -118,22 +112,6 @@ def random_layer(draw: Callable[..., np.ndarray], width: int) -> Layer:
 
 def _with_last_arguments(function: Function, last: tuple[Any, ...], *first: Any) -> jax.Array:
     return function(*first, *last)
-
-
-def _projection(draw: Callable[..., np.ndarray], quick: bool) -> Case:
-    """The rival form of gather, gate and projection."""
-    tokens, items, width, hidden = (40, 30, 32, 16) if quick else (1522, 4096, 1536, 256)
-    tables = draw(items, width) / width**0.5, draw(items, width) / width**0.5
-    ids = np.random.default_rng(1).integers(0, items, tokens).astype(np.int32)
-    on_device = Tokens(*map(jnp.asarray, (*tables, ids)))
-    gates, own, similar = draw(tokens, 3), draw(2, width, hidden), draw(2, width, hidden)
-    return Case(
-        "gated_projection",
-        functools.partial(gated_projection, on_device),
-        functools.partial(gated_projection_reference, on_device),
-        functools.partial(oracles.gated_projection, rows=tuple(table[ids] for table in tables)),
-        (gates, Weights(own, similar, draw(hidden))),
-    )
 
 
 def with_gradients(function: Function, arguments: tuple[Any, ...], along: np.ndarray) -> list[Any]:

@@ -3,7 +3,6 @@
 import jax
 import jax.numpy as jnp
 
-from benchmarks.kernels.gated_projection import Weights
 from grasp_jax.kernels.sasrec_layer import Layer
 from grasp_jax.kernels.sasrec_layer_kernels import EPSILON
 
@@ -52,16 +51,6 @@ def sasrec_layers(
         hidden = jnp.maximum(x @ after.first + after.first_bias, 0.0)
         x = x + hidden @ after.second + after.second_bias
     return _norm(x, layers[-1][1].last_scale, layers[-1][1].last_offset)
-
-
-def gated_projection(
-    gates: jax.Array, weights: Weights, rows: tuple[jax.Array, jax.Array]
-) -> jax.Array:
-    """Gates [T, 3], the layer's weights, and rows [T, E] of both tables -> [T, H]."""
-    (wa, wc), (wb, wd), bias = weights
-    own, similar = rows
-    first, second, third = gates[:, 0:1], gates[:, 1:2], gates[:, 2:3]
-    return first * (own @ wa) + second * (similar @ wb) + third * (own @ wc + similar @ wd) + bias
 
 
 def _norm(x: jax.Array, scale: jax.Array, offset: jax.Array) -> jax.Array:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from grasp_jax.config import DataConfig
 from grasp_jax.data.log import InteractionLog, build_log
 from grasp_jax.data.readers import find_interactions, read_interactions
 from grasp_jax.data.sources import scale_factor
@@ -14,7 +15,6 @@ BEAUTY_USERS, BEAUTY_ITEMS = 52_204, 57_289
 INDUSTRY_USERS, INDUSTRY_ITEMS, INDUSTRY_MEAN = 99_711, 1_205_282, 20.88
 QUICK_USERS, QUICK_ITEMS = 400, 500
 Lengths = Callable[[int, np.random.Generator], np.ndarray]
-_COLUMNS = {"user": "user", "item": "item", "timestamp": "timestamp", "rating": ""}
 
 
 def beauty_lengths(num_users: int, rng: np.random.Generator) -> np.ndarray:
@@ -43,7 +43,7 @@ def load_log(data: str, num_users: int, num_items: int) -> InteractionLog:
     """The log in the folder or file `data`; a synthetic one if `data` is empty."""
     if data:
         path = find_interactions(data)
-        return read_interactions(path, path.parent.name, _COLUMNS)[0]
+        return read_interactions(path, DataConfig(name=path.parent.name))[0]
     return synthetic_log(num_users, num_items)
 
 

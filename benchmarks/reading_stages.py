@@ -50,7 +50,7 @@ def read(path: pathlib.Path, store: str = "off") -> dict[str, Any]:
         "users": log.num_users,
         "items": log.num_items,
         "interactions": log.num_interactions,
-        "fingerprint": log.fingerprint(),
+        "fingerprint": log.fingerprint,
         "steps": costs.steps,
     }
 
@@ -61,7 +61,7 @@ def prepare(path: pathlib.Path) -> dict[str, Any]:
     with costs.of("read and build"):
         log = load_dataset(config).log
     with costs.of("fingerprint"):
-        log.fingerprint()
+        _ = log.fingerprint
     with costs.of("split"):
         split, _ = without_users_short_of_negatives(make_split(config, log), NEGATIVES)
     with costs.of("batches and packing of an epoch"):

@@ -99,7 +99,6 @@ ON_ANY_DEVICE: dict[str, Section] = {
     "memory": growth.memory,
     "attention": kernels.attention,
     "gru": kernels.gru,
-    "gated-projection": kernels.gated_projection,
     "kernel-errors": kernels.errors,
     "longest-kernels": kernels.longest,
     "serving": serving.serving,

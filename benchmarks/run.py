@@ -55,9 +55,6 @@ CPU = {
     "memory": Benchmark("benchmarks.memory"),
     "attention": Benchmark("benchmarks.attention"),
     "gru": Benchmark("benchmarks.gru"),
-    "gated_projection": Benchmark(
-        "benchmarks.gated_projection", only_named=True
-    ),  # kernels are timed only on a GPU
     "scaling": Benchmark(
         "benchmarks.scaling", only_named=True
     ),  # emulated devices, minutes of compilation
@@ -106,7 +103,6 @@ GPU = {
     "longest_kernels": Benchmark("benchmarks.longest_kernels"),
     "gru": Benchmark("benchmarks.gru"),
     "attention": Benchmark("benchmarks.attention"),
-    "gated_projection": Benchmark("benchmarks.gated_projection"),
     "evaluation": Benchmark("benchmarks.evaluation", ("--full-users=4096", "--plain-users=64")),
     "train_to_the_end": Benchmark("benchmarks.train", only_named=True),  # hours, with all rivals
 }

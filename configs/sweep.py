@@ -38,7 +38,6 @@ PLUS: dict[str, dict[str, Any]] = {
     "learned_text_trust": {"model.plus.text_trust": "learned"},
     "not_whitened": {"model.plus.text_whitening": 0.0},
     "wholly_whitened": {"model.plus.text_whitening": 1.0},
-    "loss_of_the_sum": {"train.towers": "sum"},
     "bce": {"train.loss": "bce"},
     "gbce": {"train.loss": "gbce"},
     "label_smoothing": {"train.label_smoothing": 0.1},

@@ -29,6 +29,7 @@ from grasp_jax.config import (
 )
 from grasp_jax.core.errors import UserError
 from grasp_jax.core.origin import own_line
+from grasp_jax.core.words import one_line
 
 OVERRIDE = re.compile(r"--?(?:no)?config\.([^=\s]+)")
 
@@ -281,4 +282,4 @@ def _message(error: BaseException) -> str:
         if isinstance(error, KeyError) and error.args
         else error
     )
-    return f"{type(error).__name__}: {' '.join(str(text).split())[:300]}"
+    return f"{type(error).__name__}: {one_line(text, 300)}"

@@ -47,6 +47,7 @@ from grasp_jax.core.log import print_messages
 from grasp_jax.core.origin import blamed
 from grasp_jax.core.outlets import NO_READER, open_outlets, reader_gone
 from grasp_jax.core.preemption import INTERRUPTED, PREEMPTION
+from grasp_jax.core.words import one_line
 
 # exit statuses: bad input, a full disk or too little memory; and a fault in code, ours or the user's (EX_SOFTWARE of sysexits.h)
 REFUSED, FAULT = 2, 70
@@ -129,7 +130,7 @@ def explained(error: BaseException) -> str:
     from grasp_jax.core.failed_writes import memory_ran_out, write_failure
 
     if memory_ran_out(error):
-        reason = " ".join(str(error).split())[:200] or "no more memory"
+        reason = one_line(error) or "no more memory"
         return f"memory ran out ({reason}); lower config.train.batch_size or config.eval.user_block; --mode=plan says what a config needs"
     return write_failure(error, _workdir())
 

@@ -80,7 +80,7 @@ def claim(workdir: pathlib.Path, config: Config, log: InteractionLog) -> None:
         }
         made = {
             "made": datetime.datetime.now().strftime("%Y-%m-%d %H:%M"),
-            "fingerprint": log.fingerprint(),
+            "fingerprint": log.fingerprint,
             **facts,
             **newest(log),
         }
@@ -123,7 +123,7 @@ def data_change(workdir: pathlib.Path, log: InteractionLog) -> str:
         workdir / DATA_FILE,
         f"remove {workdir / DATA_FILE}, the artefacts say themselves what they were made from",
     )
-    if stored.get("fingerprint") == log.fingerprint():
+    if stored.get("fingerprint") == log.fingerprint:
         return ""
     sizes = ("users", "items", "interactions")
     before = ", ".join(f"{stored.get(name, 0):,} {name}" for name in sizes)

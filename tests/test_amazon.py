@@ -110,7 +110,7 @@ def test_prepared_data_is_of_these_files(
     write_dump(tmp_path, REVIEWS, TITLES)
     first, _ = prepared()
     second, _ = prepared()
-    assert first.fingerprint() == second.fingerprint() and len(parsed) == 1
+    assert first.fingerprint == second.fingerprint and len(parsed) == 1
     write_dump(tmp_path, REVIEWS[:-6], TITLES)
     assert prepared()[0].num_users == 2 and len(parsed) == 2
     write_dump(tmp_path, REVIEWS[:-6], TITLES | {"A1": "Azure"})

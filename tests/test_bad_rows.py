@@ -17,8 +17,8 @@ from grasp_jax.data import bad_rows, table_files
 from grasp_jax.data.dataset import Dataset, load_dataset
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.read_report import ReadReport
-from grasp_jax.data.readers import read_interactions
 from grasp_jax.workdir import claim, data_change
+from tests.logs import read_interactions
 from tests.refusal import assert_names, refusal
 from tests.tables import COLUMNS, write_table
 

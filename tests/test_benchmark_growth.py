@@ -356,7 +356,7 @@ def test_growth_is_drawn_and_shown(tmp_path: pathlib.Path, monkeypatch: pytest.M
     monkeypatch.setattr(
         report,
         "SECTIONS",
-        {"cpu": {"memory-cpu": lambda record: report.Table("t", "Growth", ["a"], [["1"]])}},
+        {"cpu": {"memory-cpu": lambda record: report.ReportTable("t", "Growth", ["a"], [["1"]])}},
     )
     report.write()
     assert "![memory-cpu](figures/memory-cpu.svg)" in report.PAGE.read_text()

@@ -10,12 +10,11 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks import describe, gated_projection, lengths, record, report
+from benchmarks import describe, lengths, record, report
 from grasp_jax.config import KnowledgeConfig
 from grasp_jax.knowledge.describe import chat
 from grasp_jax.knowledge.describe.language_model import keys_of
 from grasp_jax.knowledge.endpoint.cache import AnswerCache, StoredAnswer, stored_keys
-from grasp_jax.models.encoders.holistic import HolisticEncoder
 from tests.command_line import run
 from tests.refusal import refusal
 
@@ -166,64 +165,3 @@ def test_bank_of_a_small_size(tmp_path: pathlib.Path) -> None:
 def test_performance_page_is_that_of_the_committed_results() -> None:
     """The page would show figures that no kept record has."""
     assert report.PAGE.read_text(encoding="utf-8") == report.page()
-
-
-@pytest.mark.slow  # of a kernel that is no default
-def test_gated_projection_of_a_small_size(tmp_path: pathlib.Path) -> None:
-    """A form would be left out, timed though it computes something else, or set against a limit that was not measured."""
-    out = tmp_path / "gated.json"
-    command = [sys.executable, "-m", "benchmarks.gated_projection", "--quick", f"--out={out}"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr
-    result = json.loads(out.read_text())
-    rows = result["rows"]
-    measured = {(row["shape"], row["dtype"], row["backward"], row["form"]) for row in rows}
-    assert len(measured) == len(rows) == 2 * 2 * 2  # types, passes, forms
-    assert {row["form"] for row in rows} == {"xla", "kernel"}
-    assert all(row["difference"] < (1e-5 if row["dtype"] == "float32" else 3e-2) for row in rows)
-    assert len(done.stdout.split("written to")[0].strip().splitlines()) == 2 + len(rows)
-    for row in rows:
-        rates = result["limits"]
-        limit = max(
-            row["operations"] / rates["flops"][row["dtype"]],
-            row["bytes"] / rates["bytes_per_second"],
-        )
-        assert (
-            row["share_of_limit"] == pytest.approx(1e3 * limit / row["median_ms"])
-            and len(row["ms"]) == 2
-        )
-
-
-def test_gated_projection_counts_what_it_must() -> None:
-    """The share of the limit would be flattered, or hide that there is room."""
-    shape = gated_projection.Shape("any", tokens=10, items=100, width=6, features=5, hidden=())
-    forward = gated_projection.counted(shape, "bfloat16", distinct=8, backward=False)
-    both = gated_projection.counted(shape, "bfloat16", distinct=8, backward=True)
-    assert (
-        forward["operations"] == 10 * (4 * 6 * 5) * 2
-        and both["operations"] == 2 * forward["operations"]
-    )
-    rows, kernels, bias, gates, ids, result = (
-        2 * 8 * 6 * 2,
-        4 * 6 * 5,
-        5 * 4,
-        10 * 3 * 4,
-        10 * 4,
-        10 * 5 * 4,
-    )
-    assert forward["bytes"] == rows + 2 * kernels + bias + gates + ids + result
-    assert both["bytes"] == forward["bytes"] + rows + gates + ids + result + 4 * kernels + bias
-
-
-def test_gated_projection_refuses_to_time_another_function() -> None:
-    """Times of a kernel that is wrong would be printed and kept."""
-    work = gated_projection.make_work(gated_projection.QUICK_SHAPES[0], "float32", 1, 60)
-    encoder = HolisticEncoder(24, 8, (20,))
-    good = gated_projection.xla_form(encoder)
-    forms = {
-        "xla": good,
-        "kernel": lambda params, *args, **named: 1.01 * good(params, *args, **named),
-    }
-    assert "kernel in float32 differs" in refusal(
-        gated_projection.check_parity, forms, encoder, work, "float32"
-    )

@@ -19,6 +19,7 @@ from grasp_jax.config import (
     to_json,
     unknown_field,
 )
+from grasp_jax.config.stored import GONE
 from grasp_jax.provenance import difference
 from tests.changed_config import changed
 from tests.refusal import assert_names, refusal
@@ -121,6 +122,23 @@ def test_a_field_that_is_gone(
     assert not difference(made_from, {"config": identity(as_then)})
     other = "full" if select == "full_unseen" else "full_unseen"
     assert difference(made_from, {"config": identity(changed("eval.select", other))})
+
+
+@pytest.mark.parametrize("name", GONE)
+def test_a_field_that_is_gone_had_its_default(tmp_path: pathlib.Path, name: str) -> None:
+    """A run of an earlier version could not be opened, though it has the present behaviour; or one with another would be trained on."""
+    tree = to_json(Config())
+    section, _, field = name.rpartition(".")
+    tree[section][field] = GONE[name]
+    (tmp_path / CONFIG_FILE).write_text(json.dumps(tree))
+    assert read_config(tmp_path) == Config.from_dict(as_changes(tree)) == Config()
+    check_workdir(Config(), tmp_path)
+    as_then, now = {"config": identity(Config()) | {name: GONE[name]}}, identity(Config())
+    assert not difference(as_then, {"config": now})
+    tree[section][field] = "another"
+    (tmp_path / CONFIG_FILE).write_text(json.dumps(tree))
+    assert_names(refusal(read_config, tmp_path), (f"config.{name}: no such field any more",))
+    assert_names(refusal(check_workdir, Config(), tmp_path), (f"{name} is 'another' there",))
 
 
 def with_equal_rates(workdir: pathlib.Path) -> dict[str, Any]:

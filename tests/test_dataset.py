@@ -343,9 +343,7 @@ def test_a_run_splits_a_given_dataset_as_its_config_says(tmp_path: pathlib.Path)
         {"data.source": "synthetic", "data.split": "time", "eval.num_negatives": 10}
     )
     run = open_run(dataclasses.replace(config, data=shop.with_split("time").data), tmp_path, shop)
-    assert (
-        run.split.mode == "time" and run.fingerprint == run.split.fingerprint() != shop.fingerprint
-    )
+    assert run.split.mode == "time" and run.fingerprint == run.split.fingerprint != shop.fingerprint
     assert (
         run.dataset.texts.of_users == shop.with_split("time").texts.of_users != shop.texts.of_users
     )
@@ -436,9 +434,9 @@ def test_a_fingerprint_of_ids_that_are_objects() -> None:
 
     def with_ids(ids: list[str]) -> str:
         own = np.array(["".join(list(name)) for name in ids], object)  # strings of its own
-        return dataclasses.replace(log, item_ids=own).fingerprint()
+        return dataclasses.replace(log, item_ids=own).fingerprint
 
-    assert with_ids(["ox", "oy"]) == log.fingerprint() != with_ids(["ox", "ow"])
+    assert with_ids(["ox", "oy"]) == log.fingerprint != with_ids(["ox", "ow"])
 
 
 def test_tables_of_a_folder_are_found(tmp_path: pathlib.Path) -> None:

@@ -11,8 +11,8 @@ import pytest
 
 from grasp_jax.core.errors import UserError
 from grasp_jax.data.attributes import read_attributes
-from grasp_jax.data.readers import find_interactions, read_interactions
-from tests.logs import read_log
+from grasp_jax.data.readers import find_interactions
+from tests.logs import read_interactions, read_log
 from tests.refusal import assert_names, refusal
 
 COLUMNS = {"user": "user", "item": "item", "timestamp": "timestamp", "rating": "rating"}

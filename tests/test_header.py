@@ -5,8 +5,7 @@ import pathlib
 import pytest
 
 from grasp_jax.data.attributes import read_attributes
-from grasp_jax.data.readers import read_interactions
-from tests.logs import read_log
+from tests.logs import read_interactions, read_log
 from tests.refusal import assert_names, refusal
 
 COLUMNS = {"user": "user", "item": "item", "timestamp": "timestamp", "rating": "rating"}

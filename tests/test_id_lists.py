@@ -8,8 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
-from grasp_jax.data.readers import read_interactions
-from tests.logs import read_log
+from tests.logs import read_interactions, read_log
 from tests.refusal import assert_names, refusal
 
 COLUMNS = {"user": "user", "item": "item", "timestamp": "", "rating": ""}

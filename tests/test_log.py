@@ -14,7 +14,6 @@ START = (
 HOW = {
     "as imported": ("", "", "damaged\n"),
     "progress": ("show_progress()", "100 % done\ndamaged\n", ""),
-    "progress on the standard error": ("show_progress(sys.stderr)", "", "100 % done\ndamaged\n"),
     "progress twice": ("show_progress()\nshow_progress()", "100 % done\ndamaged\n", ""),
     "the command line": (
         "print_messages()\nlogging.basicConfig(level=logging.INFO)",

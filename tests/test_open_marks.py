@@ -10,7 +10,7 @@ import pytest
 
 from grasp_jax.config.data import REFUSE, SKIP
 from grasp_jax.data import open_marks, streamed, table_files
-from grasp_jax.data.readers import read_interactions
+from tests.logs import read_interactions
 from tests.refusal import assert_names, refusal
 from tests.tables import COLUMNS
 

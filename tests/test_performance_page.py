@@ -18,7 +18,7 @@ def test_page_takes_one_table_or_several(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A record with several tables would break the page, or show the first alone."""
-    table = report.Table("t", "One title", ["a"], [["1"]])
+    table = report.ReportTable("t", "One title", ["a"], [["1"]])
     monkeypatch.setattr(report, "RESULTS", tmp_path)
     monkeypatch.setattr(
         report,

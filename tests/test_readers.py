@@ -50,17 +50,17 @@ def test_every_format_gives_the_log_of_inter_txt(tmp_path: pathlib.Path, ending:
     shuffled = [(*pairs[k], 100 + k) for k in (4, 0, 2, 3, 1)]
     columns = dict(zip(("user", "item", "timestamp"), zip(*shuffled, strict=True), strict=True))
     log = read_log(write_table(tmp_path / f"log.{ending}", columns), "pairs", COLUMNS)
-    assert log.fingerprint() == plain.fingerprint()
+    assert log.fingerprint == plain.fingerprint
     assert log.timestamps is not None and log.timestamps.tolist() == [101, 103, 104, 100, 102]
 
 
 def test_fingerprint_sees_the_order_within_a_user() -> None:
     """Would break the identity of data: histories in another order would share a bank and a checkpoint."""
     users, items = np.array([1, 1, 2]), np.array([5, 6, 5])
-    first = build_log("first", users, items).fingerprint()
-    assert build_log("another name", users, items).fingerprint() == first
-    assert build_log("first", users, items[[1, 0, 2]]).fingerprint() != first
-    assert build_log("first", users, items + 1).fingerprint() != first, "same rows, but other items"
+    first = build_log("first", users, items).fingerprint
+    assert build_log("another name", users, items).fingerprint == first
+    assert build_log("first", users, items[[1, 0, 2]]).fingerprint != first
+    assert build_log("first", users, items + 1).fingerprint != first, "same rows, but other items"
 
 
 @pytest.mark.parametrize("ending", TABLES)

@@ -11,9 +11,8 @@ import sys
 import pytest
 
 from grasp_jax.data.attributes import read_attributes
-from grasp_jax.data.readers import read_interactions
 from grasp_jax.data.rewriting import as_utf8, likely_encoding, rewritten
-from tests.logs import read_log
+from tests.logs import read_interactions, read_log
 from tests.refusal import assert_names, refusal
 
 COLUMNS = {"user": "user", "item": "item", "timestamp": "", "rating": ""}

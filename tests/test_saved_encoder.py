@@ -31,7 +31,7 @@ from tests.saved_encoders import (
 CASES: dict[str, dict[str, Any]] = {
     "lsa": {},
     "projection": {"encoder": "tfidf_projection", "width": 64},
-    "whitened": {"reduction.kind": "pca", "reduction.width": 6, "whiten": True},
+    "projected": {"reduction.kind": "pca", "reduction.width": 6},
     "cut": {"reduction.kind": "truncate", "reduction.width": 6},
     "uncentred, weighted": {"center": False, "pooling": "similarity"},
     "columns": {"text_columns": ("category",)},

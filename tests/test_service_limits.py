@@ -12,11 +12,13 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
 import pytest
 
+from grasp_jax.serving.http.query_queue import Query
 from grasp_jax.serving.http.settings import Limits
 from tests.bad_requests import BAD, JSON
 from tests.command_line import run
@@ -127,7 +129,7 @@ def test_a_fault_of_ours_says_nothing_to_strangers(
         raise RuntimeError("password 1234")
 
     with monkeypatch.context() as patched:
-        patched.setattr("grasp_jax.serving.http.snapshot.Snapshot.answer", broken)
+        patched.setattr("grasp_jax.serving.http.snapshot.ServingSnapshot.answer", broken)
         answer = running.client.post("/recommend", json={"histories": [[1]]})
     assert answer.status_code == 500 and "a fault of the service" in answer.json()["error"]
     assert "1234" not in answer.text and "1234" not in running.lines.getvalue()
@@ -135,12 +137,14 @@ def test_a_fault_of_ours_says_nothing_to_strangers(
     assert running.post("/recommend", histories=[[1]])["results"]
 
 
-def test_beyond_the_queue_there_is_503_and_no_crash(folders: pathlib.Path) -> None:
+def test_beyond_the_queue_there_is_503_and_no_crash(
+    folders: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Too much load would end the process, or let everybody wait without end."""
     limits = Limits(**{**vars(LIMITS), "queue": 4, "people": 4})
     running = Running(folders / "saved", with_settings(limits=limits, batch_sizes=(1,), lengths=()))
-    hold, answer = threading.Event(), running.service.queue._batcher._answer
-    running.service.queue._batcher._answer = lambda queries: hold.wait(60) and answer(queries)  # type: ignore[assignment]
+    hold, answers_of = threading.Event(), Query.answers
+    monkeypatch.setattr(Query, "answers", lambda *own: hold.wait(60) and answers_of(*own))
 
     async def flood() -> list[Any]:
         transport = httpx.ASGITransport(running.app)
@@ -162,18 +166,17 @@ def test_beyond_the_queue_there_is_503_and_no_crash(folders: pathlib.Path) -> No
     running.service.stop()
 
 
-def test_a_full_queue_reads_no_body(folders: pathlib.Path) -> None:
+def test_a_full_queue_reads_no_body(folders: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Under ten times the load that the service can answer, reading what it refuses would take the time in which it answers others."""
     limits = Limits(**{**vars(LIMITS), "queue": 4, "people": 4})
     running = Running(folders / "saved", with_settings(limits=limits, batch_sizes=(1,), lengths=()))
-    batcher, begun, hold = running.service.queue._batcher, threading.Event(), threading.Event()
-    answer = batcher._answer
+    begun, hold, answers_of = threading.Event(), threading.Event(), Query.answers
 
-    def held(queries: Any) -> Any:
+    def held(*own: Any) -> Any:
         begun.set()
-        return hold.wait(60) and answer(queries)
+        return hold.wait(60) and answers_of(*own)
 
-    batcher._answer = held  # type: ignore[method-assign]
+    monkeypatch.setattr(Query, "answers", held)
     broken: dict[str, Any] = {"content": b"{", "headers": JSON}
 
     async def fill() -> list[Any]:
@@ -187,7 +190,7 @@ def test_a_full_queue_reads_no_body(folders: pathlib.Path) -> None:
             while not begun.is_set():
                 await asyncio.sleep(0.001)
             second = asyncio.create_task(ask(4))
-            while batcher.waiting < 4:
+            while running.service.queue.waiting < 4:
                 await asyncio.sleep(0.001)
             full = [await client.post(path, **broken) for path in ("/recommend", "/similar")]
             items = await client.put("/items", **broken)
@@ -205,24 +208,26 @@ def test_a_full_queue_reads_no_body(folders: pathlib.Path) -> None:
     running.service.stop()
 
 
-def test_who_waits_too_long_is_told_so(folders: pathlib.Path) -> None:
+def test_who_waits_too_long_is_told_so(
+    folders: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A caller would wait for ever behind a slow batch, and the service work for those who have gone."""
     limits = Limits(**{**vars(LIMITS), "seconds": 0.2})
     running = Running(folders / "saved", with_settings(limits=limits, batch_sizes=(1,), lengths=()))
     begun, hold, answered = threading.Event(), threading.Event(), list[int]()
-    answer = running.service.queue._batcher._answer
+    answers_of = Query.answers
 
-    def slow(queries: Any) -> Any:
+    def slow(query: Query, batch: Sequence[Query]) -> Any:
         begun.set()
         hold.wait(60)
-        answered.append(len(queries))
-        return answer(queries)
+        answered.append(len(batch))
+        return answers_of(query, batch)
 
     def ask_in_vain() -> None:
         late = running.client.post("/recommend", json={"histories": [[5]]})
         assert late.status_code == 503 and "no answer within 0.2 s" in late.json()["error"]
 
-    running.service.queue._batcher._answer = slow
+    monkeypatch.setattr(Query, "answers", slow)
     while not begun.is_set():  # on a busy machine the first ones are given up before they are begun
         ask_in_vain()
     for _ in range(2):

@@ -7,7 +7,8 @@ import pathlib
 import threading
 import time
 import types
-from typing import Any
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -21,12 +22,12 @@ from grasp_jax.serving.answers import Answer, ItemChoice, People, answer
 from grasp_jax.serving.catalogue import Catalogue
 from grasp_jax.serving.http import fixed_programs, server, title_search
 from grasp_jax.serving.http import service as http_service
-from grasp_jax.serving.http.batching import Batcher, Overloaded
 from grasp_jax.serving.http.cli import parser, run, settings_of
 from grasp_jax.serving.http.diversity import diversified
 from grasp_jax.serving.http.fixed_programs import Shapes
 from grasp_jax.serving.http.id_mapping import requested_people
 from grasp_jax.serving.http.metrics import JsonLines, Metrics
+from grasp_jax.serving.http.query_queue import QueryQueue
 from grasp_jax.serving.http.requests import NewItems, Recommend, Refused, read
 from grasp_jax.serving.http.server import GRACE
 from grasp_jax.serving.http.service import Served, Service
@@ -54,6 +55,30 @@ def test_maximal_marginal_relevance_by_hand() -> None:
     ]
 
 
+def numbers_queue(
+    capacity: int,
+    group: Callable[[int], Hashable],
+    answers: Callable[[Sequence[int]], list[int]],
+    size: Callable[[int], int] = lambda waiting: 8,
+) -> Any:
+    """A function that puts numbers into a queue as queries, and the queue."""
+
+    class Number(NamedTuple):
+        number: int
+
+        def group(self) -> Hashable:
+            return group(self.number)
+
+        def batch_size(self, waiting: int) -> int:
+            return size(waiting)
+
+        def answers(self, batch: Sequence["Number"]) -> list[int]:
+            return answers([own.number for own in batch])
+
+    queue: Any = QueryQueue(Limits(queue=capacity, people=1), Metrics())
+    return lambda numbers, seconds=SECONDS: queue.submit(list(map(Number, numbers)), seconds), queue
+
+
 def test_a_batch_that_fails_fails_alone() -> None:
     """One bad question would end the thread, and with it the service."""
 
@@ -62,61 +87,58 @@ def test_a_batch_that_fails_fails_alone() -> None:
             raise ZeroDivisionError
         return [10 // n for n in numbers]
 
-    batcher: Batcher[int, int] = Batcher(lambda n: n == 0, answer, lambda *_: 8, 16)
+    submit, queue = numbers_queue(16, lambda n: n == 0, answer)
     with pytest.raises(ZeroDivisionError):
-        batcher.submit([0], SECONDS).result(SECONDS)
-    assert batcher.submit([1, 2, 5], SECONDS).result(SECONDS) == [10, 5, 2]
-    with pytest.raises(Overloaded):
-        batcher.submit([1] * 17, SECONDS)
-    batcher.stop()
-    with pytest.raises(Overloaded):
-        batcher.submit([1], SECONDS)
+        submit([0]).result(SECONDS)
+    assert submit([1, 2, 5]).result(SECONDS) == [10, 5, 2]
+    with pytest.raises(Refused):
+        submit([1] * 17)
+    queue.stop()
+    with pytest.raises(Refused):
+        submit([1])
 
 
 def test_a_missing_answer_fails_its_batch_alone() -> None:
     """A program that loses a row would end the thread, and every later request would wait until its deadline."""
-    batcher: Batcher[int, int] = Batcher(
-        lambda n: n == 0, lambda numbers: [n for n in numbers if n], lambda *_: 8, 16
-    )
+    submit, queue = numbers_queue(16, lambda n: n == 0, lambda numbers: [n for n in numbers if n])
     with pytest.raises(ValueError, match="shorter"):
-        batcher.submit([0], SECONDS).result(SECONDS)
-    assert batcher.submit([1, 2], SECONDS).result(SECONDS) == [1, 2]
-    batcher.stop()
+        submit([0]).result(SECONDS)
+    assert submit([1, 2]).result(SECONDS) == [1, 2]
+    queue.stop()
 
 
 def test_a_size_that_fails_does_not_end_the_thread() -> None:
     """Every later request would wait until its deadline, while the service says that it is ready."""
     sizes = iter([0.5, 8])
-    batcher: Batcher[int, int] = Batcher(lambda n: 0, list, lambda *_: range(next(sizes)).stop, 16)
+    submit, queue = numbers_queue(16, lambda n: 0, list, lambda _: range(next(sizes)).stop)
     with pytest.raises(TypeError):
-        batcher.submit([1], SECONDS).result(SECONDS)
-    assert batcher.submit([2], SECONDS).result(SECONDS) == [2]
-    batcher.stop()
+        submit([1]).result(SECONDS)
+    assert submit([2]).result(SECONDS) == [2]
+    queue.stop()
 
 
 def test_a_batch_leaves_the_rest_to_the_next_one() -> None:
     """Seventeen people would pay for thirty-two, later ones wait behind a group of others, or the oldest wait for ever."""
     release, sizes = threading.Event(), list[int]()
 
-    def answer(numbers: Any) -> list[int]:
+    def answer(numbers: Sequence[int]) -> list[int]:
         release.wait(SECONDS)
+        sizes.append(len(numbers))
         return [*numbers]
 
     shapes = Shapes((1, 8, 16, 32, 64), (50,), 1024, 10, 8)
-    batcher: Batcher[int, int] = Batcher(
-        lambda n: n % 2, answer, lambda _, waiting: shapes.batch_size(waiting), 99, sizes.append
-    )
-    first = batcher.submit([1], SECONDS)
-    while batcher.waiting:  # until the first one is being answered
+    submit, queue = numbers_queue(99, lambda n: n % 2, answer, shapes.batch_size)
+    first = submit([1])
+    while queue.waiting:  # until the first one is being answered
         time.sleep(0.001)
-    late = batcher.submit([1], 0)
-    others = [batcher.submit([n], SECONDS) for n in (*range(0, 34, 2), 3, *range(34, 50, 2))]
+    late = submit([1], 0)
+    others = [submit([n]) for n in (*range(0, 34, 2), 3, *range(34, 50, 2))]
     release.set()
     assert first.result(SECONDS) == [1] and [own.result(SECONDS) for own in others] == [
         [n] for n in (*range(0, 34, 2), 3, *range(34, 50, 2))
     ]
     assert sizes == [1, 25, 1] and late.cancelled()
-    batcher.stop()
+    queue.stop()
 
 
 @pytest.mark.parametrize("sizes", [fixed_programs.SMALL_SIZES, fixed_programs.LARGE_SIZES, (4,)])

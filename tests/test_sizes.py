@@ -62,10 +62,6 @@ def test_more_features_than_components() -> None:
 
 
 TOO_MUCH: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
-    "negatives beyond the catalogue": (
-        {"eval__num_negatives": 1000},
-        ("1000; expected at most 990", "1000 items, and a user has had 10", "num_negatives=990"),
-    ),
     "shared negatives beyond it": (
         {
             "model__method": "grasp_plus",

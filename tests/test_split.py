@@ -12,9 +12,8 @@ from configs import beauty, fashion
 from grasp_jax.config import ColumnsConfig, Config
 from grasp_jax.data.groups import head_tail_groups, paper_counts, statistics
 from grasp_jax.data.log import InteractionLog, build_log
-from grasp_jax.data.readers import read_interactions
 from grasp_jax.data.split import Histories, Split, leave_one_out
-from tests.logs import read_log
+from tests.logs import read_interactions, read_log
 from tests.refusal import refusal
 
 DATA = pathlib.Path(__file__).parents[2] / "shared" / "data"

@@ -18,7 +18,7 @@ from grasp_jax.data.dictionary import Encoder
 from grasp_jax.data.encoded import encoded, grouped, stable_order
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.read_report import ReadReport
-from grasp_jax.data.readers import read_interactions
+from tests.logs import read_interactions
 from tests.refusal import refusal
 
 Read = tuple[InteractionLog, ReadReport]

@@ -232,9 +232,9 @@ def test_low_ratings_are_seen_and_not_trained_on(tmp_path: pathlib.Path) -> None
     plain = read_log(path, "rated", COLUMNS, 3.0)
     assert (
         plain.low_rated is None
-        and plain.fingerprint() == read_log(path, "rated", COLUMNS).fingerprint()
+        and plain.fingerprint == read_log(path, "rated", COLUMNS).fingerprint
     )
-    assert plain.fingerprint() != log.fingerprint()
+    assert plain.fingerprint != log.fingerprint
     catalogue = read_log(path, "rated", COLUMNS, 3.0, np.array(["z", "y", "x"]))
     assert catalogue.low_rated is None
 

@@ -30,7 +30,7 @@ def test_same_seed_same_shop(shop: Shop) -> None:
         make_shop(ShopSpec(NUM_USERS, NUM_ITEMS)),
         make_shop(ShopSpec(NUM_USERS, NUM_ITEMS, seed=1)),
     )
-    assert again.log.fingerprint() == shop.log.fingerprint() != other.log.fingerprint()
+    assert again.log.fingerprint == shop.log.fingerprint != other.log.fingerprint
     np.testing.assert_array_equal(again.log.timestamps, shop.log.timestamps)
     assert again.items.columns == shop.items.columns
     assert again.user_texts == shop.user_texts
@@ -40,7 +40,7 @@ def test_same_seed_same_shop(shop: Shop) -> None:
 def test_corruption_swaps_the_share_and_leaves_interactions(shop: Shop, share: float) -> None:
     """A study of wrong text is void if the interactions move with it, or if a marked user keeps their own text."""
     wrong = make_shop(ShopSpec(NUM_USERS, NUM_ITEMS, corrupted_share=share))
-    assert wrong.log.fingerprint() == shop.log.fingerprint()
+    assert wrong.log.fingerprint == shop.log.fingerprint
     np.testing.assert_array_equal(wrong.log.timestamps, shop.log.timestamps)
     assert wrong.items.columns == shop.items.columns
     assert not shop.corrupted.any()

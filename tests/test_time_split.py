@@ -410,16 +410,16 @@ def test_another_split_has_another_fingerprint() -> None:
     ]
     plain = leave_one_out(log, 5)
     assert (
-        plain.fingerprint() == log.fingerprint()
-        and len({split.fingerprint() for split in [plain, *splits]}) == 5
+        plain.fingerprint == log.fingerprint
+        and len({split.fingerprint for split in [plain, *splits]}) == 5
     )
-    assert by_time(log, 9, VALID, TEST).fingerprint() == splits[0].fingerprint(), (
+    assert by_time(log, 9, VALID, TEST).fingerprint == splits[0].fingerprint, (
         "windows are in the config"
     )
     shifted = dataclasses.replace(log, timestamps=np.asarray(log.timestamps) + 1)
     assert (
-        shifted.fingerprint() == log.fingerprint()
-        and by_time(shifted, 5, VALID, TEST).fingerprint() != splits[0].fingerprint()
+        shifted.fingerprint == log.fingerprint
+        and by_time(shifted, 5, VALID, TEST).fingerprint != splits[0].fingerprint
     )
     assert plain.cut_off == "training part of each history: all but the last two interactions"
     assert len({split.cut_off for split in [plain, *splits]}) == 4, (

@@ -51,24 +51,6 @@ def fastest_of_xla(forms: Record) -> tuple[str, float]:
     return rival, times[rival] / kernel
 
 
-def gated_projection(record: Record) -> str:
-    """Whether the kernel is faster than XLA, forward and backward together."""
-    times = {
-        (row["shape"], row["dtype"], row["form"]): row["median_ms"]
-        for row in record["rows"]
-        if row["backward"]
-    }
-    ratios = [
-        times[shape, dtype, "xla"] / time
-        for (shape, dtype, form), time in times.items()
-        if form == "kernel"
-    ]
-    if not ratios:
-        return "The kernel is for GPUs, so this table has XLA's form alone."
-    end = ", so it stays outside of the package" if max(ratios) < AS_FAST else ""
-    return f"The kernel is {between(ratios, '.2f')} times as fast as XLA's own operations{end}."
-
-
 def errors(record: Record) -> str:
     """Whether kernels are as exact as XLA's forms."""
     rows = [row["errors"] for row in record["rows"]]

@@ -54,37 +54,6 @@ def gru(record: dict[str, Any]) -> ReportTable:
     return ReportTable("gru", "A GRU over packed rows", ["pass", "form", *HEADER], body, note)
 
 
-def gated_projection(record: dict[str, Any]) -> ReportTable:
-    """GRASP's first layer from the frozen tables by item id."""
-    body = [
-        [
-            row["shape"],
-            row["dtype"],
-            "forward, backward" if row["backward"] else "forward",
-            row["form"],
-            *(f"{row[key]:.3f}" for key in (*TIMES, "limit_ms")),
-            f"{row['share_of_limit']:.0%}",
-        ]
-        for row in record["rows"]
-    ]
-    note = (
-        "`python -m benchmarks.gated_projection`: gather, gate and projection; the limit is the larger of operations and bytes over the "
-        f"rates measured in the same run.\n\n{machine_line(record)}"
-    )
-    header = [
-        "shape",
-        "type",
-        "pass",
-        "form",
-        "median, ms",
-        "p10, ms",
-        "p90, ms",
-        "limit, ms",
-        "share of the limit",
-    ]
-    return ReportTable("gated_projection", "Gather, gate and projection", header, body, note)
-
-
 def errors(record: dict[str, Any]) -> ReportTable:
     """Errors of kernels against float64."""
     body = [

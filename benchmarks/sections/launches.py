@@ -26,7 +26,6 @@ PLACES = {  # file -> where it is
     "gru.py": "in the package; `auto` uses it on a GPU",
     "sasrec_layer.py": "in the package, used with `kernels=backbone`",
     "packed_attention.py": "in `benchmarks/kernels`",
-    "gated_projection.py": "in `benchmarks/kernels`",
 }
 
 
@@ -81,7 +80,6 @@ def speeds(counts: dict[str, Any], gru: dict[str, Any], attention: dict[str, Any
         "sasrec_layer.py": f"not timed yet; a step has {kernels['grasp-sasrec-backbone']} kernels instead of "
         f"{kernels['grasp-sasrec']} (below)",
         "packed_attention.py": f"{' and '.join(f'{ratio:.2f} times as fast with {name}' for name, ratio in weights)}",
-        "gated_projection.py": "not timed yet, and expected to be slower: it reads the weights again for each 64 items",
     }
     body = [[f"`{name}`", said[name], place] for name, place in PLACES.items()]
     sizes = gru["sizes"]

@@ -5,7 +5,8 @@ from typing import Any
 
 from benchmarks.project import shares_of_limit
 from benchmarks.sections import kernel_meaning
-from benchmarks.sections.words import AS_FAST, OURS, PACKED, between, joined, listed, percent
+from benchmarks.sections.words import AS_FAST, OURS, PACKED, between, joined, percent
+from grasp_jax.core.words import all_of
 
 Record = dict[str, Any]
 SHORT = 3e-6  # seconds: on a GPU, an operation that is shorter mostly waits for its start
@@ -50,7 +51,7 @@ def profile(record: Record) -> str:
         shares = _shares_of_stages(model)
         stage = max(shares, key=lambda name: shares[name])
         largest.setdefault(stage, []).append(f"{percent(shares[stage])} of {model['model']}")
-    said = f"The largest stages of a step are {joined([f'{stage} ({listed(of)})' for stage, of in largest.items()])}."
+    said = f"The largest stages of a step are {joined([f'{stage} ({all_of(of)})' for stage, of in largest.items()])}."
     limits = [share for share in shares_of_limit(record) if share is not None]
     if limits and min(limits) > 0.9:
         said += " The stage project, which maps text vectors to the width of the hidden layer, already multiplies as fast as the device can"
@@ -71,7 +72,7 @@ def _short_operations(models: Sequence[Record]) -> str:
     if not short:
         return ""
     return (
-        f" An operation of {listed(list(short))} takes {between(list(short.values()), '.1f')} microseconds on average, hardly longer than "
+        f" An operation of {all_of(list(short))} takes {between(list(short.values()), '.1f')} microseconds on average, hardly longer than "
         "its start. So the number of operations limits such a step, and not arithmetic: larger batches, or several models at once, use "
         "this device better."
     )
@@ -127,7 +128,7 @@ def retrieval(record: Record) -> str:
         )
     whole = exact["build_seconds"] + exact["search_seconds"]
     times = {row["way"]: (row["build_seconds"] + row["search_seconds"]) / whole for row in others}
-    told = listed([f"{way} takes {time:.1f} times as long" for way, time in times.items()])
+    told = all_of([f"{way} takes {time:.1f} times as long" for way, time in times.items()])
     said = f"With the building of the index, {told} as exact search."
     if min(times.values()) * AS_FAST < 1:
         return said
@@ -169,7 +170,7 @@ def serving(record: Record) -> str:
         slow = [f"{own['at_half']['p99_ms']:.0f} ms ({own['service']})" for own in services]
         told.append(
             f"With {items:,} items, the largest rate of {joined(times)} that of {rival['service']}. At half of its own largest rate, one "
-            f"answer in a hundred takes longer than {listed(slow)}."
+            f"answer in a hundred takes longer than {all_of(slow)}."
         )
     return " ".join(told)
 
@@ -181,7 +182,7 @@ def batch(record: Record) -> str:
         ours, rival = (own for own in record["libraries"] if own["items"] == items)
         times = ours["users_per_second"] / rival["users_per_second"]
         told.append(f"{times:.0f} times as many users per second with {items:,} items")
-    return f"This package answers {listed(told)}."
+    return f"This package answers {all_of(told)}."
 
 
 def bank(record: Record) -> str:
@@ -233,7 +234,6 @@ MEANINGS: Mapping[str, Callable[[Record], str]] = {
     "memory": memory,
     "attention": kernel_meaning.attention,
     "gru": kernel_meaning.gru,
-    "gated-projection": kernel_meaning.gated_projection,
     "kernel-errors": kernel_meaning.errors,
     "longest-kernels": kernel_meaning.longest,
     "serving": serving,

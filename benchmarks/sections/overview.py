@@ -9,7 +9,8 @@ from typing import Any
 
 from benchmarks.limits import Limits
 from benchmarks.project import least_seconds
-from benchmarks.sections.words import AS_FAST, OURS, PACKED, listed, percent
+from benchmarks.sections.words import AS_FAST, OURS, PACKED, percent
+from grasp_jax.core.words import all_of
 from grasp_jax.report.tables import ReportTable
 
 Record = dict[str, Any]
@@ -172,7 +173,7 @@ def versions(records: Mapping[str, Record]) -> list[str]:
             found.setdefault(about["backend"].upper(), {})[about["versions"]["jax"]] = None
     if not found:
         return []
-    told = ", ".join(f"on a {device} with jax {listed(list(own))}" for device, own in found.items())
+    told = ", ".join(f"on a {device} with jax {all_of(list(own))}" for device, own in found.items())
     return [f"Measured {told}.\n"]
 
 

@@ -17,11 +17,6 @@ def between(values: Sequence[float], form: str) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def listed(parts: Sequence[str]) -> str:
-    """ "a, b and c"."""
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
-
-
 def joined(parts: Iterable[str]) -> str:
     """ "a and b and c"."""
     return " and ".join(parts)

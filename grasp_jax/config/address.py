@@ -108,7 +108,7 @@ def check_address(address: Any, where: str) -> None:
         )
 
 
-def resolved(settings: EndpointSettings, environment: Mapping[str, str] = os.environ) -> Address:
+def resolved(settings: EndpointSettings) -> Address:
     """Where requests go: to `base_url`, or as the official client has it, to the environment's OPENAI_BASE_URL, or to OpenAI.
 
     Raises:
@@ -116,7 +116,7 @@ def resolved(settings: EndpointSettings, environment: Mapping[str, str] = os.env
     """
     if settings.base_url:
         return Address(settings.base_url, settings.base_url, settings.base_url.startswith(OPENAI))
-    if given := environment.get(OF_ENVIRONMENT, "").strip():
+    if given := os.environ.get(OF_ENVIRONMENT, "").strip():
         check_address(given, f"the environment's {OF_ENVIRONMENT}")
         return Address(given, f"{OF_ENVIRONMENT}={given}", given.startswith(OPENAI))
     return Address(OPENAI, f"OpenAI ({OPENAI})", True)

@@ -20,6 +20,7 @@ from grasp_jax.config.training import (
     TrainConfig,
 )
 from grasp_jax.core.errors import UserError
+from grasp_jax.core.words import one_line
 
 Changes = Mapping[str, Mapping[str, Any]]  # of a method or a source: {"model": {"dropout": (0.5,)}}
 CHECKSUM = "checksum"  # of a config.json, next to the fields
@@ -203,7 +204,7 @@ def resolve_source(config: Config, given: Collection[str] = (), of_workdir: bool
             )
     for name, changes in config.by_source.items():
         if name not in SOURCES or not isinstance(changes, Mapping):
-            text = " ".join(str(changes).split())[:80]
+            text = one_line(changes, 80)
             raise UserError(
                 f"config.by_source.{name}: {text}; expected fields of one of {', '.join(SOURCES)}"
             )

@@ -18,6 +18,9 @@ T = TypeVar("T")
 REPLACED = {  # fields of earlier versions, and their replacements
     "eval.exclude_seen": "every test has both rankings now, protocols full and full_unseen; for "
     "validation set config.eval.select=full_unseen",
+    "knowledge.whiten": "leave it out, or set model.plus.text_whitening for grasp_plus",
+    "train.towers": "each tower has a loss of its own; leave it out",
+    "model.gate_dropout": "gates have no dropout; leave it out",
 }
 
 

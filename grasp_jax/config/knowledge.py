@@ -244,12 +244,6 @@ class KnowledgeConfig(Section):
     )
     reduction: ReductionConfig = ReductionConfig()
     center: bool = field(True, SWITCH, "Whether the mean of the item vectors is subtracted.", BANK)
-    whiten: bool = field(
-        False,
-        SWITCH,
-        "Whether vectors get the same variance along every principal direction of the items.",
-        BANK,
-    )
     dtype: str = field(
         "float32",
         Choice("float32", "float16", "bfloat16"),

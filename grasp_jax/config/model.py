@@ -275,16 +275,12 @@ class ModelConfig(Section):
         "Text or vectors that represent the user in the gates (models/gate_queries.py); user is "
         "as published.",
     )
-    gate_dropout: float = field(
-        0.0, BELOW_ONE, "Share of the pairs in a training batch whose gate logits are set to 0."
-    )
     row_norm: float = field(1.0, LENGTH, "Length of the frozen rows as input of the MLP.")
     num_layers: int = field(2, LAYERS, "Number of layers of sasrec and bert4rec.")
     block: str = field(
         "sasrec",
-        Choice("sasrec", "prenorm", "gpt"),
-        "Form of a layer of sasrec and bert4rec: sasrec | prenorm: with RMSNorm and SwiGLU | gpt:"
-        " with LayerNorm before attention and before a GELU layer that is four times as wide.",
+        Choice("sasrec", "prenorm"),
+        "Form of a layer of sasrec and bert4rec: sasrec | prenorm: with RMSNorm and SwiGLU.",
     )
     padded_length: int = field(
         0,

@@ -20,6 +20,12 @@ EARLIER: dict[str, Any] = {
     "data.title_column": "title",
     "knowledge.text_columns": [],
 }
+# fields that are gone, and the values with which the code behaved as it does now
+GONE: dict[str, Any] = {
+    "knowledge.whiten": False,
+    "model.gate_dropout": 0.0,
+    "train.towers": "each",
+}
 # how the code behaved before there was a field
 BEFORE = {name: about.before for name, about in FIELDS.items() if about.before is not None}
 
@@ -46,7 +52,8 @@ def upgraded(tree: Mapping[str, Any]) -> dict[str, Any]:
 
     `eval.exclude_seen` is gone: where validation chose by a full ranking without seen items,
     `eval.select` says so now; of the test both rankings are measured. `kernels=pallas` is gone: it
-    was `backbone` and a kernel that computed the same as XLA does.
+    was `backbone` and a kernel that computed the same as XLA does. Of the fields of `GONE`, those
+    that changed something stay: reading them is refused.
     """
     fields = flatten(tree)
     for name in ("kernels", "model.kernels"):
@@ -54,7 +61,9 @@ def upgraded(tree: Mapping[str, Any]) -> dict[str, Any]:
             fields[name] = "backbone"
     if fields.pop("eval.exclude_seen", False) and fields.get("eval.select") == "full":
         fields["eval.select"] = "full_unseen"
-    return fields
+    return {
+        name: value for name, value in fields.items() if name not in GONE or value != GONE[name]
+    }
 
 
 def as_changes(tree: Mapping[str, Any]) -> dict[str, Any]:

@@ -117,13 +117,6 @@ class TrainConfig(Section):
         "auto: the method's own loss | ce: cross-entropy over the whole catalogue | softmax: over"
         " negatives that a batch shares | bce | gbce.",
     )
-    towers: str = field(
-        "each",
-        Choice("each", "sum", "both"),
-        "For ce and softmax, if the score of a method is a sum of towers: each: the sum of the "
-        "losses of the towers | sum: the loss of the summed score | both.",
-        before="each",
-    )
     negatives: int = field(1, Whole(1, 2**20), "For bce: number of negatives per target.")
     shared_negatives: int = field(
         512, Whole(1, 2**24), "For softmax and gbce: number of negatives per batch."

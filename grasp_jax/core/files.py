@@ -18,6 +18,7 @@ import ml_dtypes
 import numpy as np
 
 from grasp_jax.core.errors import UserError
+from grasp_jax.core.words import one_line
 
 CHECKSUM = "checksum"  # key of a sealed JSON file: SHA-256 of everything else in it
 UNFINISHED: set[pathlib.Path] = set()  # files that are being written
@@ -260,7 +261,7 @@ def read_array(path: pathlib.Path, remedy: str, mmap_mode: Any = None) -> np.nda
         reason = (
             error.strerror
             if isinstance(error, OSError) and error.strerror
-            else " ".join(str(error).split())[:160] or "it is empty"
+            else one_line(error) or "it is empty"
         )
         raise UserError(f"{path}: not a readable .npy array ({reason}); {remedy}") from error
 
@@ -284,7 +285,7 @@ def read_arrays(
             wanted = stored.files if names is None else names
             return {name: np.asarray(stored[name]) for name in wanted}
     except Exception as error:  # zipfile, zlib and NumPy raise a dozen kinds for a damaged file
-        reason = " ".join(str(error).split())[:160] or "it is empty"
+        reason = one_line(error) or "it is empty"
         raise UserError(f"{path}: not readable ({reason}); {remedy}") from error
 
 

@@ -6,26 +6,16 @@ shows everything, on the standard output.
 """
 
 import logging
-import sys
-from typing import TextIO
 
 logger = logging.getLogger("grasp_jax")
 
 
 class _LineHandler(logging.Handler):
-    """Prints each message as it is.
-
-    Args:
-      stream: where to; None: what `sys.stdout` is at that moment, for it may be replaced.
-    """
-
-    def __init__(self, stream: TextIO | None = None) -> None:
-        super().__init__()
-        self.stream = stream
+    """Prints each message as it is, to what `sys.stdout` is at that moment, for it may be replaced."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Prints a message; an error of the stream is raised, because a full disk must end a run in one line."""
-        print(record.getMessage(), file=self.stream or sys.stdout, flush=True)
+        print(record.getMessage(), flush=True)
 
 
 class _ToRoot(logging.Handler):
@@ -36,34 +26,27 @@ class _ToRoot(logging.Handler):
         logging.getLogger().handle(record)
 
 
-def print_messages(stream: TextIO | None = None) -> None:
-    """Prints all messages from INFO on, and nowhere else; a second call changes the stream alone.
-
-    Args:
-      stream: where to; None: the standard output.
-    """
+def print_messages() -> None:
+    """Prints all messages from INFO on to the standard output, and nowhere else."""
     for handler in logger.handlers[:]:
         if isinstance(handler, _LineHandler):
             logger.removeHandler(handler)
-    logger.addHandler(_LineHandler(stream))
+    logger.addHandler(_LineHandler())
     logger.setLevel(logging.INFO)
     logger.propagate = False
 
 
-def show_progress(stream: TextIO | None = None) -> None:
-    """Shows progress in a notebook or a script, unless the program has configured the logger.
+def show_progress() -> None:
+    """Shows progress on the standard output of a notebook or a script, unless the program has configured the logger.
 
     It does where it gave the logger `grasp_jax` a handler or a level, or lets the root logger show
     INFO.
-
-    Args:
-      stream: where to; None: the standard output.
     """
     root = logging.getLogger()
     root_shows = bool(root.handlers) and root.isEnabledFor(logging.INFO)
     if logger.handlers or logger.level != logging.NOTSET or root_shows:
         return
-    print_messages(stream)
+    print_messages()
     if root.handlers:  # they still get warnings; progress is shown by this package
         logger.handlers[-1].addFilter(lambda record: record.levelno < logging.WARNING)
         logger.addHandler(_ToRoot(logging.WARNING))

@@ -4,6 +4,8 @@ import pathlib
 import sysconfig
 import traceback
 
+from grasp_jax.core.words import one_line
+
 PACKAGE = pathlib.Path(__file__).resolve().parent.parent
 FOLDERS = {"site-packages", "dist-packages"}  # of any environment or user
 INSTALLED = tuple(
@@ -47,7 +49,7 @@ def _own_frame(error: BaseException) -> tuple[str, bool]:
 
 def blamed(error: BaseException) -> str:
     """One line about an unexpected error: what it is and whose code raised it."""
-    reason = " ".join(str(error).split())[:300]
+    reason = one_line(error, 300)
     line, inside = _own_frame(error)
     if inside:
         whose = f"perhaps your code, in {line}, or else a fault of grasp_jax"

@@ -50,6 +50,13 @@ def check_earlier_folder(name: str, flag: str, expected: str) -> pathlib.Path:
     return folder
 
 
+def other_files(folder: pathlib.Path, what: str) -> UserError:
+    """The error that a folder in which something is to be written has files, but not of an earlier one: "saved model"."""
+    return UserError(
+        f"{folder}: holds other files and no {what}; name a new folder, or an empty one"
+    )
+
+
 def check_file(name: str, flag: str, suffixes: Sequence[str]) -> pathlib.Path:
     """A file to be written, whose suffix says how.
 

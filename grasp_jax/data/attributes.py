@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from grasp_jax.core.errors import UserError
-from grasp_jax.data.columns import needed, renamed, some_of
+from grasp_jax.core.words import first_of
+from grasp_jax.data.columns import needed, renamed
 from grasp_jax.data.log import rows_of
 
 if TYPE_CHECKING:  # which needs pyarrow
@@ -122,7 +123,7 @@ def _columns_in_words(used: Mapping[str, str | None], names: Sequence[str]) -> s
     """Which columns are the id and the title, and which others were read: "id is 'sku', title is 'name', others: brand, kind"."""
     words = [f"{purpose} is {name!r}" for purpose, name in used.items()]
     others = [name for name in names if name not in used.values()]
-    return ", ".join([*words, f"others: {some_of(others)}"] if others else words)
+    return ", ".join([*words, f"others: {first_of(others)}"] if others else words)
 
 
 def aligned(table: AttributeTable, ids: np.ndarray) -> tuple[AttributeTable, int]:

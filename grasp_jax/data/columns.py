@@ -1,35 +1,20 @@
 """Which column of a table has which role: the configured name in any case; an error about a missing column lists the existing ones."""
 
 import pathlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 
 from grasp_jax.core.errors import UserError
+from grasp_jax.core.words import first_of
 from grasp_jax.data.time_names import is_time_name, is_usual_time_name
 
 Where = pathlib.Path | str  # the start of a message: a file, or a frame in words
-KINDS_OF_EVENTS = {  # names of columns that say what a row is, such as a view or a purchase
-    "event",
-    "event_type",
-    "event_name",
-    "type",
-    "action",
-    "action_type",
-    "behavior",
-    "behavior_type",
-    "behaviour",
-    "behaviour_type",
-    "interaction",
-    "interaction_type",
-    "transaction_type",
-    "feedback_type",
-    "status",
-    "order_status",
-    "payment_status",
-    "financial_status",
-    "is_click",
-    "is_purchase",
-    "is_read",
-}
+KINDS_OF_EVENTS = set(  # names of columns that say what a row is, such as a view or a purchase
+    (
+        "event event_type event_name type action action_type behavior behavior_type behaviour "
+        "behaviour_type interaction interaction_type transaction_type feedback_type status "
+        "order_status payment_status financial_status is_click is_purchase is_read"
+    ).split()
+)
 DEFAULTS = {"user": "user", "item": "item", "timestamp": "timestamp", "rating": "rating"}
 
 
@@ -125,8 +110,7 @@ def renamed(used: Mapping[str, str | None], wanted: Mapping[str, str]) -> list[s
 
 def listed(names: Collection[str], most: int = 12) -> str:
     """'user, item, price and 3 more'."""
-    shown = ", ".join(name[:60] for name in list(names)[:most])
-    return f"{shown} and {len(names) - most} more" if len(names) > most else shown or "no columns"
+    return first_of(names, most, 60) or "no columns"
 
 
 def bare(name: str) -> str:
@@ -137,9 +121,3 @@ def bare(name: str) -> str:
 def names_kinds(name: str) -> bool:
     """Whether a column is called as those that tell kinds of events apart."""
     return bare(name) in KINDS_OF_EVENTS
-
-
-def some_of(names: Sequence[str], most: int = 8) -> str:
-    """The first names, and how many more there are."""
-    shown = ", ".join(name[:80] for name in names[:most])
-    return f"{shown} and {len(names) - most} more" if len(names) > most else shown

@@ -149,7 +149,7 @@ class Dataset:
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the interactions and their order."""
-        return self.log.fingerprint()
+        return self.log.fingerprint
 
     @property
     def user_ids(self) -> np.ndarray:

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from grasp_jax.core.errors import UserError
+from grasp_jax.core.words import one_line
 from grasp_jax.data.columns import listed
 from grasp_jax.data.header import (
     FIRST_ROWS,
@@ -26,7 +27,7 @@ from grasp_jax.data.header import (
 )
 from grasp_jax.data.open_marks import refuse_open_marks
 from grasp_jax.data.rewriting import as_utf8, rewritten
-from grasp_jax.data.tables import SourceTable, first_texts, one_line, shortened
+from grasp_jax.data.tables import SourceTable, first_texts, shortened
 
 DELIMITERS = {",": "','", "\t": "tabs", ";": "';'", "|": "'|'"}
 QUOTED = "quotation marks around fields are no part of them"  # a note on a TSV; fields of a CSV always may have them

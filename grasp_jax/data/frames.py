@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from grasp_jax.core.errors import UserError
+from grasp_jax.core.words import one_line
 from grasp_jax.data.columns import match
-from grasp_jax.data.tables import JSON_KINDS, Column, SourceTable, one_line
+from grasp_jax.data.tables import JSON_KINDS, Column, SourceTable
 
 _EXPECTED = "expected a pandas, polars or pyarrow table, or a dictionary of columns"
 

@@ -7,6 +7,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import pyarrow.compute as pc
 
+from grasp_jax.config import DataConfig
 from grasp_jax.config.data import REFUSE, SKIP
 from grasp_jax.core.errors import UserError
 from grasp_jax.data.bad_rows import BadRows, LeftOut, NoValue, check_share, refuse_all, refused
@@ -58,15 +59,10 @@ class Rows(NamedTuple):
 
 
 def log_of_table(
-    table: SourceTable,
-    name: str,
-    columns: Mapping[str, str],
-    min_rating: float = 0.0,
-    catalogue: np.ndarray | None = None,
-    max_missing: float = 0.0,
-    bad_rows: str = REFUSE,
+    table: SourceTable, config: DataConfig, catalogue: np.ndarray | None = None
 ) -> tuple[InteractionLog, ReadReport]:
     """The log of a table with one interaction a row; arguments after the first and errors as of `read_interactions`."""
+    columns, min_rating = config.columns.to_dict(), config.min_rating
     if table.is_delimited:
         refuse_data_as_header(table, (columns["user"], columns["item"]))
     used = columns_used(tuple(table.columns), columns, min_rating, table.path)
@@ -74,7 +70,7 @@ def log_of_table(
         raise UserError(
             f"{table.path}: no interactions were read; expected at least one user-item row"
         )
-    rows, left_out = readable_rows(table, used, min_rating, bad_rows)
+    rows, left_out = readable_rows(table, used, min_rating, config.bad_rows)
     users, items, times = rows.users, rows.items, rows.times
     values = None if times is None else times.values
     kept, low_rated, num_low = None, None, 0
@@ -92,7 +88,8 @@ def log_of_table(
             users, items = users.select(kept), items.select(kept)
             values = None if values is None else values[kept]
     origin = Origin(str(table.path), kept, left_out.rows)
-    log = build_log(name, users, items, values, catalogue, low_rated, max_missing, origin)
+    most = config.max_missing_text
+    log = build_log(config.name, users, items, values, catalogue, low_rated, most, origin)
     if times is not None:
         log = dataclasses.replace(log, time_unit=times.unit)
     named = used["rating"] or columns.get("rating", "")

@@ -8,8 +8,9 @@ import warnings
 from typing import Any
 
 from grasp_jax.core.errors import UserError
+from grasp_jax.core.words import one_line
 from grasp_jax.data.rewriting import OF_ARRAY, OF_LITERALS, as_utf8, rewritten
-from grasp_jax.data.tables import SourceTable, one_line
+from grasp_jax.data.tables import SourceTable
 
 
 def read_json_lines(path: pathlib.Path, content: bytes, form: str) -> SourceTable:

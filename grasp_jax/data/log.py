@@ -83,15 +83,12 @@ class InteractionLog:
         of_users, _ = self.low_rated_by_user
         return np.searchsorted(of_users, users), np.searchsorted(of_users, users, "right")
 
+    @functools.cached_property
     def fingerprint(self) -> str:
         """SHA-256 of everything a model or a knowledge bank can depend on; order within a user is part of it, times are not.
 
         `Split.fingerprint` covers how a split by time uses the times.
         """
-        return self._fingerprint
-
-    @functools.cached_property
-    def _fingerprint(self) -> str:
         digest = hashlib.sha256()
         arrays = [self.items, self.offsets, self.user_ids, self.item_ids]
         # only then, so that data without it keep their fingerprint

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from grasp_jax.config import DataConfig
 from grasp_jax.config.data import REFUSE, SKIP
 from grasp_jax.core.errors import UserError
+from grasp_jax.core.words import first_of
 from grasp_jax.data.bad_rows import LeftOut, check_share, refused
 from grasp_jax.data.columns import DEFAULTS
 from grasp_jax.data.file_parts import is_in_parts, is_parquet_folder, parts_of
@@ -99,25 +101,15 @@ def _hint(root: pathlib.Path) -> str:
 
 
 def read_interactions(
-    path: pathlib.Path,
-    name: str,
-    columns: Mapping[str, str],
-    min_rating: float = 0.0,
-    catalogue: np.ndarray | None = None,
-    max_missing: float = 0.0,
-    bad_rows: str = REFUSE,
+    path: pathlib.Path, config: DataConfig, catalogue: np.ndarray | None = None
 ) -> tuple[InteractionLog, ReadReport]:
     """Reads one interaction file; the ending says the format.
 
     Args:
       path: `.txt` (`user item` per line, positive whole numbers, time order), `.tsv`, `.csv` or `.jsonl` (these three also compressed,
         `.gz` or `.zst`), or `.parquet`.
-      name: dataset name.
-      columns: names of the columns `user`, `item` and, where wanted, `timestamp` and `rating` (an empty name: not used).
-      min_rating: rows rated lower are not trained on, and kept as `low_rated`; needs a rating column.
+      config: its `name`, `columns`, `min_rating`, `max_missing_text` and `bad_rows` are used.
       catalogue: item ids in row order, from an items table.
-      max_missing: share of the items that the catalogue may lack.
-      bad_rows: what to do with rows that cannot be used, "refuse" or "skip".
 
     Raises:
       UserError: naming file, row, value and what was expected.
@@ -125,27 +117,27 @@ def read_interactions(
     if path.is_file() and path.stat().st_size == 0:
         raise UserError(f"{path}: the file is empty; expected one interaction per line")
     if path.suffix == ".txt":
-        if min_rating > 0:
+        if config.min_rating > 0:
             raise UserError(
-                f"{path}: config.data.min_rating={min_rating}, but a .txt file has no ratings; set it to 0 or give a .tsv"
+                f"{path}: config.data.min_rating={config.min_rating}, but a .txt file has no ratings; set it to 0 or give a .tsv"
             )
-        pairs, left_out = _read_pairs(path, bad_rows)
+        pairs, left_out = _read_pairs(path, config.bad_rows)
         log = build_log(
-            name,
+            config.name,
             pairs[:, 0],
             pairs[:, 1],
             catalogue=catalogue,
-            max_missing=max_missing,
+            max_missing=config.max_missing_text,
             origin=Origin(str(path), left_out=left_out.rows),
         )
-        return log, _report_of_pairs(path, pairs, left_out, columns)
+        return log, _report_of_pairs(path, pairs, left_out, config.columns.to_dict())
     from grasp_jax.data.dictionary import lean_memory  # need pyarrow, as a .txt file does not
     from grasp_jax.data.interactions import columns_wanted, log_of_table
     from grasp_jax.data.table_files import read_table
 
     with lean_memory():
-        table = read_table(path, columns_wanted(columns, min_rating))
-        return log_of_table(table, name, columns, min_rating, catalogue, max_missing, bad_rows)
+        table = read_table(path, columns_wanted(config.columns.to_dict(), config.min_rating))
+        return log_of_table(table, config, catalogue)
 
 
 def _report_of_pairs(
@@ -324,9 +316,4 @@ def _has_digit(field: str) -> bool:
 
 
 def _listing(folder: pathlib.Path) -> str:
-    names = sorted(entry.name for entry in folder.iterdir())
-    return (
-        ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-        if names
-        else "nothing"
-    )
+    return first_of(sorted(entry.name for entry in folder.iterdir()), 8, 255) or "nothing"

@@ -89,10 +89,7 @@ def read_frames(
         refuse_index(items, frame, (config.items_id_column, config.title_column))
         item_texts = attributes_of(frame, config.items_id_column, "item", config.title_column)
     catalogue = None if item_texts is None else item_texts.ids
-    columns, most = config.columns.to_dict(), config.max_missing_text
-    log, report = log_of_table(
-        table, config.name, columns, config.min_rating, catalogue, most, config.bad_rows
-    )
+    log, report = log_of_table(table, config, catalogue)
     if users is not None:
         frame = table_of_frame(users, "users frame")
         refuse_index(users, frame, (config.users_id_column,))
@@ -136,11 +133,7 @@ def _from_files(config: DataConfig, store: LogStore | None) -> Loaded:
     catalogue = None if items is None else items.ids
 
     def read() -> tuple[InteractionLog, ReadReport]:
-        columns, most = config.columns.to_dict(), config.max_missing_text
-        log, report = read_interactions(
-            path, config.name, columns, config.min_rating, catalogue, most, config.bad_rows
-        )
-        return _with_ties(config, log, report)
+        return _with_ties(config, *read_interactions(path, config, catalogue))
 
     if store is None:
         log, report = read()

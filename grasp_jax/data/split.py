@@ -85,13 +85,14 @@ class Split:
         lengths: np.ndarray = self.train.end - self.log.offsets[:-1]
         return lengths
 
+    @property
     def fingerprint(self) -> str:
         """SHA-256 of everything that a model, its targets or a knowledge bank depend on; for "leave_one_out" it is that of the log."""
         if self.mode == LEAVE_ONE_OUT:
-            return self.log.fingerprint()
+            return self.log.fingerprint
         ends = (self.train.end, self.valid.end, self.test.end)
         return hashlib.sha256(
-            f"{self.log.fingerprint()} {self.mode} {[_digest(end) for end in ends]}".encode()
+            f"{self.log.fingerprint} {self.mode} {[_digest(end) for end in ends]}".encode()
         ).hexdigest()
 
     @property

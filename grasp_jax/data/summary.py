@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from grasp_jax.data.columns import some_of
+from grasp_jax.core.words import first_of
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.read_report import MOST_OF_ID, ReadReport
 from grasp_jax.data.split import LEAVE_ONE_OUT, MIN_EVALUATED_LENGTH
@@ -34,7 +34,7 @@ def summary_lines(
             "  columns: " + ", ".join(f"{purpose} is {column!r}" for purpose, column in report.used)
         )
     if report.ignored:
-        lines.append("  not read: " + some_of(report.ignored))
+        lines.append("  not read: " + first_of(report.ignored))
     lines.append(f"  order: {report.order}")
     if report.sample:
         lines.append("  first rows (user, item, time): " + "; ".join(report.sample))

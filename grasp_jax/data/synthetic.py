@@ -12,123 +12,27 @@ import numpy as np
 from grasp_jax.data.attributes import AttributeTable
 from grasp_jax.data.log import InteractionLog, build_log
 
-CATEGORIES = {
-    "Hair Care": (
-        "Shampoo",
-        "Conditioner",
-        "Hair Mask",
-        "Hair Oil",
-        "Hair Spray",
-        "Styling Gel",
-        "Dry Shampoo",
-        "Scalp Serum",
-    ),
-    "Skin Care": (
-        "Day Cream",
-        "Night Cream",
-        "Eye Cream",
-        "Cleanser",
-        "Toner",
-        "Face Mask",
-        "Sun Lotion",
-        "Face Serum",
-    ),
-    "Make-up": (
-        "Lipstick",
-        "Mascara",
-        "Eyeliner",
-        "Foundation",
-        "Blush",
-        "Concealer",
-        "Eyeshadow Palette",
-        "Primer",
-    ),
-    "Bath and Body": (
-        "Hand Cream",
-        "Body Lotion",
-        "Bath Salt",
-        "Shower Gel",
-        "Body Scrub",
-        "Soap Bar",
-        "Foot Balm",
-        "Body Mist",
-    ),
-    "Fragrance": (
-        "Eau de Parfum",
-        "Eau de Toilette",
-        "Cologne",
-        "Perfume Oil",
-        "Room Spray",
-        "Scented Candle",
-        "Solid Perfume",
-        "Sachet",
-    ),
-    "Tools": (
-        "Hair Brush",
-        "Make-up Brush",
-        "Curling Iron",
-        "Tweezers",
-        "Nail File",
-        "Facial Roller",
-        "Sponge Set",
-        "Mirror",
-    ),
-    "Nails": (
-        "Nail Polish",
-        "Top Coat",
-        "Base Coat",
-        "Cuticle Oil",
-        "Nail Stickers",
-        "Polish Remover",
-        "Gel Lamp",
-        "Nail Kit",
-    ),
-    "Shaving": (
-        "Razor",
-        "Shaving Foam",
-        "After Shave",
-        "Beard Oil",
-        "Beard Comb",
-        "Trimmer",
-        "Shaving Brush",
-        "Alum Block",
-    ),
+_KINDS = {
+    "Hair Care": "Shampoo, Conditioner, Hair Mask, Hair Oil, Hair Spray, Styling Gel, Dry Shampoo, Scalp Serum",
+    "Skin Care": "Day Cream, Night Cream, Eye Cream, Cleanser, Toner, Face Mask, Sun Lotion, Face Serum",
+    "Make-up": "Lipstick, Mascara, Eyeliner, Foundation, Blush, Concealer, Eyeshadow Palette, Primer",
+    "Bath and Body": "Hand Cream, Body Lotion, Bath Salt, Shower Gel, Body Scrub, Soap Bar, Foot Balm, Body Mist",
+    "Fragrance": "Eau de Parfum, Eau de Toilette, Cologne, Perfume Oil, Room Spray, Scented Candle, Solid Perfume, Sachet",
+    "Tools": "Hair Brush, Make-up Brush, Curling Iron, Tweezers, Nail File, Facial Roller, Sponge Set, Mirror",
+    "Nails": "Nail Polish, Top Coat, Base Coat, Cuticle Oil, Nail Stickers, Polish Remover, Gel Lamp, Nail Kit",
+    "Shaving": "Razor, Shaving Foam, After Shave, Beard Oil, Beard Comb, Trimmer, Shaving Brush, Alum Block",
 }
-STYLES = (
-    "Lavender",
-    "Rose",
-    "Coconut",
-    "Charcoal",
-    "Aloe",
-    "Vanilla",
-    "Citrus",
-    "Cedar",
-    "Mint",
-    "Honey",
-    "Argan",
-    "Jasmine",
-    "Oat",
-    "Sea Salt",
-    "Green Tea",
-    "Cherry",
-    "Sandalwood",
-    "Peach",
-    "Bamboo",
-    "Ginger",
+CATEGORIES = {category: tuple(kinds.split(", ")) for category, kinds in _KINDS.items()}
+STYLES = tuple(
+    (
+        "Lavender, Rose, Coconut, Charcoal, Aloe, Vanilla, Citrus, Cedar, Mint, Honey, Argan, "
+        "Jasmine, Oat, Sea Salt, Green Tea, Cherry, Sandalwood, Peach, Bamboo, Ginger"
+    ).split(", ")
 )
 BRAND_HEADS = ("Lum", "Vel", "Nor", "Ari", "Sol", "Mira", "Cal", "Ter", "Ondi", "Bri")
 BRAND_TAILS = ("ora", "vane", "della", "wick", "essa", "mont")
-FINISHES = (
-    "Gentle",
-    "Intense",
-    "Organic",
-    "Travel",
-    "Family",
-    "Professional",
-    "Classic",
-    "Light",
-    "Rich",
-    "Daily",
+FINISHES = tuple(
+    "Gentle Intense Organic Travel Family Professional Classic Light Rich Daily".split()
 )
 MIN_LENGTH, MAX_LENGTH = 3, 200
 REMEMBERED = 20  # purchases back that a shopper avoids buying again by chance

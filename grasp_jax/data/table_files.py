@@ -8,11 +8,12 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from grasp_jax.core.errors import UserError
+from grasp_jax.core.words import one_line
 from grasp_jax.data.delimited import read_delimited
 from grasp_jax.data.file_parts import checked_parts, is_in_parts, open_parts
 from grasp_jax.data.json_lines import read_json_lines
 from grasp_jax.data.streamed import Wanted, stream_delimited, stream_parquet
-from grasp_jax.data.tables import SourceTable, one_line
+from grasp_jax.data.tables import SourceTable, repeated_column
 
 COMPRESSIONS = (".gz", ".zst")
 _FORMS = {
@@ -103,9 +104,7 @@ def _read_parquet(path: pathlib.Path, form: str) -> SourceTable:
     if path.is_file():
         names = pa.parquet.ParquetFile(path).schema_arrow.names
         if repeated := sorted({name for name in names if names.count(name) > 1}):
-            raise UserError(
-                f"{path}: column {repeated[0]!r} occurs twice in the header; rename one"
-            )
+            raise repeated_column(path, repeated[0])
     table = open_parts(path).to_table() if path.is_dir() else pa.parquet.read_table(path)
     return SourceTable(
         path, form, dict(zip(table.column_names, table.columns, strict=True)), table.num_rows

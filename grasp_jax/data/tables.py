@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from grasp_jax.core.errors import UserError
+from grasp_jax.core.words import one_line
 from grasp_jax.data.bad_rows import BadRows, NoValue, no_value, place_of, source_rows
 from grasp_jax.data.columns import Where
 from grasp_jax.data.dictionary import DictionaryColumn, int64_array
@@ -82,7 +83,7 @@ class SourceTable:
           UserError: several columns have the name, or a part of a Parquet folder lacks it.
         """
         if name in self.repeated:
-            raise UserError(f"{self.path}: column {name!r} occurs twice in the header; rename one")
+            raise repeated_column(self.path, name)
         if isinstance(self.path, pathlib.Path) and self.path.is_dir():
             check_column(self.path, name)
         return self.columns[name]
@@ -195,6 +196,11 @@ def text_of(table: SourceTable, name: str, array: pa.ChunkedArray) -> pa.Chunked
         raise
 
 
+def repeated_column(path: pathlib.Path | str, name: str) -> UserError:
+    """The error that several columns of a file or frame have the same name."""
+    return UserError(f"{path}: column {name!r} occurs twice in the header; rename one")
+
+
 def values_of(table: SourceTable, name: str) -> list[Any]:
     """[rows] Python values, None for a missing value. For CSV and TSV they are the unchanged texts; an empty text counts as missing, and so
     does NaN.
@@ -203,7 +209,7 @@ def values_of(table: SourceTable, name: str) -> list[Any]:
       UserError: several columns have the name, or a row is not UTF-8 text.
     """
     if name in table.repeated:
-        raise UserError(f"{table.path}: column {name!r} occurs twice in the header; rename one")
+        raise repeated_column(table.path, name)
     values = table.columns[name]
     if isinstance(values, list):
         return values
@@ -253,11 +259,6 @@ def _are_empty(values: pa.ChunkedArray) -> np.ndarray:
     length = pc.fill_null(pc.binary_length(pc.cast(values, pa.large_binary())), 1)
     empty: np.ndarray = pc.equal(length, 0).to_numpy(zero_copy_only=False)
     return empty
-
-
-def one_line(error: Exception) -> str:
-    """What an error says, in one line of at most 200 characters."""
-    return " ".join(str(error).split())[:200]
 
 
 def shortened(value: Any, most: int = 60) -> str:

@@ -6,11 +6,11 @@ behaviour.
 """
 
 import dataclasses
-import hashlib
 
 import numpy as np
 
 from grasp_jax.core.errors import UserError
+from grasp_jax.core.hashing import hash_of_texts, mixed
 from grasp_jax.data.log import InteractionLog
 
 FILE, SHUFFLE = "file", "shuffle"
@@ -39,7 +39,9 @@ def shuffled_ties(log: InteractionLog, seed: int) -> InteractionLog:
     """
     assert log.timestamps is not None
     users = log.users
-    keys = _mixed(_codes(log.user_ids, seed)[users] ^ _codes(log.item_ids, ~seed)[log.items])
+    of_users = hash_of_texts(log.user_ids.tolist(), str(seed).encode())
+    of_items = hash_of_texts(log.item_ids.tolist(), str(~seed).encode())
+    keys = mixed(of_users[users] ^ of_items[log.items])
     order = np.lexsort((keys, log.timestamps, users))
     return dataclasses.replace(log, items=log.items[order])
 
@@ -52,21 +54,3 @@ def num_tied(log: InteractionLog) -> int:
     first = log.offsets[1:-1]  # of each user but the first; the one before it is another user's
     same_time[first[(first > 0) & (first < log.num_interactions)] - 1] = False
     return int(same_time.sum())
-
-
-def _codes(ids: np.ndarray, seed: int) -> np.ndarray:
-    """[n] uint64 of ids in words, so that 7 and "7" are one."""
-    salt = str(seed).encode()
-    digests = (
-        hashlib.blake2b(str(name).encode(), digest_size=8, key=salt).digest()
-        for name in ids.tolist()
-    )
-    return np.frombuffer(b"".join(digests), np.uint64)
-
-
-def _mixed(codes: np.ndarray) -> np.ndarray:
-    """Every bit of [n] uint64 spread over all: the finaliser of SplitMix64 (Steele et al., OOPSLA 2014)."""
-    codes = (codes ^ (codes >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    codes = (codes ^ (codes >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    mixed: np.ndarray = codes ^ (codes >> np.uint64(31))
-    return mixed

@@ -2,79 +2,38 @@
 
 import re
 
-TIME_NAMES = {
-    "timestamp",
-    "timestamps",
-    "time_stamp",
-    "time",
-    "ts",
-    "date",
-    "datetime",
-    "date_time",
-    "day",
-    "event_time",
-    "eventtime",
-    "event_timestamp",
-    "event_date",
-    "unixreviewtime",
-    "reviewtime",
-    "created_at",
-    "createdat",
-    "created",
-    "creation_time",
-    "order_date",
-    "order_time",
-    "purchase_date",
-    "purchase_time",
-    "unix_time",
-    "unixtime",
-    "epoch",
-    "t_dat",
-    "utc",
-    "when",
-    "occurred_at",
-    "updated_at",
-    "visit_time",
-    "click_time",
-    "timestamp_ms",
-    "time_ms",
-    "invoicedate",
-    "unix_timestamp",
-}
+TIME_NAMES = set(
+    (
+        "timestamp timestamps time_stamp time ts date datetime date_time day event_time eventtime "
+        "event_timestamp event_date unixreviewtime reviewtime created_at createdat created "
+        "creation_time order_date order_time purchase_date purchase_time unix_time unixtime epoch "
+        "t_dat utc when occurred_at updated_at visit_time click_time timestamp_ms time_ms "
+        "invoicedate unix_timestamp"
+    ).split()
+)
 # Words that make a name one of times, such as purchaseDate or TRANSACTION_DT.
 TIME_WORDS = {"date", "time", "timestamp", "datetime", "ts", "dt", "day", "utc"}
 # With one of these words the name is not of the moment of an interaction: it is of another moment, or of a part of the calendar.
-OTHER_WORDS = {
-    *("birth", "born", "release", "released", "publish", "published", "publication", "launch"),
-    *("expiry", "expiration", "expires", "expire", "valid", "due", "limit", "upload", "uploaded"),
-    *("delivery", "delivered", "shipping", "shipped", "ship", "shipment", "estimated", "arrival"),
-    *("signup", "sign", "registration", "registered", "register", "joined", "join", "membership"),
-    *("prev", "previous", "prior", "next", "since", "until", "before", "after", "zone", "offset"),
-    *("of", "per", "part", "period", "slot", "week", "num", "number", "count", "is", "has"),
-    *("diff", "difference", "delta", "gap", "sin", "cos", "name", "type", "format"),
-    *("same", "up", "one", "bin", "norm"),
-}
+OTHER_WORDS = set(
+    (
+        "birth born release released publish published publication launch expiry expiration "
+        "expires expire valid due limit upload uploaded delivery delivered shipping shipped ship "
+        "shipment estimated arrival signup sign registration registered register joined join "
+        "membership prev previous prior next since until before after zone offset of per part "
+        "period slot week num number count is has diff difference delta gap sin cos name type "
+        "format same up one bin norm"
+    ).split()
+)
 # A time with one of these words is a duration; a date (`last_watch_dt`) is not.
-DURATION_WORDS = {
-    *("play", "played", "watch", "watched", "listen", "listened", "read", "reading", "stay"),
-    *(
-        "dwell",
-        "spent",
-        "spend",
-        "wait",
-        "waiting",
-        "response",
-        "load",
-        "loading",
-        "run",
-        "elapsed",
-    ),
-    *("total", "avg", "average", "mean", "median", "max", "min", "sum", "remaining", "left"),
-    *("cook", "cooking", "prep", "preparation", "lead", "travel", "processing", "active", "idle"),
-    *("screen", "length", "duration", "on", "in", "to", "real", "full", "first"),
-    *("session", "engagement", "exposure", "reaction", "page", "video", "lap", "best", "show"),
-    *("meal", "opening", "closing", "working", "bed", "prime"),
-}
+DURATION_WORDS = set(
+    (
+        "play played watch watched listen listened read reading stay dwell spent spend wait "
+        "waiting response load loading run elapsed total avg average mean median max min sum "
+        "remaining left cook cooking prep preparation lead travel processing active idle screen "
+        "length duration on in to real full first session engagement exposure reaction page video "
+        "lap best show meal opening closing working bed prime"
+    ).split()
+)
 _JOINED_NAMES = {name.replace("_", "") for name in TIME_NAMES}
 _BETWEEN_WORDS = re.compile(r"[\W_]+|(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 # names in small letters without a mark between their words, such as eventdate

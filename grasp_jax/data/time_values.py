@@ -1,14 +1,13 @@
 """Columns of times: what is known of one, the refusals of its values, and times that are numbers."""
 
 import dataclasses
-import datetime
 
 import numpy as np
 import pyarrow as pa
 
 from grasp_jax.core.errors import UserError
 from grasp_jax.data.bad_rows import BadRows
-from grasp_jax.data.moments import EARLIEST, PER_SECOND, day_of, unit_of
+from grasp_jax.data.moments import EARLIEST, PER_SECOND, day_of, shown, unit_of
 from grasp_jax.data.tables import SourceTable, shortened
 
 # numbers from here on are taken for seconds since 1970, or finer; smaller ones are only an order
@@ -40,18 +39,9 @@ class Times:
             return f"{low} to {high}"
         return f"{day_of(low / PER_SECOND[self.unit])} to {day_of(high / PER_SECOND[self.unit])}"
 
-    def shown(self, most: int = 10) -> np.ndarray:
-        """The first values in words: UTC to the second, or the unchanged values if they are only an order."""
-        values = self.values[:most].tolist()
-        if not self.unit:
-            return np.array([str(value) for value in values])
-        seconds = [value / PER_SECOND[self.unit] for value in values]
-        return np.array(
-            [
-                datetime.datetime.fromtimestamp(second, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S")
-                for second in seconds
-            ]
-        )
+    def shown(self) -> np.ndarray:
+        """The first ten values in words: UTC to the second, or the unchanged values if they are only an order."""
+        return np.array([shown(value, self.unit) for value in self.values[:10].tolist()])
 
 
 @dataclasses.dataclass(frozen=True)

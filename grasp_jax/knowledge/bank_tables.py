@@ -107,10 +107,8 @@ def _geometries(config: KnowledgeConfig, split: Split, work: UnfinishedBank) -> 
         for kind in KINDS
     }
     basis = None
-    if config.reduction.kind == "pca" or config.whiten:
-        basis = principal_directions(
-            blocks["items"], split.item_counts > 0, centres["items"], kept, config.whiten
-        )
+    if config.reduction.kind == "pca":
+        basis = principal_directions(blocks["items"], split.item_counts > 0, centres["items"], kept)
     return {kind: Geometry(centre, basis) for kind, centre in centres.items()}
 
 

@@ -57,7 +57,7 @@ def raw_item_vectors(bank: KnowledgeBank) -> np.ndarray:
     """
     if "basis" in bank.extras:
         raise UserError(
-            "config.model.start_components: 'raw' with knowledge.reduction.kind='pca' or knowledge.whiten; the bank's rows are "
+            "config.model.start_components: 'raw' with knowledge.reduction.kind='pca'; the bank's rows are "
             f"projections, from which the encoder's vectors cannot be recovered; {OTHERWISE}"
         )
     if LENGTHS not in bank.extras:

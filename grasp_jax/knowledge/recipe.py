@@ -20,7 +20,7 @@ def bank_recipe(config: KnowledgeConfig, split: Split, texts: SourceTexts) -> di
       UserError: an unknown encoder, or a template that is not there.
     """
     recipe: dict[str, Any] = {
-        "source": split.log.fingerprint(),
+        "source": split.log.fingerprint,
         "cut_off": split.cut_off,
         "row_order": "users and items as in the source's sorted ids or its items table",
         "encoder": config.encoder,
@@ -46,8 +46,6 @@ def bank_recipe(config: KnowledgeConfig, split: Split, texts: SourceTexts) -> di
         recipe["exclude_copies"] = True
     if config.reduction.kind != "none":
         recipe["reduction"] = config.reduction.to_dict()
-    if config.whiten:
-        recipe["whiten"] = True
     if config.pooling != "mean":
         recipe["pooling"] = config.pooling
     if config.corruption.kind != "none":

@@ -3,7 +3,7 @@
 import math
 
 FLOAT = 4  # bytes
-# Bytes of a block of scores. On a CPU a block that stays in the cache is fastest (`benchmarks.cross_entropy` compares it with other forms).
+# Bytes of a block of scores. On a CPU a block that stays in the cache is fastest.
 # But each block reads and writes the gradient of all items, so it should have at least 128 targets, within the limit.
 CACHED_BYTES, MIN_ROWS, LIMIT_BYTES = 8 << 20, 128, 128 << 20
 ACCELERATOR_BYTES = 256 << 20

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from grasp_jax.core.errors import UserError
+from grasp_jax.core.words import one_line
 
 
 @contextlib.contextmanager
@@ -27,9 +28,7 @@ def started_ray(address: str, workers: int) -> Iterator[None]:
             log_to_driver=False,
         )
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise UserError(
-            f"--address: {address!r}: no Ray cluster: {' '.join(str(error).split())[:200]}"
-        ) from error
+        raise UserError(f"--address: {address!r}: no Ray cluster: {one_line(error)}") from error
     ray.data.DataContext.get_current().enable_progress_bars = False
     yield
     # Not after an error: if a thread of Ray is still running, Ray ends the process before the error is printed. Ray shuts down at exit
@@ -68,7 +67,7 @@ def on_ray(
         ).iter_rows()
     except ray.exceptions.RayError as error:
         raise UserError(
-            f"Ray: {' '.join(str(error).split())[:300]}; finished work is kept; run the same command again to continue"
+            f"Ray: {one_line(error, 300)}; finished work is kept; run the same command again to continue"
         ) from error
 
 

@@ -160,8 +160,6 @@ def _of_towers(encoder: TowerEncoder, config: Config) -> ItemVectors:
     match = width if encoder.matches else 0
     reads_text = METHODS["grasp_plus"].fits_text(config.model)
     row = width * (reads_text + (encoder.company_towers > 0)) + encoder.matches
-    whole = encoder.vector_width
-    losses = {"each": encoder.towers, "sum": (whole,), "both": (*encoder.towers, whole)}
     return ItemVectors(
         trained=encoder.id_towers * features,
         networks=networks,
@@ -170,7 +168,7 @@ def _of_towers(encoder: TowerEncoder, config: Config) -> ItemVectors:
         joined=2 * width * (encoder.company_towers > 0),
         towers=len(encoder.towers),
         match=match,
-        losses=losses[config.train.towers],
+        losses=encoder.towers,
     )
 
 

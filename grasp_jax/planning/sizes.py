@@ -50,7 +50,7 @@ def check_sizes(
       host_memory: bytes of this machine; None: as it reports them.
 
     Raises:
-      UserError: more interactions and users than `MOST_ROWS`, more negatives than there are other items, or more memory than there is.
+      UserError: more interactions and users than `MOST_ROWS`, more shared negatives than there are items, or more memory than there is.
     """
     rows = split.log.num_interactions + split.log.num_users
     if rows > MOST_ROWS:
@@ -60,12 +60,6 @@ def check_sizes(
             "file, or raise config.data.min_rating"
         )
     items = split.log.num_items
-    if config.eval.num_negatives > items - 1:
-        wanted, longest = config.eval.num_negatives, int(split.log.lengths.max(initial=1))
-        raise UserError(
-            f"config.eval.num_negatives: {wanted}; expected at most {max(items - longest, 1)}, because the data has {items} items, "
-            f"and a user has had {longest}; set config.eval.num_negatives={max(items - longest, 1)}"
-        )
     memory = memory_of_devices(config.mesh.data * config.mesh.table) if memory is None else memory
     host_memory = memory_of_host() if host_memory is None else host_memory
     for method in names(config.model.method):

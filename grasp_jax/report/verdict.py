@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from grasp_jax.core.words import all_of
 from grasp_jax.evaluation.protocols import PROTOCOLS, UNSEEN
 from grasp_jax.evaluation.untrained import (
     is_trained,
@@ -125,7 +126,7 @@ def verdict(
         _lead(table, comparisons, protocol),
         _measured(table, protocol),
         *_others(rows, comparisons, protocol, table[0]),
-        *([f"Training failed for {_listed([_of(trial) for trial in failed])}."] if failed else []),
+        *([f"Training failed for {all_of([_of(trial) for trial in failed])}."] if failed else []),
     ]
 
 
@@ -224,9 +225,9 @@ def _others(
             )
     parts = []
     if agree:
-        parts.append(f"it also leads {_listed(agree)}")
+        parts.append(f"it also leads {all_of(agree)}")
     if differ:
-        parts.append(("but " if agree else "the other protocols disagree: ") + _listed(differ))
+        parts.append(("but " if agree else "the other protocols disagree: ") + all_of(differ))
     if not parts:
         return []
     sentence = ", ".join(parts)
@@ -235,7 +236,3 @@ def _others(
 
 def _of(trial: Mapping[str, Any]) -> str:
     return f"{trial['method']} with {trial['backbone']}"
-
-
-def _listed(parts: Sequence[str]) -> str:
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"

@@ -44,7 +44,7 @@ from grasp_jax.core.files import (
 )
 from grasp_jax.core.locks import only_one
 from grasp_jax.core.log import logger
-from grasp_jax.core.paths import SAVED_MODEL
+from grasp_jax.core.paths import SAVED_MODEL, other_files
 from grasp_jax.knowledge.encoders.saved import SavedTextEncoder
 from grasp_jax.models.backbones import BACKBONES
 from grasp_jax.models.build import build_model
@@ -149,9 +149,7 @@ def save_artifact(artifact: Artifact, folder: pathlib.Path) -> None:
             if _has_files_of_format_1(folder):
                 of_format_1 = [folder / name for name in FORMAT_1_NAMES]
         elif len(earlier) < len(list(folder.iterdir())):
-            raise UserError(
-                f"{folder}: holds other files and no saved model; name a new folder, or an empty one"
-            )
+            raise other_files(folder, "saved model")
         files = folder / f"files-{uuid.uuid4().hex[:8]}"
         try:
             _write_files(artifact, files)

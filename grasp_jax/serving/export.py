@@ -33,6 +33,7 @@ from grasp_jax.core.files import (
     write_sealed,
 )
 from grasp_jax.core.locks import only_one
+from grasp_jax.core.paths import other_files
 from grasp_jax.serving.answers import Answer, ItemChoice, People, answer
 from grasp_jax.serving.artifact import Artifact
 from grasp_jax.serving.catalogue import Catalogue
@@ -220,9 +221,7 @@ def _check_free(folder: pathlib.Path) -> None:
     # a folder with no other files is that of an interrupted export
     names = {path.name for path in folder.iterdir() if not path.name.startswith(f"{LOCK}.")}
     if names - {*FILES, UNFINISHED, LOCK}:
-        raise UserError(
-            f"{folder}: holds other files and no exported model; name a new folder, or an empty one"
-        )
+        raise other_files(folder, "exported model")
 
 
 def _write(

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from grasp_jax.core.errors import UserError
+from grasp_jax.core.words import one_line
 from grasp_jax.data.id_text import NOT_IN_IDS
 from grasp_jax.serving.answers import as_text, is_list, listed
 from grasp_jax.serving.artifact import GROUPS, Artifact
@@ -133,7 +134,7 @@ def checked_vectors(vectors: np.ndarray, count: int, width: int) -> np.ndarray:
         ) from error
     except (TypeError, ValueError) as error:
         raise UserError(
-            f"add_items: vectors are not numbers ({' '.join(str(error).split())[:120]}); expected an array [{count}, {width}]"
+            f"add_items: vectors are not numbers ({one_line(error, 120)}); expected an array [{count}, {width}]"
         ) from error
     if rows.ndim != 2 or len(rows) != count or rows.shape[1] < width:
         raise UserError(

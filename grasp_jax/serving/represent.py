@@ -22,9 +22,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-from grasp_jax.core.errors import UserError
 from grasp_jax.core.files import read_sealed, replacing, sha256, write_sealed
+from grasp_jax.core.hashing import hash_of_texts, mixed
 from grasp_jax.core.log import logger
+from grasp_jax.core.paths import other_files
 from grasp_jax.core.progress import progress_bar
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.split import Histories
@@ -203,9 +204,7 @@ def _shards_of(folder: pathlib.Path, num_users: int) -> int:
     if left:
         return int(left[0].stem.rpartition("-")[2])
     if folder.is_dir() and any(folder.iterdir()) and not (folder / SHARDS).is_dir():
-        raise UserError(
-            f"{folder}: holds other files and no representations; name a new folder, or an empty one"
-        )
+        raise other_files(folder, "representations")
     return max(1, -(-num_users // USERS_OF_A_SHARD))
 
 
@@ -288,9 +287,8 @@ def _recorded_checksum(shard: pathlib.Path) -> str:
 def hash_of_ids(ids: np.ndarray) -> np.ndarray:
     """[n] uint64 of ids, the same on every machine and day."""
     if ids.dtype.kind == "i":
-        return _mixed(ids.astype(np.uint64))
-    digests = [hashlib.blake2b(str(name).encode(), digest_size=8).digest() for name in ids.tolist()]
-    return np.frombuffer(b"".join(digests), np.uint64)
+        return _next(ids.astype(np.uint64))
+    return hash_of_texts(ids.tolist())
 
 
 def history_fingerprints(log: InteractionLog, histories: Histories) -> np.ndarray:
@@ -302,16 +300,12 @@ def history_fingerprints(log: InteractionLog, histories: Histories) -> np.ndarra
     position = np.arange(len(log.items))
     read = (position >= histories.start[users]) & (position < histories.end[users])
     from_end = (histories.end[users] - position).astype(np.uint64)
-    terms = np.where(read, _mixed(items + _mixed(from_end)), np.uint64(0))
+    terms = np.where(read, _next(items + _next(from_end)), np.uint64(0))
     totals = np.concatenate([[np.uint64(0)], np.cumsum(terms, dtype=np.uint64)])  # wraps around
     fingerprints: np.ndarray = totals[log.offsets[1:]] - totals[log.offsets[:-1]]
     return fingerprints
 
 
-def _mixed(values: np.ndarray) -> np.ndarray:
-    """The finaliser of splitmix64 (Steele, Lea and Flood, OOPSLA 2014): spreads whole numbers over all 64 bits."""
-    values = values + np.uint64(0x9E3779B97F4A7C15)
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    mixed: np.ndarray = values ^ (values >> np.uint64(31))
-    return mixed
+def _next(numbers: np.ndarray) -> np.ndarray:
+    """The outputs of SplitMix64 from the states [n] uint64."""
+    return mixed(numbers + np.uint64(0x9E3779B97F4A7C15))

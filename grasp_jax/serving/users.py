@@ -11,6 +11,7 @@ import pyarrow.parquet
 from grasp_jax.core.errors import UserError
 from grasp_jax.core.files import read_text
 from grasp_jax.core.log import logger
+from grasp_jax.core.words import one_line
 from grasp_jax.data.dataset import Dataset
 from grasp_jax.data.id_text import trimmed
 from grasp_jax.data.log import InteractionLog
@@ -74,11 +75,11 @@ def _column(path: pathlib.Path) -> list[str]:
         values = pa.parquet.read_table(path, columns=["user"])["user"].to_pylist()
     except OSError as error:
         raise UserError(
-            f"--users: {path}: not readable ({error.strerror or ' '.join(str(error).split())[:120]}); {EXPECTED}"
+            f"--users: {path}: not readable ({error.strerror or one_line(error, 120)}); {EXPECTED}"
         ) from error
     except (pa.ArrowException, KeyError) as error:
         raise UserError(
-            f"--users: {path}: no column 'user' can be read ({' '.join(str(error).split())[:120]}); {EXPECTED}"
+            f"--users: {path}: no column 'user' can be read ({one_line(error, 120)}); {EXPECTED}"
         ) from error
     for row, value in enumerate(values, start=1):
         if isinstance(value, bool) or not isinstance(value, (int, str)):

@@ -10,27 +10,19 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from grasp_jax.core.words import one_line
 from grasp_jax.data.columns import bare, names_kinds
 from grasp_jax.data.table_files import ending_of
 from grasp_jax.data.tables import SourceTable, is_text, values_of
 from grasp_jax.setup.keep import command_that_keeps
 from grasp_jax.setup.sample import Sample
 
-PURCHASES = {
-    "purchase",
-    "purchases",
-    "purchased",
-    "buy",
-    "bought",
-    "order",
-    "orders",
-    "ordered",
-    "transaction",
-    "transactions",
-    "paid",
-    "completed",
-    "delivered",
-}
+PURCHASES = set(
+    (
+        "purchase purchases purchased buy bought order orders ordered transaction transactions "
+        "paid completed delivered"
+    ).split()
+)
 YES = {"1", "1.0", "True", "true"}
 REVOKED = {"cancelled", "canceled", "refunded", "refund", "returned", "return"}
 OTHERS = {
@@ -172,7 +164,7 @@ def _rows(log: Sample) -> str:
 
 
 def _shown(value: Any) -> str:
-    return " ".join(str("(empty)" if value in (None, "") else value).split())[:40]
+    return one_line("(empty)" if value in (None, "") else value, 40)
 
 
 def _percent(share: float) -> str:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow.parquet
 
+from grasp_jax.config import DataConfig
 from grasp_jax.config.data import SKIP
 from grasp_jax.core.errors import UserError
 from grasp_jax.data.bad_rows import FIELD
@@ -87,7 +88,7 @@ def _read(
       UserError: a run refuses the whole table.
     """
     if log.path.suffix == ".txt":
-        pairs, report = read_interactions(log.path, "", columns, bad_rows=SKIP)
+        pairs, report = read_interactions(log.path, DataConfig(bad_rows=SKIP))
         return report.rows, _users(pairs.items, pairs.offsets), report.left_out
     table, whole = _table(log, columns)
     used = columns_used(tuple(table.columns), columns, 0.0, table.path)

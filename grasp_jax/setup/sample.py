@@ -9,11 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from grasp_jax.core.errors import UserError
+from grasp_jax.core.words import one_line
 from grasp_jax.data.delimited import read_delimited
 from grasp_jax.data.file_parts import checked_parts, parts_of
 from grasp_jax.data.json_lines import read_json_lines
 from grasp_jax.data.table_files import UNREADABLE, ending_of
-from grasp_jax.data.tables import SourceTable, one_line
+from grasp_jax.data.tables import SourceTable
 
 LOOKED_AT = 16 << 20  # bytes of a text file
 ROWS = 200_000  # of a Parquet file

@@ -11,34 +11,29 @@ from grasp_jax.training.cross_entropy import CrossEntropy
 
 
 def catalogue_cross_entropy(
-    scores: CatalogueScores | BlockScores, cross_entropy: CrossEntropy, towers: str = "each"
+    scores: CatalogueScores | BlockScores, cross_entropy: CrossEntropy
 ) -> jax.Array:
-    """Cross-entropy, averaged over the targets that exist, plus the method's additional loss.
+    """Cross-entropy, averaged over the targets that exist, plus the method's additional loss; the sum of the towers' if there are several.
 
     Args:
       scores: of each target and every item.
       cross_entropy: the loss of one product of states and items.
-      towers: for scores that are a sum of several products: "each" (the sum of the losses of the products), "sum" (the loss of the summed
-        score) or "both".
     """
     weights = scores.mask / jnp.maximum(scores.mask.sum(), 1)
     if isinstance(scores, BlockScores):
         return _in_blocks(scores, weights, cross_entropy.smoothing) + scores.auxiliary
     losses = [
-        cross_entropy(states, items, scores.targets, weights)
-        for states, items in _products(scores, towers)
+        cross_entropy(states, items, scores.targets, weights) for states, items in _products(scores)
     ]
     return jnp.stack(losses).sum() + scores.auxiliary
 
 
-def _products(scores: CatalogueScores, towers: str) -> list[tuple[jax.Array, jax.Array]]:
+def _products(scores: CatalogueScores) -> list[tuple[jax.Array, jax.Array]]:
     """States and items of each cross-entropy."""
-    all_towers = (scores.states, scores.items)
-    if not scores.towers or towers == "sum":
-        return [all_towers]
-    parts = (split_towers(x, scores.towers) for x in all_towers)
-    each_tower = list(zip(*parts, strict=True))
-    return each_tower if towers == "each" else [*each_tower, all_towers]
+    if not scores.towers:
+        return [(scores.states, scores.items)]
+    parts = (split_towers(x, scores.towers) for x in (scores.states, scores.items))
+    return list(zip(*parts, strict=True))
 
 
 def _in_blocks(scores: BlockScores, weights: jax.Array, smoothing: float) -> jax.Array:

@@ -21,6 +21,7 @@ from absl import logging
 from grasp_jax.core.errors import UserError
 from grasp_jax.core.files import checksums, disk_is_full, first_damaged, read_sealed, write_sealed
 from grasp_jax.core.log import logger
+from grasp_jax.core.words import one_line
 from grasp_jax.earlier_version import say_unverified, wrote_no_checksums
 from grasp_jax.parallel.processes import barrier, is_main_process
 from grasp_jax.provenance import MadeFrom, difference, hash_of_arrays
@@ -97,7 +98,7 @@ class Checkpoints:
                 for a, b in _local_leaves(tree, restored)
             )
         except Exception as error:  # as in `restore`
-            same, reason = False, " ".join(str(error).split())[:160]
+            same, reason = False, one_line(error)
         if not same:
             raise UserError(
                 f"{self.folder / str(step)}: what was saved cannot be read back ({reason}); use another --workdir"
@@ -157,7 +158,7 @@ class Checkpoints:
             return self._manager.restore(step, args=args)
         # Orbax and TensorStore raise many types of errors; the checksums are right, so the structure must be wrong
         except Exception as error:
-            reason = " ".join(str(error).split())[:160]
+            reason = one_line(error)
             raise UserError(
                 f"{self.folder / str(step)}: cannot be read as this run's models ({reason}); use another --workdir"
             ) from error

@@ -30,18 +30,19 @@ def binary_cross_entropy(scores: PairScores) -> jax.Array:
     )
 
 
-def sampled_softmax(scores: PairScores, smoothing: float = 0.0, towers: str = "each") -> jax.Array:
-    """[] cross-entropy of the target against its negatives, averaged over targets, plus the method's additional loss.
+def sampled_softmax(scores: PairScores, smoothing: float = 0.0) -> jax.Array:
+    """[] cross-entropy of the target against its negatives, averaged over targets, plus the method's additional loss; the sum of the
+    towers' if there are several.
 
     Args:
       scores: scores of pairs.
       smoothing: share of the target's weight that is moved evenly to the negatives (Szegedy et al., 2016, arXiv 1512.00567).
-      towers: for scores that are a sum: "each" (the sum of the losses of the terms), "sum" (the loss of the summed score) or "both".
     """
-    if not scores.towers or towers == "sum":
+    if not scores.towers:
         return _softmax(scores, smoothing)
-    loss = jnp.stack([_softmax(tower, smoothing) for tower in scores.towers]).sum()
-    return loss + (_softmax(scores, smoothing) if towers == "both" else scores.auxiliary)
+    return (
+        jnp.stack([_softmax(tower, smoothing) for tower in scores.towers]).sum() + scores.auxiliary
+    )
 
 
 def _softmax(scores: PairScores, smoothing: float) -> jax.Array:
@@ -90,15 +91,13 @@ def choose_loss(
       dtype: dtype of the factors of matrix products, `config.model.dtype`.
       mesh: devices that share the work.
     """
-    smoothing, towers, calibration = config.label_smoothing, config.towers, config.gbce_calibration
-    return _loss(name, smoothing, towers, calibration, num_items, dtype, mesh)
+    return _loss(name, config.label_smoothing, config.gbce_calibration, num_items, dtype, mesh)
 
 
 @functools.cache
 def _loss(
     name: str,
     smoothing: float,
-    towers: str,
     calibration: float,
     num_items: int,
     dtype: str,
@@ -106,11 +105,9 @@ def _loss(
 ) -> Loss:
     cross_entropy = CrossEntropy(smoothing, jnp.dtype(dtype), mesh)
     losses: dict[str, Loss] = {
-        CATALOGUE: functools.partial(
-            catalogue_cross_entropy, cross_entropy=cross_entropy, towers=towers
-        ),
+        CATALOGUE: functools.partial(catalogue_cross_entropy, cross_entropy=cross_entropy),
         "bce": binary_cross_entropy,
-        "softmax": lambda scores: sampled_softmax(scores, smoothing, towers),
+        "softmax": lambda scores: sampled_softmax(scores, smoothing),
         "gbce": lambda scores: generalised_bce(scores, num_items, calibration),
     }
     return losses[name]

@@ -220,9 +220,7 @@ def step_shape(
     projection = "table" if catalogue else model.projection
     if projection == "auto":
         projection = choose_projection(num_items, num_ids)
-    every_place = (
-        packing.shares > 1 and not bidirectional and not last_only and not model.gate_dropout
-    )
+    every_place = packing.shares > 1 and not bidirectional and not last_only
     # With weight decay every row changes in every step, and deferred rows are updated with a single learning rate.
     can_defer = not train.weight_decay and not train.decay_epochs
     deferred = projection == "token" and defers(num_items, num_ids) and can_defer

@@ -41,18 +41,18 @@ class Opening:
         """All of it."""
         return [*self.summary, *self.facts, *self.prompts]
 
-    def first_lines(self, most: int = MOST_LINES) -> list[str]:
-        """At most so many lines: the facts, at least one prompt, and as many further lines as fit.
+    def first_lines(self) -> list[str]:
+        """At most `MOST_LINES` lines: the facts, at least one prompt, and as many further lines as fit.
 
         Notes of the summary, which stand last in it, give way first to the facts, and the other prompts to the notes.
         """
-        facts = self.facts[:most]
-        room = max(most - len(facts) - min(1, len(self.prompts)), 0)
+        facts = self.facts[:MOST_LINES]
+        room = max(MOST_LINES - len(facts) - min(1, len(self.prompts)), 0)
         summary = self.summary[:room]
         if len(self.summary) > room > 0:
             left = len(self.summary) - room + 1
             summary[-1] = f"  and {left} more notes: --mode=prepare shows them"
-        prompts = self.prompts[: max(most - len(facts) - len(summary), 0)]
+        prompts = self.prompts[: max(MOST_LINES - len(facts) - len(summary), 0)]
         return [*summary, *facts, *prompts]
 
 

@@ -60,7 +60,7 @@ class Run:
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the data and of their training part."""
-        return self.split.fingerprint()
+        return self.split.fingerprint
 
     @property
     def trials(self) -> list[tuple[str, str]]:
@@ -179,19 +179,22 @@ def check(run: Run) -> None:
         `check_components` and `text_width`.
     """
     unlisted_items(run)
+    _check_negatives(run)
     text = text_width(run.knowledge, run.bank_folder) if run.needs_bank else TextWidth(0)
     # a refusal must be certain, so an E that is not known yet counts as 0
     width = 0 if text.doubt else text.width
     check_sizes(run.config, run.split, width)
     items = run.split.log.num_items
     check_components(run.config, items, width or items)
-    wanted, log, users = run.config.eval.num_negatives, run.split.log, run.split.test.evaluated
-    if not len(users):  # of a split without a test
+
+
+def _check_negatives(run: Run) -> None:
+    """Raises UserError if every user who would be evaluated has had too many items."""
+    wanted, log = run.config.eval.num_negatives, run.split.log
+    evaluated = (run.split.valid.target >= 0) | (run.split.test.target >= 0)
+    if log.lengths.max() <= log.num_items - wanted or not evaluated.any():
         return
-    if log.lengths.max() < log.num_items - wanted:
-        left = log.num_items - 1
-    else:
-        left = int((log.num_items - distinct_items(log))[users].max())
+    left = int((log.num_items - distinct_items(log))[evaluated].max())
     if left < wanted:
         raise UserError(
             f"config.eval.num_negatives: {wanted}; expected at most {left}, because no user has more items left of the {log.num_items} in "

@@ -100,9 +100,7 @@ CASES = {
     "deferred-adam": _case("plain,grasp_plus", **LARGE),
     "gate-learned": _case("grasp,grasp_plus", model__gate="learned", model__plus__gate="learned"),
     "gate-softmax": _case("grasp,grasp_plus", model__gate="softmax", model__plus__gate="softmax"),
-    "gate-paper": _case(
-        "grasp_plus", model__plus__gate="paper", model__gate_scale=2.0, model__gate_dropout=0.2
-    ),
+    "gate-paper": _case("grasp_plus", model__plus__gate="paper", model__gate_scale=2.0),
     **{
         f"gate-query-{query}": _case("grasp", "sasrec,bert4rec", model__gate_query=query)
         for query in ("neighbours", "history", "two_fold", "prefix")

@@ -10,6 +10,7 @@ import numpy as np
 from grasp_jax.config import DescribeConfig, KnowledgeConfig
 from grasp_jax.core.errors import UserError
 from grasp_jax.core.log import logger
+from grasp_jax.core.words import one_line
 from grasp_jax.knowledge.describe.chat import CHAT
 from grasp_jax.knowledge.describe.generate import GENERATE
 from grasp_jax.knowledge.describe.language_model import (
@@ -134,7 +135,7 @@ def announcement(
         if address and _has_prices(config.describe)
         else ""
     )
-    example = " ".join(prompt_of(int(rows[0])).split())[:200]
+    example = one_line(prompt_of(int(rows[0])))
     older = f"{unused}. " if unused else ""
     return (
         f"describe {kind}: {len(rows):,} prompts for {num_rows:,} {kind} {place}, model {model.described_by(config)['model']}; about "

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from grasp_jax.config import DescribeConfig, KnowledgeConfig
 from grasp_jax.core.errors import UserError
 from grasp_jax.core.log import logger
+from grasp_jax.core.words import one_line
 from grasp_jax.knowledge.describe.language_model import SYSTEM
 from grasp_jax.knowledge.describe.model_folder import FIELD, model_folder
 
@@ -162,7 +163,7 @@ def _loading(folder: pathlib.Path, what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # transformers, safetensors and torch raise a dozen kinds for a damaged folder or an unknown device
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        reason = one_line(f"{type(error).__name__}: {error}")
         raise UserError(f"{FIELD}: {str(folder)!r}: cannot load the {what}: {reason}") from error
 
 

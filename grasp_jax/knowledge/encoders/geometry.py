@@ -11,7 +11,6 @@ from grasp_jax.core.errors import UserError
 Blocks = Callable[[], Iterator[np.ndarray]]  # the [n, E] blocks of a table, read again in each call
 # Lengths between which the squares of float32 numbers neither vanish nor overflow.
 SHORT, LONG = 1e-12, 1e18
-SMALLEST = 1e-6  # share of the largest variance, below which whitening treats a direction as noise and does not amplify it
 
 
 class Geometry(NamedTuple):
@@ -44,16 +43,15 @@ def mean_direction(blocks: Blocks, width: int) -> np.ndarray:
 
 
 def principal_directions(
-    blocks: Blocks, used: np.ndarray, centre: np.ndarray, width: int, whiten: bool
+    blocks: Blocks, used: np.ndarray, centre: np.ndarray, width: int
 ) -> np.ndarray:
-    """[E', width] float32 directions of largest variance; with `whiten` scaled so that the variance along each is the same.
+    """[E', width] float32 directions of largest variance.
 
     Args:
       blocks: of the items; users are put into the items' directions, since a gate compares the two.
       used: [V] bool, the rows that are looked at: those of items that are bought in training.
       centre: [E'] of the items.
       width: E.
-      whiten: divide by the standard deviation.
     """
 
     def used_rows() -> Iterator[np.ndarray]:
@@ -62,11 +60,8 @@ def principal_directions(
             yield to_rows(block[used[begin : begin + len(block)]], Geometry(centre))
             begin += len(block)
 
-    variances, directions = principal_axes(used_rows(), len(centre), int(used.sum()))
-    variances, directions = variances[:width], directions[:, :width]
-    if whiten:
-        directions = directions / np.sqrt(np.maximum(variances, SMALLEST * variances[0]))
-    return directions.astype(np.float32)
+    _, directions = principal_axes(used_rows(), len(centre), int(used.sum()))
+    return directions[:, :width].astype(np.float32)
 
 
 def principal_axes(

@@ -10,6 +10,7 @@ import numpy as np
 from grasp_jax.config import KnowledgeConfig, SentenceConfig
 from grasp_jax.core.errors import UserError
 from grasp_jax.core.log import logger
+from grasp_jax.core.words import one_line
 from grasp_jax.knowledge.describe.model_folder import check_sentence_folder, fingerprint
 from grasp_jax.knowledge.encoders.base import TextEncoder
 from grasp_jax.knowledge.encoders.state import read_state, write_state
@@ -160,7 +161,7 @@ def load_model(config: SentenceConfig) -> Any:
             str(folder) if folder.is_dir() else config.model, device=config.device or None, **safe
         )
     except Exception as error:  # the hub's and the file system's errors are of a dozen kinds
-        reason = " ".join(str(error).split())[:160]
+        reason = one_line(error)
         raise UserError(
             f"config.knowledge.sentence.model: {config.model!r} is not a model folder and cannot be downloaded ({reason}); "
             "give a folder, or the name of a model on the Hugging Face hub"

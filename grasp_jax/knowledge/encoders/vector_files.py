@@ -9,6 +9,7 @@ import numpy as np
 from grasp_jax.core.errors import UserError
 from grasp_jax.core.files import read_array, read_text
 from grasp_jax.core.log import logger
+from grasp_jax.core.words import one_line
 
 RowVectors = Callable[[np.ndarray], np.ndarray]  # [n] rows -> [n, E] float32
 CHECKED = 4096  # rows at a time
@@ -146,7 +147,7 @@ def whose_rows(
 
 
 def _title(titles: Sequence[str] | None, row: int) -> str:
-    return f" ({' '.join(titles[row].split())[:40]})" if titles is not None else ""
+    return f" ({one_line(titles[row], 40)})" if titles is not None else ""
 
 
 def _uncertain(ids: np.ndarray, kind: str) -> str:
@@ -215,9 +216,7 @@ def _width_of_tensor(path: str, kind: str) -> int:
 
 
 def _damaged_tensors(path: str, error: Exception) -> UserError:
-    return UserError(
-        f"{path}: not a readable .safetensors file ({' '.join(str(error).split())[:160]}); {EXPECTED}"
-    )
+    return UserError(f"{path}: not a readable .safetensors file ({one_line(error)}); {EXPECTED}")
 
 
 def _chosen_tensor(path: str, tensors: Collection[str]) -> str:

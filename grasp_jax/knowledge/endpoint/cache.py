@@ -27,8 +27,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from grasp_jax.core.errors import UserError
-from grasp_jax.core.files import sync
+from grasp_jax.core.files import remove_left_behind, replacing, sync
 from grasp_jax.core.log import logger
+from grasp_jax.core.words import one_line
 
 SHARD_ANSWERS = 16_384
 SHARDS_IN_MEMORY = 4
@@ -251,19 +252,16 @@ class AnswerCache:
             # After the last one's number, not their count: one that was moved away must not let another be overwritten.
             number = int(self._shards[-1].stem.removeprefix("answers-")) + 1 if self._shards else 0
             path = self.folder / f"answers-{number:06d}.parquet"
-            partial = path.with_suffix(".partial")
             with _disk_errors(path):
-                try:
-                    arrays = [
-                        pa.array(column, kind)
-                        for column, kind in zip(columns, SCHEMA.types, strict=True)
-                    ]
+                arrays = [
+                    pa.array(column, kind)
+                    for column, kind in zip(columns, SCHEMA.types, strict=True)
+                ]
+                remove_left_behind(path)
+                with replacing(path) as partial:
                     pq.write_table(pa.Table.from_arrays(arrays, schema=SCHEMA), partial)
                     sync(partial)
-                    os.replace(partial, path)
-                    sync(self.folder)
-                finally:
-                    partial.unlink(missing_ok=True)
+                sync(self.folder)
             places = len(self._shards) * SHARD_ANSWERS + np.arange(len(batch))
             self._shards.append(path)
             self._set_index(
@@ -348,7 +346,7 @@ def _shard_errors(path: pathlib.Path) -> Iterator[None]:
     try:
         yield
     except (OSError, pa.ArrowException, LookupError, ValueError, TypeError) as error:
-        reason = " ".join(str(error).split())[:160]
+        reason = one_line(error)
         raise UserError(
             f"{path}: not a readable shard of answers ({reason}); move it away, and its prompts are sent again"
         ) from error

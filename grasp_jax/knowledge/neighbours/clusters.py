@@ -26,8 +26,8 @@ def clusters_for(rows: int) -> int:
     return max(1, min(rows, round(PER_ROOT * math.sqrt(rows))))
 
 
-def make_centres(unit_vectors: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
-    """Centres by k-means of unit vectors, on a sample of the rows; the same for the same vectors and seed.
+def make_centres(unit_vectors: np.ndarray, count: int) -> np.ndarray:
+    """Centres by k-means of unit vectors, on a sample of the rows; the same for the same vectors.
 
     After each round but the last, a cluster with less than `SMALL` of the mean loses its centre, and one of `LARGE` times the mean gets
     further ones among its rows, as far as there are centres left: clusters of one size are searched at the least cost.
@@ -35,12 +35,11 @@ def make_centres(unit_vectors: np.ndarray, count: int, seed: int = 0) -> np.ndar
     Args:
       unit_vectors: [rows, E] of any float type; it may be memory-mapped.
       count: how many centres, or one for each row if that is less.
-      seed: of the sample and of the first centres.
 
     Returns:
       [C, E] float32 of unit length, C at most `count`.
     """
-    rng, rows = np.random.default_rng(seed), len(unit_vectors)
+    rng, rows = np.random.default_rng(0), len(unit_vectors)
     sample = np.sort(rng.choice(rows, min(rows, SAMPLED * count), replace=False))
     count = min(count, len(sample))
     centres = _read(unit_vectors, np.sort(rng.choice(sample, count, replace=False)))

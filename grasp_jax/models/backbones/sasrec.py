@@ -171,8 +171,7 @@ class SASRec(Backbone):
       causal: False reproduces LLM-ESR, whose mask is switched off (docs/deviations.md).
       dtype: compute type; parameters and normalisation are float32.
       padded_length: above 0, attention also sees the zeros that would pad a history to this length, as in LLM-ESR's code.
-      block: "sasrec"; "prenorm": RMSNorm before attention and before a SwiGLU layer; or "gpt": LayerNorm before attention and before a
-        GELU layer of width 4D (docs/deviations.md).
+      block: "sasrec"; or "prenorm": RMSNorm before attention and before a SwiGLU layer.
       kernels: `config.kernels`; "backbone": blocks by `kernels.sasrec_layer`, where it supports them (`has_kernel`). They are computed in
         float32 for every dtype, and their dropout has other random bits than that of the plain blocks.
       input_stage: whether item vectors are scaled by sqrt(D), get position embeddings and pass dropout before the first block; False if an
@@ -245,7 +244,7 @@ class SASRec(Backbone):
         if self.padded_length:
             lengths = (segments[:, :, None] == segments[:, None, :]).sum(axis=-1)
             padding = jnp.maximum(self.padded_length - lengths, 0).astype(jnp.float32)
-        blocks = {"sasrec": self._published, "prenorm": self._prenorm, "gpt": self._gpt}
+        blocks = {"sasrec": self._published, "prenorm": self._prenorm}
         step = blocks[self.block]
         for _ in range(self.num_layers - 1):
             x = step(x, segments, dropout, padding, None)
@@ -291,39 +290,14 @@ class SASRec(Backbone):
         places: jax.Array | None,
     ) -> jax.Array:
         """A block as in current language models (RMSNorm: arXiv 1910.07467; SwiGLU: arXiv 2002.05202)."""
-        x = self._attended(x, nn.RMSNorm()(x), segments, dropout, padding, places)
+        normalised = nn.RMSNorm()(x)
+        queries = rows_at_places(normalised, places)
+        attended = self._attention()(queries, normalised, segments, dropout, padding, places)
+        x = rows_at_places(x, places) + Dropout()(attended, dropout)
         gate, value = jnp.split(self._dense(2 * self.features)(nn.RMSNorm()(x)), 2, axis=-1)
         return (
             x + Dropout()(self._dense(self.features)(jax.nn.silu(gate) * value), dropout)
         ).astype(self.dtype)
-
-    def _gpt(
-        self,
-        x: jax.Array,
-        segments: jax.Array,
-        dropout: jax.Array | None,
-        padding: jax.Array | None,
-        places: jax.Array | None,
-    ) -> jax.Array:
-        """A block of GPT-2 (Radford et al., 2019): LayerNorm before attention and before a layer of width 4D with GELU."""
-        x = self._attended(x, nn.LayerNorm(epsilon=1e-8)(x), segments, dropout, padding, places)
-        hidden = nn.gelu(self._dense(4 * self.features)(nn.LayerNorm(epsilon=1e-8)(x)))
-        hidden = self._dense(self.features)(Dropout()(hidden, dropout))
-        return (x + Dropout()(hidden, dropout)).astype(self.dtype)
-
-    def _attended(
-        self,
-        x: jax.Array,
-        normalised: jax.Array,
-        segments: jax.Array,
-        dropout: jax.Array | None,
-        padding: jax.Array | None,
-        places: jax.Array | None,
-    ) -> jax.Array:
-        """The first half of a pre-norm block: x (at `places` if given) plus the attention of its normalised rows."""
-        queries = rows_at_places(normalised, places)
-        attended = self._attention()(queries, normalised, segments, dropout, padding, places)
-        return rows_at_places(x, places) + Dropout()(attended, dropout)
 
     def _attention(self) -> SelfAttention:
         return SelfAttention(self.features, self.num_heads, self.dtype, self.causal)

@@ -63,7 +63,7 @@ class ItemEncoder(nn.Module):
 
     @property
     def towers(self) -> tuple[int, ...]:
-        """Widths of the first parts of vectors and states; each of them has a separate loss if `train.towers` says so.
+        """Widths of the first parts of vectors and states; each of them has a separate loss.
 
         A score is the sum of the inner products of all these parts and of the rest after them.
         """

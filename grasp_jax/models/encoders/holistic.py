@@ -67,7 +67,6 @@ class HolisticEncoder(ItemEncoder):
       keep: which of the self, similar and global attentions are used (Table 4).
       dtype: compute type of matrix products; parameters are float32.
       scale: factor of the logits of Eq. 3, for the gate "paper".
-      gate_dropout: share of the pairs whose logits are set to 0 in training; not for the gate "softmax".
     """
 
     width: int
@@ -78,7 +77,6 @@ class HolisticEncoder(ItemEncoder):
     keep: tuple[bool, bool, bool] = (True, True, True)
     dtype: jnp.dtype = jnp.float32
     scale: float = 1.0
-    gate_dropout: float = 0.0
 
     @property
     def vector_width(self) -> int:
@@ -152,11 +150,6 @@ class HolisticEncoder(ItemEncoder):
             return None
         if self.gate == "paper":
             logits = self.scale * logits
-        if self.gate_dropout and self.has_rng("dropout") and self.gate != "softmax":
-            keep = jax.random.bernoulli(
-                self.make_rng("dropout"), 1.0 - self.gate_dropout, (*logits.shape[:-1], 1)
-            )
-            logits = jnp.where(keep, logits, 0.0)
         if self.gate == "learned":
             gates = pair_gates("learned", logits, self.temperature, self.gate_bias)
         else:

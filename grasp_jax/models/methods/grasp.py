@@ -46,7 +46,6 @@ class GRASP(Method):
             keep=self.keep,
             dtype=jnp.dtype(config.dtype),
             scale=config.gate_scale,
-            gate_dropout=config.gate_dropout,
         )
 
     def item_parameters(self, config: ModelConfig, sizes: ModelSizes) -> int:

@@ -68,7 +68,6 @@ class GRASPPlus(Method):
             row_norm=plus.row_norm,
             dtype=jnp.dtype(config.dtype),
             scale=config.gate_scale,
-            gate_dropout=config.gate_dropout,
         )
         return ResidualEncoder(text, sizes.num_items, plus.id_dropout) if plus.id_residual else text
 

@@ -105,7 +105,7 @@ def with_changes(snapshot: ServingSnapshot, changes: Changes) -> ServingSnapshot
       UserError: the method of the model reads no text, or the texts cannot be encoded.
     """
     rows = [snapshot.catalogue.rows[as_text(item["item"])] for item in changes.corrected]
-    changed = snapshot.with_restored([*changes.restored, *rows])
+    changed = dataclasses.replace(snapshot, removed=snapshot.removed - {*changes.restored, *rows})
     if changes.corrected:
         changed = with_corrected(changed, changes.corrected, np.array(rows))
     return with_new_items(changed, changes.new) if changes.new else changed

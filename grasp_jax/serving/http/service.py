@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import pathlib
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -256,7 +257,7 @@ class Service:
                 raise Refused(
                     404, f"items: {shown(name)} was removed before; PUT /items brings it back"
                 )
-            changed = snapshot.without(row)
+            changed = dataclasses.replace(snapshot, removed=snapshot.removed | {row})
 
             def remember() -> None:
                 self._removed.add(name)

@@ -226,14 +226,6 @@ class ServingSnapshot:
         items = first[~np.isin(first, excluded)][:k]
         return Answer(items, np.full(len(items), np.nan, np.float32))
 
-    def without(self, row: int) -> "ServingSnapshot":
-        """The same model, but one item is not recommended any more; histories may still contain it."""
-        return dataclasses.replace(self, removed=self.removed | {row})
-
-    def with_restored(self, rows: Sequence[int]) -> "ServingSnapshot":
-        """The same model, but removed items are recommended again."""
-        return dataclasses.replace(self, removed=self.removed - set(rows))
-
     def _is_masked(self, person: Person) -> bool:
         """Whether the excluded items are passed as a mask of the catalogue."""
         return person.allowed is not None or len(person.excluded) > MOST_EXCLUDED
