@@ -67,6 +67,18 @@ def test_signals(how: str) -> None:
     assert (result.returncode, result.stderr, result.stdout) == (status, said, "")
 
 
+def test_a_plan_that_is_stopped_promises_no_continuation() -> None:
+    """A plan keeps nothing, so the same command would start over where the line says that it goes on."""
+    program = (
+        "from grasp_jax import command, main\n"
+        "command.plan = lambda *_: os.kill(os.getpid(), signal.SIGTERM)\n"
+        f"sys.argv = ['grasp-jax', '--mode=plan', '--config={ROOT}/configs/quickstart.py']\nmain.run()"
+    )
+    result = ended(program)
+    assert result.returncode == PREEMPTED
+    assert result.stderr == "preempted: nothing is kept, and the same command starts over\n"
+
+
 def test_what_is_half_written_goes(tmp_path: pathlib.Path) -> None:
     """Ctrl-C while a file is written would leave a piece of it."""
     result = ended(
