@@ -209,7 +209,10 @@ def trained(trial: Trial) -> Snapshot:
     like = snapshot_like(trial.model, trial.replicas, trial.data)
     tree = Snapshot(*checkpoints.read(found.step, like))
     checkpoints.close()
-    return tree._replace(progress=as_progress(tree.progress))
+    progress = as_progress(tree.progress)
+    if found.outdated:  # how far training came is not known, so it is not called unfinished
+        progress = progress.with_nothing_to_train()
+    return tree._replace(progress=progress)
 
 
 def say_if_unfinished(trial: Trial, snapshot: Snapshot, instead: str = "") -> None:
