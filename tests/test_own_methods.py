@@ -26,7 +26,7 @@ from grasp_jax.models.own_methods import (
     tables_of,
 )
 from grasp_jax.parallel.mesh import TABLE, make_mesh
-from grasp_jax.parallel.rows import HostRows, shard_rows
+from grasp_jax.parallel.rows import HostRows, from_all_rows, from_rows, shard_rows
 from tests.refusal import assert_names, refusal
 
 ITEMS, FEATURES = 40, 8
@@ -264,6 +264,24 @@ class Projected(IdEncoder):
         return vectors + self.projection(text if ids is None else text[ids])
 
 
+class ByRows(IdEncoder):
+    """The same where the rows are, as the message proposes."""
+
+    def setup(self) -> None:
+        super().setup()
+        self.kernel = self.param("kernel", nn.initializers.lecun_normal(), (6, FEATURES))
+
+    def item_features(self, tables: Tables, ids: jax.Array | None = None, *_: Any) -> jax.Array:
+        vectors, text = super().item_features(tables, ids), (tables["items"],)
+        if ids is None:
+            return vectors + from_all_rows(_projected, self.kernel, text)
+        return vectors + from_rows(_projected, self.kernel, text, ids)
+
+
+def _projected(kernel: jax.Array, rows: jax.Array) -> jax.Array:
+    return rows @ kernel
+
+
 class OfUsers(AuxiliaryLoss):
     """Reads text vectors of users."""
 
@@ -279,6 +297,7 @@ def test_tables_that_are_split_over_devices() -> None:
     tables = {"items": shard_rows(mesh, rows, rows.dtype, (TABLE,))}
     message = refusal(check_own_encoder, "mine", encoder, ITEMS, tables, False)
     assert_names(message, ("'mine': Projected", "'items' as one array", "config.mesh.table=1"))
+    check_own_encoder("mine", ByRows(ITEMS, FEATURES), ITEMS, tables, False)
     broken = type("Broken", (Projected,), {"item_features": lambda *_: 1 / 0})(ITEMS, FEATURES)
     with pytest.raises(ZeroDivisionError):
         check_own_encoder("mine", broken, ITEMS, tables, False)
