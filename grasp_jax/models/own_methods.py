@@ -1,7 +1,7 @@
 """Checks of methods and backbones from outside the package, whose mistakes would otherwise show after the training or not at all."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -19,8 +19,7 @@ from grasp_jax.models.methods import METHODS
 from grasp_jax.models.methods.base import Facts, Method
 from grasp_jax.models.registration import OF_PACKAGE
 from grasp_jax.models.sequence_model import SequenceModel
-from grasp_jax.parallel.mesh import TABLE
-from grasp_jax.parallel.rows import HostRows, ShardedRows
+from grasp_jax.models.split_tables import shapes_of
 
 BANK_TABLES = (*ITEM_TABLES, *USER_TABLES)
 ROWS, USERS, ITEMS = 2, 4, 8  # of the small input with which values are compared
@@ -121,7 +120,7 @@ def check_own_loss(method: str, loss: AuxiliaryLoss, encoder: ItemEncoder, table
 
     name = f"method {method!r}: {type(loss).__name__}"
     with _missing_tables_named(method, "additional loss", tables):
-        found = _shapes(name, value, jax.random.key(0), tables)
+        found = shapes_of(name, value, jax.random.key(0), tables)
     if getattr(found, "shape", None) != () or not jnp.issubdtype(found.dtype, jnp.floating):
         returned = getattr(found, "shape", type(found).__name__)
         raise UserError(
@@ -162,48 +161,6 @@ def _missing_tables_named(method: str, part: str, tables: Tables) -> Iterator[No
         ) from error
 
 
-def _shapes(name: str, of: Callable[..., Any], given: Any, tables: Tables) -> Any:
-    """The shapes of `of(given, tables)`; nothing is computed.
-
-    Raises:
-      UserError: it fails, and would not if all rows of all tables were on every device; `name` says whose function it is.
-    """
-    try:
-        return jax.eval_shape(of, given, tables)
-    except Exception as error:
-        split = {
-            table: rows
-            for table, rows in tables.items()
-            if isinstance(rows, ShardedRows | HostRows)
-        }
-        whole = {**tables, **{table: _as_one_array(rows) for table, rows in split.items()}}
-        if not split or not _runs(of, given, whole):
-            raise
-        alone = [table for table in split if not _runs(of, given, {**whole, table: split[table]})]
-        table = [*alone, *split][0]
-        rows = split[table]
-        of_items = isinstance(rows, ShardedRows) and rows.axes == (TABLE,)
-        field, value = ("mesh.table", "1") if of_items else ("tables.users", "device")
-        raise UserError(
-            f"{name} reads the table {table!r} as one array, but by config.{field} not all of its rows are on each device; set "
-            f"config.{field}={value}, or read the table with from_all_rows and from_rows of grasp_jax.parallel.rows (docs/extending.md, "
-            "Tables that are split)"
-        ) from error
-
-
-def _as_one_array(rows: ShardedRows | HostRows) -> jax.ShapeDtypeStruct:
-    dtype = rows.rows.dtype if isinstance(rows, ShardedRows) else rows.dtype
-    return jax.ShapeDtypeStruct(rows.shape, dtype)
-
-
-def _runs(of: Callable[..., Any], given: Any, tables: Any) -> bool:
-    try:
-        jax.eval_shape(of, given, tables)
-    except Exception:  # of anybody's code
-        return False
-    return True
-
-
 def check_own_encoder(
     method: str, encoder: ItemEncoder, num_items: int, tables: Tables, gated: bool
 ) -> None:
@@ -240,7 +197,7 @@ def check_own_encoder(
         return encoder.init_with_output(key, tables, method=both)
 
     with _missing_tables_named(method, "encoder", tables):
-        (features, vectors), variables = _shapes(name, shapes, jax.random.key(0), tables)
+        (features, vectors), variables = shapes_of(name, shapes, jax.random.key(0), tables)
     is_array = isinstance(features, jax.ShapeDtypeStruct)
     if not is_array or features.shape[:1] != (num_items,):
         returned = features.shape if is_array else type(features).__name__
@@ -266,7 +223,7 @@ def _check_rows_of_items(
 
     for axes in ((ITEMS,), (2, ITEMS // 2)):
         ids = jax.ShapeDtypeStruct(axes, jnp.int32)
-        found = _shapes(name, of, (variables, ids), tables)
+        found = shapes_of(name, of, (variables, ids), tables)
         expected = (*axes, *features.shape[1:])
         if getattr(found, "shape", None) != expected:
             returned = getattr(found, "shape", type(found).__name__)

@@ -197,13 +197,11 @@ class StoredSnapshot(NamedTuple):
       folder: the folder of its checkpoints, "best" or "last".
       step: the number of the snapshot.
       manifest: "made_from", "model" and "files"; empty if an earlier version wrote none.
-      outdated: whether training had a newer snapshot, which is damaged or gone; so its progress says less than was trained.
     """
 
     folder: pathlib.Path
     step: int
     manifest: dict[str, Any]
-    outdated: bool = False
 
 
 def has_model(folder: pathlib.Path) -> bool:
@@ -246,7 +244,6 @@ def find_model(folder: pathlib.Path, allow_older: bool = False) -> StoredSnapsho
             if step <= expected or not recorded:
                 damages.append(str(error))
             continue
-        snapshot = snapshot._replace(outdated=step < expected)
         same = bool(recorded) and snapshot.manifest["model"] == recorded.get("model")
         if recorded and (step > expected or (same and step == expected)):
             return snapshot
@@ -305,6 +302,16 @@ def record_newest(folder: pathlib.Path, step: int, model: str) -> None:
     """Records in a trial's folder which snapshot is its newest, after that snapshot is complete."""
     if is_main_process():
         write_sealed(folder / NEWEST, {"step": step, "model": model})
+
+
+def had_newer(folder: pathlib.Path, step: int) -> bool:
+    """Whether a trial had a newer complete snapshot than that of `step`, or may have had one, because the record of it is damaged."""
+    if not (folder / NEWEST).exists():  # of an earlier version
+        return False
+    try:
+        return bool(read_sealed(folder / NEWEST, "")["step"] > step)
+    except (UserError, KeyError):
+        return True
 
 
 def verified_manifest(folder: pathlib.Path) -> dict[str, Any]:

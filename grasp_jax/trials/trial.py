@@ -19,7 +19,13 @@ from grasp_jax.parallel.mesh import replicate
 from grasp_jax.parallel.processes import PREEMPTION, is_main_process
 from grasp_jax.provenance import difference, without_code
 from grasp_jax.training.callbacks import Callback, OnEpoch
-from grasp_jax.training.checkpoint import Checkpoints, check_made_from, find_model, has_model
+from grasp_jax.training.checkpoint import (
+    Checkpoints,
+    check_made_from,
+    find_model,
+    had_newer,
+    has_model,
+)
 from grasp_jax.training.early_stopping import as_progress
 from grasp_jax.training.epochs import TrainingData
 from grasp_jax.training.fusion_weights import validation_lowered, with_named_parts
@@ -209,10 +215,7 @@ def trained(trial: Trial) -> Snapshot:
     like = snapshot_like(trial.model, trial.replicas, trial.data)
     tree = Snapshot(*checkpoints.read(found.step, like))
     checkpoints.close()
-    progress = as_progress(tree.progress)
-    if found.outdated:  # how far training came is not known, so it is not called unfinished
-        progress = progress.with_nothing_to_train()
-    return tree._replace(progress=progress)
+    return tree._replace(progress=as_progress(tree.progress))
 
 
 def say_if_unfinished(trial: Trial, snapshot: Snapshot, instead: str = "") -> None:
@@ -224,7 +227,9 @@ def say_if_unfinished(trial: Trial, snapshot: Snapshot, instead: str = "") -> No
       instead: the name of the trial whose model is used instead of it; empty: it is used.
     """
     progress, epochs, workdir = snapshot.progress, trial.config.train.max_epochs, trial.run.workdir
-    if progress.is_unfinished(epochs):
+    step = int(progress.epoch) * trial.data.steps_per_epoch + int(progress.step)
+    # where a newer snapshot is damaged, which is said elsewhere, nobody knows how far training came
+    if progress.is_unfinished(epochs) and not had_newer(trial.folder, step):
         used = "its best model so far is used"
         if instead:
             used = f"{instead} is used instead of its best model so far"
