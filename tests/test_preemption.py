@@ -67,6 +67,15 @@ def test_signals(how: str) -> None:
     assert (result.returncode, result.stderr, result.stdout) == (status, said, "")
 
 
+def test_a_stopped_run_releases_its_lock(tmp_path: pathlib.Path) -> None:
+    """A preempted job that its scheduler starts again on another host would be refused there for ten minutes."""
+    result = ended(
+        "import pathlib\nfrom grasp_jax.core.locks import only_one\n"
+        f"with only_one(pathlib.Path({str(tmp_path)!r}) / '.lock', 'wait'):\n    os.kill(os.getpid(), signal.SIGTERM)\n"
+    )
+    assert result.returncode == PREEMPTED and not list(tmp_path.iterdir())
+
+
 def test_a_plan_that_is_stopped_promises_no_continuation() -> None:
     """A plan keeps nothing, so the same command would start over where the line says that it goes on."""
     program = (

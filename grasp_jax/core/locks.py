@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from grasp_jax.core.errors import UserError
 
 TOUCHED_EVERY = 30.0  # seconds
+_HELD: dict[pathlib.Path, str] = {}  # the locks of this process, and what is written in them
 DEAD_AFTER = 600.0  # seconds without a touch, for holders on another host; clocks of two hosts may differ by minutes
 
 
@@ -48,13 +49,25 @@ def only_one(path: pathlib.Path, busy: str) -> Iterator[None]:
         left.unlink(missing_ok=True)
     done = threading.Event()
     threading.Thread(target=_touch, args=(path, done), daemon=True).start()
+    _HELD[path] = own
     try:
         yield
     finally:
         done.set()
-        with contextlib.suppress(OSError):
-            if path.read_text(encoding="utf-8") == own:
-                path.unlink()
+        _release(path)
+
+
+def release_all() -> None:
+    """Releases the locks of this process, which is about to end; otherwise the job could not go on on another host for ten minutes."""
+    for path in list(_HELD):
+        _release(path)
+
+
+def _release(path: pathlib.Path) -> None:
+    own = _HELD.pop(path, None)
+    with contextlib.suppress(OSError):
+        if own is not None and path.read_text(encoding="utf-8") == own:
+            path.unlink()
 
 
 def _created(path: pathlib.Path, content: str) -> bool:

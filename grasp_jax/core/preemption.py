@@ -74,6 +74,8 @@ class Preemption:
             processes.barrier("preempted")
         if files := sys.modules.get("grasp_jax.core.files"):
             files.remove_partial_writes()
+        if locks := sys.modules.get("grasp_jax.core.locks"):
+            locks.release_all()
         # no clean-up, in which processes wait for each other and threads find their pools closed
         os._exit(self.status)
 
