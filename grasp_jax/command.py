@@ -103,6 +103,8 @@ def main(arguments: Sequence[str]) -> None:
         runs=FLAGS.runs,
         out=FLAGS.out,
     )
+    if FLAGS.mode in ("report", "plan"):
+        PREEMPTION.remedy = "nothing is kept, and the same command starts over"
     if FLAGS.mode == "report":
         report(options)
         return

@@ -108,7 +108,7 @@ def _ended(work: Callable[[], Any]) -> int:
     except UserError as error:
         return print_error(str(error))
     except KeyboardInterrupt:  # from a library that has put Python's own handler back
-        print("interrupted: run the same command again to continue", file=sys.stderr)
+        print(f"interrupted: {PREEMPTION.remedy}", file=sys.stderr)
         return INTERRUPTED
     except BaseException as error:
         return print_error(refusal) if (refusal := explained(error)) else _unexpected(error)

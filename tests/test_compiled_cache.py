@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import warnings
 
 import jax
 import pytest
@@ -77,3 +78,24 @@ def test_a_folder_that_is_not_there_yet_is_no_fault(
     assert names(tmp_path) == set()
     folders = [value for name, value in named if name == "jax_compilation_cache_dir"]
     assert folders == [str(tmp_path / "new"), str(tmp_path)]
+
+
+def test_a_full_disk_under_the_cache_is_one_line(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A run would show a warning with a line of JAX's source for each program; other warnings would be hidden."""
+    monkeypatch.setattr(compiled, "in_use", lambda: False)
+    monkeypatch.setattr(jax.config, "update", lambda *_: None)
+    failed = "Error writing persistent compilation cache entry for 'jit_f': OSError: [Errno 28] No space left on device"
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        others: list[str] = []
+        monkeypatch.setattr(
+            warnings, "showwarning", lambda message, *_, **__: others.append(str(message))
+        )
+        compiled.keep(str(tmp_path))
+        for message in (failed, failed.replace("jit_f", "jit_g"), "another"):
+            warnings.warn(message, stacklevel=1)
+    assert others == ["another"]
+    (line,) = caplog.messages
+    assert "No space left on device" in line and str(tmp_path) in line and "goes on" in line

@@ -160,3 +160,19 @@ def test_kernels_lower_for_a_gpu(
     both = jax.vmap(gradients, in_axes=(0, 0, None, 0))
     stacked = [jnp.stack([given, given]) for given in (from_input, recurrent, start)]
     assert kernels_lowered(monkeypatch, both, stacked[0], stacked[1], first, stacked[2]) == 2
+
+
+@pytest.mark.parametrize("rows, length", [(0, 4), (2, 0)])
+def test_nothing_gives_nothing(rows: int, length: int) -> None:
+    """An empty batch would end in an error of Pallas that names neither the kernel nor the shape."""
+    inputs = tuple(
+        jnp.zeros(shape) for shape in ((rows, length, 48), (16, 48), (rows, length), (16,))
+    )
+    from_input, recurrent, first, start = inputs
+
+    def total(from_input: jax.Array, recurrent: jax.Array, start: jax.Array) -> jax.Array:
+        return gru(from_input, recurrent, first.astype(bool), start).sum()
+
+    assert gru(from_input, recurrent, first.astype(bool), start).shape == (rows, length, 16)
+    gradients = jax.grad(total, argnums=(0, 1, 2))(from_input, recurrent, start)
+    assert not any(np.asarray(gradient).any() for gradient in gradients)

@@ -62,7 +62,7 @@ def test_a_lock_that_is_no_text_is_followed_once_it_is_old(tmp_path: pathlib.Pat
     """Half a disk block in its place would end every later run with a traceback."""
     path = tmp_path / ".lock"
     path.write_bytes(b"\xff\x00")
-    assert_names(refusal(enter, path), (str(path), "an unknown host"))
+    assert_names(refusal(enter, path), (str(path), "this lock names no process"))
     os.utime(path, (1, 1))
     enter(path)
     assert not path.exists()
@@ -79,7 +79,36 @@ def test_another_hosts_lock_is_honoured_while_it_is_touched(
     if free:
         enter(path)
     else:
-        assert_names(refusal(enter, path), ("process 1 on elsewhere", "wait for it"))
+        assert_names(
+            refusal(enter, path),
+            (
+                "process 1 on elsewhere",
+                "wait for it",
+                "ago",
+                "10 minutes after that",
+                "remove this file",
+            ),
+        )
+
+
+@pytest.mark.parametrize(
+    "age, said",
+    [
+        (310.0, "last touched 5 minutes ago"),
+        (70.0, "last touched 1 minute ago"),
+        (5.0, "less than a minute ago"),
+        (-60.0, "less than a minute ago"),
+        (-2 * 86400.0, "its age is not known and it is not taken over"),
+    ],
+)
+def test_the_age_of_another_hosts_lock_is_said(
+    tmp_path: pathlib.Path, age: float, said: str
+) -> None:
+    """A user would not know whether to wait or to look for a process; after a clock was set back, a dead lock would seem new for days."""
+    path = tmp_path / ".lock"
+    path.write_text(json.dumps({"host": "elsewhere", "pid": 1, "started": "x"}))
+    os.utime(path, (time.time() - age,) * 2)
+    assert_names(refusal(enter, path), (said, "remove this file if nothing runs there"))
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"host": 5}'])
@@ -87,7 +116,9 @@ def test_a_damaged_lock_is_honoured_while_it_is_new(tmp_path: pathlib.Path, cont
     """A lock that cannot be read may be somebody's."""
     path = tmp_path / ".lock"
     path.write_text(content)
-    assert "an unknown host" in refusal(enter, path)
+    message = refusal(enter, path)
+    assert_names(message, ("this lock names no process", "ago", "remove this file"))
+    assert "process 0" not in message
     os.utime(path, (time.time() - 2 * locks.DEAD_AFTER,) * 2)
     enter(path)
 

@@ -25,6 +25,8 @@ from grasp_jax.models.own_methods import (
     check_own_model,
     tables_of,
 )
+from grasp_jax.parallel.mesh import TABLE, make_mesh
+from grasp_jax.parallel.rows import HostRows, from_all_rows, from_rows, shard_rows
 from tests.refusal import assert_names, refusal
 
 ITEMS, FEATURES = 40, 8
@@ -247,3 +249,60 @@ def test_text_that_was_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     assert_names(message, ("its encoder", *wanted))
     message = refusal(check_own_loss, "mine", TextLoss(), IdEncoder(ITEMS, FEATURES), {})
     assert_names(message, ("its additional loss", *wanted))
+
+
+class Projected(IdEncoder):
+    """Adds projected texts, as if each device had all of them."""
+
+    def setup(self) -> None:
+        super().setup()
+        self.projection = nn.Dense(FEATURES)
+
+    def item_features(self, tables: Tables, ids: jax.Array | None = None, *_: Any) -> jax.Array:
+        text = tables["items"]
+        vectors = super().item_features(tables, ids)
+        return vectors + self.projection(text if ids is None else text[ids])
+
+
+class ByRows(IdEncoder):
+    """The same where the rows are, as the message proposes."""
+
+    def setup(self) -> None:
+        super().setup()
+        self.kernel = self.param("kernel", nn.initializers.lecun_normal(), (6, FEATURES))
+
+    def item_features(self, tables: Tables, ids: jax.Array | None = None, *_: Any) -> jax.Array:
+        vectors, text = super().item_features(tables, ids), (tables["items"],)
+        if ids is None:
+            return vectors + from_all_rows(_projected, self.kernel, text)
+        return vectors + from_rows(_projected, self.kernel, text, ids)
+
+
+def _projected(kernel: jax.Array, rows: jax.Array) -> jax.Array:
+    return rows @ kernel
+
+
+class OfUsers(AuxiliaryLoss):
+    """Reads text vectors of users."""
+
+    def __call__(self, tables: Tables, batch: BatchStates, *_: Any) -> jax.Array:
+        return tables["users"][batch.segments].mean()
+
+
+def test_tables_that_are_split_over_devices() -> None:
+    """The training would end in an error of JAX or flax about ShardedRows, a word that no author of a method knows."""
+    mesh, rows = make_mesh(1, 1), np.ones((ITEMS, 6), np.float32)
+    encoder, tables = Projected(ITEMS, FEATURES), {"items": jnp.asarray(rows)}
+    check_own_encoder("mine", encoder, ITEMS, tables, False)
+    tables = {"items": shard_rows(mesh, rows, rows.dtype, (TABLE,))}
+    message = refusal(check_own_encoder, "mine", encoder, ITEMS, tables, False)
+    assert_names(message, ("'mine': Projected", "'items' as one array", "config.mesh.table=1"))
+    check_own_encoder("mine", ByRows(ITEMS, FEATURES), ITEMS, tables, False)
+    broken = type("Broken", (Projected,), {"item_features": lambda *_: 1 / 0})(ITEMS, FEATURES)
+    with pytest.raises(ZeroDivisionError):
+        check_own_encoder("mine", broken, ITEMS, tables, False)
+    plain = IdEncoder(ITEMS, FEATURES)
+    check_own_loss("mine", OfUsers(), plain, {"users": jnp.asarray(rows)})
+    on_host = {**tables, "users": HostRows(rows, rows.dtype, mesh)}
+    message = refusal(check_own_loss, "mine", OfUsers(), plain, on_host)
+    assert_names(message, ("OfUsers", "'users'", "config.tables.users=device", "from_rows"))

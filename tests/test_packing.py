@@ -6,7 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grasp_jax.data.log import InteractionLog, build_log
-from grasp_jax.data.packing import ROW_MULTIPLE, Packing, pack, plan_packing, stratified_batches
+from grasp_jax.data.packing import (
+    ROW_MULTIPLE,
+    Packing,
+    pack,
+    packing_of_lengths,
+    plan_packing,
+    stratified_batches,
+)
 from grasp_jax.data.split import Histories, leave_one_out
 
 
@@ -166,3 +173,25 @@ def test_rows_grow_where_first_fit_does_worse_than_planned() -> None:
     slots, newest = pack(histories, batches, planned)
     assert slots.shape == (1, 10, 96)
     check_epoch(histories, np.arange(21), batches, slots, newest)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=60), st.integers(1, 70))
+def test_rows_hold_the_longest_of_each_stratum(lengths: list[int], batch_size: int) -> None:
+    """Rows would be planned for other histories than those that are dealt, so training would compile a second time or lose tokens."""
+    found = packing_of_lengths(np.array(lengths), batch_size)
+    batches = stratified_batches(np.array(lengths), np.arange(len(lengths)), found.batch_size, None)
+    tokens = np.where(batches >= 0, np.array(lengths)[batches], 0)
+    assert found.num_pairs == np.maximum(tokens.max(axis=0) - 1, 0).sum()
+    slots, _ = pack(histories_of(lengths), batches[:1], found)
+    assert slots.shape[1:] == (found.num_rows, found.row_length)
+
+
+def test_rows_of_many_users_are_planned_without_sorting_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """--mode=plan of 100 million users would be silent for minutes."""
+    for name in ("lexsort", "argsort", "sort"):
+        monkeypatch.setattr(np, name, None)
+    lengths = np.random.default_rng(0).geometric(0.1, 100_000)
+    assert packing_of_lengths(lengths, 128).batch_size == 128

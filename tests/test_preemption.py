@@ -67,6 +67,27 @@ def test_signals(how: str) -> None:
     assert (result.returncode, result.stderr, result.stdout) == (status, said, "")
 
 
+def test_a_stopped_run_releases_its_lock(tmp_path: pathlib.Path) -> None:
+    """A preempted job that its scheduler starts again on another host would be refused there for ten minutes."""
+    result = ended(
+        "import pathlib\nfrom grasp_jax.core.locks import only_one\n"
+        f"with only_one(pathlib.Path({str(tmp_path)!r}) / '.lock', 'wait'):\n    os.kill(os.getpid(), signal.SIGTERM)\n"
+    )
+    assert result.returncode == PREEMPTED and not list(tmp_path.iterdir())
+
+
+def test_a_plan_that_is_stopped_promises_no_continuation() -> None:
+    """A plan keeps nothing, so the same command would start over where the line says that it goes on."""
+    program = (
+        "from grasp_jax import command, main\n"
+        "command.plan = lambda *_: os.kill(os.getpid(), signal.SIGTERM)\n"
+        f"sys.argv = ['grasp-jax', '--mode=plan', '--config={ROOT}/configs/quickstart.py']\nmain.run()"
+    )
+    result = ended(program)
+    assert result.returncode == PREEMPTED
+    assert result.stderr == "preempted: nothing is kept, and the same command starts over\n"
+
+
 def test_what_is_half_written_goes(tmp_path: pathlib.Path) -> None:
     """Ctrl-C while a file is written would leave a piece of it."""
     result = ended(

@@ -1,5 +1,6 @@
 """Hours and dollars of a whole job: constants compared with their records, sums by hand, and unknown parts."""
 
+import dataclasses
 import json
 import math
 from typing import Any
@@ -77,6 +78,22 @@ def test_rates_are_those_of_the_records() -> None:
     for name, rate in own.items():
         assert rate.seconds == pytest.approx(found[name], rel=0.01), name
         assert (RESULTS / f"{rate.record}.json").exists()
+
+
+def test_what_was_not_searched_is_called_extrapolated() -> None:
+    """A search of all rows, of which 16,384 were timed, would be called measured, and longer ones a sixtieth as far from a measurement."""
+    exact = next(way for way in record("retrieval-gpu")["ways"] if way["rows"] > 10**6)
+    clusters = next(way for way in record("neighbours-cpu")["ways"] if way["way"] == "clusters")
+    assert rates.EXACT_GPU.units == exact["queries"] * exact["rows"] * 1536
+    assert (
+        rates.CLUSTERS.units == clusters["rows"] ** 1.5 * record("neighbours-cpu")["sizes"]["width"]
+    )
+    job = job_of({}, width=1536)
+    job = dataclasses.replace(job, work=job.work._replace(items=exact["rows"]))
+    stage = next(each for each in stages(job) if each.name == "neighbours of items")
+    assert "measured on an H200 (retrieval-gpu); extrapolated 74 times" in stage.how
+    beyond = (exact["rows"] / clusters["rows"]) ** 1.5 * 1536 / 1024
+    assert f"(neighbours-cpu); extrapolated {beyond:,.0f} times" in shorter(job, stage)
 
 
 def test_kernels_are_those_of_the_records() -> None:

@@ -335,6 +335,42 @@ def test_where_both_are_damaged_serving_stops(
     assert rows(copy / "run") == before
 
 
+def test_a_damaged_end_is_not_called_a_stopped_training(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The last epoch was not better, so an older "last" has the same best model: it would be served, as that of a training half done."""
+    config = config_of(
+        write_dataset(tmp_path / "data"),
+        train__checkpoint_seconds=0.0,
+        train__learning_rate=(1e-30,),
+    )
+    workdir = tmp_path / "run"
+    call("all", config, workdir)
+    before, folder = rows(workdir), workdir / "checkpoints" / "plain-gru4rec"
+    last, best = biggest(folder, "last"), biggest(folder, "best")
+    assert last.relative_to(folder).parts[1] > best.relative_to(folder).parts[1]
+    flip(last)
+    capsys.readouterr()
+    for mode in ("evaluate", "recommend"):
+        call(mode, config, workdir)
+    said = capsys.readouterr().out
+    assert said.count(f"{last} differs from what was written") == 1
+    assert "holds the same best model" in said and "was stopped after" not in said
+    assert rows(workdir) == before
+    flip(best)
+    for refused in (
+        refusal(call, "evaluate", config, workdir),
+        refusal(call, "recommend", config, workdir),
+        refusal(read_runs, str(workdir)),
+    ):
+        assert_names(refused, (str(last), str(best), "--allow-older"))
+    call("recommend", config, workdir, allow_older=True)
+    said = capsys.readouterr().out
+    assert "this older snapshot is used" in said and "was stopped after" not in said
+    call("train", config, workdir)
+    call("recommend", config, workdir)
+
+
 @pytest.mark.parametrize(
     "name", ["candidates/test.npy", "candidates/valid.npy", "candidates/test.json"]
 )

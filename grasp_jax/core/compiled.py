@@ -3,6 +3,9 @@
 import contextlib
 import os
 import pathlib
+import re
+import warnings
+from typing import Any
 
 import jax
 
@@ -37,6 +40,30 @@ def keep(folder: str) -> None:
         remove_partly_written(pathlib.Path(folder))
     jax.config.update("jax_compilation_cache_dir", folder)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    _say_failures(folder)
+
+
+def _say_failures(folder: str) -> None:
+    """Makes the first warning of JAX about the cache one line of the log, and shows no later one; the run goes on without the cache."""
+    show, said = warnings.showwarning, False
+
+    def in_one_line(message: Warning | str, *where: Any, **how: Any) -> None:
+        nonlocal said
+        failed = re.match(
+            r"Error (reading|writing) persistent compilation cache entry for '[^']*': (.*)",
+            str(message),
+            re.DOTALL,
+        )
+        if failed is None:
+            show(message, *where, **how)
+        elif not said:
+            said = True
+            reason = " ".join(failed[2].split())[:200]
+            logger.warning(
+                f"the cache of compiled programs in {folder} fails ({reason}); the run goes on without it"
+            )
+
+    warnings.showwarning = in_one_line
 
 
 def remove_partly_written(folder: pathlib.Path) -> None:

@@ -1,7 +1,8 @@
 """A lock file: one process at a time in a folder, also on a file system that several hosts share.
 
 The file names its holder, which touches it every half minute. Another process may take the lock over if the holder has died (on the same
-host) or has not touched it for ten minutes (on another host, whose processes cannot be looked up).
+host) or has not touched it for ten minutes (on another host, whose processes cannot be looked up). A lock whose time is in the future has
+no known age and is not taken over.
 """
 
 import contextlib
@@ -17,6 +18,7 @@ from collections.abc import Iterator
 from grasp_jax.core.errors import UserError
 
 TOUCHED_EVERY = 30.0  # seconds
+_HELD: dict[pathlib.Path, str] = {}  # the locks of this process, and what is written in them
 DEAD_AFTER = 600.0  # seconds without a touch, for holders on another host; clocks of two hosts may differ by minutes
 
 
@@ -47,13 +49,25 @@ def only_one(path: pathlib.Path, busy: str) -> Iterator[None]:
         left.unlink(missing_ok=True)
     done = threading.Event()
     threading.Thread(target=_touch, args=(path, done), daemon=True).start()
+    _HELD[path] = own
     try:
         yield
     finally:
         done.set()
-        with contextlib.suppress(OSError):
-            if path.read_text(encoding="utf-8") == own:
-                path.unlink()
+        _release(path)
+
+
+def release_all() -> None:
+    """Releases the locks of this process, which is about to end; otherwise the job could not go on on another host for ten minutes."""
+    for path in list(_HELD):
+        _release(path)
+
+
+def _release(path: pathlib.Path) -> None:
+    own = _HELD.pop(path, None)
+    with contextlib.suppress(OSError):
+        if own is not None and path.read_text(encoding="utf-8") == own:
+            path.unlink()
 
 
 def _created(path: pathlib.Path, content: str) -> bool:
@@ -94,13 +108,15 @@ def _take_over(path: pathlib.Path, busy: str) -> None:
         holder = json.loads(content)
         host, pid, started = str(holder["host"]), int(holder["pid"]), holder["started"]
     except (ValueError, KeyError, TypeError):
-        host, pid, started = "an unknown host", 0, None
+        host, pid, started = "", 0, None
     if host == socket.gethostname():
-        lives = _started(pid) == started and started is not None
-    else:
-        lives = time.time() - touched < DEAD_AFTER
-    if lives:
-        raise UserError(f"{path}: process {pid} on {host} works here; {busy}")
+        if _started(pid) == started and started is not None:
+            raise UserError(f"{path}: process {pid} on {host} works here; {busy}")
+    elif (age := time.time() - touched) < DEAD_AFTER:
+        who = f"process {pid} on {host} works here" if host else "this lock names no process"
+        raise UserError(
+            f"{path}: {who}, and {_touched(age)}; {busy}, or remove this file if nothing runs there"
+        )
     aside = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
     with contextlib.suppress(OSError):
         os.rename(path, aside)  # of several processes that find it dead only one succeeds
@@ -109,6 +125,15 @@ def _take_over(path: pathlib.Path, busy: str) -> None:
             with contextlib.suppress(OSError):
                 os.link(aside, path)
         aside.unlink()
+
+
+def _touched(age: float) -> str:
+    """When a lock was touched, in words, and when it is taken over."""
+    if age < -DEAD_AFTER:  # more than clocks of two hosts differ
+        return "its time is in the future (was a clock set back?), so its age is not known and it is not taken over"
+    minutes = int(max(age, 0.0) // 60)
+    ago = "less than a minute ago" if not minutes else f"{minutes} minute{'s' * (minutes > 1)} ago"
+    return f"was last touched {ago}; {DEAD_AFTER / 60:.0f} minutes after that the next call takes it over"
 
 
 def _started(pid: int) -> str | None:

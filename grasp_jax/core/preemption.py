@@ -16,11 +16,18 @@ INTERRUPTED = 130  # of one that Ctrl-C has ended: 128 + SIGINT, as shells have 
 
 
 class Preemption:
-    """A signal ends the run at once; within `saving` it is only a request to the training loop, unless Ctrl-C comes twice."""
+    """A signal ends the run at once; within `saving` it is only a request to the training loop, unless Ctrl-C comes twice.
+
+    Attributes:
+      requested: whether a signal came.
+      status: the exit status.
+      remedy: what the user may do then.
+    """
 
     def __init__(self) -> None:
         self.requested = False
         self.status = PREEMPTED
+        self.remedy = "run the same command again to continue"
         self._deferred = False
 
     def listen(self) -> None:
@@ -60,13 +67,15 @@ class Preemption:
     def stop(self, saved: str) -> NoReturn:
         """Prints the reason and ends the process. Processes that `saved` together wait for each other first."""
         how = "interrupted" if self.status == INTERRUPTED else "preempted"
-        _print_error(f"{how}{saved}: run the same command again to continue")
+        _print_error(f"{how}{saved}: {self.remedy}")
         if saved.startswith(" after") and (
             processes := sys.modules.get("grasp_jax.parallel.processes")
         ):
             processes.barrier("preempted")
         if files := sys.modules.get("grasp_jax.core.files"):
             files.remove_partial_writes()
+        if locks := sys.modules.get("grasp_jax.core.locks"):
+            locks.release_all()
         # no clean-up, in which processes wait for each other and threads find their pools closed
         os._exit(self.status)
 

@@ -72,12 +72,14 @@ def plan_packing(
     The shape depends on the data alone, never on the epoch, so nothing recompiles and a resumed run repeats the same sums.
     `mask_at` leaves room for a mask at each history.
     """
-    lengths = histories.lengths + bool(mask_at)
-    longest = int(lengths[users].max())
-    row_length = _up_to(longest, ROW_MULTIPLE)
-    batch_size = min(batch_size, len(users))
-    batches = stratified_batches(lengths, users, batch_size, None)
-    worst = np.where(batches[:1] >= 0, lengths[batches[:1]], 0)
+    return packing_of_lengths(histories.lengths[users] + bool(mask_at), batch_size, shares)
+
+
+def packing_of_lengths(lengths: np.ndarray, batch_size: int, shares: int = 1) -> Packing:
+    """The same of the tokens of each user, [n]."""
+    row_length = _up_to(int(lengths.max()), ROW_MULTIPLE)
+    batch_size = min(batch_size, len(lengths))
+    worst = _longest_of_strata(lengths, batch_size)[None]
     rows, _ = _first_fit(worst, row_length)
     return Packing(
         batch_size,
@@ -86,6 +88,19 @@ def plan_packing(
         int(np.maximum(worst - 1, 0).sum()),
         shares,
     )
+
+
+def _longest_of_strata(lengths: np.ndarray, batch_size: int) -> np.ndarray:
+    """[B] the longest length of each stratum of `stratified_batches`, 0 for an empty one.
+
+    Lengths are counted and not sorted, which for 100 million users takes a second instead of a minute.
+    """
+    steps = -(-len(lengths) // batch_size)
+    first = np.arange(batch_size) * steps  # of each stratum, in falling order of length
+    longest = int(lengths.max())
+    as_long = np.cumsum(np.bincount(lengths, minlength=longest + 1)[::-1])  # lengths >= longest - i
+    found = longest - np.searchsorted(as_long, first, side="right")
+    return np.where(first < len(lengths), found, 0)
 
 
 def pack(

@@ -34,10 +34,12 @@ def gru(
       start: [D] float32 state before that, and before each row.
 
     Returns:
-      [R, L, D] float32.
+      [R, L, D] float32; R and L may be 0.
     """
     rows, length, _ = from_input.shape
     features = recurrent.shape[0]
+    if not rows or not length:  # a kernel has at least one program and one position
+        return jnp.zeros((rows, length, features), jnp.float32)
     extra_features = max(16, pl.next_power_of_2(features)) - features
     extra_rows = -rows % BLOCK
     # A kernel cannot slice a value, so the thirds have a separate axis. Padded features have states of zero.

@@ -19,6 +19,7 @@ from grasp_jax.models.methods import METHODS
 from grasp_jax.models.methods.base import Facts, Method
 from grasp_jax.models.registration import OF_PACKAGE
 from grasp_jax.models.sequence_model import SequenceModel
+from grasp_jax.models.split_tables import shapes_of
 
 BANK_TABLES = (*ITEM_TABLES, *USER_TABLES)
 ROWS, USERS, ITEMS = 2, 4, 8  # of the small input with which values are compared
@@ -117,12 +118,13 @@ def check_own_loss(method: str, loss: AuxiliaryLoss, encoder: ItemEncoder, table
         batch = BatchStates(rows, vectors, rows, vectors, None if encoder.gated else drawn)
         return loss.init_with_output(key, tables, batch)[0]
 
+    name = f"method {method!r}: {type(loss).__name__}"
     with _missing_tables_named(method, "additional loss", tables):
-        found = jax.eval_shape(value, jax.random.key(0), tables)
+        found = shapes_of(name, value, jax.random.key(0), tables)
     if getattr(found, "shape", None) != () or not jnp.issubdtype(found.dtype, jnp.floating):
         returned = getattr(found, "shape", type(found).__name__)
         raise UserError(
-            f"method {method!r}: {type(loss).__name__} returns {returned} for a batch; expected one number, a float without axes"
+            f"{name} returns {returned} for a batch; expected one number, a float without axes"
         )
 
 
@@ -173,8 +175,9 @@ def check_own_encoder(
 
     Raises:
       UserError: the encoder and its method differ on whether it has gates, the features of the whole catalogue do not have one row for each
-        item, those of some items are not the same rows, vectors do not have the width that the encoder says, or scores are not inner
-        products. JAX does not refuse a row that does not exist: it would train on the last one instead.
+        item, those of some items are not the same rows, vectors do not have the width that the encoder says, scores are not inner products,
+        or the encoder needs a whole table whose rows are split. JAX does not refuse a row that does not exist: it would train on the last
+        one instead.
     """
     if method in OF_PACKAGE:
         return
@@ -194,7 +197,7 @@ def check_own_encoder(
         return encoder.init_with_output(key, tables, method=both)
 
     with _missing_tables_named(method, "encoder", tables):
-        (features, vectors), variables = jax.eval_shape(shapes, jax.random.key(0), tables)
+        (features, vectors), variables = shapes_of(name, shapes, jax.random.key(0), tables)
     is_array = isinstance(features, jax.ShapeDtypeStruct)
     if not is_array or features.shape[:1] != (num_items,):
         returned = features.shape if is_array else type(features).__name__
@@ -214,11 +217,13 @@ def _check_rows_of_items(
 ) -> None:
     """Checks the shape of the features of some items; `variables` and `features` [V, ...] are descriptions of arrays."""
 
-    def of(variables: Any, ids: jax.Array, tables: Tables) -> Any:
+    def of(given: tuple[Any, jax.Array], tables: Tables) -> Any:
+        variables, ids = given
         return encoder.apply(variables, tables, ids, method="item_features")
 
     for axes in ((ITEMS,), (2, ITEMS // 2)):
-        found = jax.eval_shape(of, variables, jax.ShapeDtypeStruct(axes, jnp.int32), tables)
+        ids = jax.ShapeDtypeStruct(axes, jnp.int32)
+        found = shapes_of(name, of, (variables, ids), tables)
         expected = (*axes, *features.shape[1:])
         if getattr(found, "shape", None) != expected:
             returned = getattr(found, "shape", type(found).__name__)

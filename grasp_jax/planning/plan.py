@@ -14,8 +14,8 @@ from grasp_jax.config import Config, DataConfig, KnowledgeConfig, PlanConfig, na
 from grasp_jax.config_checks import check_config
 from grasp_jax.core.errors import UserError
 from grasp_jax.data.dataset import load_dataset
-from grasp_jax.data.packing import Packing, plan_packing
-from grasp_jax.data.split import Histories, make_split
+from grasp_jax.data.packing import Packing, packing_of_lengths
+from grasp_jax.data.split import make_split
 from grasp_jax.data.synthetic import shop_lengths
 from grasp_jax.knowledge.neighbours.retrieve import row_groups
 from grasp_jax.models.methods import METHODS
@@ -70,12 +70,9 @@ class Sizes:
     def packing(self, batch_size: int) -> Packing:
         """The rows of a batch on one device; computed once for each size."""
         if batch_size not in self._packings:
-            count = len(self.training)
-            histories = Histories(
-                np.zeros_like(self.training), self.training, np.full(count, -1, np.int32)
+            self._packings[batch_size] = packing_of_lengths(
+                self.training[self.training > 1], batch_size
             )
-            users = np.flatnonzero(self.training > 1)
-            self._packings[batch_size] = plan_packing(histories, users, batch_size)
         return self._packings[batch_size]
 
 

@@ -137,11 +137,14 @@ def shorter(job: Job, stage: Stage) -> str:
         if kind == "items"
         else (job.work.users, "user_group_column")
     )
-    seconds = _by_clusters(rows, job.work.width)
+    seconds, clustered = (
+        _by_clusters(rows, job.work.width),
+        source(rates.CLUSTERS, rows**1.5 * job.work.width),
+    )
     synthetic = job.config.data.resolved_source() == "synthetic"
     of_shop = " (the synthetic shop of this plan has no groups; files may)" * synthetic
     return (
-        f"knowledge.retrieval=clusters needs no device and {seconds / 3600:,.1f} h on {CORES} cores ({rates.CLUSTERS.record}); "
+        f"knowledge.retrieval=clusters needs no device and {seconds / 3600:,.1f} h on {CORES} cores, {clustered}; "
         f"knowledge.{column} searches within groups only{of_shop}; launch/ray_neighbours.py divides the exact search among machines. "
         "In one process the exact search divides its queries among the devices of its host, and no other host takes part"
     )

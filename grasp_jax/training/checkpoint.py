@@ -9,6 +9,7 @@ nothing.
 """
 
 import contextlib
+import functools
 import pathlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -212,15 +213,19 @@ def has_model(folder: pathlib.Path) -> bool:
 def find_model(folder: pathlib.Path, allow_older: bool = False) -> StoredSnapshot | None:
     """The newest snapshot of a trial that contains its best model; None if nothing was ever saved.
 
+    If "last" is damaged, "best" has the best model too, and a line says so. An older "last" is not used for both, even if its model is the
+    same.
+
     Args:
       folder: the folder of the trial's checkpoints, which has the folders "best" and "last".
       allow_older: if the newest model is damaged, use the newest undamaged one and log which one.
 
     Raises:
-      UserError: the newest model is damaged; the message names the file and what to do.
+      UserError: the newest model is damaged; the message names the files and what to do.
     """
     damages: list[str] = []
     recorded: dict[str, Any] = {}
+    expected = -1  # the newest step that was complete
     steps = list(_steps(folder))
     if steps and _without_manifests(folder):
         say_unverified(folder)
@@ -229,31 +234,52 @@ def find_model(folder: pathlib.Path, allow_older: bool = False) -> StoredSnapsho
     if steps or (folder / NEWEST).exists():
         try:
             recorded = read_sealed(folder / NEWEST, remedy)
+            expected = recorded.get("step", -1)
         except UserError as error:
             damages.append(str(error))
     for step, subfolder in steps:
         try:
             snapshot = StoredSnapshot(subfolder, step, verified_manifest(subfolder / str(step)))
         except UserError as error:
-            damages.append(str(error))
+            # a newer one than the newest complete one is of a save that was interrupted
+            if step <= expected or not recorded:
+                damages.append(str(error))
             continue
-        if recorded and (
-            snapshot.manifest["model"] == recorded.get("model") or step > recorded.get("step", -1)
-        ):
+        same = bool(recorded) and snapshot.manifest["model"] == recorded.get("model")
+        if recorded and (step > expected or (same and step == expected)):
+            return snapshot
+        if same and subfolder.name == "best":
+            _warn_once(
+                f"{_listed(damages) or _gone(folder, expected)}; {subfolder / str(step)} holds the same best model, which is used; "
+                "--mode=train continues from the newest undamaged snapshot"
+            )
             return snapshot
         if not allow_older:
             break
-        logger.warning(
-            f"{subfolder / str(step)}: this older snapshot is used, as --allow-older says; newer ones are gone or damaged"
+        _warn_once(
+            f"{_listed(damages) or _gone(folder, expected)}; {subfolder / str(step)}: this older snapshot is used, as --allow-older says"
         )
         return snapshot
     if recorded and not damages:
-        damages.append(
-            f"{folder}: the snapshot of step {recorded.get('step')}, its newest, is gone"
-        )
+        damages.append(_gone(folder, expected))
     if damages:
-        raise UserError(damages[0] if remedy in damages[0] else f"{damages[0]}; {remedy}")
+        found = _listed(damages)
+        raise UserError(found if remedy in found else f"{found}; {remedy}")
     return None
+
+
+def _gone(folder: pathlib.Path, step: int) -> str:
+    return f"{folder}: the snapshot of step {step}, its newest, is gone"
+
+
+def _listed(damages: list[str]) -> str:
+    """All damages; the reason of each is said once."""
+    return "; ".join(dict.fromkeys(damages))
+
+
+@functools.cache
+def _warn_once(line: str) -> None:
+    logger.warning(line)
 
 
 def check_made_from(folder: pathlib.Path, made_from: MadeFrom) -> None:
@@ -277,6 +303,16 @@ def record_newest(folder: pathlib.Path, step: int, model: str) -> None:
     """Records in a trial's folder which snapshot is its newest, after that snapshot is complete."""
     if is_main_process():
         write_sealed(folder / NEWEST, {"step": step, "model": model})
+
+
+def had_newer(folder: pathlib.Path, step: int) -> bool:
+    """Whether a trial had a newer complete snapshot than that of `step`, or may have had one, because the record of it is damaged."""
+    if not (folder / NEWEST).exists():  # of an earlier version
+        return False
+    try:
+        return bool(read_sealed(folder / NEWEST, "")["step"] > step)
+    except (UserError, KeyError):
+        return True
 
 
 def verified_manifest(folder: pathlib.Path) -> dict[str, Any]:

@@ -19,7 +19,13 @@ from grasp_jax.parallel.mesh import replicate
 from grasp_jax.parallel.processes import PREEMPTION, is_main_process
 from grasp_jax.provenance import difference, without_code
 from grasp_jax.training.callbacks import Callback, OnEpoch
-from grasp_jax.training.checkpoint import Checkpoints, check_made_from, find_model, has_model
+from grasp_jax.training.checkpoint import (
+    Checkpoints,
+    check_made_from,
+    find_model,
+    had_newer,
+    has_model,
+)
 from grasp_jax.training.early_stopping import as_progress
 from grasp_jax.training.epochs import TrainingData
 from grasp_jax.training.fusion_weights import validation_lowered, with_named_parts
@@ -221,7 +227,9 @@ def say_if_unfinished(trial: Trial, snapshot: Snapshot, instead: str = "") -> No
       instead: the name of the trial whose model is used instead of it; empty: it is used.
     """
     progress, epochs, workdir = snapshot.progress, trial.config.train.max_epochs, trial.run.workdir
-    if progress.is_unfinished(epochs):
+    step = int(progress.epoch) * trial.data.steps_per_epoch + int(progress.step)
+    # where a newer snapshot is damaged, which is said elsewhere, nobody knows how far training came
+    if progress.is_unfinished(epochs) and not had_newer(trial.folder, step):
         used = "its best model so far is used"
         if instead:
             used = f"{instead} is used instead of its best model so far"
