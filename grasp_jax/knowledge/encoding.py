@@ -17,7 +17,8 @@ from grasp_jax.knowledge.encoders.processes import Encoding, encoding
 from grasp_jax.knowledge.encoders.saved import MODEL
 from grasp_jax.knowledge.encoders.state import STATE
 from grasp_jax.knowledge.encoders.vector_files import RowVectors, open_vectors
-from grasp_jax.knowledge.shards import fill_shards, missing_shards
+from grasp_jax.knowledge.repeats import most_common, report_equal_vectors
+from grasp_jax.knowledge.shards import fill_shards, missing_shards, read_shards
 from grasp_jax.knowledge.text.prompts import item_titles
 from grasp_jax.knowledge.unfinished_bank import KINDS, UnfinishedBank
 
@@ -60,6 +61,12 @@ def encode_all(
         encoding(config.encoder, encoder, work.encoder / MODEL, blocks) as how,
     ):
         _fill(work, {kind: _of_texts(own, how) for kind, own in work.texts.items()}, how.at_once)
+    if config.corruption.kind == "none":  # which makes texts equal on purpose
+        for kind in KINDS:
+            wanted = work.wanted(kind)
+            same_text, _ = most_common(work.tables[f"{kind}_texts"][wanted])
+            ids = work.tables[f"{kind}_ids"][wanted]
+            report_equal_vectors(kind, ids, read_shards(work.shards, kind), same_text)
 
 
 def _fill(work: UnfinishedBank, vectors_of: Mapping[str, RowVectors], at_once: int = 1) -> None:
