@@ -2,8 +2,9 @@
 
 import dataclasses
 import pathlib
+import re
 import socket
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -349,3 +350,97 @@ def test_keys_are_taken_out_of_a_command_line() -> None:
     )
     plain = "main --config.model.start_token=True --config.knowledge.describe.max_tokens=300 --workdir=runs/task-secretary"
     assert redacted(plain) == plain
+
+
+class Saying(ChatServer):
+    """Answers every prompt with one text, in which REF is the reference."""
+
+    text: Any = ""
+    ended = "stop"
+    message: ClassVar[dict[str, Any]] = {}
+    more: ClassVar[dict[str, Any]] = {}
+
+    def chat(self, body: dict[str, Any], due: str) -> dict[str, Any]:
+        content = super().chat(body, due)
+        named = content["choices"][0]["message"]["content"][1:9]
+        text = self.text.replace("REF", named) if isinstance(self.text, str) else self.text
+        content["choices"][0] |= {"finish_reason": self.ended}
+        content["choices"][0]["message"] |= {"content": text} | self.message
+        return content | self.more
+
+
+def one_answer(
+    server: Saying, folder: pathlib.Path, settings: Any, **fields: Any
+) -> tuple[tuple[str, str], Usage]:
+    with running(server):
+        named = {f"describe.{name}": value for name, value in fields.items()}
+        config = settings.with_fields({"describe.base_url": server.url, **named})
+        answers, usage = describe(folder, config, 1)
+    return answers[0], usage
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<think>\nREF? A secret.\n</think>\n\n[REF] A soap.",
+        "It wants a secret.</think>[REF] A soap.",
+        "**[REF]** A soap.",
+        "[REF]: A soap.",
+        "Reference: [REF]\nA soap.",
+        "**Reference:** REF\n\nA soap.",
+        "```text\n[REF] A soap.\n```",
+        "<think>a</think>```\nA soap.```",
+    ],
+)
+@pytest.mark.parametrize("upper", [False, True])
+def test_an_answer_is_found_in_what_is_around_it(
+    text: str, upper: bool, tmp_path: pathlib.Path, settings: Any
+) -> None:
+    """Thoughts of a reasoning model, marks of a format or the reference would be encoded as the item's text."""
+    server = Saying()
+    server.text = text
+    if upper:
+        whole = server.chat
+        server.chat = lambda body, due: _upper(whole(body, due))  # type: ignore[method-assign]
+    assert one_answer(server, tmp_path, settings)[0] == ("A soap.", "ok")
+
+
+def _upper(content: dict[str, Any]) -> dict[str, Any]:
+    message = content["choices"][0]["message"]
+    message["content"] = re.sub(r"\b[0-9a-f]{8}\b", lambda m: m[0].upper(), message["content"])
+    return content
+
+
+@pytest.mark.parametrize(
+    ("text", "ended", "message", "expected", "said"),
+    [
+        ("[REF] A soap that", "length", {}, ("A soap that", "ok"), " (1 cut at max_tokens)"),
+        ("<think>I think", "length", {}, ("template 0", "na"), " (1 cut at max_tokens)"),
+        (
+            "[REF]",
+            "content_filter",
+            {},
+            ("template 0", "refused"),
+            " (1 cut by the server's content filter)",
+        ),
+        ("[REF] A soap", "content_filter", {}, ("A soap", "ok"), "content filter)"),
+        (None, "stop", {"refusal": "No."}, ("template 0", "refused"), "of answers"),
+    ],
+)
+def test_answers_that_are_not_whole_are_counted(
+    text: Any,
+    ended: str,
+    message: dict[str, Any],
+    expected: tuple[str, str],
+    said: str,
+    tmp_path: pathlib.Path,
+    settings: Any,
+) -> None:
+    """A limit that cuts all descriptions would stay unseen, or an answer without text be taken for one."""
+    server = Saying()
+    server.text, server.ended, server.message = text, ended, message
+    answer, usage = one_answer(server, tmp_path, settings)
+    assert answer == expected
+    assert describers.summary(
+        usage, np.zeros(1, np.uint8), settings.with_fields({"describer": "openai"})
+    ).endswith(said)

@@ -13,13 +13,14 @@ from grasp_jax.knowledge.describe.language_model import SYSTEM, LanguageModel
 from grasp_jax.knowledge.endpoint.cache import AnswerSink, StoredAnswer
 from grasp_jax.knowledge.endpoint.client import (
     CHARACTERS_PER_TOKEN,
+    CUT_BY,
     Endpoint,
     NoAnswer,
     Rejected,
     Usage,
     send_all,
 )
-from grasp_jax.knowledge.text.clean import clean, split_reference, status_of
+from grasp_jax.knowledge.text.clean import clean, split_reference, status_of, without_thoughts
 from grasp_jax.knowledge.text.prompts import PromptOf
 
 OTHER_ITEM = "the answer is another item's"
@@ -62,7 +63,7 @@ def request_answers(
     async def send(endpoint: Endpoint, row: int, retries: int) -> int:
         key = keys[row].tobytes()
         answer = await _answer(
-            endpoint, config.describe, prompt_of(int(row)), key.hex()[:8], options, retries
+            endpoint, config.describe, prompt_of(int(row)), key.hex()[:8], options, retries, usage
         )
         cache.add(key, answer)
         usage.add(1, answer.prompt_tokens, answer.answer_tokens)
@@ -80,8 +81,9 @@ async def _answer(
     reference: str,
     options: dict[str, Any],
     retries: int,
+    usage: Usage,
 ) -> StoredAnswer:
-    """One answer, or the reason why there is none."""
+    """One answer, or the reason why there is none; answers that were cut are counted in `usage`."""
     messages = [
         {"role": "system", "content": SYSTEM},
         {
@@ -92,14 +94,19 @@ async def _answer(
     body = {"messages": messages, **options}
 
     def read(response: Any) -> StoredAnswer:
-        named, text = split_reference(response["choices"][0]["message"]["content"] or "")
+        choice = response["choices"][0]
+        named, text = split_reference(without_thoughts(choice["message"]["content"] or ""))
         if named and named != reference:
             raise NoAnswer(OTHER_ITEM)
-        text, usage = clean(text, config.max_characters), response.get("usage")
+        text, tokens = clean(text, config.max_characters), response.get("usage")
+        ended = choice.get("finish_reason")
+        if ended in CUT_BY:
+            usage.cut[ended] += 1
+        refused = not text and (ended == "content_filter" or choice["message"].get("refusal"))
         return StoredAnswer(
             text,
-            status_of(text),
-            *((int(usage["prompt_tokens"]), int(usage["completion_tokens"])) if usage else ()),
+            "refused" if refused else status_of(text),
+            *((int(tokens["prompt_tokens"]), int(tokens["completion_tokens"])) if tokens else ()),
         )
 
     tokens = (len(prompt) + len(SYSTEM)) / CHARACTERS_PER_TOKEN + config.max_tokens

@@ -5,6 +5,7 @@ long as Retry-After says.
 """
 
 import asyncio
+import collections
 import dataclasses
 import functools
 import os
@@ -17,17 +18,24 @@ from grasp_jax.config.address import check_endpoint, redacted, resolved
 from grasp_jax.core.errors import EndpointError, UserError
 from grasp_jax.core.progress import progress_bar
 
+# "finish_reason" of an answer that is not whole -> in words
+CUT_BY = {"length": "cut at max_tokens", "content_filter": "cut by the server's content filter"}
 CHARACTERS_PER_TOKEN = 4  # of English text, for estimates before the endpoint has counted
 FIRST_RETRIES = 2  # of the very first request, so that a wrong address is reported within seconds
 
 
 @dataclasses.dataclass
 class Usage:
-    """Requests and tokens of a run so far."""
+    """Requests and tokens of a run so far.
+
+    Attributes:
+      cut: reason of `CUT_BY` -> how many answers ended with it.
+    """
 
     requests: int = 0
     prompt_tokens: int = 0
     answer_tokens: int = 0
+    cut: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
 
     def add(self, requests: int, prompt_tokens: int, answer_tokens: int = 0) -> None:
         self.requests += requests

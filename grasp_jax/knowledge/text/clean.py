@@ -48,7 +48,14 @@ _REFUSAL = re.compile(
     r"|ich bin (leider )?nicht in der lage",
     re.IGNORECASE,
 )
-_REFERENCE = re.compile(r"\s*\[([0-9a-f]{8})\][\s:.,-]*")
+_THOUGHT = re.compile(r"<(think(?:ing)?)>.*?(?:</\1>|\Z)", re.IGNORECASE | re.DOTALL)
+_END_OF_THOUGHT = re.compile(r".*</think(?:ing)?>", re.IGNORECASE | re.DOTALL)
+_FENCE = re.compile(r"\s*```\w*[ \t]*\n(.*?)(?:\n?[ \t]*```\s*)?\Z", re.DOTALL)
+_MARKS = r"[\s*_`#>\"']*"
+_REFERENCE = re.compile(
+    rf"{_MARKS}(?:refere(?:nce|nz)(?: id)?{_MARKS}:{_MARKS}\[?([0-9a-f]{{8}})\b\]?|\[([0-9a-f]{{8}})\])[\s*_`\"':.,-]*",
+    re.IGNORECASE,
+)
 
 
 def clean(raw: str, max_characters: int) -> str:
@@ -77,7 +84,16 @@ def status_of(text: str) -> str:
     return "na" if _NO_INFORMATION.match(text) else "ok"
 
 
+def without_thoughts(raw: str) -> str:
+    """An answer without what a reasoning model thought before it, nor the fence of a block of code around it; empty if it only thought."""
+    if "</think" in raw.lower() or "<think" in raw.lower():
+        raw = _THOUGHT.sub("", raw)
+        raw = _END_OF_THOUGHT.sub("", raw)  # of a model whose prompt opens the thought
+    found = _FENCE.match(raw)
+    return found.group(1) if found else raw
+
+
 def split_reference(raw: str) -> tuple[str, str]:
-    """A leading reference in brackets, or "", and the rest."""
+    """A leading reference in brackets or behind "Reference:", in lower case and without marks around it, or "", and the rest."""
     found = _REFERENCE.match(raw)
-    return (found.group(1), raw[found.end() :]) if found else ("", raw)
+    return ((found.group(1) or found.group(2)).lower(), raw[found.end() :]) if found else ("", raw)
