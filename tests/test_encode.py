@@ -162,10 +162,11 @@ def test_number_of_rows_must_fit(tmp_path: pathlib.Path, write: Writer, rows: in
             path,
             f"{rows} rows",
             "the data has 3 users",
-            "one row per user",
+            "one row per user in the order of the items table",
             "config.knowledge.user_ids_file",
         ),
     )
+    assert "in id order" in refusal(open_vectors, path, np.arange(3), "", "item")
 
 
 @pytest.mark.filterwarnings("error:overflow encountered in cast")

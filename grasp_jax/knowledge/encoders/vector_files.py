@@ -49,8 +49,9 @@ def open_vectors(
         _rows_of(ids, ids_path, path, len(vectors), kind) if ids_path else np.arange(len(vectors))
     )
     if len(rows) != len(ids):
+        order = "the order of the items table" if ordered else "id order"
         raise UserError(
-            f"{path}: {len(rows)} rows, but the data has {len(ids)} {kind}s; expected one row per {kind} in id order, "
+            f"{path}: {len(rows)} rows, but the data has {len(ids)} {kind}s; expected one row per {kind} in {order}, "
             f"or the ids of the rows in config.knowledge.{kind}_ids_file"
         )
     logger.info(whose_rows(path, rows, ids, kind, titles))
