@@ -4,6 +4,7 @@ import dataclasses
 import pathlib
 import re
 import socket
+import types
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,6 +15,7 @@ from grasp_jax.config.address import OPENAI, check_endpoint, redacted, resolved
 from grasp_jax.core.errors import EndpointError, UserError
 from grasp_jax.knowledge.describe import chat, describers
 from grasp_jax.knowledge.describe.language_model import described, estimate, keys_of
+from grasp_jax.knowledge.endpoint import client
 from grasp_jax.knowledge.endpoint.cache import AnswerCache
 from grasp_jax.knowledge.endpoint.client import Usage
 from tests.chat_server import ChatServer, running
@@ -444,3 +446,43 @@ def test_answers_that_are_not_whole_are_counted(
     assert describers.summary(
         usage, np.zeros(1, np.uint8), settings.with_fields({"describer": "openai"})
     ).endswith(said)
+
+
+@pytest.mark.parametrize("fault", ["busy", "broken", "dropped", "malformed"])
+def test_attempts_are_counted_once(fault: str, tmp_path: pathlib.Path, settings: Any) -> None:
+    """Two loops would multiply: an endpoint that is down is asked (retries + 1)^2 times for each prompt, outside of the rate limit."""
+    settings = settings.with_fields(
+        {"describe.retries": 2, "describe.concurrency": 1, "describe.requests_per_minute": 6000}
+    )
+    with running(ChatServer({fault: 1})) as server:
+        settings = settings.with_fields({"describe.base_url": server.url})
+        taken = []
+        whole = client.Endpoint.__init__
+
+        def counting(self: client.Endpoint, config: Any) -> None:
+            whole(self, config)
+            acquire = self._requests.acquire
+            self._requests.acquire = lambda: taken.append(1) or acquire()
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(client.Endpoint, "__init__", counting)
+            refusal(describe, tmp_path, settings, 1)
+        assert server.requests == 3 == len(taken)
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({"retry-after": "3"}, 3.0),
+        ({"retry-after-ms": "250"}, 0.25),
+        ({"retry-after": "3600"}, 0.0),
+        ({"retry-after": "soon"}, 0.0),
+        ({"retry-after": "nan"}, 0.0),
+        ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0.0),
+        ({}, 0.0),
+    ],
+)
+def test_how_long_a_server_asks_to_wait(headers: dict[str, str], expected: float) -> None:
+    """A run would wait an hour, or end with a traceback, because of a header."""
+    response = types.SimpleNamespace(headers=headers)
+    assert client._retry_after(response) == expected
