@@ -195,25 +195,25 @@ def test_a_redirect_is_not_followed(tmp_path: pathlib.Path, settings: Any, statu
 
 
 @pytest.mark.parametrize(
-    "content",
+    ("content", "reason"),
     [
-        b"<html><body>Please log in</body></html>",
-        b'{"choices": []}',
-        b'{"choices": [{"message": {"content": ["a", "b"]}}]}',
-        b'{"error": "overloaded"}',
-        b'{"choices": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        (b"<html><body>Please log in</body></html>", "not the protocol's JSON"),
+        (b'{"choices": []}', "not the protocol's JSON"),
+        (b'{"choices": [{"message": {"content": ["a", "b"]}}]}', "content is"),
+        (b'{"error": "overloaded"}', "with the error 'overloaded'"),
+        (b'{"choices": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "not the protocol's JSON"),
     ],
     ids=["html", "empty", "parts", "error", "deep"],
 )
 def test_replies_that_are_none_are_one_line(
-    tmp_path: pathlib.Path, settings: Any, content: bytes
+    tmp_path: pathlib.Path, settings: Any, content: bytes, reason: str
 ) -> None:
     """A login page, or JSON nested absurdly deep, would end in a traceback or become an item's text."""
     settings = settings.with_fields({"describe.retries": 0})
     with running(ChatServer(content=content)) as server:
         settings = settings.with_fields({"describe.base_url": server.url})
         message = refusal(describe, tmp_path, settings)
-    assert "1 times no answer to one request" in message and "not the protocol's JSON" in message
+    assert "1 times no answer to one request" in message and reason in message
 
 
 SECRETS = {
@@ -486,3 +486,37 @@ def test_how_long_a_server_asks_to_wait(headers: dict[str, str], expected: float
     """A run would wait an hour, or end with a traceback, because of a header."""
     response = types.SimpleNamespace(headers=headers)
     assert client._retry_after(response) == expected
+
+
+@pytest.mark.parametrize(
+    "usage", [None, {}, {"total_tokens": 5}, {"prompt_tokens": None}, [1], "x"]
+)
+def test_a_server_that_does_not_count_tokens(
+    usage: Any, tmp_path: pathlib.Path, settings: Any
+) -> None:
+    """A description would be refused because the server does not say how long it is."""
+    server = Saying()
+    server.text, server.more = "[REF] A soap.", {"usage": usage}
+    answer, found = one_answer(server, tmp_path, settings)
+    assert answer == ("A soap.", "ok") and (found.prompt_tokens, found.answer_tokens) == (0, 0)
+
+
+def test_content_in_parts(tmp_path: pathlib.Path, settings: Any) -> None:
+    """An answer in the protocol's other form would end in a message about JSON."""
+    server = Saying()
+    server.text = [{"type": "text", "text": "A "}, {"type": "image_url"}, {"text": "soap."}]
+    assert one_answer(server, tmp_path, settings)[0] == ("A soap.", "ok")
+    server = Saying()
+    server.text = {"text": "A soap"}
+    message = refusal(one_answer, server, tmp_path / "other", settings, retries=0)
+    assert "choices[0].message.content is" in message and "expected text" in message
+
+
+def test_an_error_with_status_200_is_shown(tmp_path: pathlib.Path, settings: Any) -> None:
+    """A user would read "KeyError, not the protocol's JSON", and not that the server is overloaded; or the key in the server's words."""
+    content = b'{"error": {"message": "overloaded, key sk-secret"}}'
+    config = settings.with_fields({"describe.retries": 0})
+    with running(ChatServer(content=content)) as server:
+        config = config.with_fields({"describe.base_url": server.url})
+        message = refusal(describe, tmp_path, config, 1)
+    assert "status 200 with the error 'overloaded, key ***'" in message

@@ -242,6 +242,20 @@ BAD = {
 }
 
 
+def test_an_error_with_status_200_and_usage_without_fields(config: Any) -> None:
+    """A user would not read what the server says; or vectors be refused because their tokens are not counted."""
+    config = config.with_fields({"embed.dimensions": 0, "embed.retries": 0})
+    with running(ChatServer(content=b'{"error": {"message": "overloaded"}}')) as server:
+        config = config.with_fields({"embed.base_url": server.url})
+        assert "status 200 with the error 'overloaded'" in refusal(
+            encode_endpoint, ["soap"], [], config
+        )
+    content = b'{"data": [{"index": 0, "embedding": [1.0, 2.0]}], "usage": {"total_tokens": 5}}'
+    with running(ChatServer(content=content)) as server:
+        config = config.with_fields({"embed.base_url": server.url})
+        assert encode_endpoint(["soap"], ["soap"], config)[0].tolist() == [[1, 2]]
+
+
 @pytest.mark.parametrize("fault", BAD)
 def test_vectors_that_are_none_are_refused(config: Any, fault: str) -> None:
     """What is no number would be kept as one for good; or a text be given another's vector."""

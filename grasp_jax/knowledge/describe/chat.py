@@ -95,18 +95,19 @@ async def _answer(
 
     def read(response: Any) -> StoredAnswer:
         choice = response["choices"][0]
-        named, text = split_reference(without_thoughts(choice["message"]["content"] or ""))
+        message = choice["message"]
+        named, text = split_reference(without_thoughts(_text_of(message["content"])))
         if named and named != reference:
             raise NoAnswer(OTHER_ITEM)
-        text, tokens = clean(text, config.max_characters), response.get("usage")
+        text, counted = clean(text, config.max_characters), response.get("usage")
         ended = choice.get("finish_reason")
+        refused = not text and (ended == "content_filter" or message.get("refusal"))
         if ended in CUT_BY:
             usage.cut[ended] += 1
-        refused = not text and (ended == "content_filter" or choice["message"].get("refusal"))
         return StoredAnswer(
             text,
             "refused" if refused else status_of(text),
-            *((int(tokens["prompt_tokens"]), int(tokens["completion_tokens"])) if tokens else ()),
+            *(_count(counted, name) for name in ("prompt_tokens", "completion_tokens")),
         )
 
     tokens = (len(prompt) + len(SYSTEM)) / CHARACTERS_PER_TOKEN + config.max_tokens
@@ -121,6 +122,27 @@ async def _answer(
         if OTHER_ITEM in str(error):
             return StoredAnswer("", "mismatch")
         raise
+
+
+def _text_of(content: Any) -> str:
+    """The text of a message's content: a string, a list of parts, or nothing.
+
+    Raises:
+      NoAnswer: it is something else.
+    """
+    if isinstance(content, list) and all(isinstance(part, dict) for part in content):
+        return "".join(
+            str(part.get("text") or "") for part in content if part.get("type", "text") == "text"
+        )
+    if content is None or isinstance(content, str):
+        return content or ""
+    raise NoAnswer(f"choices[0].message.content is {str(content)[:40]!r}; expected text")
+
+
+def _count(usage: Any, name: str) -> int:
+    """A number of tokens of "usage"; 0 where the server does not count them."""
+    number = usage.get(name) if isinstance(usage, dict) else None
+    return int(number) if isinstance(number, int | float) else 0
 
 
 def address(config: KnowledgeConfig) -> Address:

@@ -141,7 +141,8 @@ def request_vectors(
             numbers = np.array(vectors, VECTOR)
             if not np.isfinite(numbers).all():
                 raise NoAnswer("a vector that holds no finite number")
-            usage.add(len(batch), response.usage.prompt_tokens if response.usage else 0)
+            counted = getattr(getattr(response, "usage", None), "prompt_tokens", None)
+            usage.add(len(batch), counted if isinstance(counted, int) else 0)
             return numbers
 
         try:

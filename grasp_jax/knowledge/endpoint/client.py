@@ -164,7 +164,10 @@ class Endpoint:
                 await self._tokens.acquire(min(tokens, self._tokens.max_rate))
             wait = min(LONGEST_BACK_OFF, 0.5 * 2**attempt) * random.uniform(0.75, 1.0)
             try:
-                found = read(await request(self._client))
+                response = await request(self._client)
+                if said := _error_in(response):
+                    raise NoAnswer(f"status 200 with the error {said!r}")
+                found = read(response)
                 self.answered = True
                 return found
             except (errors.APIConnectionError, errors.APIStatusError) as error:
@@ -214,6 +217,12 @@ class Endpoint:
         text = str(error.__cause__ or "") or str(error)
         text = text.replace(self._key, "***") if self._key else text
         return redacted(" ".join(text.split()))[:200]
+
+
+def _error_in(response: Any) -> str:
+    """What an error object says that comes with status 200, as from some gateways; "" without one."""
+    said = response.get("error") if isinstance(response, dict) else getattr(response, "error", None)
+    return str(said.get("message") or said) if isinstance(said, dict) else str(said or "")
 
 
 def _transient(status: int) -> bool:
