@@ -22,6 +22,7 @@ from grasp_jax.knowledge.describe import shared_answers as sharing
 from grasp_jax.knowledge.describe.model_folder import check_sentence_folder
 from grasp_jax.knowledge.describe.shared_answers import shared_answers
 from grasp_jax.knowledge.encoders import sentences
+from grasp_jax.knowledge.encoders.base import RejectedText
 from grasp_jax.knowledge.encoders.embeddings import (
     as_answer,
     batches,
@@ -31,6 +32,7 @@ from grasp_jax.knowledge.encoders.embeddings import (
 from grasp_jax.knowledge.encoders.openai import OpenAiEncoder
 from grasp_jax.knowledge.encoders.sentences import SentenceEncoder
 from grasp_jax.knowledge.endpoint.cache import AnswerCache, answer_key, open_answers
+from grasp_jax.knowledge.prepare import prepare_bank
 from grasp_jax.knowledge.texts import dry_run
 from tests.chat_server import ChatServer, running
 from tests.refusal import assert_names, refusal
@@ -455,3 +457,68 @@ def test_dry_run_says_what_the_encoder_would_send(config: Any) -> None:
         lines[2]
         == "encode: the descriptions of 4 items and 2 users go to http://embed/v1, model text-embedding-3-small"
     )
+
+
+class Picky(ChatServer):
+    """Rejects a batch with a certain text."""
+
+    bad = "item 77"
+
+    async def reply(self, path: str, body: dict[str, Any]) -> Any:
+        if any(self.bad in text for text in body["input"]):
+            return 400, {}, b'{"error": {"message": "too long, says sk-secret"}}'
+        return await super().reply(path, body)
+
+
+@pytest.mark.parametrize("bad", ["item 77", "item 0"])
+def test_a_text_that_is_rejected_is_found(bad: str, config: Any) -> None:
+    """A user with a million items would read neither which text is at fault, nor why; and pay again for those beside it."""
+    server = Picky()
+    server.bad = bad
+    texts = [f"item {k}." for k in range(100)]
+    with running(server):
+        config = config.with_fields({"embed.base_url": server.url, "embed.concurrency": 1})
+        with pytest.raises(RejectedText) as caught:
+            encode_endpoint(texts, [], config)
+    row = int(bad.split()[1])
+    assert (caught.value.kind, caught.value.row) == ("items", row)
+    assert "too long, says ***" in str(caught.value)
+    if row:
+        with open_answers(config.embed.cache) as cache:
+            assert len(cache) == row
+
+
+@pytest.mark.parametrize(
+    ("fields", "remedy"),
+    [
+        (
+            {},
+            "config.knowledge.item_template, or name fewer columns in config.knowledge.text_columns",
+        ),
+        ({"describer": "openai"}, "lower config.knowledge.describe.max_characters"),
+    ],
+)
+def test_a_rejected_text_is_named_by_its_item(
+    fields: dict[str, str], remedy: str, config: Any, tmp_path: Path
+) -> None:
+    """The user would be told a row of an order that they do not know, and to change a field that is not read."""
+    server = Picky()
+    server.bad = "blue"
+    ids = np.array([f"B{k:02d}" for k in range(12)])
+    titles = [f"{'blue' if k == 7 else 'red'} thing {k}" for k in range(12)]
+    sources = SourceTexts(AttributeTable(ids, {"title": titles}))
+    rows = np.arange(48)
+    split = leave_one_out(build_log("shop", rows // 6, ids[rows * 5 % 12], catalogue=ids), 10)
+    with running(server), running(ChatServer()) as chat:
+        config = config.with_fields(
+            {
+                "encoder": "openai",
+                "num_neighbours": 2,
+                "embed.base_url": server.url,
+                "describe.base_url": chat.url,
+                "describe.cache": str(tmp_path / "answers"),
+                **fields,
+            }
+        )
+        message = refusal(prepare_bank, config, split, sources, tmp_path / "bank")
+    assert_names(message, ("the text of item B07 (", "too long, says ***", remedy))

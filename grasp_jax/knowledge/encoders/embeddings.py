@@ -10,6 +10,7 @@ import numpy as np
 from grasp_jax.config import EmbedConfig
 from grasp_jax.config.address import OTHER_CACHE_BY, of_key, resolved
 from grasp_jax.core.errors import EndpointError, UserError
+from grasp_jax.knowledge.encoders.base import RejectedText
 from grasp_jax.knowledge.endpoint.cache import (
     AnswerCache,
     StoredAnswer,
@@ -20,6 +21,7 @@ from grasp_jax.knowledge.endpoint.cache import (
 from grasp_jax.knowledge.endpoint.client import (
     CHARACTERS_PER_TOKEN,
     Endpoint,
+    FirstRejected,
     NoAnswer,
     Rejected,
     Usage,
@@ -154,12 +156,18 @@ def request_vectors(
                 retries,
                 read,
             )
-        except Rejected:
-            longest = max(batch, key=lambda row: len(texts[row]))
-            raise EndpointError(
-                f"{endpoint.where}: rejects a batch whose longest text has {len(texts[longest])} characters (row {longest}); "
-                "shorten the template, or lower config.knowledge.describe.max_characters",
+        except (Rejected, FirstRejected) as error:
+            if len(batch) > 1:  # so that the text is found, and vectors of others are stored
+                for half in np.array_split(batch, 2):
+                    await send(endpoint, half, retries)
+                return len(batch)
+            row, said = int(batch[0]), str(error).removeprefix(f"{endpoint.where}: ")
+            first = "" if endpoint.answered else "; no text was accepted before it"
+            raise RejectedText(
                 endpoint.where,
+                label.removeprefix("encode").strip(),
+                row,
+                f"({len(texts[row]):,} characters) is rejected: {said}{first}",
             ) from None
         for row, vector in zip(batch, found, strict=True):
             cache.add(keys[row].tobytes(), as_answer(vector))
