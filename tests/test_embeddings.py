@@ -88,14 +88,62 @@ def test_vectors_are_their_texts_own(config: Any) -> None:
     np.testing.assert_allclose(users, [expected(text) for text in USERS], rtol=1e-6)
 
 
-def test_vectors_of_another_model_of_the_same_name(config: Any) -> None:
-    """Vectors of two models would end in an error of NumPy."""
-    key, other = keys_of(["soap", "oil"], config.embed)
-    with open_answers(config.embed.cache) as cache:
-        cache.add(key.tobytes(), as_answer(np.ones(12)))
-        cache.add(other.tobytes(), as_answer(np.ones(7)))
-    said = refusal(OpenAiEncoder.from_config(config).encode, ["soap", "oil"])
-    assert_names(said, (config.embed.cache, "7 and 12 numbers", "config.knowledge.embed.cache"))
+def test_only_vectors_of_another_width_are_requested_again(
+    config: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Stored vectors of two widths would end in an error of NumPy; or the user pay for all vectors once more."""
+    config = config.with_fields({"embed.dimensions": 0})
+    with running(ChatServer()) as server:
+        config = config.with_fields({"embed.base_url": server.url})
+        texts = ["soap", "wax", "oil"]
+        with open_answers(config.embed.cache) as cache:
+            for key, width in zip(keys_of(texts, config.embed), (16, 16, 7), strict=True):
+                cache.add(key.tobytes(), as_answer(np.ones(width)))
+        for _ in range(2):
+            items, _ = encode_endpoint(texts, ["wax"], config)
+            assert dict(server.answered) == {"oil": 1}
+            assert items.shape == (3, 16) and (items[:2] == 1).all() and items[2].min() < 0
+    said = capsys.readouterr().out
+    assert said.count("1 of 3 vectors by the model") == 1 and "server" not in said
+
+
+class Widening(ChatServer):
+    """Its third answer, or each from there on, has vectors of another width."""
+
+    for_ever = False
+
+    def embed(self, body: dict[str, Any]) -> dict[str, Any]:
+        content = super().embed(body)
+        if self.requests == 3 or (self.for_ever and self.requests > 3):
+            for entry in content["data"]:
+                entry["embedding"].append(0.5)
+        return content
+
+
+@pytest.mark.parametrize("for_ever", [False, True])
+def test_another_width_in_mid_run(for_ever: bool, config: Any) -> None:
+    """One bad answer would be stored, and make the whole cache unusable; or the message blame another server that there is not."""
+    config = config.with_fields({"embed.dimensions": 0, "embed.retries": 1, "embed.concurrency": 1})
+    server = Widening()
+    server.for_ever = for_ever
+    with running(server):
+        config = config.with_fields({"embed.base_url": server.url})
+        if not for_ever:
+            items, _ = encode_endpoint(ITEMS, USERS, config)
+            assert items.shape == (100, 16)
+            return
+        message = refusal(encode_endpoint, ITEMS, USERS, config)
+        assert_names(
+            message,
+            (
+                "2 times no answer",
+                "vectors of 17 numbers; the other vectors",
+                "have 16; run the same command again",
+            ),
+        )
+        assert message == refusal(encode_endpoint, ITEMS, USERS, config), "16 is known from before"
+        with open_answers(config.embed.cache) as cache:
+            assert len(cache) == 16
 
 
 class Mirrored(ChatServer):
