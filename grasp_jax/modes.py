@@ -97,7 +97,12 @@ def prepare_alone(run: Run, options: Options) -> None:
     if options.dry_run:
         print("\n".join(dry_run(run.knowledge, run.split, run.dataset.texts)))
         return
+    finished = run.needs_bank and (run.bank_folder / MANIFEST).is_file()
     prepared_run(run)
+    if finished:
+        print(
+            f"{run.bank_folder}: was finished before and is reused; no text was described or encoded"
+        )
     claim(run)
 
 

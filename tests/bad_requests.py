@@ -257,7 +257,7 @@ BAD: dict[str, Bad] = {
     "reload a long path": to(*RELOAD, {"path": "x" * 1001}, "expected at most 1000 characters"),
     "reload a list": to(*RELOAD, {"path": ["saved"]}, "path: a list of 1; expected text"),
     "reload true": to(*RELOAD, {"path": True}, "path: true; expected text"),
-    "reload nowhere": to(*RELOAD, {"path": "no folder"}, "expected a folder below", 403),
+    "reload nowhere": to(*RELOAD, {"path": "no folder"}, "path: 'no folder' does not exist; expected a folder below", 403),
     "reload the home folder": to(*RELOAD, {"path": "~/model"}, "expected a folder below", 403),
     "search nothing": get("/items", "search: ''; expected 1 to 200 characters"),
     "search blanks": get("/items?search=%20%20", "expected 1 to 200 characters"),

@@ -12,8 +12,10 @@ from grasp_jax.data.attributes import AttributeTable, SourceTexts
 from grasp_jax.knowledge import prepare
 from grasp_jax.knowledge.bank import TABLES
 from grasp_jax.knowledge.encoders.lsa import LsaEncoder
+from grasp_jax.knowledge.encoders.saved import SavedTextEncoder
+from grasp_jax.knowledge.neighbours import NONE
 from grasp_jax.knowledge.neighbours import search as neighbours
-from tests.banks import NUM_ITEMS, NUM_USERS, items_table, knowledge_config, shop
+from tests.banks import NUM_ITEMS, NUM_USERS, file_config, items_table, knowledge_config, shop
 from tests.refusal import assert_names, refusal
 
 
@@ -99,6 +101,23 @@ def test_a_folder_with_other_files_is_refused(tmp_path: pathlib.Path) -> None:
     assert str(tmp_path) in refusal(
         prepare.prepare_bank, knowledge_config(), shop(), SourceTexts(items_table()), tmp_path
     )
+
+
+def test_an_item_without_text_has_no_text_anywhere(tmp_path: pathlib.Path) -> None:
+    """The bank, and a row of the saved encoder for a new item, would have text where there is none: of the first rows of the table."""
+    config = file_config(tmp_path)
+    vectors = np.load(config.item_file)
+    vectors[3] = 0
+    np.save(config.item_file, vectors)
+    bank = prepare.prepare_bank(config, shop(), SourceTexts(items_table()), tmp_path / "bank")
+    assert np.flatnonzero(~bank.items.any(axis=1)).tolist() == [3]
+    assert np.flatnonzero(~bank.items_similar.any(axis=1)).tolist() == [3]
+    assert (bank.extras["items_neighbours"][3] == NONE).all()
+    assert bank.encoder_folder is not None
+    encoder = SavedTextEncoder.load(bank.encoder_folder)
+    rows = encoder.rows_of("items", vectors)
+    np.testing.assert_allclose(rows, bank.items, atol=1e-6)
+    assert not encoder.similar(rows, bank.items)[3].any()
 
 
 @pytest.mark.parametrize("kind", ["items", "users"])

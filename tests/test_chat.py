@@ -2,8 +2,10 @@
 
 import dataclasses
 import pathlib
+import re
 import socket
-from typing import Any
+import types
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from grasp_jax.config.address import OPENAI, check_endpoint, redacted, resolved
 from grasp_jax.core.errors import EndpointError, UserError
 from grasp_jax.knowledge.describe import chat, describers
 from grasp_jax.knowledge.describe.language_model import described, estimate, keys_of
+from grasp_jax.knowledge.endpoint import client
 from grasp_jax.knowledge.endpoint.cache import AnswerCache
 from grasp_jax.knowledge.endpoint.client import Usage
 from tests.chat_server import ChatServer, running
@@ -192,25 +195,25 @@ def test_a_redirect_is_not_followed(tmp_path: pathlib.Path, settings: Any, statu
 
 
 @pytest.mark.parametrize(
-    "content",
+    ("content", "reason"),
     [
-        b"<html><body>Please log in</body></html>",
-        b'{"choices": []}',
-        b'{"choices": [{"message": {"content": ["a", "b"]}}]}',
-        b'{"error": "overloaded"}',
-        b'{"choices": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        (b"<html><body>Please log in</body></html>", "not the protocol's JSON"),
+        (b'{"choices": []}', "not the protocol's JSON"),
+        (b'{"choices": [{"message": {"content": ["a", "b"]}}]}', "content is"),
+        (b'{"error": "overloaded"}', "with the error 'overloaded'"),
+        (b'{"choices": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "not the protocol's JSON"),
     ],
     ids=["html", "empty", "parts", "error", "deep"],
 )
 def test_replies_that_are_none_are_one_line(
-    tmp_path: pathlib.Path, settings: Any, content: bytes
+    tmp_path: pathlib.Path, settings: Any, content: bytes, reason: str
 ) -> None:
     """A login page, or JSON nested absurdly deep, would end in a traceback or become an item's text."""
     settings = settings.with_fields({"describe.retries": 0})
     with running(ChatServer(content=content)) as server:
         settings = settings.with_fields({"describe.base_url": server.url})
         message = refusal(describe, tmp_path, settings)
-    assert "1 times no answer to one request" in message and "not the protocol's JSON" in message
+    assert "1 times no answer to one request" in message and reason in message
 
 
 SECRETS = {
@@ -349,3 +352,171 @@ def test_keys_are_taken_out_of_a_command_line() -> None:
     )
     plain = "main --config.model.start_token=True --config.knowledge.describe.max_tokens=300 --workdir=runs/task-secretary"
     assert redacted(plain) == plain
+
+
+class Saying(ChatServer):
+    """Answers every prompt with one text, in which REF is the reference."""
+
+    text: Any = ""
+    ended = "stop"
+    message: ClassVar[dict[str, Any]] = {}
+    more: ClassVar[dict[str, Any]] = {}
+
+    def chat(self, body: dict[str, Any], due: str) -> dict[str, Any]:
+        content = super().chat(body, due)
+        named = content["choices"][0]["message"]["content"][1:9]
+        text = self.text.replace("REF", named) if isinstance(self.text, str) else self.text
+        content["choices"][0] |= {"finish_reason": self.ended}
+        content["choices"][0]["message"] |= {"content": text} | self.message
+        return content | self.more
+
+
+def one_answer(
+    server: Saying, folder: pathlib.Path, settings: Any, **fields: Any
+) -> tuple[tuple[str, str], Usage]:
+    with running(server):
+        named = {f"describe.{name}": value for name, value in fields.items()}
+        config = settings.with_fields({"describe.base_url": server.url, **named})
+        answers, usage = describe(folder, config, 1)
+    return answers[0], usage
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<think>\nREF? A secret.\n</think>\n\n[REF] A soap.",
+        "It wants a secret.</think>[REF] A soap.",
+        "**[REF]** A soap.",
+        "[REF]: A soap.",
+        "Reference: [REF]\nA soap.",
+        "**Reference:** REF\n\nA soap.",
+        "```text\n[REF] A soap.\n```",
+        "<think>a</think>```\nA soap.```",
+    ],
+)
+@pytest.mark.parametrize("upper", [False, True])
+def test_an_answer_is_found_in_what_is_around_it(
+    text: str, upper: bool, tmp_path: pathlib.Path, settings: Any
+) -> None:
+    """Thoughts of a reasoning model, marks of a format or the reference would be encoded as the item's text."""
+    server = Saying()
+    server.text = text
+    if upper:
+        whole = server.chat
+        server.chat = lambda body, due: _upper(whole(body, due))  # type: ignore[method-assign]
+    assert one_answer(server, tmp_path, settings)[0] == ("A soap.", "ok")
+
+
+def _upper(content: dict[str, Any]) -> dict[str, Any]:
+    message = content["choices"][0]["message"]
+    message["content"] = re.sub(r"\b[0-9a-f]{8}\b", lambda m: m[0].upper(), message["content"])
+    return content
+
+
+@pytest.mark.parametrize(
+    ("text", "ended", "message", "expected", "said"),
+    [
+        ("[REF] A soap that", "length", {}, ("A soap that", "ok"), " (1 cut at max_tokens)"),
+        ("<think>I think", "length", {}, ("template 0", "na"), " (1 cut at max_tokens)"),
+        (
+            "[REF]",
+            "content_filter",
+            {},
+            ("template 0", "refused"),
+            " (1 cut by the server's content filter)",
+        ),
+        ("[REF] A soap", "content_filter", {}, ("A soap", "ok"), "content filter)"),
+        (None, "stop", {"refusal": "No."}, ("template 0", "refused"), "of answers"),
+    ],
+)
+def test_answers_that_are_not_whole_are_counted(
+    text: Any,
+    ended: str,
+    message: dict[str, Any],
+    expected: tuple[str, str],
+    said: str,
+    tmp_path: pathlib.Path,
+    settings: Any,
+) -> None:
+    """A limit that cuts all descriptions would stay unseen, or an answer without text be taken for one."""
+    server = Saying()
+    server.text, server.ended, server.message = text, ended, message
+    answer, usage = one_answer(server, tmp_path, settings)
+    assert answer == expected
+    assert describers.summary(
+        usage, np.zeros(1, np.uint8), settings.with_fields({"describer": "openai"})
+    ).endswith(said)
+
+
+@pytest.mark.parametrize("fault", ["busy", "broken", "dropped", "malformed"])
+def test_attempts_are_counted_once(fault: str, tmp_path: pathlib.Path, settings: Any) -> None:
+    """Two loops would multiply: an endpoint that is down is asked (retries + 1)^2 times for each prompt, outside of the rate limit."""
+    settings = settings.with_fields(
+        {"describe.retries": 2, "describe.concurrency": 1, "describe.requests_per_minute": 6000}
+    )
+    with running(ChatServer({fault: 1})) as server:
+        settings = settings.with_fields({"describe.base_url": server.url})
+        taken = []
+        whole = client.Endpoint.__init__
+
+        def counting(self: client.Endpoint, config: Any) -> None:
+            whole(self, config)
+            acquire = self._requests.acquire
+            self._requests.acquire = lambda: taken.append(1) or acquire()
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(client.Endpoint, "__init__", counting)
+            refusal(describe, tmp_path, settings, 1)
+        assert server.requests == 3 == len(taken)
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({"retry-after": "3"}, 3.0),
+        ({"retry-after-ms": "250"}, 0.25),
+        ({"retry-after": "3600"}, 0.0),
+        ({"retry-after": "soon"}, 0.0),
+        ({"retry-after": "nan"}, 0.0),
+        ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0.0),
+        ({}, 0.0),
+    ],
+)
+def test_how_long_a_server_asks_to_wait(headers: dict[str, str], expected: float) -> None:
+    """A run would wait an hour, or end with a traceback, because of a header."""
+    response = types.SimpleNamespace(headers=headers)
+    assert client._retry_after(response) == expected
+
+
+@pytest.mark.parametrize(
+    "usage", [None, {}, {"total_tokens": 5}, {"prompt_tokens": None}, [1], "x"]
+)
+def test_a_server_that_does_not_count_tokens(
+    usage: Any, tmp_path: pathlib.Path, settings: Any
+) -> None:
+    """A description would be refused because the server does not say how long it is."""
+    server = Saying()
+    server.text, server.more = "[REF] A soap.", {"usage": usage}
+    answer, found = one_answer(server, tmp_path, settings)
+    assert answer == ("A soap.", "ok") and (found.prompt_tokens, found.answer_tokens) == (0, 0)
+
+
+def test_content_in_parts(tmp_path: pathlib.Path, settings: Any) -> None:
+    """An answer in the protocol's other form would end in a message about JSON."""
+    server = Saying()
+    server.text = [{"type": "text", "text": "A "}, {"type": "image_url"}, {"text": "soap."}]
+    assert one_answer(server, tmp_path, settings)[0] == ("A soap.", "ok")
+    server = Saying()
+    server.text = {"text": "A soap"}
+    message = refusal(one_answer, server, tmp_path / "other", settings, retries=0)
+    assert "choices[0].message.content is" in message and "expected text" in message
+
+
+def test_an_error_with_status_200_is_shown(tmp_path: pathlib.Path, settings: Any) -> None:
+    """A user would read "KeyError, not the protocol's JSON", and not that the server is overloaded; or the key in the server's words."""
+    content = b'{"error": {"message": "overloaded, key sk-secret"}}'
+    config = settings.with_fields({"describe.retries": 0})
+    with running(ChatServer(content=content)) as server:
+        config = config.with_fields({"describe.base_url": server.url})
+        message = refusal(describe, tmp_path, config, 1)
+    assert "status 200 with the error 'overloaded, key ***'" in message

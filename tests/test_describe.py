@@ -196,7 +196,9 @@ def test_a_full_disk_loses_no_answer(shop: pathlib.Path, tmp_path: pathlib.Path)
         assert result.returncode == 2 and "make room and run again" in one_line_error(result)
         before = server.answered.total()
         assert 30 < before < ITEMS
-        succeeds(arguments)
+        reused = "knowledge: was finished before and is reused"
+        assert reused not in succeeds(arguments)
+        assert reused in succeeds(arguments), "or it would look as if all had been made again"
         assert (
             len(server.answered) == ITEMS + USERS
             and server.answered.total() - len(server.answered) <= 4

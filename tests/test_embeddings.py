@@ -22,6 +22,7 @@ from grasp_jax.knowledge.describe import shared_answers as sharing
 from grasp_jax.knowledge.describe.model_folder import check_sentence_folder
 from grasp_jax.knowledge.describe.shared_answers import shared_answers
 from grasp_jax.knowledge.encoders import sentences
+from grasp_jax.knowledge.encoders.base import RejectedText
 from grasp_jax.knowledge.encoders.embeddings import (
     as_answer,
     batches,
@@ -31,6 +32,7 @@ from grasp_jax.knowledge.encoders.embeddings import (
 from grasp_jax.knowledge.encoders.openai import OpenAiEncoder
 from grasp_jax.knowledge.encoders.sentences import SentenceEncoder
 from grasp_jax.knowledge.endpoint.cache import AnswerCache, answer_key, open_answers
+from grasp_jax.knowledge.prepare import prepare_bank
 from grasp_jax.knowledge.texts import dry_run
 from tests.chat_server import ChatServer, running
 from tests.refusal import assert_names, refusal
@@ -86,14 +88,62 @@ def test_vectors_are_their_texts_own(config: Any) -> None:
     np.testing.assert_allclose(users, [expected(text) for text in USERS], rtol=1e-6)
 
 
-def test_vectors_of_another_model_of_the_same_name(config: Any) -> None:
-    """Vectors of two models would end in an error of NumPy."""
-    key, other = keys_of(["soap", "oil"], config.embed)
-    with open_answers(config.embed.cache) as cache:
-        cache.add(key.tobytes(), as_answer(np.ones(12)))
-        cache.add(other.tobytes(), as_answer(np.ones(7)))
-    said = refusal(OpenAiEncoder.from_config(config).encode, ["soap", "oil"])
-    assert_names(said, (config.embed.cache, "7 and 12 numbers", "config.knowledge.embed.cache"))
+def test_only_vectors_of_another_width_are_requested_again(
+    config: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Stored vectors of two widths would end in an error of NumPy; or the user pay for all vectors once more."""
+    config = config.with_fields({"embed.dimensions": 0})
+    with running(ChatServer()) as server:
+        config = config.with_fields({"embed.base_url": server.url})
+        texts = ["soap", "wax", "oil"]
+        with open_answers(config.embed.cache) as cache:
+            for key, width in zip(keys_of(texts, config.embed), (16, 16, 7), strict=True):
+                cache.add(key.tobytes(), as_answer(np.ones(width)))
+        for _ in range(2):
+            items, _ = encode_endpoint(texts, ["wax"], config)
+            assert dict(server.answered) == {"oil": 1}
+            assert items.shape == (3, 16) and (items[:2] == 1).all() and items[2].min() < 0
+    said = capsys.readouterr().out
+    assert said.count("1 of 3 vectors by the model") == 1 and "server" not in said
+
+
+class Widening(ChatServer):
+    """Its third answer, or each from there on, has vectors of another width."""
+
+    for_ever = False
+
+    def embed(self, body: dict[str, Any]) -> dict[str, Any]:
+        content = super().embed(body)
+        if self.requests == 3 or (self.for_ever and self.requests > 3):
+            for entry in content["data"]:
+                entry["embedding"].append(0.5)
+        return content
+
+
+@pytest.mark.parametrize("for_ever", [False, True])
+def test_another_width_in_mid_run(for_ever: bool, config: Any) -> None:
+    """One bad answer would be stored, and make the whole cache unusable; or the message blame another server that there is not."""
+    config = config.with_fields({"embed.dimensions": 0, "embed.retries": 1, "embed.concurrency": 1})
+    server = Widening()
+    server.for_ever = for_ever
+    with running(server):
+        config = config.with_fields({"embed.base_url": server.url})
+        if not for_ever:
+            items, _ = encode_endpoint(ITEMS, USERS, config)
+            assert items.shape == (100, 16)
+            return
+        message = refusal(encode_endpoint, ITEMS, USERS, config)
+        assert_names(
+            message,
+            (
+                "2 times no answer",
+                "vectors of 17 numbers; the other vectors",
+                "have 16; run the same command again",
+            ),
+        )
+        assert message == refusal(encode_endpoint, ITEMS, USERS, config), "16 is known from before"
+        with open_answers(config.embed.cache) as cache:
+            assert len(cache) == 16
 
 
 class Mirrored(ChatServer):
@@ -240,6 +290,20 @@ BAD = {
     "last": ('{"index": -1, "embedding": [1.0, 1.0]}', "a vector of text -1, and 1 were sent"),
     "none": ("", "0 vectors for 1 texts"),
 }
+
+
+def test_an_error_with_status_200_and_usage_without_fields(config: Any) -> None:
+    """A user would not read what the server says; or vectors be refused because their tokens are not counted."""
+    config = config.with_fields({"embed.dimensions": 0, "embed.retries": 0})
+    with running(ChatServer(content=b'{"error": {"message": "overloaded"}}')) as server:
+        config = config.with_fields({"embed.base_url": server.url})
+        assert "status 200 with the error 'overloaded'" in refusal(
+            encode_endpoint, ["soap"], [], config
+        )
+    content = b'{"data": [{"index": 0, "embedding": [1.0, 2.0]}], "usage": {"total_tokens": 5}}'
+    with running(ChatServer(content=content)) as server:
+        config = config.with_fields({"embed.base_url": server.url})
+        assert encode_endpoint(["soap"], ["soap"], config)[0].tolist() == [[1, 2]]
 
 
 @pytest.mark.parametrize("fault", BAD)
@@ -441,3 +505,68 @@ def test_dry_run_says_what_the_encoder_would_send(config: Any) -> None:
         lines[2]
         == "encode: the descriptions of 4 items and 2 users go to http://embed/v1, model text-embedding-3-small"
     )
+
+
+class Picky(ChatServer):
+    """Rejects a batch with a certain text."""
+
+    bad = "item 77"
+
+    async def reply(self, path: str, body: dict[str, Any]) -> Any:
+        if any(self.bad in text for text in body["input"]):
+            return 400, {}, b'{"error": {"message": "too long, says sk-secret"}}'
+        return await super().reply(path, body)
+
+
+@pytest.mark.parametrize("bad", ["item 77", "item 0"])
+def test_a_text_that_is_rejected_is_found(bad: str, config: Any) -> None:
+    """A user with a million items would read neither which text is at fault, nor why; and pay again for those beside it."""
+    server = Picky()
+    server.bad = bad
+    texts = [f"item {k}." for k in range(100)]
+    with running(server):
+        config = config.with_fields({"embed.base_url": server.url, "embed.concurrency": 1})
+        with pytest.raises(RejectedText) as caught:
+            encode_endpoint(texts, [], config)
+    row = int(bad.split()[1])
+    assert (caught.value.kind, caught.value.row) == ("items", row)
+    assert "too long, says ***" in str(caught.value)
+    if row:
+        with open_answers(config.embed.cache) as cache:
+            assert len(cache) == row
+
+
+@pytest.mark.parametrize(
+    ("fields", "remedy"),
+    [
+        (
+            {},
+            "config.knowledge.item_template, or name fewer columns in config.knowledge.text_columns",
+        ),
+        ({"describer": "openai"}, "lower config.knowledge.describe.max_characters"),
+    ],
+)
+def test_a_rejected_text_is_named_by_its_item(
+    fields: dict[str, str], remedy: str, config: Any, tmp_path: Path
+) -> None:
+    """The user would be told a row of an order that they do not know, and to change a field that is not read."""
+    server = Picky()
+    server.bad = "blue"
+    ids = np.array([f"B{k:02d}" for k in range(12)])
+    titles = [f"{'blue' if k == 7 else 'red'} thing {k}" for k in range(12)]
+    sources = SourceTexts(AttributeTable(ids, {"title": titles}))
+    rows = np.arange(48)
+    split = leave_one_out(build_log("shop", rows // 6, ids[rows * 5 % 12], catalogue=ids), 10)
+    with running(server), running(ChatServer()) as chat:
+        config = config.with_fields(
+            {
+                "encoder": "openai",
+                "num_neighbours": 2,
+                "embed.base_url": server.url,
+                "describe.base_url": chat.url,
+                "describe.cache": str(tmp_path / "answers"),
+                **fields,
+            }
+        )
+        message = refusal(prepare_bank, config, split, sources, tmp_path / "bank")
+    assert_names(message, ("the text of item B07 (", "too long, says ***", remedy))

@@ -5,8 +5,12 @@ import pathlib
 import pickle
 from collections.abc import Callable
 
+import ml_dtypes
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from pyarrow import feather
 from safetensors.numpy import save_file
 
 from grasp_jax.config import KnowledgeConfig
@@ -162,10 +166,11 @@ def test_number_of_rows_must_fit(tmp_path: pathlib.Path, write: Writer, rows: in
             path,
             f"{rows} rows",
             "the data has 3 users",
-            "one row per user",
+            "one row per user in the order of the items table",
             "config.knowledge.user_ids_file",
         ),
     )
+    assert "in id order" in refusal(open_vectors, path, np.arange(3), "", "item")
 
 
 @pytest.mark.filterwarnings("error:overflow encountered in cast")
@@ -241,6 +246,33 @@ def test_shape_and_type_are_checked(tmp_path: pathlib.Path, fault: str) -> None:
         refusal(load, path, IDS, "", "item"),
         (path, part, "expected a 2-d array of floats, one row per item"),
     )
+
+
+def test_files_of_other_formats_are_named(tmp_path: pathlib.Path) -> None:
+    """A team would read an error of NumPy's about pickles or attributes for its Parquet file, and not what to do."""
+    np.savez(tmp_path / "v.npz", VECTORS)
+    table = pa.table({"item": IDS.tolist(), "vector": VECTORS.tolist()})
+    pq.write_table(table, tmp_path / "v.parquet")
+    feather.write_feather(table, tmp_path / "v.arrow")
+    (tmp_path / "v.npy").mkdir()
+    np.save(tmp_path / "short.npy", VECTORS.astype(ml_dtypes.bfloat16))
+    save_file({"a": VECTORS.astype(ml_dtypes.bfloat16)}, tmp_path / "short.safetensors")
+    np.save(tmp_path / "whole.npy", VECTORS.astype(np.int8))
+    np.save(tmp_path / "none.npy", np.empty((3, 0), np.float32))
+    expected = {
+        "v.npz": "a zip archive, such as NumPy's .npz or PyTorch's .pt, is not read; save one array with numpy.save",
+        "v.parquet": "Parquet is not read; save its vectors with numpy.save, and its ids",
+        "v.arrow": "Arrow is not read; save its vectors with numpy.save, and its ids",
+        "v.npy": "is a folder; expected a .npy or .safetensors file",
+        "short.npy": "bfloat16, to which .npy gives no name; expected a 2-d array of floats",
+        "short.safetensors": "type bfloat16; expected a 2-d array of floats, one row per item: save .astype('float32')",
+        "whole.npy": "type int8; expected a 2-d array of floats, one row per item: save .astype('float32')",
+        "none.npy": "shape (3, 0), so the rows have no numbers; expected vectors of a text encoder",
+    }
+    for name, part in expected.items():
+        path = str(tmp_path / name)
+        assert_names(refusal(load, path, IDS, "", "item"), (path, part))
+        assert_names(refusal(width_of_file, path, "item"), (path, part))
 
 
 def test_pickles_are_refused(tmp_path: pathlib.Path) -> None:

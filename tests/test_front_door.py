@@ -149,6 +149,7 @@ def test_what_is_refused(model: gj.Recommender, shop: gj.Dataset, tmp_path: path
         refusal(model.evaluate, metrics=["Rcall@10"]), ("metrics: 'Rcall@10'", "Recall@10")
     )
     assert_names(refusal(gj.Recommender.load, tmp_path), (str(tmp_path), "neither a saved model"))
+    assert_names(refusal(gj.Recommender.load, tmp_path / "typo"), ("typo: does not exist",))
     (tmp_path / "mine.txt").write_text("x")
     assert_names(refusal(model.save, tmp_path), (str(tmp_path), "holds other files"))
 

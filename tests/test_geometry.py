@@ -43,6 +43,18 @@ def test_rows_are_one_long_and_centred() -> None:
     )
 
 
+def test_rows_without_text_stay_zeros() -> None:
+    """An item without a text would get the direction opposite to the mean, which is nobody's text, and be near to other such items."""
+    some = np.concatenate([np.zeros((50, 12)), VECTORS])
+    centre = mean_direction(lambda: iter([some]), 12)
+    np.testing.assert_allclose(centre, mean_direction(blocks, 12), atol=1e-6)
+    basis = np.eye(12, 3, dtype=np.float32)
+    for geometry in (Geometry(centre), Geometry(centre, basis)):
+        rows = to_rows(some, geometry)
+        assert not rows[:50].any()
+        np.testing.assert_allclose(rows[50:], to_rows(VECTORS, geometry), atol=1e-6)
+
+
 @pytest.mark.filterwarnings("error::RuntimeWarning")
 def test_directions_of_very_long_and_very_short_vectors() -> None:
     """Squares of float32 numbers above 1e19 overflow, and those below 1e-23 vanish: such rows became zeros without a word."""

@@ -6,18 +6,19 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from grasp_jax.config import KnowledgeConfig, value_of
-from grasp_jax.core.errors import UserError
+from grasp_jax.core.errors import EndpointError, UserError
 from grasp_jax.core.progress import progress_bar
 from grasp_jax.data.attributes import SourceTexts
 from grasp_jax.data.split import Split
 from grasp_jax.knowledge.corruption import ITEMS, USERS, described_by
 from grasp_jax.knowledge.encoders import encoder_class, is_fitted
-from grasp_jax.knowledge.encoders.base import TextEncoder
+from grasp_jax.knowledge.encoders.base import RejectedText, TextEncoder
 from grasp_jax.knowledge.encoders.processes import Encoding, encoding
 from grasp_jax.knowledge.encoders.saved import MODEL
 from grasp_jax.knowledge.encoders.state import STATE
 from grasp_jax.knowledge.encoders.vector_files import RowVectors, open_vectors
-from grasp_jax.knowledge.shards import fill_shards, missing_shards
+from grasp_jax.knowledge.repeats import most_common, report_equal_vectors
+from grasp_jax.knowledge.shards import fill_shards, missing_shards, read_shards
 from grasp_jax.knowledge.text.prompts import item_titles
 from grasp_jax.knowledge.unfinished_bank import KINDS, UnfinishedBank
 
@@ -55,11 +56,44 @@ def encode_all(
         of_users = _of_file(config, "user", split.log.user_ids, USERS)
         _fill(work, {"items": of_items, "users": of_users})
         return
-    with (
-        _session(work, encoder),
-        encoding(config.encoder, encoder, work.encoder / MODEL, blocks) as how,
-    ):
-        _fill(work, {kind: _of_texts(own, how) for kind, own in work.texts.items()}, how.at_once)
+    try:
+        with (
+            _session(work, encoder),
+            encoding(config.encoder, encoder, work.encoder / MODEL, blocks) as how,
+        ):
+            _fill(
+                work, {kind: _of_texts(own, how) for kind, own in work.texts.items()}, how.at_once
+            )
+    except RejectedText as error:
+        if error.kind not in KINDS:
+            raise
+        raise EndpointError(
+            f"{error.where}: the text of {_whose(work, error)} {error.reason}; {_remedy(config, sources, error.kind)}; vectors so far are "
+            "kept",
+            error.where,
+        ) from None
+    if config.corruption.kind == "none":  # which makes texts equal on purpose
+        for kind in KINDS:
+            wanted = work.wanted(kind)
+            same_text, _ = most_common(work.tables[f"{kind}_texts"][wanted])
+            ids = work.tables[f"{kind}_ids"][wanted]
+            report_equal_vectors(kind, ids, read_shards(work.shards, kind), same_text)
+
+
+def _whose(work: UnfinishedBank, error: RejectedText) -> str:
+    """The item or user whose text was rejected."""
+    row = work.wanted(error.kind)[error.row]
+    return f"{error.kind[:-1]} {work.tables[f'{error.kind}_ids'][row]}"
+
+
+def _remedy(config: KnowledgeConfig, sources: SourceTexts, kind: str) -> str:
+    """What the user may do about a text that is rejected, by what made the text."""
+    if kind == "users" and sources.of_users is not None:
+        return "mend the text of this user in the data"
+    if config.describer != "template":
+        return "lower config.knowledge.describe.max_characters, or mend the data"
+    columns = ", or name fewer columns in config.knowledge.text_columns" if kind == "items" else ""
+    return f"mend the data, or make texts shorter by config.knowledge.{kind[:-1]}_template{columns}"
 
 
 def _fill(work: UnfinishedBank, vectors_of: Mapping[str, RowVectors], at_once: int = 1) -> None:

@@ -19,6 +19,7 @@ from grasp_jax.knowledge.encoders import encoder_class, is_fitted, make_encoder
 from grasp_jax.knowledge.neighbours.retrieve import row_groups
 from grasp_jax.knowledge.neighbours.search import check_search
 from grasp_jax.knowledge.refresh import text_hashes, unchanged_rows
+from grasp_jax.knowledge.repeats import report_equal_texts
 from grasp_jax.knowledge.texts import describe, prompts_of
 
 KINDS = ("items", "users")
@@ -71,6 +72,9 @@ def begin(
     texts, tables = describe(config, split, sources)
     tables |= {"items_ids": log.item_ids.astype(str), "users_ids": log.user_ids.astype(str)}
     tables |= {f"{kind}_texts": text_hashes(own) for kind, own in texts.items()}
+    if config.corruption.kind == "none":  # which makes texts equal on purpose
+        for kind, own in texts.items():
+            report_equal_texts(kind, own, tables[f"{kind}_texts"])
     earlier_rows = {
         kind: np.full(count, -1)
         for kind, count in zip(KINDS, (log.num_items, log.num_users), strict=True)

@@ -289,6 +289,10 @@ def _loaded(folder: pathlib.Path, content: Mapping[str, Any]) -> Artifact:
 
 def no_model(folder: pathlib.Path) -> UserError:
     """The error about a folder from which no model can be opened."""
+    if not folder.exists():
+        return UserError(
+            f"{folder}: does not exist, so it is neither a saved model nor the workdir of a run"
+        )
     return UserError(
         f"{folder}: neither a saved model (model.json) nor the workdir of a run (config.json); name one of them"
     )

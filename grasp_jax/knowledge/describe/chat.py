@@ -13,13 +13,14 @@ from grasp_jax.knowledge.describe.language_model import SYSTEM, LanguageModel
 from grasp_jax.knowledge.endpoint.cache import AnswerSink, StoredAnswer
 from grasp_jax.knowledge.endpoint.client import (
     CHARACTERS_PER_TOKEN,
+    CUT_BY,
     Endpoint,
     NoAnswer,
     Rejected,
     Usage,
     send_all,
 )
-from grasp_jax.knowledge.text.clean import clean, split_reference, status_of
+from grasp_jax.knowledge.text.clean import clean, split_reference, status_of, without_thoughts
 from grasp_jax.knowledge.text.prompts import PromptOf
 
 OTHER_ITEM = "the answer is another item's"
@@ -62,7 +63,7 @@ def request_answers(
     async def send(endpoint: Endpoint, row: int, retries: int) -> int:
         key = keys[row].tobytes()
         answer = await _answer(
-            endpoint, config.describe, prompt_of(int(row)), key.hex()[:8], options, retries
+            endpoint, config.describe, prompt_of(int(row)), key.hex()[:8], options, retries, usage
         )
         cache.add(key, answer)
         usage.add(1, answer.prompt_tokens, answer.answer_tokens)
@@ -80,8 +81,9 @@ async def _answer(
     reference: str,
     options: dict[str, Any],
     retries: int,
+    usage: Usage,
 ) -> StoredAnswer:
-    """One answer, or the reason why there is none."""
+    """One answer, or the reason why there is none; answers that were cut are counted in `usage`."""
     messages = [
         {"role": "system", "content": SYSTEM},
         {
@@ -92,14 +94,20 @@ async def _answer(
     body = {"messages": messages, **options}
 
     def read(response: Any) -> StoredAnswer:
-        named, text = split_reference(response["choices"][0]["message"]["content"] or "")
+        choice = response["choices"][0]
+        message = choice["message"]
+        named, text = split_reference(without_thoughts(_text_of(message["content"])))
         if named and named != reference:
             raise NoAnswer(OTHER_ITEM)
-        text, usage = clean(text, config.max_characters), response.get("usage")
+        text, counted = clean(text, config.max_characters), response.get("usage")
+        ended = choice.get("finish_reason")
+        refused = not text and (ended == "content_filter" or message.get("refusal"))
+        if ended in CUT_BY:
+            usage.cut[ended] += 1
         return StoredAnswer(
             text,
-            status_of(text),
-            *((int(usage["prompt_tokens"]), int(usage["completion_tokens"])) if usage else ()),
+            "refused" if refused else status_of(text),
+            *(_count(counted, name) for name in ("prompt_tokens", "completion_tokens")),
         )
 
     tokens = (len(prompt) + len(SYSTEM)) / CHARACTERS_PER_TOKEN + config.max_tokens
@@ -114,6 +122,27 @@ async def _answer(
         if OTHER_ITEM in str(error):
             return StoredAnswer("", "mismatch")
         raise
+
+
+def _text_of(content: Any) -> str:
+    """The text of a message's content: a string, a list of parts, or nothing.
+
+    Raises:
+      NoAnswer: it is something else.
+    """
+    if isinstance(content, list) and all(isinstance(part, dict) for part in content):
+        return "".join(
+            str(part.get("text") or "") for part in content if part.get("type", "text") == "text"
+        )
+    if content is None or isinstance(content, str):
+        return content or ""
+    raise NoAnswer(f"choices[0].message.content is {str(content)[:40]!r}; expected text")
+
+
+def _count(usage: Any, name: str) -> int:
+    """A number of tokens of "usage"; 0 where the server does not count them."""
+    number = usage.get(name) if isinstance(usage, dict) else None
+    return int(number) if isinstance(number, int | float) else 0
 
 
 def address(config: KnowledgeConfig) -> Address:

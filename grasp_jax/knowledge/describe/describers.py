@@ -21,7 +21,7 @@ from grasp_jax.knowledge.describe.language_model import (
     other_keys,
 )
 from grasp_jax.knowledge.endpoint.cache import AnswerCache, open_answers
-from grasp_jax.knowledge.endpoint.client import Usage
+from grasp_jax.knowledge.endpoint.client import CUT_BY, Usage
 from grasp_jax.knowledge.endpoint.unanswered import rows_to_request
 from grasp_jax.knowledge.text.clean import STATUSES
 from grasp_jax.knowledge.text.prompts import Filled, PromptOf
@@ -150,6 +150,13 @@ def summary(usage: Usage, statuses: np.ndarray, config: KnowledgeConfig) -> str:
         parts.append(
             f"{usage.requests:,} prompts answered, {usage.prompt_tokens:,} tokens of prompts and {usage.answer_tokens:,} of answers"
         )
+        cut = [
+            f"{usage.cut[reason]:,} {words}"
+            for reason, words in CUT_BY.items()
+            if usage.cut[reason]
+        ]
+        if cut:
+            parts[-1] += f" ({', '.join(cut)})"
         if LANGUAGE_MODELS[config.describer].address(config) and _has_prices(config.describe):
             parts.append(f"cost {usage.cost(config.describe):,.2f}")
     counts = np.bincount(statuses, minlength=len(STATUSES))[1:]

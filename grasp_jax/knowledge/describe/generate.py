@@ -16,7 +16,7 @@ from grasp_jax.knowledge.describe.local_model import Generate, Generated, loaded
 from grasp_jax.knowledge.describe.model_folder import fingerprint, model_folder
 from grasp_jax.knowledge.endpoint.cache import AnswerSink, StoredAnswer
 from grasp_jax.knowledge.endpoint.client import Usage
-from grasp_jax.knowledge.text.clean import clean, status_of
+from grasp_jax.knowledge.text.clean import clean, status_of, without_thoughts
 from grasp_jax.knowledge.text.prompts import PromptOf
 
 WINDOW = (
@@ -81,7 +81,7 @@ def request_answers(
 def _answer(made: Generated | None, max_characters: int) -> StoredAnswer:
     if made is None:
         return StoredAnswer("", "rejected")
-    text = clean(made.text, max_characters)
+    text = clean(without_thoughts(made.text), max_characters)
     return StoredAnswer(text, status_of(text), made.prompt_tokens, made.answer_tokens)
 
 

@@ -9,6 +9,7 @@ from grasp_jax.config import KnowledgeConfig
 from grasp_jax.config.address import OTHER_CACHE_BY, Address, of_key
 from grasp_jax.knowledge.endpoint.cache import AnswerCache, AnswerSink, answer_key, as_keys
 from grasp_jax.knowledge.endpoint.client import CHARACTERS_PER_TOKEN, Usage
+from grasp_jax.knowledge.text.clean import status_of
 from grasp_jax.knowledge.text.prompts import PromptOf
 
 SYSTEM = (
@@ -62,6 +63,10 @@ def estimate(rows: np.ndarray, prompt_of: PromptOf, max_tokens: int) -> Usage:
 def described(
     keys: np.ndarray, cache: AnswerCache, fallback: PromptOf
 ) -> Iterator[tuple[str, str]]:
-    """(text, status) of every row; where the answer is of no use, the template's text and why."""
+    """(text, status) of every row; where the answer is of no use, the template's text and why.
+
+    An answer that an earlier version took for a description is judged again: it is paid for, and its text is there.
+    """
     for row, answer in enumerate(cache.read(keys)):
-        yield (answer.text if answer.status == "ok" else fallback(row)), answer.status
+        status = status_of(answer.text) if answer.status == "ok" else answer.status
+        yield (answer.text if status == "ok" else fallback(row)), status

@@ -9,6 +9,23 @@ from typing import ClassVar, Self
 import numpy as np
 
 from grasp_jax.config import KnowledgeConfig
+from grasp_jax.core.errors import EndpointError
+
+
+class RejectedText(EndpointError):
+    """A server rejects one text, whatever else is sent with it.
+
+    Attributes:
+      kind: "items" or "users"; "" where that is not known.
+      row: of the text, among those of the kind that are encoded.
+      reason: what is wrong, by the server's own words.
+    """
+
+    def __init__(self, where: str, kind: str, row: int, reason: str) -> None:
+        super().__init__(
+            f"{where}: the text in row {row}{kind and f' of {kind}'} {reason}; shorten it", where
+        )
+        self.kind, self.row, self.reason = kind, row, reason
 
 
 class TextEncoder(abc.ABC):

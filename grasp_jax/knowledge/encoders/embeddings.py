@@ -1,15 +1,18 @@
 """Text vectors from any OpenAI-compatible embeddings endpoint, in batches, each text paid for once."""
 
 import base64
+import collections
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from grasp_jax.config import EmbedConfig
 from grasp_jax.config.address import OTHER_CACHE_BY, of_key, resolved
-from grasp_jax.core.errors import EndpointError, UserError
+from grasp_jax.core.errors import UserError
+from grasp_jax.core.log import logger
+from grasp_jax.knowledge.encoders.base import RejectedText
 from grasp_jax.knowledge.endpoint.cache import (
     AnswerCache,
     StoredAnswer,
@@ -20,6 +23,7 @@ from grasp_jax.knowledge.endpoint.cache import (
 from grasp_jax.knowledge.endpoint.client import (
     CHARACTERS_PER_TOKEN,
     Endpoint,
+    FirstRejected,
     NoAnswer,
     Rejected,
     Usage,
@@ -28,6 +32,7 @@ from grasp_jax.knowledge.endpoint.client import (
 from grasp_jax.knowledge.endpoint.unanswered import rows_to_request
 
 VECTOR = np.dtype("<f4")  # in the cache
+LOOKED_AT = 64  # stored vectors, to know their width
 
 
 def announcement(kind: str, texts: Sequence[str], rows: np.ndarray, config: EmbedConfig) -> str:
@@ -49,23 +54,52 @@ def what_is_missing(kind: str, texts: Sequence[str], config: EmbedConfig) -> str
     return announcement(kind, texts, rows, config) + (f"; {unused}" if unused else "")
 
 
-def vectors_of(texts: Sequence[str], cache: AnswerCache, config: EmbedConfig) -> np.ndarray:
-    """[n, E] float32 vectors of texts; vectors that are not in the cache are requested.
+def vectors_of(
+    texts: Sequence[str], cache: AnswerCache, config: EmbedConfig, width: int = 0
+) -> np.ndarray:
+    """[n, E] float32 vectors of texts; vectors that are not in the cache, or have another width there, are requested.
+
+    Args:
+      texts: n of them.
+      cache: open.
+      config: `config.knowledge.embed`.
+      width: E; 0: as `config.dimensions` says, or as most of these vectors have.
 
     Raises:
-      EndpointError: what `request_vectors` raises, or the vectors have several widths.
+      EndpointError: what `request_vectors` raises.
       UserError: what `to_send` raises.
     """
     keys, rows = to_send(texts, cache, config, "encode")
-    request_vectors(texts, keys, rows, cache, config, "encode")
-    vectors = [np.frombuffer(base64.b64decode(answer.text), VECTOR) for answer in cache.read(keys)]
-    if len(widths := sorted({len(vector) for vector in vectors})) > 1:
-        raise EndpointError(
-            f"{config.cache}: has vectors of {' and '.join(map(str, widths))} numbers by the model {config.model!r}, so another server had "
-            "another model of this name; set config.knowledge.embed.cache to a new folder, and all vectors are requested there",
-            resolved(config).url,
+    width = config.dimensions or width
+    request_vectors(texts, keys, rows, cache, config, "encode", width)
+    vectors = _stored(keys, cache)
+    width = width or _most_common(map(len, vectors))
+    wrong = np.flatnonzero([len(vector) != width for vector in vectors])
+    if len(wrong):
+        # An earlier version stored them, or another model of this name made them.
+        _, first = np.unique(keys[wrong], axis=0, return_index=True)
+        logger.info(
+            f"{config.cache}: {len(first):,} of {len(texts):,} vectors by the model {config.model!r} do not have {width} numbers as the "
+            "others; only these are requested again"
         )
+        request_vectors(texts, keys, wrong[np.sort(first)], cache, config, "encode", width)
+        vectors = _stored(keys, cache)
     return np.stack(vectors)
+
+
+def stored_width(keys: np.ndarray, cache: AnswerCache) -> int:
+    """The width of most of the first vectors that the cache has for [n, 2] keys; 0 if it has none."""
+    known = keys[~cache.missing(keys)][:LOOKED_AT]
+    return _most_common(map(len, _stored(known, cache)))
+
+
+def _stored(keys: np.ndarray, cache: AnswerCache) -> list[np.ndarray]:
+    return [np.frombuffer(base64.b64decode(answer.text), VECTOR) for answer in cache.read(keys)]
+
+
+def _most_common(widths: Iterable[int]) -> int:
+    found = collections.Counter(widths).most_common(1)
+    return found[0][0] if found else 0
 
 
 def as_answer(vector: np.ndarray) -> StoredAnswer:
@@ -111,19 +145,26 @@ def request_vectors(
     cache: AnswerCache,
     config: EmbedConfig,
     label: str,
+    width: int = 0,
 ) -> Usage:
     """Requests the vectors of `rows` and writes them to the cache under their `keys`; both come from `to_send`.
+
+    Args:
+      texts, keys, rows, cache, config: as of `to_send` and `vectors_of`.
+      label: "encode", and "items" or "users" if that is known.
+      width: E of other vectors of this model; 0: that of the first batch. A batch with another width is requested again.
 
     Raises:
       EndpointError: the server refuses, or answers with something else.
     """
-    usage = Usage()
+    usage, wide = Usage(), config.dimensions or width
 
     async def send(endpoint: Endpoint, batch: np.ndarray, retries: int) -> int:
         wanted = [texts[row] or " " for row in batch]
         options: dict[str, Any] = {"dimensions": config.dimensions} if config.dimensions else {}
 
         def read(response: Any) -> np.ndarray:
+            nonlocal wide
             vectors: list[list[float] | None] = [None] * len(wanted)
             for entry in response.data:  # in any order: the index says which text it belongs to
                 if not 0 <= entry.index < len(wanted):
@@ -132,16 +173,16 @@ def request_vectors(
             if any(not vector for vector in vectors):
                 raise NoAnswer(f"{len(response.data)} vectors for {len(wanted)} texts")
             widths = sorted({len(vector or ()) for vector in vectors})
-            if len(widths) > 1 or (config.dimensions and widths != [config.dimensions]):
-                wide = f"vectors of {' and '.join(map(str, widths))} numbers"
-                raise EndpointError(
-                    f"{endpoint.where}: {wide}; config.knowledge.embed.dimensions asks for {config.dimensions or 'one width'}",
-                    endpoint.where,
+            if widths != [wide or widths[0]]:
+                raise NoAnswer(
+                    f"vectors of {' and '.join(map(str, widths))} numbers; {_expected_width(config, wide)}"
                 )
             numbers = np.array(vectors, VECTOR)
             if not np.isfinite(numbers).all():
                 raise NoAnswer("a vector that holds no finite number")
-            usage.add(len(batch), response.usage.prompt_tokens if response.usage else 0)
+            wide = widths[0]
+            counted = getattr(getattr(response, "usage", None), "prompt_tokens", None)
+            usage.add(len(batch), counted if isinstance(counted, int) else 0)
             return numbers
 
         try:
@@ -153,12 +194,18 @@ def request_vectors(
                 retries,
                 read,
             )
-        except Rejected:
-            longest = max(batch, key=lambda row: len(texts[row]))
-            raise EndpointError(
-                f"{endpoint.where}: rejects a batch whose longest text has {len(texts[longest])} characters (row {longest}); "
-                "shorten the template, or lower config.knowledge.describe.max_characters",
+        except (Rejected, FirstRejected) as error:
+            if len(batch) > 1:  # so that the text is found, and vectors of others are stored
+                for half in np.array_split(batch, 2):
+                    await send(endpoint, half, retries)
+                return len(batch)
+            row, said = int(batch[0]), str(error).removeprefix(f"{endpoint.where}: ")
+            first = "" if endpoint.answered else "; no text was accepted before it"
+            raise RejectedText(
                 endpoint.where,
+                label.removeprefix("encode").strip(),
+                row,
+                f"({len(texts[row]):,} characters) is rejected: {said}{first}",
             ) from None
         for row, vector in zip(batch, found, strict=True):
             cache.add(keys[row].tobytes(), as_answer(vector))
@@ -174,6 +221,18 @@ def request_vectors(
             label,
         )
     return usage
+
+
+def _expected_width(config: EmbedConfig, width: int) -> str:
+    """What is expected in place of vectors of another width, and what the user may do."""
+    if config.dimensions:
+        return f"config.knowledge.embed.dimensions asks for {config.dimensions}"
+    if not width:
+        return "expected one width"
+    return (
+        f"the other vectors of the model {config.model!r} have {width}; run the same command again to request only these, or set "
+        "config.knowledge.embed.dimensions"
+    )
 
 
 def batches(

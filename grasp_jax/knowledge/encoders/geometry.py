@@ -26,19 +26,20 @@ class Geometry(NamedTuple):
 
 
 def to_rows(vectors: np.ndarray, geometry: Geometry) -> np.ndarray:
-    """[n, at least E'] -> [n, E] float32 rows of length one; zeros stay zeros."""
+    """[n, at least E'] -> [n, E] float32 rows of length one; zeros, which stand for no text, stay zeros, also if a centre is taken out."""
     unit = unit_rows(shortened(vectors, len(geometry.centre)))
     if geometry.centre.any():
-        unit = unit_rows(unit - geometry.centre)
+        unit = unit_rows(np.where(unit.any(axis=1, keepdims=True), unit - geometry.centre, 0))
     return unit if geometry.basis is None else unit_rows(unit @ geometry.basis)
 
 
 def mean_direction(blocks: Blocks, width: int) -> np.ndarray:
-    """[width] float32 mean of the rows, each first made one long."""
+    """[width] float32 mean of the rows that are not zeros, each first made one long."""
     total, count = np.zeros(width), 0
     for block in blocks():
-        total += unit_rows(shortened(block, width)).sum(axis=0, dtype=np.float64)
-        count += len(block)
+        unit = unit_rows(shortened(block, width))
+        total += unit.sum(axis=0, dtype=np.float64)
+        count += int(unit.any(axis=1).sum())
     return (total / max(count, 1)).astype(np.float32)
 
 

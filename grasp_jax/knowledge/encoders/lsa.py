@@ -7,6 +7,7 @@ from typing import Any, Self
 import numpy as np
 
 from grasp_jax.core.errors import UserError
+from grasp_jax.core.log import logger
 from grasp_jax.knowledge.encoders.state import read_state, write_state
 from grasp_jax.knowledge.encoders.tfidf import TfIdf, TfIdfEncoder, too_little_text
 
@@ -25,7 +26,15 @@ class LsaEncoder(TfIdfEncoder):
         width = min(self.width, min(items.shape) - 1)
         if width < 1:
             raise UserError(too_little_text(items.shape[0]))
-        svd = TruncatedSVD(n_components=width, random_state=self.seed, n_iter=4).fit(items)
+        if width < self.width:
+            logger.info(
+                f"encoder lsa: {width} numbers for each text instead of {self.width} (config.knowledge.width), because the texts of "
+                f"{items.shape[0]:,} items share only {items.shape[1]:,} words and pairs of words"
+            )
+        with np.errstate(
+            divide="ignore", invalid="ignore"
+        ):  # a share of no variance, if all texts are equal
+            svd = TruncatedSVD(n_components=width, random_state=self.seed, n_iter=4).fit(items)
         return np.ascontiguousarray(svd.components_.T)
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:

@@ -25,6 +25,7 @@ class OpenAiEncoder(TextEncoder):
     def __init__(self, settings: EmbedConfig) -> None:
         self.settings = settings
         self._cache: AnswerCache | None = None  # open in a session
+        self._width = 0  # of the vectors of a session, once it is known
 
     @classmethod
     def from_config(cls, config: KnowledgeConfig) -> Self:
@@ -42,7 +43,12 @@ class OpenAiEncoder(TextEncoder):
         Raises:
           UserError: what `Endpoint` raises; a text that the endpoint rejects; or vectors of several widths.
         """
-        from grasp_jax.knowledge.encoders.embeddings import announcement, request_vectors, to_send
+        from grasp_jax.knowledge.encoders.embeddings import (
+            announcement,
+            request_vectors,
+            stored_width,
+            to_send,
+        )
         from grasp_jax.knowledge.endpoint.cache import open_answers
 
         with open_answers(self.settings.cache) as self._cache:
@@ -52,10 +58,12 @@ class OpenAiEncoder(TextEncoder):
                     keys, rows = to_send(own, self._cache, self.settings, label)
                     if len(rows):
                         logger.info(announcement(kind, own, rows, self.settings))
-                    request_vectors(own, keys, rows, self._cache, self.settings, label)
+                    self._width = self._width or stored_width(keys, self._cache)
+                    request_vectors(own, keys, rows, self._cache, self.settings, label, self._width)
+                    self._width = self._width or stored_width(keys, self._cache)
                 yield
             finally:
-                self._cache = None
+                self._cache, self._width = None, 0
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """[n, E] float32; errors as of `session`. Several threads may call it at once."""
@@ -63,7 +71,7 @@ class OpenAiEncoder(TextEncoder):
         from grasp_jax.knowledge.encoders.embeddings import vectors_of
 
         if self._cache is not None:
-            return vectors_of(texts, self._cache, self.settings)
+            return vectors_of(texts, self._cache, self.settings, self._width)
         with shared_answers(self.settings.cache) as cache:
             return vectors_of(texts, cache, self.settings)
 

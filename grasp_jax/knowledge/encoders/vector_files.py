@@ -1,5 +1,6 @@
 """Vectors made elsewhere, in files, brought into the rows of a log; read a block at a time."""
 
+import contextlib
 import itertools
 import pathlib
 from collections.abc import Callable, Collection, Sequence
@@ -50,8 +51,9 @@ def open_vectors(
         _rows_of(ids, ids_path, path, len(vectors), kind) if ids_path else np.arange(len(vectors))
     )
     if len(rows) != len(ids):
+        order = "the order of the items table" if ordered else "id order"
         raise UserError(
-            f"{path}: {len(rows)} rows, but the data has {len(ids)} {kind}s; expected one row per {kind} in id order, "
+            f"{path}: {len(rows)} rows, but the data has {len(ids)} {kind}s; expected one row per {kind} in {order}, "
             f"or the ids of the rows in config.knowledge.{kind}_ids_file"
         )
     logger.info(whose_rows(path, rows, ids, kind, titles))
@@ -87,6 +89,7 @@ def width_of_file(path: str, kind: str) -> int:
       UserError: missing or unreadable file, or no 2-d array of floats; as `open_vectors`.
     """
     if path.endswith(".safetensors") and pathlib.Path(path).is_file():
+        _refuse_other_formats(path, kind)
         return _width_of_tensor(path, kind)
     return int(_read_vectors(path, kind).shape[1])  # mapped, not read
 
@@ -168,9 +171,11 @@ def _read_vectors(path: str, kind: str) -> np.ndarray:
             f"config.knowledge.{kind}_file is empty; the encoder 'file' needs a .npy or .safetensors file of {kind} vectors"
         )
     if not pathlib.Path(path).is_file():
+        reason = "is a folder" if pathlib.Path(path).is_dir() else "does not exist"
         raise UserError(
-            f"config.knowledge.{kind}_file: {path} does not exist; expected a .npy or .safetensors file"
+            f"config.knowledge.{kind}_file: {path} {reason}; expected a .npy or .safetensors file"
         )
+    _refuse_other_formats(path, kind)
     vectors = (
         _read_tensor(path)
         if path.endswith(".safetensors")
@@ -180,10 +185,36 @@ def _read_vectors(path: str, kind: str) -> np.ndarray:
     return vectors
 
 
+def _refuse_other_formats(path: str, kind: str) -> None:
+    """Raises UserError for formats in which teams have vectors and which are not read, by the first bytes of the file."""
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        begin = file.read(6)
+        if begin.startswith(b"PK"):
+            raise UserError(
+                f"{path}: a zip archive, such as NumPy's .npz or PyTorch's .pt, is not read; save one array with numpy.save as .npy"
+            )
+        for mark, name in ((b"PAR1", "Parquet"), (b"ARROW1", "Arrow")):
+            if begin.startswith(mark):
+                raise UserError(
+                    f"{path}: {name} is not read; save its vectors with numpy.save, and its ids, one per line, in a text file for "
+                    f"config.knowledge.{kind}_ids_file"
+                )
+
+
 def _check_matrix(path: str, kind: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
     if len(shape) != 2 or dtype.kind != "f":
+        named = (
+            f"{dtype}, perhaps bfloat16, to which .npy gives no name"
+            if dtype == np.dtype("V2")
+            else str(dtype)
+        )
+        mend = ": save .astype('float32')" if len(shape) == 2 and dtype.kind in "iuV" else ""
         raise UserError(
-            f"{path}: shape {shape} and type {dtype}; expected a 2-d array of floats, one row per {kind}"
+            f"{path}: shape {shape} and type {named}; expected a 2-d array of floats, one row per {kind}{mend}"
+        )
+    if not shape[1]:
+        raise UserError(
+            f"{path}: shape {shape}, so the rows have no numbers; expected vectors of a text encoder"
         )
 
 

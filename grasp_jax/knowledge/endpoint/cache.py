@@ -185,7 +185,7 @@ class AnswerCache:
 
     def _read_one(self, key: bytes, place: int) -> StoredAnswer:
         """The answer at a place of `_places`; errors as of `read`."""
-        if place < 0:
+        if place < 0 or key in self._pending:  # which is newer
             return self._pending[key]
         shard, row = divmod(place, SHARD_ANSWERS)
         columns = self._read_shard(shard)
@@ -224,8 +224,12 @@ class AnswerCache:
         self._set_index(np.concatenate(keys), np.concatenate(places))
 
     def _set_index(self, keys: np.ndarray, places: np.ndarray) -> None:
-        order = np.argsort(keys[:, 0])
-        self._keys, self._place = keys[order], places[order]
+        """Of a key with two answers, the one that was stored last counts."""
+        order = np.argsort(keys[:, 0], kind="stable")
+        keys, places = keys[order], places[order]
+        last = np.ones(len(keys), bool)
+        last[:-1] = (keys[1:] != keys[:-1]).any(axis=1)
+        self._keys, self._place = keys[last], places[last]
 
     def _recover(self) -> None:
         """Recovers the answers that a killed process left in the journal."""

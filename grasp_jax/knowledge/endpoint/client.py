@@ -1,13 +1,16 @@
 """An OpenAI-compatible endpoint: bounded concurrency, rate limits, and error messages for the user.
 
-The official client retries transient errors (408, 409, 429, 5xx, dropped connections, time-outs) with back-off and jitter, and waits as
-long as Retry-After says.
+One loop repeats a request, after transient errors (408, 409, 429, 5xx, dropped connections, time-outs) and malformed answers alike: every
+attempt passes the rate limits, and waits as long as Retry-After says, or with back-off and jitter.
 """
 
 import asyncio
+import collections
 import dataclasses
-import functools
+import email.utils
 import os
+import random
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,17 +20,26 @@ from grasp_jax.config.address import check_endpoint, redacted, resolved
 from grasp_jax.core.errors import EndpointError, UserError
 from grasp_jax.core.progress import progress_bar
 
+# "finish_reason" of an answer that is not whole -> in words
+CUT_BY = {"length": "cut at max_tokens", "content_filter": "cut by the server's content filter"}
 CHARACTERS_PER_TOKEN = 4  # of English text, for estimates before the endpoint has counted
+TRANSIENT = (408, 409, 429)  # and 5xx
+LONGEST_BACK_OFF, LONGEST_RETRY_AFTER = 8.0, 60.0  # seconds; a longer Retry-After is not believed
 FIRST_RETRIES = 2  # of the very first request, so that a wrong address is reported within seconds
 
 
 @dataclasses.dataclass
 class Usage:
-    """Requests and tokens of a run so far."""
+    """Requests and tokens of a run so far.
+
+    Attributes:
+      cut: reason of `CUT_BY` -> how many answers ended with it.
+    """
 
     requests: int = 0
     prompt_tokens: int = 0
     answer_tokens: int = 0
+    cut: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
 
     def add(self, requests: int, prompt_tokens: int, answer_tokens: int = 0) -> None:
         self.requests += requests
@@ -45,7 +57,11 @@ class Usage:
 
 
 class Rejected(Exception):
-    """The endpoint rejects this one request (status 400 or 422)."""
+    """The endpoint rejects this one request (status 400 or 422); the message is the server's own reason, without the key."""
+
+
+class FirstRejected(EndpointError):
+    """The same of the very first request, where more than the one text may be at fault."""
 
 
 class NoAnswer(Exception):
@@ -96,11 +112,8 @@ class Endpoint:
             api_key=key or "none",
             base_url=address.url,
             timeout=config.timeout,
+            max_retries=0,  # `call` repeats requests
             http_client=http_client,
-        )
-        # Cached for each number, because a copy of the client takes as long as a request.
-        self._retrying = functools.cache(
-            lambda retries: self._client.with_options(max_retries=retries)
         )
         per_second = config.requests_per_minute / 60
         self._requests = (
@@ -141,61 +154,97 @@ class Endpoint:
           EndpointError: no request can succeed: a wrong key, model or address, or an endpoint that is down; or status 400 or 422 for the
             first request.
         """
-        errors = self._errors
+        errors, wait, reason, malformed = self._errors, 0.0, "", True
         for attempt in range(retries + 1):
             if attempt:
-                await asyncio.sleep(min(8.0, 0.25 * 2**attempt))
+                await asyncio.sleep(wait)
             if self._requests:
                 await self._requests.acquire()
             if self._tokens:
                 await self._tokens.acquire(min(tokens, self._tokens.max_rate))
+            wait = min(LONGEST_BACK_OFF, 0.5 * 2**attempt) * random.uniform(0.75, 1.0)
             try:
-                found = read(await request(self._retrying(retries)))
+                response = await request(self._client)
+                if said := _error_in(response):
+                    raise NoAnswer(f"status 200 with the error {said!r}")
+                found = read(response)
                 self.answered = True
                 return found
-            except (errors.AuthenticationError, errors.PermissionDeniedError) as error:
-                refused = (
-                    f"the key in {self.config.key_variable} is refused (status {error.status_code})"
-                )
-                raise EndpointError(
-                    f"{self.where}: {refused}; set another key. No more requests were sent",
-                    self.where,
-                ) from None
-            except errors.NotFoundError as error:
-                raise EndpointError(
-                    f"{self.where}: no model {self.config.model!r} here, or no such endpoint: {self._message(error)}",
-                    self.where,
-                ) from None
-            except (errors.BadRequestError, errors.UnprocessableEntityError) as error:
-                if self.answered:
-                    raise Rejected from None
-                raise EndpointError(
-                    f"{self.where}: refused the first request: {self._message(error)}", self.where
-                ) from None
             except (errors.APIConnectionError, errors.APIStatusError) as error:
-                if isinstance(error, errors.APIStatusError) and error.status_code // 100 == 3:
-                    raise EndpointError(
-                        f"{self.where}: {_redirected(error.status_code, error.response)}",
-                        self.where,
-                    ) from None
-                kept = "all answers so far are kept; run the same command again to continue"
-                raise EndpointError(
-                    f"{self.where}: no answer after {retries + 1} attempts: {self._message(error)}; {kept}",
-                    self.where,
-                ) from None
-            except (*MALFORMED, errors.APIResponseValidationError) as malformed:
+                if isinstance(error, errors.APIStatusError) and not _transient(error.status_code):
+                    raise self._refusal(error) from None
+                reason, malformed = self._message(error), False
+                wait = _retry_after(getattr(error, "response", None)) or wait
+            except (*MALFORMED, errors.APIResponseValidationError) as error:
+                malformed = True
                 reason = (
-                    str(malformed)
-                    if isinstance(malformed, NoAnswer)
-                    else f"{type(malformed).__name__}, not the protocol's JSON"
+                    self._message(error)
+                    if isinstance(error, NoAnswer)
+                    else f"{type(error).__name__}, not the protocol's JSON"
                 )
-        raise NoAnswer(f"{self.where}: {retries + 1} times no answer to one request ({reason})")
+        if malformed:
+            raise NoAnswer(f"{self.where}: {retries + 1} times no answer to one request ({reason})")
+        kept = "all answers so far are kept; run the same command again to continue"
+        raise EndpointError(
+            f"{self.where}: no answer after {retries + 1} attempts: {reason}; {kept}", self.where
+        )
+
+    def _refusal(self, error: Any) -> Exception:
+        """What to raise for a status that no other attempt would change."""
+        errors = self._errors
+        match error:
+            case errors.AuthenticationError() | errors.PermissionDeniedError():
+                text = (
+                    f"the key in {self.config.key_variable} is refused (status {error.status_code}); set another key. No more requests "
+                    "were sent"
+                )
+            case errors.NotFoundError():
+                text = f"no model {self.config.model!r} here, or no such endpoint: {self._message(error)}"
+            case errors.BadRequestError() | errors.UnprocessableEntityError():
+                if self.answered:
+                    return Rejected(self._message(error))
+                return FirstRejected(
+                    f"{self.where}: refused the first request: {self._message(error)}", self.where
+                )
+            case _ if error.status_code // 100 == 3:
+                text = _redirected(error.status_code, error.response)
+            case _:
+                text = f"no answer: {self._message(error)}"
+        return EndpointError(f"{self.where}: {text}", self.where)
 
     def _message(self, error: Exception) -> str:
         """The error in one line, without the key; if it has a cause, that: the client calls every failure to connect a time-out."""
         text = str(error.__cause__ or "") or str(error)
         text = text.replace(self._key, "***") if self._key else text
         return redacted(" ".join(text.split()))[:200]
+
+
+def _error_in(response: Any) -> str:
+    """What an error object says that comes with status 200, as from some gateways; "" without one."""
+    said = response.get("error") if isinstance(response, dict) else getattr(response, "error", None)
+    return str(said.get("message") or said) if isinstance(said, dict) else str(said or "")
+
+
+def _transient(status: int) -> bool:
+    """Whether another attempt may succeed."""
+    return status in TRANSIENT or status >= 500
+
+
+def _retry_after(response: Any) -> float:
+    """Seconds for which the server asks to wait, by its headers; 0 if it does not say, or asks for more than `LONGEST_RETRY_AFTER`."""
+    if response is None:
+        return 0.0
+    said = response.headers.get("retry-after", "")
+    try:
+        if milliseconds := response.headers.get("retry-after-ms"):
+            seconds = float(milliseconds) / 1000
+        elif ":" in said:  # a date
+            seconds = email.utils.parsedate_to_datetime(said).timestamp() - time.time()
+        else:
+            seconds = float(said)
+    except ValueError:
+        return 0.0
+    return seconds if 0 < seconds <= LONGEST_RETRY_AFTER else 0.0
 
 
 def _redirected(status: int, response: Any) -> str:

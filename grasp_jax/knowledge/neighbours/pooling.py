@@ -8,6 +8,20 @@ BLOCK = 1024
 SEARCHED = 65_536  # rows of a table that are compared at a time
 
 
+def of_rows_with_text(neighbours: np.ndarray, unit_vectors: np.ndarray) -> np.ndarray:
+    """[rows, K] neighbours, none of a row of zeros: it has no direction, so a search gives it the first rows that there are.
+
+    Args:
+      neighbours: [rows, K].
+      unit_vectors: [rows, E].
+    """
+    with_text = np.empty((len(neighbours), 1), bool)
+    for start in range(0, len(neighbours), SEARCHED):
+        block = slice(start, start + SEARCHED)
+        with_text[block, 0] = unit_vectors[block].any(axis=1)
+    return neighbours if with_text.all() else np.where(with_text, neighbours, NONE)
+
+
 def mean_of_neighbours(
     unit_vectors: np.ndarray,
     neighbours: np.ndarray,

@@ -5,12 +5,57 @@ import unicodedata
 
 # only the text of the first is used; "rejected" is the endpoint's doing
 STATUSES = ("ok", "na", "refused", "rejected", "mismatch")
-_NOTHING = {"", "na", "n/a", "none", "null", "not available", "not applicable", "unknown"}
-_REFUSAL = re.compile(
-    r"(i'?m|i am) (so )?(sorry|unable|not able)|sorry[,.]|(unfortunately, )?i (cannot|can'?t|won'?t)|as an ai\b",
+_NOTHING = {
+    "",
+    "na",
+    "n/a",
+    "none",
+    "null",
+    "not available",
+    "not applicable",
+    "unknown",
+    "k.a",
+    "k. a",
+    "keine angabe",
+    "keine angaben",
+    "nicht verfügbar",
+    "unbekannt",
+}
+# "NA" in capitals as a word of its own, with more behind it: "NA. The request supports nothing." But "NA-free cream" says something, and
+# so does "Na" (sodium).
+_LEADING_NA = re.compile(
+    r"""["'*_(\[]*N/?A["'*_)\]]*(?:[.,:;!?]|\s+[-–—(]|"""
+    r"\s+(?:[Tt]he (?:request|prompt|attributes|title|data|information)|[Tt]here|"
+    r"[Nn]o information|[Nn]ot enough|[Bb]ecause|[Ii]nsufficient)\b)"
+)
+_NO_INFORMATION = re.compile(
+    r"(?:unfortunately,? |sorry,? |leider )?(?:"
+    r"(?:(?:there (?:is|are|was)(?:n't| not| no)|i (?:do not|don't) have|i have no)"
+    r"(?: enough| sufficient| any| specific| reliable| further)* (?:information|details|data)"
+    r"|no(?:t enough| specific)? information)\b"
+    r"|insufficient (?:information|details|data)\b"
+    r"|the (?:request|prompt|given information|provided information|information provided) (?:does not|doesn't|is (?:not|in)) ?"
+    r"(?:support|contain|include|provide|give|enough|sufficient)"
+    r"|(?:es |mir |ich |gibt |liegen |habe )*(?:keine|nicht gen[uü]gend|nicht genug|zu wenig|unzureichende)"
+    r"(?: ausreichenden?| weiteren?| genauen?)* (?:informationen|angaben)\b)",
     re.IGNORECASE,
 )
-_REFERENCE = re.compile(r"\s*\[([0-9a-f]{8})\][\s:.,-]*")
+_REFUSAL = re.compile(
+    r"(i'?m|i am) (so )?(sorry|unable|not able)|sorry[,.]|(unfortunately, )?i (cannot|can'?t|won'?t)|my apologies|i apologi[sz]e"
+    r"|apologies[,.]|as an ai\b|as an? (large |ai )?(language model|assistant)(,| i\b)"
+    r"|(es )?tut mir (sehr )?leid|entschuldigung[,.]|als (ki\b|(gro(ß|ss)es )?(ki-?)?sprachmodell)"
+    r"|leider kann ich\b|ich kann (\w+ ){0,4}(nicht|keine[nr]?)\b"
+    r"|ich bin (leider )?nicht in der lage",
+    re.IGNORECASE,
+)
+_THOUGHT = re.compile(r"<(think(?:ing)?)>.*?(?:</\1>|\Z)", re.IGNORECASE | re.DOTALL)
+_END_OF_THOUGHT = re.compile(r".*</think(?:ing)?>", re.IGNORECASE | re.DOTALL)
+_FENCE = re.compile(r"\s*```\w*[ \t]*\n(.*?)(?:\n?[ \t]*```\s*)?\Z", re.DOTALL)
+_MARKS = r"[\s*_`#>\"']*"
+_REFERENCE = re.compile(
+    rf"{_MARKS}(?:refere(?:nce|nz)(?: id)?{_MARKS}:{_MARKS}\[?([0-9a-f]{{8}})\b\]?|\[([0-9a-f]{{8}})\])[\s*_`\"':.,-]*",
+    re.IGNORECASE,
+)
 
 
 def clean(raw: str, max_characters: int) -> str:
@@ -31,12 +76,24 @@ def clean(raw: str, max_characters: int) -> str:
 
 def status_of(text: str) -> str:
     """ "ok", "na" where the model says that it knows nothing, or "refused"."""
-    if text.strip(" .'\"*[]()").casefold() in _NOTHING:
+    if text.strip(" .'\"*[]()").casefold() in _NOTHING or _LEADING_NA.match(text):
         return "na"
-    return "refused" if _REFUSAL.match(text.replace("’", "'")) else "ok"
+    text = text.lstrip(" \"'*_").replace("’", "'")
+    if _REFUSAL.match(text):
+        return "refused"
+    return "na" if _NO_INFORMATION.match(text) else "ok"
+
+
+def without_thoughts(raw: str) -> str:
+    """An answer without what a reasoning model thought before it, nor the fence of a block of code around it; empty if it only thought."""
+    if "</think" in raw.lower() or "<think" in raw.lower():
+        raw = _THOUGHT.sub("", raw)
+        raw = _END_OF_THOUGHT.sub("", raw)  # of a model whose prompt opens the thought
+    found = _FENCE.match(raw)
+    return found.group(1) if found else raw
 
 
 def split_reference(raw: str) -> tuple[str, str]:
-    """A leading reference in brackets, or "", and the rest."""
+    """A leading reference in brackets or behind "Reference:", in lower case and without marks around it, or "", and the rest."""
     found = _REFERENCE.match(raw)
-    return (found.group(1), raw[found.end() :]) if found else ("", raw)
+    return ((found.group(1) or found.group(2)).lower(), raw[found.end() :]) if found else ("", raw)

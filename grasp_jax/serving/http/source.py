@@ -200,11 +200,14 @@ def folder_below(root: pathlib.Path | None, name: str) -> pathlib.Path:
         )
     try:
         folder = (root / name).resolve()
-        is_allowed = folder.is_relative_to(root.resolve()) and folder.is_dir()
+        is_below = folder.is_relative_to(root.resolve())
+        is_allowed, is_missing = is_below and folder.is_dir(), is_below and not folder.exists()
     except (OSError, ValueError, RuntimeError):
-        is_allowed = False
+        is_allowed = is_missing = False
     if not is_allowed:
-        raise Refused(403, f"path: {shown(name)}; expected a folder below that of --models")
+        # outside of the folder nobody learns what exists
+        reason = " does not exist" if is_missing else ""
+        raise Refused(403, f"path: {shown(name)}{reason}; expected a folder below that of --models")
     return folder
 
 
