@@ -18,7 +18,7 @@ from grasp_jax.core.errors import DataChanged, UserError
 from grasp_jax.core.log import logger
 from grasp_jax.data.dataset import Dataset, load_dataset
 from grasp_jax.data.groups import Groups, head_tail_groups
-from grasp_jax.data.log import distinct_items
+from grasp_jax.data.log import distinct_items, most_items
 from grasp_jax.data.split import Split, make_split, without_users_short_of_negatives
 from grasp_jax.data.ties import SHUFFLE, num_tied
 from grasp_jax.knowledge.bank import KnowledgeBank, read_manifest
@@ -188,7 +188,7 @@ def check(run: Run) -> None:
     wanted, log, users = run.config.eval.num_negatives, run.split.log, run.split.test.evaluated
     if not len(users):  # of a split without a test
         return
-    if log.lengths.max() < log.num_items - wanted:
+    if most_items(log) < log.num_items - wanted:
         left = log.num_items - 1
     else:
         left = int((log.num_items - distinct_items(log))[users].max())
