@@ -66,6 +66,22 @@ def test_the_verdict_names_leader_lead_and_significance() -> None:
     assert failed[-1] == "Training failed for x with y."
 
 
+def test_an_unfinished_training_is_said_everywhere(tmp_path: pathlib.Path) -> None:
+    """Numbers of a model after 4 of 2,000 epochs would pass for those of the method."""
+    folder = pathlib.Path(workdir(tmp_path / "one", {"plain": 0.4, "grasp": 0.5}))
+    results = json.loads((folder / "results.json").read_text())
+    results["unfinished"] = [
+        {"method": "grasp", "backbone": "sasrec", "epoch": 4, "max_epochs": 2000}
+    ]
+    (folder / "results.json").write_text(json.dumps(results))
+    write_report(read_runs(str(folder)), tmp_path / "out")
+    words = "grasp with sasrec (stopped after 4 of at most 2,000 epochs)"
+    for name, times in (("REPORT.md", 4), ("index.html", 5)):
+        assert (tmp_path / "out" / name).read_text().count(words) == times, name
+    assert words in (tmp_path / "out" / "tables" / "one-overall-full.tex").read_text()
+    assert words in verdict([row("plain", 0.3)], [], "full", [], results["unfinished"])[-1]
+
+
 def test_the_verdict_says_where_protocols_disagree() -> None:
     """A lead among 100 negatives would pass for a lead among all items."""
     rows = [row("plain", 0.30), row("grasp", 0.40)]

@@ -25,20 +25,13 @@ OMITTED_FIRST = (  # columns of `table` that are left out on a narrow terminal, 
 )
 
 
-def save_results(
-    path: pathlib.Path,
-    rows: Sequence[dict[str, Any]],
-    comparisons: Sequence[dict[str, Any]],
-    failed: Sequence[dict[str, str]],
-    about: dict[str, Any],
-) -> None:
-    """Writes `{"rows": [...], "comparisons": [...], "failed": [...], "about": {...}}`, sealed; values in 0..1."""
-    results = {
-        "rows": list(rows),
-        "comparisons": list(comparisons),
-        "failed": list(failed),
-        "about": about,
-    }
+def save_results(path: pathlib.Path, results: dict[str, Any]) -> None:
+    """Writes results.json, sealed; values in 0..1.
+
+    Args:
+      path: of the file.
+      results: "rows", "comparisons", "failed", "unfinished" and "about", as docs/workdir.md has them.
+    """
     write_sealed(path, results)
 
 

@@ -14,7 +14,7 @@ from grasp_jax.report.plot import COLOURS, Figure
 from grasp_jax.report.render import anchor, drawn, render
 from grasp_jax.report.runs import FinishedRun
 from grasp_jax.report.tables import ReportTable
-from grasp_jax.report.verdict import main_protocol, standings, verdict
+from grasp_jax.report.verdict import main_protocol, standings, unfinished_in_words, verdict
 
 TITLE = "Which method recommends better?"
 SHOWN_ON_PAGE = (
@@ -121,7 +121,7 @@ def verdicts(runs: Sequence[FinishedRun], labels: Mapping[str, str]) -> list[dic
     found = []
     for dataset in dict.fromkeys(map(dataset_of, runs)):
         of_dataset = [run for run in runs if dataset_of(run) == dataset]
-        rows, comparisons, failed = [], [], []
+        rows, comparisons, failed, unfinished = [], [], [], []
         for run in of_dataset:
             suffix = f" ({within(dataset, labels[run.name])})" if len(of_dataset) > 1 else ""
             rows += [row | {"method": row["method"] + suffix} for row in run.rows]
@@ -129,10 +129,9 @@ def verdicts(runs: Sequence[FinishedRun], labels: Mapping[str, str]) -> list[dic
                 pair | {side: pair[side] + suffix for side in ("first", "second")}
                 for pair in run.results["comparisons"]
             ]
-            failed += [
-                trial | {"method": trial["method"] + suffix} for trial in run.results["failed"]
-            ]
-        sentences = verdict(rows, comparisons, protocol_of(of_dataset), failed)
+            for trials, of_run in ((failed, run.results["failed"]), (unfinished, run.unfinished)):
+                trials += [trial | {"method": trial["method"] + suffix} for trial in of_run]
+        sentences = verdict(rows, comparisons, protocol_of(of_dataset), failed, unfinished)
         found.append({"dataset": dataset, "sentences": sentences})
     return found
 
@@ -242,6 +241,8 @@ def _details(
             f"{cores} of {about['cpu']}, {about['device']}, jax {about['versions']['jax']}, commit {str(about['commit'])[:10]}. "
             f"Folder: {run.name}."
         )
+    if run.unfinished:
+        lines.append(f"{unfinished_in_words(run.unfinished)}.")
     shown = []
     for table in tables:
         histogram = figures.get(gates_title(run)) if table.name == "gates" else None

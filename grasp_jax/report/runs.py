@@ -25,7 +25,7 @@ class FinishedRun:
     Attributes:
       name: of the folder.
       config: as saved.
-      results: `results.json`: "rows", "comparisons", "failed", "about".
+      results: `results.json`: "rows", "comparisons", "failed", "unfinished", "about".
       epochs: epoch records of `metrics.jsonl`, in order.
       examples: (method, backbone) -> example recommendations.
       gates: (method, backbone) -> {"gates" [n, 3], "corrupted" [n]}.
@@ -46,6 +46,12 @@ class FinishedRun:
     def rows(self) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = self.results["rows"]
         return rows
+
+    @property
+    def unfinished(self) -> list[dict[str, Any]]:
+        """Trials that were tested although their training has not ended."""
+        trials: list[dict[str, Any]] = self.results.get("unfinished", [])
+        return trials
 
 
 def read_runs(folders: str, allow_older: bool = False) -> list[FinishedRun]:
@@ -109,6 +115,8 @@ ROW |= {f"{metric}@{k}": NUMBER for metric in ("NDCG", "HR") for k in (5, 10, 20
 COMPARISON = {name: TEXT for name in ("protocol", "backbone", "first", "second")}
 COMPARISON |= {name: NUMBER for name in ("difference", "low", "high", "p_value")}
 FAILED = {"method": TEXT, "backbone": TEXT, "reason": TEXT}
+UNFINISHED = {"method": TEXT, "backbone": TEXT, "epoch": NUMBER, "max_epochs": NUMBER}
+LISTS = {"rows": ROW, "comparisons": COMPARISON, "failed": FAILED, "unfinished": UNFINISHED}
 EPOCH = {"method": TEXT, "backbone": TEXT, "epoch": NUMBER, "loss": NUMBER, "valid_ndcg@10": NUMBER}
 EXAMPLE = {
     "user": TEXT,
@@ -171,10 +179,10 @@ def _read_config(path: pathlib.Path) -> dict[str, Any]:
 
 
 def _read_results(path: pathlib.Path) -> dict[str, Any]:
-    results = {"comparisons": [], "failed": [], "about": {}} | _object(path)
+    results = {"comparisons": [], "failed": [], "unfinished": [], "about": {}} | _object(path)
     if not isinstance(results.get("rows"), list) or not results["rows"]:
         raise UserError(f"{path}: holds no rows; {AGAIN}")
-    for name, fields in (("rows", ROW), ("comparisons", COMPARISON), ("failed", FAILED)):
+    for name, fields in LISTS.items():
         if not isinstance(results[name], list):
             raise UserError(
                 f"{path}: {name} is {json.dumps(results[name])[:40]}; expected a list; {AGAIN}"

@@ -12,7 +12,7 @@ from grasp_jax.evaluation.untrained import shown_backbone, stand_together, witho
 from grasp_jax.models.gates import NAMES
 from grasp_jax.report import paper
 from grasp_jax.report.runs import FinishedRun
-from grasp_jax.report.verdict import baseline_of, baseline_trial
+from grasp_jax.report.verdict import baseline_of, baseline_trial, unfinished_in_words
 
 GROUPS = ("tail_item", "head_item", "tail_user", "head_user")
 MISSING = "-"
@@ -120,6 +120,8 @@ def overall(run: FinishedRun, protocol: str) -> ReportTable:
     note = "Percent, test"
     if with_paper and _dataset(run) not in paper.SAME_DATA:
         note += "; the paper used another version of the data, so compare the gains over plain"
+    if run.unfinished:
+        note += f". {unfinished_in_words(run.unfinished)}"
     return ReportTable(
         f"overall-{protocol}", f"Overall, {PROTOCOLS[protocol]}", header, body, note, best
     )

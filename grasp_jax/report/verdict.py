@@ -1,4 +1,4 @@
-"""The verdict: which method leads, by how much, whether this is significant and by which protocol; three sentences."""
+"""The verdict: which method leads, by how much, whether this is significant and by which protocol; a few sentences."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
@@ -111,14 +111,16 @@ def verdict(
     comparisons: Sequence[Mapping[str, Any]],
     protocol: str,
     failed: Sequence[Mapping[str, Any]] = (),
+    unfinished: Sequence[Mapping[str, Any]] = (),
 ) -> list[str]:
-    """Three sentences at most: the leader and its lead, how that was measured, and whether the other protocols agree.
+    """The leader and its lead, how that was measured, and whether the other protocols agree; then what failed or has not ended.
 
     Args:
       rows: of results.json.
       comparisons: of results.json, pairs of methods of one backbone.
       protocol: the main one, `main_protocol`.
-      failed: trials that did not end.
+      failed: trials whose training diverged.
+      unfinished: of results.json, trials that were tested although their training has not ended.
     """
     table = standings(rows, protocol)
     return [
@@ -126,7 +128,23 @@ def verdict(
         _measured(table, protocol),
         *_others(rows, comparisons, protocol, table[0]),
         *([f"Training failed for {_listed([_of(trial) for trial in failed])}."] if failed else []),
+        *([f"{unfinished_in_words(unfinished)}."] if unfinished else []),
     ]
+
+
+def unfinished_in_words(unfinished: Sequence[Mapping[str, Any]]) -> str:
+    """Which trainings have not ended, after how many epochs they were tested, and what that means; without a full stop.
+
+    Args:
+      unfinished: of results.json, at least one.
+    """
+    stops = [
+        f"{_of(trial)} (stopped after {trial['epoch']:,} of at most {trial['max_epochs']:,} epochs)"
+        for trial in unfinished
+    ]
+    return (
+        f"Training has not ended for {_listed(stops)}: these numbers are of the best model so far"
+    )
 
 
 def significance(
