@@ -45,7 +45,7 @@ def test_the_verdict_names_leader_lead_and_significance() -> None:
     rows = [row("plain", 0.30), row("grasp", 0.35), row("grasp_plus", 0.40)]
     comparisons = [
         pair("plain", "grasp_plus", 0.1, 1e-6),
-        pair("grasp_plus", "grasp", -0.05, 0.2),
+        pair("grasp_plus", "grasp", -0.05, 0.2) | {"low": -0.11, "high": 0.01},
     ]
     lead, measured = verdict(rows, comparisons, "full")
     assert_names(
@@ -53,7 +53,7 @@ def test_the_verdict_names_leader_lead_and_significance() -> None:
         (
             "grasp_plus with sasrec is ahead of grasp by 5.00 points of NDCG@10",
             "40.00 against 35.00 %",
-            "not significant: 95 % interval +3.00 to +6.00, p = 0.2000",
+            "not significant: 95 % interval -1.00 to +11.00, p = 0.2000",
             "and of plain by 10.00 (significant)",
         ),
     )
@@ -64,6 +64,25 @@ def test_the_verdict_names_leader_lead_and_significance() -> None:
     assert "no other model was measured" in verdict(rows[:1], [], "full")[0]
     failed = verdict(rows, [], "full", [{"method": "x", "backbone": "y", "reason": "z"}])
     assert failed[-1] == "Training failed for x with y."
+
+
+@pytest.mark.parametrize(
+    ("p", "low", "words"),
+    [
+        (0.01, -0.01, "the test is significant but the interval contains 0: 95 %"),
+        (0.2, 0.01, "the test is not significant but the interval does not contain 0: 95 %"),
+    ],
+)
+def test_the_verdict_says_where_test_and_interval_disagree(
+    p: float, low: float, words: str
+) -> None:
+    """ "significant" alone would be read as sure, next to an interval that contains 0."""
+    rows = [row("plain", 0.30), row("grasp", 0.35)]
+    rows += [row("plain", 0.1, "sampled100"), row("grasp", 0.2, "sampled100")]
+    tested = [pair("plain", "grasp", 0.05, p, of) | {"low": low} for of in ("full", "sampled100")]
+    lead, _, others = verdict(rows, tested, "full")
+    assert f"not sure, because {words}" in lead
+    assert f"over plain, not sure, because {words.partition(':')[0]})" in others
 
 
 def test_an_unfinished_training_is_said_everywhere(tmp_path: pathlib.Path) -> None:
@@ -87,7 +106,7 @@ def test_the_verdict_says_where_protocols_disagree() -> None:
     rows = [row("plain", 0.30), row("grasp", 0.40)]
     rows += [row("plain", 0.06, "sampled100"), row("grasp", 0.04, "sampled100")]
     rows += [row("plain", 0.05, "full_unseen"), row("grasp", 0.07, "full_unseen")]
-    comparisons = [pair("plain", "grasp", -0.02, 0.001, "sampled100")]
+    comparisons = [pair("plain", "grasp", -0.02, 0.001, "sampled100") | {"high": -0.01}]
     others = verdict(rows, comparisons, "full")[2]
     assert_names(
         others,

@@ -150,8 +150,8 @@ def unfinished_in_words(unfinished: Sequence[Mapping[str, Any]]) -> str:
 def significance(
     first: Standing, second: Standing, comparisons: Sequence[Mapping[str, Any]], protocol: str
 ) -> tuple[str, str]:
-    """("significant" | "not significant" | "not tested", the interval and p-value in words, or the reason why there is none) for first
-    minus second.
+    """("significant" | "not significant" | that the two disagree | "not tested", the interval and p-value in words, or the reason why there
+    is none) for first minus second.
     """
     if not stand_together(first.shown, second.shown):
         return "not tested", "only methods on one backbone are compared"
@@ -164,9 +164,18 @@ def significance(
             if row["second"] != first.method:
                 low, high = -high, -low
             p = "p < 0.0001" if row["p_value"] < 1e-4 else f"p = {row['p_value']:.4f}"
-            found = "significant" if row["p_value"] < LEVEL else "not significant"
+            found = _agreement(row["p_value"] < LEVEL, low <= 0 <= high)
             return found, f"95 % interval {low:+.2f} to {high:+.2f}, {p}"
     return "not tested", "they were measured in different runs"
+
+
+def _agreement(significant: bool, contains_0: bool) -> str:
+    """What the paired test and the interval say together."""
+    if significant and contains_0:
+        return "not sure, because the test is significant but the interval contains 0"
+    if not significant and not contains_0:
+        return "not sure, because the test is not significant but the interval does not contain 0"
+    return "significant" if significant else "not significant"
 
 
 def _lead(
