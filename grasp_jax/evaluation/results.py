@@ -100,6 +100,10 @@ def _columns_to_omit(header: Sequence[str], body: Sequence[Sequence[str]], width
     return left_out
 
 
+HOLM_NOTE = (
+    "p is corrected by Holm's method for the pairs of its protocol and backbone; the intervals are not corrected, so an interval without 0 "
+    "may come without a *"
+)
 COMPARISON_HEADER = (
     "protocol",
     "backbone",
@@ -112,6 +116,8 @@ COMPARISON_HEADER = (
 
 def comparison_rows(comparisons: Sequence[dict[str, Any]]) -> list[list[str]]:
     """A line of text cells per pair of methods; `*` marks a difference that is significant at 5 % after Holm's correction.
+
+    The interval is not corrected for the number of pairs, so it may lie beside 0 without a `*`.
 
     Two methods that are not trained were compared under each backbone, with the same difference: their first line is enough.
     """
@@ -141,8 +147,8 @@ def comparison_rows(comparisons: Sequence[dict[str, Any]]) -> list[list[str]]:
 
 
 def comparison_table(comparisons: Sequence[dict[str, Any]]) -> str:
-    """`comparison_rows` as Markdown, what its `*` means, and `unsure_note`."""
-    note = "* significant: p < 0.05 after Holm's correction for the number of pairs; differences in percentage points"
+    """`comparison_rows` as Markdown, what its `*` means, that intervals are not corrected, and `unsure_note`."""
+    note = f"* significant: p < 0.05; differences in percentage points. {HOLM_NOTE}"
     notes = [note, *([unsure] if (unsure := unsure_note(comparisons)) else [])]
     return "\n".join([*_grid(COMPARISON_HEADER, comparison_rows(comparisons)), "", *notes])
 

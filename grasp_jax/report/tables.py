@@ -7,7 +7,13 @@ import numpy as np
 
 from grasp_jax.data.groups import PAPER
 from grasp_jax.evaluation.protocols import PROTOCOLS
-from grasp_jax.evaluation.results import COMPARISON_HEADER, comparison_rows, spread, unsure_note
+from grasp_jax.evaluation.results import (
+    COMPARISON_HEADER,
+    HOLM_NOTE,
+    comparison_rows,
+    spread,
+    unsure_note,
+)
 from grasp_jax.evaluation.untrained import shown_backbone, stand_together, without_repeats
 from grasp_jax.models.gates import NAMES
 from grasp_jax.report import paper
@@ -222,8 +228,8 @@ def mean_gates(run: FinishedRun) -> ReportTable:
 def significance(run: FinishedRun) -> ReportTable:
     """Comparisons of every pair of methods of a backbone."""
     note = (
-        "In percentage points. * marks p below 0.05 after Holm's correction over all pairs of a backbone; a pair without a backbone is "
-        "counted once, with the pairs of the first. The interval is a bootstrap over users and, if there are several, over seeds"
+        f"In percentage points. * marks p below 0.05. {HOLM_NOTE}. A pair without a backbone is counted once, with the pairs of the first. "
+        "The interval is a bootstrap over users and, if there are several, over seeds"
     )
     if unsure := unsure_note(run.results["comparisons"]):
         note += f". {unsure}"
