@@ -172,15 +172,30 @@ def _grid(header: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
     return [_line(header, widths), rule, *(_line(line, widths) for line in body)]
 
 
-def spread(values: np.ndarray) -> str:
-    """[seeds] percent -> "mean", or "mean ± standard deviation" if there are several; "-" if there are none."""
+def spread(values: np.ndarray, method: str = "") -> str:
+    """Mean over seeds as text, with the standard deviation if there are several.
+
+    Args:
+      values: [S] percent.
+      method: whose values they are. The seeds of one that is not trained have the same value, so their deviation is not shown.
+
+    Returns:
+      "mean", "mean ± standard deviation" (n - 1), or "-" if there are no values.
+    """
     if not len(values):
         return "-"
-    return f"{values.mean():.2f}" + (f" ± {values.std(ddof=1):.2f}" if len(values) > 1 else "")
+    mean = f"{values.mean():.2f}"
+    return f"{mean} ± {values.std(ddof=1):.2f}" if varies(values, method) else mean
+
+
+def varies(values: np.ndarray, method: str) -> bool:
+    """Whether the values [S] of a method's seeds have a standard deviation that says something."""
+    return len(values) > 1 and (is_trained(method) or bool(np.ptp(values)))
 
 
 def _mean(rows: Sequence[dict[str, Any]], column: str) -> str:
-    return spread(100 * np.array([row[column] for row in rows]))
+    values = 100 * np.array([row[column] for row in rows])
+    return spread(values, rows[0]["method"] if rows else "")
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:

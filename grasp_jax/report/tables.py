@@ -89,7 +89,7 @@ def overall(run: FinishedRun, protocol: str) -> ReportTable:
             line = [
                 shown_backbone(method, backbone),
                 method,
-                *map(spread, measured),
+                *(spread(value, method) for value in measured),
                 _over(run, base, method, backbone, protocol),
             ]
             if with_paper:
@@ -151,7 +151,7 @@ def groups(run: FinishedRun, protocol: str) -> ReportTable:
             line, row = [shown_backbone(method, backbone), method], [np.nan, np.nan]
             for group in GROUPS:
                 measured = values(run, method, backbone, protocol, group, "NDCG@10")
-                line.append(spread(measured))
+                line.append(spread(measured, method))
                 row.append(measured.mean() if len(measured) else np.nan)
                 if shown_paper:
                     line.append(
