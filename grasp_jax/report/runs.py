@@ -77,6 +77,10 @@ def read_runs(folders: str, allow_older: bool = False) -> list[FinishedRun]:
 def read_run(folder: pathlib.Path, allow_older: bool = False) -> FinishedRun:
     """One workdir; examples and gates may be missing."""
     config = _read_config(folder / CONFIG_FILE)
+    if not (folder / "results.json").exists():
+        raise UserError(
+            f"{folder / 'results.json'} does not exist: this run has no results yet; run grasp-jax --mode=evaluate --workdir={folder}"
+        )
     check_finished(folder, allow_older)
     results = _read_results(folder / "results.json")
     if config.get("eval", {}).get("exclude_seen"):  # as versions before 0.3 called it

@@ -216,7 +216,8 @@ def _measured(table: Sequence[Standing], protocol: str) -> str:
         sentence += f", for {users:,} users"
     if seeds == 1:
         return f"{sentence}. There was one seed, so the variation between seeds is not known."
-    return f"{sentence}, with {seeds} seeds or more."
+    more = " or more" if any(standing.seeds > seeds for standing in table) else ""
+    return f"{sentence}, with {seeds} seeds{more}."
 
 
 def _others(
