@@ -212,6 +212,21 @@ def test_the_same_file_by_another_path(
     assert rows(copy / "run") == before
 
 
+def test_ranks_and_negatives_have_the_same_order(finished: pathlib.Path) -> None:
+    """docs/workdir.md says that they are row for row the same users: a metric of one's own would join others' negatives."""
+    with np.load(finished / "run" / "ranks" / "plain-gru4rec-seed1-sampled100.npz") as stored:
+        users, ranks = stored["user"], stored["rank"]
+    negatives = np.load(finished / "run" / "candidates" / "test.npy")
+    assert len(users) == len(ranks) == len(negatives) and (np.diff(users) > 0).all()
+    items = np.load(finished / "run" / "item_ids.npy")
+    had: dict[int, set[str]] = {}
+    for line in (finished / "data" / "inter.txt").read_text().splitlines():
+        user, item = line.split()
+        had.setdefault(int(user), set()).add(item)
+    for user, row in zip(users.tolist(), items[negatives], strict=True):
+        assert not had[user] & set(row.tolist()), "these are the negatives of another user"
+
+
 def test_a_half_trained_models_results_do_not_stay(
     finished: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
