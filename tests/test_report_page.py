@@ -14,7 +14,7 @@ from grasp_jax.evaluation.significance import bootstrap_means
 from grasp_jax.report.cards import cards, tile
 from grasp_jax.report.intervals import intervals
 from grasp_jax.report.joined import joined
-from grasp_jax.report.names import run_labels
+from grasp_jax.report.names import method_labels, run_labels
 from grasp_jax.report.page import differences_view, page, verdicts
 from grasp_jax.report.plot import Panel
 from grasp_jax.report.render import PAGE_DARK, PAGE_LIGHT, drawn, render
@@ -154,13 +154,33 @@ def test_runs_are_called_by_what_they_differ_in(tmp_path: pathlib.Path) -> None:
     }
     same = read_runs(",".join([folders[0], workdir(tmp_path / "d", {"plain": 0.2})]))
     assert run_labels(same) == {"a": "fashion (a)", "d": "fashion (d)"}
-    first, second = verdicts(runs, run_labels(runs))
+    first, second = verdicts(runs)
     assert (
         "grasp (num_neighbours 5) with sasrec is ahead of grasp (num_neighbours 10)"
         in first["sentences"][0]
     )
     assert "they were measured in different runs" in first["sentences"][0]
     assert second["dataset"] == "other"
+
+
+def test_sentences_name_the_fields_that_a_method_has(tmp_path: pathlib.Path) -> None:
+    """ "popularity (plus.text_width 32, dropout 0.2)" would name settings that popularity does not have."""
+    methods = {"popularity": 0.45, "sasrec_ce": 0.4, "grasp_plus": 0.5}
+    wide = {"model.plus.text_width": 32, "train.learning_rate": (0.01,)}
+    folders = [
+        workdir(tmp_path / "a", methods),
+        workdir(tmp_path / "b", methods | {"grasp_plus": 0.6}, **wide),
+    ]
+    runs = read_runs(",".join(folders))
+    names = method_labels(runs)
+    assert names["a", "popularity"] == names["b", "popularity"] == "popularity"
+    assert names["b", "sasrec_ce"] == "sasrec_ce (learning_rate 0.01)"
+    assert "plus.text_width 32" in names["b", "grasp_plus"] and "None" not in str(names)
+    (found,) = verdicts(runs)
+    assert "with 2 seeds." in found["sentences"][1], "popularity of both runs counts once"
+    other = workdir(tmp_path / "c", methods | {"popularity": 0.46}, **wide)
+    names = method_labels(read_runs(",".join([folders[0], other])))
+    assert names["a", "popularity"] == "popularity (a)", "other results, and no field tells why"
 
 
 def with_ranks(folder: pathlib.Path, ranks: dict[str, np.ndarray]) -> FinishedRun:
