@@ -32,7 +32,8 @@ def compare(models: Iterable[Recommender], dataset: Dataset | None = None) -> An
 
     Returns:
       A frame with a row for each pair and protocol: protocol, first, second, difference (mean NDCG@10 of the second minus that of the
-      first), low and high (95 % interval), p_value, and seeds (the smaller number of seeds of the two).
+      first), low and high (95 % interval), p_value, and seeds (the smaller number of seeds of the two). p_value is corrected by Holm's
+      method for the pairs of its protocol; the intervals are not corrected.
 
     Raises:
       UserError: there are fewer than two models, one is no `Recommender` or not fitted, or they were tested on different data or with

@@ -1,6 +1,7 @@
 """Negatives: uniform over what a user has not seen, exactly, without rejection."""
 
 import collections
+import dataclasses
 import functools
 import hashlib
 import itertools
@@ -15,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grasp_jax.data import negatives
-from grasp_jax.data.log import InteractionLog, build_log, distinct_items
+from grasp_jax.data.log import InteractionLog, build_log, distinct_items, most_items
 from grasp_jax.data.negatives import (
     ExclusionIndex,
     draw_candidates,
@@ -173,6 +174,23 @@ def test_distinct_items_are_counted_once() -> None:
     """One user with 100,000 plays of 60 songs would seem to have had more items than there are."""
     log = log_of([[0, 1, 0, 0, 1], [2], [3, 3, 4, 5]])
     assert distinct_items(log).tolist() == [2, 1, 3]
+    low = np.array([[1, 2], [1, 7], [2, 8]], np.int32)
+    rated = dataclasses.replace(log, low_rated=low)
+    assert distinct_items(rated).tolist() == [2, 2, 4], "2 was rated low once and high once"
+    assert most_items(log) == 5 and most_items(rated) == 5
+
+
+def test_evaluation_negatives_are_not_rated_low() -> None:
+    """A user would be tested against an item that they had: config.md says that items below min_rating count as seen."""
+    log = log_of([[0, 1, 2], [3, 4, 5], [6, 7, 8]])
+    low = np.array([[2, 0], [0, 5], [0, 9], [0, 1]], np.int32)
+    rated = dataclasses.replace(log, low_rated=low)
+    index = exclusion_index(rated, rated.offsets[:-1], rated.offsets[1:], low_rated=True)
+    drawn = draw_candidates(index, np.array([0, 2]), 7, seed=0)
+    assert sorted(drawn[0].tolist()) == [3, 4, 6, 7, 8, 10, 11]
+    assert not set(drawn[1].tolist()) & {0, 6, 7, 8}
+    assert np.diff(index.offsets).tolist() == [5, 3, 4]
+    np.testing.assert_array_equal(whole(rated).shifted, whole(log).shifted)
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)

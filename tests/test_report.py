@@ -384,6 +384,10 @@ def test_faults_are_one_line(tmp_path: pathlib.Path) -> None:
     """A mistyped folder would be a traceback, or a page without its numbers."""
     assert "--runs is empty" in one_line_error(run([*MAIN, f"--out={tmp_path}"]))
     assert "nowhere/config.json does not exist" in one_line_error(run([*MAIN, "--runs=nowhere"]))
+    trained = pathlib.Path(workdir(tmp_path / "trained", {"plain": 0.4}))
+    (trained / "results.json").unlink()
+    told = ("no results yet", f"grasp-jax --mode=evaluate --workdir={trained}")
+    assert_names(refusal(read_runs, str(trained)), told)
     folder = pathlib.Path(workdir(tmp_path / "one", {"plain": 0.4}))
     assert_names(refusal(read_runs, f"{folder},{folder}"), ("two folders are called one", "rename"))
     gates = folder / "gates" / "grasp-sasrec.npz"

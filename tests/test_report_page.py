@@ -14,7 +14,7 @@ from grasp_jax.evaluation.significance import bootstrap_means
 from grasp_jax.report.cards import cards, tile
 from grasp_jax.report.intervals import intervals
 from grasp_jax.report.joined import joined
-from grasp_jax.report.names import run_labels
+from grasp_jax.report.names import method_labels, run_labels
 from grasp_jax.report.page import differences_view, page, verdicts
 from grasp_jax.report.plot import Panel
 from grasp_jax.report.render import PAGE_DARK, PAGE_LIGHT, drawn, render
@@ -45,7 +45,7 @@ def test_the_verdict_names_leader_lead_and_significance() -> None:
     rows = [row("plain", 0.30), row("grasp", 0.35), row("grasp_plus", 0.40)]
     comparisons = [
         pair("plain", "grasp_plus", 0.1, 1e-6),
-        pair("grasp_plus", "grasp", -0.05, 0.2),
+        pair("grasp_plus", "grasp", -0.05, 0.2) | {"low": -0.11, "high": 0.01},
     ]
     lead, measured = verdict(rows, comparisons, "full")
     assert_names(
@@ -53,7 +53,7 @@ def test_the_verdict_names_leader_lead_and_significance() -> None:
         (
             "grasp_plus with sasrec is ahead of grasp by 5.00 points of NDCG@10",
             "40.00 against 35.00 %",
-            "not significant: 95 % interval +3.00 to +6.00, p = 0.2000",
+            "not significant: 95 % interval -1.00 to +11.00, p = 0.2000",
             "and of plain by 10.00 (significant)",
         ),
     )
@@ -66,12 +66,47 @@ def test_the_verdict_names_leader_lead_and_significance() -> None:
     assert failed[-1] == "Training failed for x with y."
 
 
+@pytest.mark.parametrize(
+    ("p", "low", "words"),
+    [
+        (0.01, -0.01, "the test is significant but the interval contains 0: 95 %"),
+        (0.2, 0.01, "the test is not significant but the interval does not contain 0: 95 %"),
+    ],
+)
+def test_the_verdict_says_where_test_and_interval_disagree(
+    p: float, low: float, words: str
+) -> None:
+    """ "significant" alone would be read as sure, next to an interval that contains 0."""
+    rows = [row("plain", 0.30), row("grasp", 0.35)]
+    rows += [row("plain", 0.1, "sampled100"), row("grasp", 0.2, "sampled100")]
+    tested = [pair("plain", "grasp", 0.05, p, of) | {"low": low} for of in ("full", "sampled100")]
+    lead, _, others = verdict(rows, tested, "full")
+    assert f"not sure, because {words}" in lead
+    assert f"over plain, not sure, because {words.partition(':')[0]})" in others
+
+
+def test_an_unfinished_training_is_said_everywhere(tmp_path: pathlib.Path) -> None:
+    """Numbers of a model after 4 of 2,000 epochs would pass for those of the method."""
+    folder = pathlib.Path(workdir(tmp_path / "one", {"plain": 0.4, "grasp": 0.5}))
+    results = json.loads((folder / "results.json").read_text())
+    results["unfinished"] = [
+        {"method": "grasp", "backbone": "sasrec", "epoch": 4, "max_epochs": 2000}
+    ]
+    (folder / "results.json").write_text(json.dumps(results))
+    write_report(read_runs(str(folder)), tmp_path / "out")
+    words = "grasp with sasrec (stopped after 4 of at most 2,000 epochs)"
+    for name, times in (("REPORT.md", 4), ("index.html", 5)):
+        assert (tmp_path / "out" / name).read_text().count(words) == times, name
+    assert words in (tmp_path / "out" / "tables" / "one-overall-full.tex").read_text()
+    assert words in verdict([row("plain", 0.3)], [], "full", [], results["unfinished"])[-1]
+
+
 def test_the_verdict_says_where_protocols_disagree() -> None:
     """A lead among 100 negatives would pass for a lead among all items."""
     rows = [row("plain", 0.30), row("grasp", 0.40)]
     rows += [row("plain", 0.06, "sampled100"), row("grasp", 0.04, "sampled100")]
     rows += [row("plain", 0.05, "full_unseen"), row("grasp", 0.07, "full_unseen")]
-    comparisons = [pair("plain", "grasp", -0.02, 0.001, "sampled100")]
+    comparisons = [pair("plain", "grasp", -0.02, 0.001, "sampled100") | {"high": -0.01}]
     others = verdict(rows, comparisons, "full")[2]
     assert_names(
         others,
@@ -98,7 +133,10 @@ def test_several_seeds_and_backbones() -> None:
     ]
     lead, measured = verdict(rows, [], "full")
     assert "b with gru4rec is ahead of a with sasrec by 13.00" in lead
-    assert "only methods on one backbone are compared" in lead and "2 seeds or more" in measured
+    assert "only methods on one backbone are compared" in lead and measured.endswith(
+        "with 2 seeds."
+    )
+    assert verdict([*rows, row("a", 0.3)], [], "full")[1].endswith("with 2 seeds or more.")
 
 
 def test_runs_are_called_by_what_they_differ_in(tmp_path: pathlib.Path) -> None:
@@ -116,13 +154,33 @@ def test_runs_are_called_by_what_they_differ_in(tmp_path: pathlib.Path) -> None:
     }
     same = read_runs(",".join([folders[0], workdir(tmp_path / "d", {"plain": 0.2})]))
     assert run_labels(same) == {"a": "fashion (a)", "d": "fashion (d)"}
-    first, second = verdicts(runs, run_labels(runs))
+    first, second = verdicts(runs)
     assert (
         "grasp (num_neighbours 5) with sasrec is ahead of grasp (num_neighbours 10)"
         in first["sentences"][0]
     )
     assert "they were measured in different runs" in first["sentences"][0]
     assert second["dataset"] == "other"
+
+
+def test_sentences_name_the_fields_that_a_method_has(tmp_path: pathlib.Path) -> None:
+    """ "popularity (plus.text_width 32, dropout 0.2)" would name settings that popularity does not have."""
+    methods = {"popularity": 0.45, "sasrec_ce": 0.4, "grasp_plus": 0.5}
+    wide = {"model.plus.text_width": 32, "train.learning_rate": (0.01,)}
+    folders = [
+        workdir(tmp_path / "a", methods),
+        workdir(tmp_path / "b", methods | {"grasp_plus": 0.6}, **wide),
+    ]
+    runs = read_runs(",".join(folders))
+    names = method_labels(runs)
+    assert names["a", "popularity"] == names["b", "popularity"] == "popularity"
+    assert names["b", "sasrec_ce"] == "sasrec_ce (learning_rate 0.01)"
+    assert "plus.text_width 32" in names["b", "grasp_plus"] and "None" not in str(names)
+    (found,) = verdicts(runs)
+    assert "with 2 seeds." in found["sentences"][1], "popularity of both runs counts once"
+    other = workdir(tmp_path / "c", methods | {"popularity": 0.46}, **wide)
+    names = method_labels(read_runs(",".join([folders[0], other])))
+    assert names["a", "popularity"] == "popularity (a)", "other results, and no field tells why"
 
 
 def with_ranks(folder: pathlib.Path, ranks: dict[str, np.ndarray]) -> FinishedRun:

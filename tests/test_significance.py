@@ -91,3 +91,12 @@ def test_a_mark_and_an_interval_that_disagree_are_explained() -> None:
     assert "train more of them" in comparison_table([row])
     clear, unmarked = row | {"low": 0.01}, row | {"p_value": 0.2}
     assert "train more of them" not in comparison_table([clear, unmarked])
+
+
+def test_tables_say_that_intervals_are_not_corrected() -> None:
+    """An interval without 0 and no star would be taken for a fault, or for a significant difference."""
+    row = {"protocol": "full", "backbone": "sasrec", "first": "a", "second": "b"}
+    row |= {"difference": 0.02, "low": 0.01, "high": 0.03, "p_value": 0.06}
+    printed = comparison_table([row])
+    assert "+2.00*" not in printed and "the intervals are not corrected" in printed
+    assert "protocol and backbone" in printed

@@ -1,11 +1,16 @@
 """Stored evaluation negatives: what is drawn again must be what was drawn before, whichever of the two files is left."""
 
 import pathlib
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
+from grasp_jax.config import Config
+from grasp_jax.data.log import build_log
 from grasp_jax.evaluation.stored import StoredNegatives
+from grasp_jax.trials.evaluation_sets import _negatives
 from tests.refusal import assert_names, refusal
 
 DRAWN = np.arange(12, dtype=np.int32).reshape(3, 4)
@@ -24,3 +29,37 @@ def test_another_draw_does_not_replace_the_first(damaged: str, tmp_path: pathlib
     assert {own: own.read_bytes() for own in tmp_path.iterdir()} == before
     stored.write(DRAWN)
     np.testing.assert_array_equal(stored.read(), DRAWN)
+
+
+def run_of(workdir: pathlib.Path, low: bool) -> Any:
+    """Two users with three items each of twelve; with `low`, the first rated two others low."""
+    users, items = np.repeat([0, 1], 3), np.arange(6)
+    rated = (np.array([0, 0]), np.array([8, 9])) if low else None
+    log = build_log("shop", users, items, catalogue=np.arange(12), low_rated=rated)
+    config = Config().with_fields({"eval.num_negatives": 7})
+    split = SimpleNamespace(log=log)
+    return SimpleNamespace(workdir=workdir, config=config, fingerprint="d", split=split)
+
+
+def test_a_run_excludes_items_that_were_rated_low(tmp_path: pathlib.Path) -> None:
+    """`sampled100` would rank an item that the user had and did not like, which the page on protocols excludes."""
+    drawn = _negatives(run_of(tmp_path, low=True), "test", np.arange(2))
+    assert sorted(drawn[0].tolist()) == [3, 4, 5, 6, 7, 10, 11]
+    np.testing.assert_array_equal(_negatives(run_of(tmp_path, True), "test", np.arange(2)), drawn)
+    before = _negatives(run_of(tmp_path / "plain", low=False), "test", np.arange(2))
+    described = (tmp_path / "plain/candidates/test.json").read_text()
+    assert before.shape == (2, 7) and "low_rated" not in described, "as earlier versions drew"
+
+
+def test_negatives_of_an_earlier_version_are_refused(tmp_path: pathlib.Path) -> None:
+    """Methods trained before and after an update would be compared on different lists without a word."""
+    path = tmp_path / "candidates" / "test.npy"
+    config = {"seed": 42, "num_negatives": 7, "users": 2}
+    StoredNegatives(path, {"data": "d", "config": config}).write(DRAWN[:2])
+    message = refusal(_negatives, run_of(tmp_path, low=True), "test", np.arange(2))
+    assert_names(
+        message, (str(path), "an earlier version", "min_rating", "move", "--mode=evaluate")
+    )
+    other = run_of(tmp_path, low=True)
+    other.fingerprint = "e"
+    assert "the data has changed" in refusal(_negatives, other, "test", np.arange(2))

@@ -441,6 +441,10 @@ def test_who_has_had_nearly_everything_is_not_evaluated() -> None:
         split,
         0,
     ) and without_users_short_of_negatives(split, 9) == (split, 0), "nobody, or everybody"
+    low = np.array([[1, 0], [1, 4], [1, 5], [1, 6]], np.int32)
+    rated = dataclasses.replace(split, log=dataclasses.replace(split.log, low_rated=low))
+    assert without_users_short_of_negatives(rated, 5) == (rated, 0), "everybody has had too many"
+    assert without_users_short_of_negatives(rated, 2)[1] == 1
 
 
 @pytest.mark.skipif(not BEAUTY5.exists(), reason="Beauty is not here")

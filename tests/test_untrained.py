@@ -1,5 +1,6 @@
 """Methods that are not trained stand in tables and pages without backbone, dropout and learning rate, and once."""
 
+import dataclasses
 import pathlib
 import re
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 from scipy import stats
 
 import grasp_jax as gj
-from grasp_jax.evaluation.results import COMPARISON_HEADER, comparison_rows, table
+from grasp_jax.evaluation.results import COMPARISON_HEADER, comparison_rows, spread, table
 from grasp_jax.report.joined import joined
 from grasp_jax.report.names import run_labels
 from grasp_jax.report.page import differences_view, page
@@ -53,6 +54,25 @@ def test_the_printed_table(backbones: tuple[str, ...]) -> None:
     trained = [["sasrec_ce", of, "0.3", "0.001"] for of in backbones]
     assert [cells[:4] for cells in named] == [["popularity", "-", "-", "-"], *trained]
     assert named[0][4] == "25.00"
+
+
+def test_no_deviation_of_what_has_none() -> None:
+    """ "25.00 ± 0.00" would be read as seeds that agree, where there was nothing that a seed could change."""
+    run = run_of(("sasrec",))
+    again = [row | {"seed": 43} for row in run.rows]
+    run = dataclasses.replace(run, results=run.results | {"rows": [*run.rows, *again]})
+    printed = table(run.rows).splitlines()
+    page_rows = {row.method: row.cells for row in joined([run], run_labels([run])).rows}
+    of_report = {line[1]: line for own in all_tables(run) for line in own.rows}
+    for method, shown in (("popularity", "25.00"), ("sasrec_ce", "50.00 ± 0.00")):
+        (line,) = [line for line in printed if method in line]
+        assert set(cells_of(line)[4:]) == {shown}
+        assert page_rows[method][0].text == page_rows[method][3].text == shown
+        assert {shown} <= set(of_report[method]) <= {shown, method, "sasrec", "-", "-50.0 %"}
+    varied = np.array([1.0, 2.0])
+    assert spread(varied, "popularity") == "1.50 ± 0.71", (
+        "a method of your own may draw by its seed"
+    )
 
 
 def test_the_page() -> None:

@@ -18,6 +18,7 @@ from grasp_jax.modes import Options, run_mode
 from grasp_jax.report.runs import read_runs
 from grasp_jax.serving.http.source import open_model
 from grasp_jax.training.checkpoint import MANIFEST, Checkpoints, find_model, record_newest
+from grasp_jax.training.early_stopping import Progress
 from grasp_jax.training.records import Records
 from grasp_jax.trials import trial_results
 from grasp_jax.trials.run import open_run
@@ -211,8 +212,23 @@ def test_the_same_file_by_another_path(
     assert rows(copy / "run") == before
 
 
+def test_ranks_and_negatives_have_the_same_order(finished: pathlib.Path) -> None:
+    """docs/workdir.md says that they are row for row the same users: a metric of one's own would join others' negatives."""
+    with np.load(finished / "run" / "ranks" / "plain-gru4rec-seed1-sampled100.npz") as stored:
+        users, ranks = stored["user"], stored["rank"]
+    negatives = np.load(finished / "run" / "candidates" / "test.npy")
+    assert len(users) == len(ranks) == len(negatives) and (np.diff(users) > 0).all()
+    items = np.load(finished / "run" / "item_ids.npy")
+    had: dict[int, set[str]] = {}
+    for line in (finished / "data" / "inter.txt").read_text().splitlines():
+        user, item = line.split()
+        had.setdefault(int(user), set()).add(item)
+    for user, row in zip(users.tolist(), items[negatives], strict=True):
+        assert not had[user] & set(row.tolist()), "these are the negatives of another user"
+
+
 def test_a_half_trained_models_results_do_not_stay(
-    finished: pathlib.Path, tmp_path: pathlib.Path
+    finished: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Kill a training, look with --mode=evaluate, run the same command to its end: the numbers would be those of the look."""
     config = config_of(finished / "data", train__checkpoint_seconds=0.0)
@@ -229,8 +245,48 @@ def test_a_half_trained_models_results_do_not_stay(
             call("all", config, tmp_path / "run")
     call("evaluate", config_of(finished / "data"), tmp_path / "run")
     looked, expected = rows(tmp_path / "run"), plain(rows(finished / "run"))
+    mark = json.loads((tmp_path / "run" / "results.json").read_text())["unfinished"]
+    of_trial = {"method": "plain", "backbone": "gru4rec", "epoch": 1, "max_epochs": 2}
+    assert mark == [of_trial] and read_runs(str(tmp_path / "run"))[0].results["unfinished"] == mark
+    assert "stopped after 1 of at most 2 epochs" in capsys.readouterr().out, "the verdict says so"
     call("all", config, tmp_path / "run")
     assert rows(tmp_path / "run") == expected != looked
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["unfinished"] == []
+
+
+def test_a_training_that_went_on_in_vain_is_no_longer_unfinished(
+    copy: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The best model is that of the look, so its results would be kept, with the mark of a training that has long ended."""
+    is_unfinished = Progress.is_unfinished
+    monkeypatch.setattr(Progress, "is_unfinished", lambda *_: True)
+    call("evaluate", both(copy), copy / "run")
+    monkeypatch.setattr(Progress, "is_unfinished", is_unfinished)
+
+    def marked() -> list[str]:
+        stored = json.loads((copy / "run" / "results.json").read_text())["unfinished"]
+        return [trial["method"] for trial in stored]
+
+    call("all", both(copy), copy / "run")
+    assert marked() == ["plain", "grasp"], "nothing was trained: the file of the trial has the mark"
+    records = Records(copy / "run" / "metrics.jsonl")
+    records.append([line for line in records.read() if line["method"] == "grasp"][-1])
+    call("all", both(copy), copy / "run")
+    assert marked() == ["plain"]
+
+
+def test_results_tell_of_the_tested_epochs_alone(copy: pathlib.Path) -> None:
+    """A killed training writes an epoch's line before its checkpoint: `about` would have the score of a model that was not tested."""
+
+    def models() -> list[dict[str, Any]]:
+        about = json.loads((copy / "run" / "results.json").read_text())["about"]
+        return about["trials"][0]["models"]
+
+    before, path = models(), copy / "run" / "metrics.jsonl"
+    last = [line for line in Records(path).read() if line["method"] == "plain"][-1]
+    Records(path).append(last | {"epoch": 3, "best": 0.99})
+    call("evaluate", both(copy), copy / "run")
+    assert models() == before and {model["epoch"] for model in before} == {2}
 
 
 def test_checkpoints_know_their_config(copy: pathlib.Path) -> None:

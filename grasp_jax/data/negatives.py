@@ -6,7 +6,7 @@ h_k - k <= r (ids from 0). No rejection, no loop over candidates.
 
 import dataclasses
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ class ExclusionIndex:
 
     Attributes:
       shifted: [J] int32.
-      offsets: [N+1] int32 into `shifted`.
+      offsets: [N+1] into `shifted`; int32, unless there are more entries than that counts.
       num_items: V.
       search_steps: bisection steps that settle the longest history.
     """
@@ -36,14 +36,26 @@ class ExclusionIndex:
     search_steps: int
 
 
-def exclusion_index(log: InteractionLog, start: np.ndarray, end: np.ndarray) -> ExclusionIndex:
+def exclusion_index(
+    log: InteractionLog, start: np.ndarray, end: np.ndarray, low_rated: bool = False
+) -> ExclusionIndex:
     """Index of each user's distinct items within `items[start:end]`.
 
     A user who has interacted with every item has no negative: callers leave such users out.
+
+    Args:
+      log: the interactions.
+      start, end: [N] int64 places in `log.items`, the window of each user.
+      low_rated: whether items that the user rated low are excluded too. Evaluation does so, because the user has had them; training does
+        not, because rows below `min_rating` take no part in it.
     """
     counts, shifted = np.zeros(log.num_users, np.int64), [np.zeros(0, np.int32)]
-    for block in _user_blocks(end - start):
-        owners, items = _distinct_items(log, start[block], end[block])
+    windows = [(log.items, start, end)]
+    if low_rated:
+        windows.append((log.low_rated_by_user[1], *log.low_rated_of(np.arange(log.num_users))))
+    for block in _user_blocks(sum(last - first for _, first, last in windows)):
+        own = [(flat, first[block], last[block]) for flat, first, last in windows]
+        owners, items = _distinct_items(own, log.num_items)
         counts[block] = np.bincount(owners, minlength=block.stop - block.start)
         before = np.cumsum(counts[block]) - counts[block]
         ranks = np.arange(len(items)) - np.repeat(before, counts[block])
@@ -52,7 +64,7 @@ def exclusion_index(log: InteractionLog, start: np.ndarray, end: np.ndarray) -> 
     np.cumsum(counts, out=offsets[1:])
     return ExclusionIndex(
         shifted=np.concatenate(shifted),
-        offsets=offsets.astype(np.int32),
+        offsets=offsets.astype(np.int32) if offsets[-1] < 1 << 31 else offsets,
         num_items=log.num_items,
         search_steps=int(counts.max()).bit_length(),
     )
@@ -66,15 +78,23 @@ def _user_blocks(lengths: np.ndarray) -> Iterator[slice]:
 
 
 def _distinct_items(
-    log: InteractionLog, start: np.ndarray, end: np.ndarray
+    windows: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], num_items: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Places of windows `items[start:end]` and the different items in each, both ascending."""
-    lengths = end - start
-    owners = np.repeat(np.arange(len(lengths)), lengths)
-    within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    items = log.items[np.repeat(start, lengths) + within].astype(np.int64)
-    pairs = distinct(owners * log.num_items + items)
-    return pairs // log.num_items, pairs % log.num_items
+    """Places of windows and the different items in each, both ascending.
+
+    Args:
+      windows: flat items, and of each place where its window of them begins and ends. The windows of a place are taken together.
+      num_items: V.
+    """
+    keys = [np.zeros(0, np.int64)]
+    for flat, start, end in windows:
+        lengths = end - start
+        owners = np.repeat(np.arange(len(lengths)), lengths)
+        within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        items = flat[np.repeat(start, lengths) + within].astype(np.int64)
+        keys.append(owners * num_items + items)
+    pairs = distinct(np.concatenate(keys))
+    return pairs // num_items, pairs % num_items
 
 
 def draw_negatives(
@@ -128,7 +148,7 @@ def draw_candidates(
     """Evaluation negatives: `count` *distinct* items per user, none from the user's history, by Floyd's sampling.
 
     Args:
-      index: exclusions over the users' whole histories, targets included.
+      index: exclusions over the users' whole histories, targets and items that were rated low included.
       users: [n] all user rows that may need negatives, each with at least `count` items left. The negatives of each user depend on this
         list and the seed.
       count: negatives per user (the paper: 100).

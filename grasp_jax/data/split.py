@@ -13,7 +13,7 @@ import numpy as np
 from grasp_jax.config import DataConfig
 from grasp_jax.core.errors import UserError
 from grasp_jax.core.log import logger
-from grasp_jax.data.log import InteractionLog, distinct_items
+from grasp_jax.data.log import InteractionLog, distinct_items, most_items
 from grasp_jax.data.moments import Moment, shown, time_bounds
 
 LEAVE_ONE_OUT, TIME, NONE = MODES = ("leave_one_out", "time", "none")
@@ -273,13 +273,13 @@ def _counts(log: InteractionLog, marked: np.ndarray) -> np.ndarray:
 
 
 def without_users_short_of_negatives(split: Split, num_negatives: int) -> tuple[Split, int]:
-    """Users whose history leaves fewer than `num_negatives` other items are trained on and not evaluated.
+    """Users who have had, or rated low, all but fewer than `num_negatives` items are trained on and not evaluated.
 
     Returns:
       The split without them, and their number. If this is everybody, the split unchanged and 0: evaluation refuses it.
     """
     log = split.log
-    if log.lengths.max() <= log.num_items - num_negatives:
+    if most_items(log) <= log.num_items - num_negatives:
         return split, 0  # no user can have had so many
     evaluated = (split.valid.target >= 0) | (split.test.target >= 0)
     short = evaluated & (log.num_items - distinct_items(log) < num_negatives)

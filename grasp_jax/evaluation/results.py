@@ -25,20 +25,13 @@ OMITTED_FIRST = (  # columns of `table` that are left out on a narrow terminal, 
 )
 
 
-def save_results(
-    path: pathlib.Path,
-    rows: Sequence[dict[str, Any]],
-    comparisons: Sequence[dict[str, Any]],
-    failed: Sequence[dict[str, str]],
-    about: dict[str, Any],
-) -> None:
-    """Writes `{"rows": [...], "comparisons": [...], "failed": [...], "about": {...}}`, sealed; values in 0..1."""
-    results = {
-        "rows": list(rows),
-        "comparisons": list(comparisons),
-        "failed": list(failed),
-        "about": about,
-    }
+def save_results(path: pathlib.Path, results: dict[str, Any]) -> None:
+    """Writes results.json, sealed; values in 0..1.
+
+    Args:
+      path: of the file.
+      results: "rows", "comparisons", "failed", "unfinished" and "about", as docs/workdir.md has them.
+    """
     write_sealed(path, results)
 
 
@@ -107,6 +100,10 @@ def _columns_to_omit(header: Sequence[str], body: Sequence[Sequence[str]], width
     return left_out
 
 
+HOLM_NOTE = (
+    "p is corrected by Holm's method for the pairs of its protocol and backbone; the intervals are not corrected, so an interval without 0 "
+    "may come without a *"
+)
 COMPARISON_HEADER = (
     "protocol",
     "backbone",
@@ -119,6 +116,8 @@ COMPARISON_HEADER = (
 
 def comparison_rows(comparisons: Sequence[dict[str, Any]]) -> list[list[str]]:
     """A line of text cells per pair of methods; `*` marks a difference that is significant at 5 % after Holm's correction.
+
+    The interval is not corrected for the number of pairs, so it may lie beside 0 without a `*`.
 
     Two methods that are not trained were compared under each backbone, with the same difference: their first line is enough.
     """
@@ -148,8 +147,8 @@ def comparison_rows(comparisons: Sequence[dict[str, Any]]) -> list[list[str]]:
 
 
 def comparison_table(comparisons: Sequence[dict[str, Any]]) -> str:
-    """`comparison_rows` as Markdown, what its `*` means, and `unsure_note`."""
-    note = "* significant: p < 0.05 after Holm's correction for the number of pairs; differences in percentage points"
+    """`comparison_rows` as Markdown, what its `*` means, that intervals are not corrected, and `unsure_note`."""
+    note = f"* significant: p < 0.05; differences in percentage points. {HOLM_NOTE}"
     notes = [note, *([unsure] if (unsure := unsure_note(comparisons)) else [])]
     return "\n".join([*_grid(COMPARISON_HEADER, comparison_rows(comparisons)), "", *notes])
 
@@ -173,15 +172,30 @@ def _grid(header: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
     return [_line(header, widths), rule, *(_line(line, widths) for line in body)]
 
 
-def spread(values: np.ndarray) -> str:
-    """[seeds] percent -> "mean", or "mean ± standard deviation" if there are several; "-" if there are none."""
+def spread(values: np.ndarray, method: str = "") -> str:
+    """Mean over seeds as text, with the standard deviation if there are several.
+
+    Args:
+      values: [S] percent.
+      method: whose values they are. The seeds of one that is not trained have the same value, so their deviation is not shown.
+
+    Returns:
+      "mean", "mean ± standard deviation" (n - 1), or "-" if there are no values.
+    """
     if not len(values):
         return "-"
-    return f"{values.mean():.2f}" + (f" ± {values.std(ddof=1):.2f}" if len(values) > 1 else "")
+    mean = f"{values.mean():.2f}"
+    return f"{mean} ± {values.std(ddof=1):.2f}" if varies(values, method) else mean
+
+
+def varies(values: np.ndarray, method: str) -> bool:
+    """Whether the values [S] of a method's seeds have a standard deviation that says something."""
+    return len(values) > 1 and (is_trained(method) or bool(np.ptp(values)))
 
 
 def _mean(rows: Sequence[dict[str, Any]], column: str) -> str:
-    return spread(100 * np.array([row[column] for row in rows]))
+    values = 100 * np.array([row[column] for row in rows])
+    return spread(values, rows[0]["method"] if rows else "")
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:

@@ -26,7 +26,8 @@ class Comparison:
     Attributes:
       first, second: their names.
       difference: mean of second minus first.
-      low, high: 95 % bootstrap interval of the difference. Users are resampled and, if a method has several seeds, seeds too.
+      low, high: 95 % bootstrap interval of the difference. Users are resampled and, if a method has several seeds, seeds too. It is not
+        corrected for the number of pairs, so it may lie beside 0 although `p_value` is above 5 %.
       p_value: two-sided paired test over users and seeds, after Holm's correction over all pairs compared together.
       seeds: number of seeds of the method that has fewer. With 1 nothing is known about differences between seeds.
     """

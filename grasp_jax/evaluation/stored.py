@@ -19,6 +19,8 @@ from grasp_jax.core.files import (
 from grasp_jax.core.log import logger
 from grasp_jax.provenance import difference
 
+LOW_RATED = "low_rated"  # field of the description: "excluded" if users have items that they rated below config.data.min_rating
+
 
 class StoredNegatives(NamedTuple):
     """A file of negatives [n, C] with a sealed description.
@@ -40,7 +42,7 @@ class StoredNegatives(NamedTuple):
         """The stored negatives; None if they must be drawn, because there are none or because the files are damaged, which is logged.
 
         Raises:
-          UserError: they belong to other data or another draw.
+          UserError: they belong to other data or another draw, or an earlier version drew items that users had rated low.
         """
         if not self.path.exists() and not self.description.exists():
             return None
@@ -53,6 +55,12 @@ class StoredNegatives(NamedTuple):
         except UserError as error:
             logger.warning(f"evaluation negatives: {error}")
             return None
+        if found and not difference(_by_this_version(described["made_from"]), self.made_from):
+            raise UserError(
+                f"{self.path}: an earlier version drew these evaluation negatives, and some are items that their users have rated below "
+                f"config.data.min_rating; use another --workdir, or move {self.path.parent} away and run --mode=evaluate: then they are "
+                "drawn again, and the models are tested again"
+            )
         if found:
             raise UserError(
                 f"{self.path}: these evaluation negatives are of another run: {found}; use another --workdir"
@@ -88,3 +96,8 @@ class StoredNegatives(NamedTuple):
     def checksum(self) -> str:
         """The checksum of the stored file."""
         return sha256(self.path)
+
+
+def _by_this_version(made_from: dict[str, Any]) -> dict[str, Any]:
+    """What negatives of an earlier version would be made from if they left out items that were rated low."""
+    return made_from | {"config": {LOW_RATED: "excluded"} | made_from["config"]}

@@ -102,7 +102,7 @@ def _cells(
     gain = 100 * (own.mean / base.mean - 1) if base and base.mean else None
     whole = values(run, method, backbone, protocol, "all", "NDCG@10")
     cells = [
-        Cell(spread(whole), own.mean),
+        Cell(spread(whole, method), own.mean),
         Cell(MISSING)
         if own.low is None or own.high is None
         else Cell(f"{own.low:.2f} to {own.high:.2f}", own.low),
@@ -111,7 +111,9 @@ def _cells(
     for _, group, metric in METRICS:
         found = values(run, method, backbone, protocol, group, metric)
         found = found[np.isfinite(found)]
-        cells.append(Cell(spread(found), float(found.mean())) if len(found) else Cell(MISSING))
+        cells.append(
+            Cell(spread(found, method), float(found.mean())) if len(found) else Cell(MISSING)
+        )
     wanted = (method, backbone, protocol, "all")
     rows = [
         row

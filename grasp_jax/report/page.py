@@ -9,12 +9,12 @@ from grasp_jax.evaluation.untrained import NONE
 from grasp_jax.report.cards import cards
 from grasp_jax.report.figures import LEARNING, LENGTHS, gates_title
 from grasp_jax.report.joined import JoinedTable, Row, joined
-from grasp_jax.report.names import dataset_of, run_labels, within
+from grasp_jax.report.names import dataset_of, method_labels, run_labels, within
 from grasp_jax.report.plot import COLOURS, Figure
 from grasp_jax.report.render import anchor, drawn, render
 from grasp_jax.report.runs import FinishedRun
 from grasp_jax.report.tables import ReportTable
-from grasp_jax.report.verdict import main_protocol, standings, verdict
+from grasp_jax.report.verdict import main_protocol, standings, unfinished_in_words, verdict
 
 TITLE = "Which method recommends better?"
 SHOWN_ON_PAGE = (
@@ -101,7 +101,7 @@ def page(
         TITLE,
         script="page.js",
         sections=[*sections, ("runs", "Runs in detail")],
-        verdicts=verdicts([run for run, _ in runs], labels),
+        verdicts=verdicts([run for run, _ in runs]),
         plots=_plots([run for run, _ in runs], table),
         joined=table,
         several=several,
@@ -116,23 +116,32 @@ def page(
     )
 
 
-def verdicts(runs: Sequence[FinishedRun], labels: Mapping[str, str]) -> list[dict[str, Any]]:
-    """For each dataset the three sentences on all its runs together."""
+def verdicts(runs: Sequence[FinishedRun]) -> list[dict[str, Any]]:
+    """For each dataset the sentences on all its runs together."""
     found = []
     for dataset in dict.fromkeys(map(dataset_of, runs)):
         of_dataset = [run for run in runs if dataset_of(run) == dataset]
-        rows, comparisons, failed = [], [], []
+        names, taken = method_labels(of_dataset), set[str]()
+        rows, comparisons, failed, unfinished = [], [], [], []
         for run in of_dataset:
-            suffix = f" ({within(dataset, labels[run.name])})" if len(of_dataset) > 1 else ""
-            rows += [row | {"method": row["method"] + suffix} for row in run.rows]
+            own = {method: name for (folder, method), name in names.items() if folder == run.name}
+            # the same results under the same name count once
+            rows += [
+                row | {"method": own[row["method"]]}
+                for row in run.rows
+                if own[row["method"]] not in taken
+            ]
+            taken |= set(own.values())
             comparisons += [
-                pair | {side: pair[side] + suffix for side in ("first", "second")}
+                pair | {side: own.get(pair[side], pair[side]) for side in ("first", "second")}
                 for pair in run.results["comparisons"]
             ]
-            failed += [
-                trial | {"method": trial["method"] + suffix} for trial in run.results["failed"]
-            ]
-        sentences = verdict(rows, comparisons, protocol_of(of_dataset), failed)
+            for trials, of_run in ((failed, run.results["failed"]), (unfinished, run.unfinished)):
+                trials += [
+                    trial | {"method": own.get(trial["method"], trial["method"])}
+                    for trial in of_run
+                ]
+        sentences = verdict(rows, comparisons, protocol_of(of_dataset), failed, unfinished)
         found.append({"dataset": dataset, "sentences": sentences})
     return found
 
@@ -242,6 +251,8 @@ def _details(
             f"{cores} of {about['cpu']}, {about['device']}, jax {about['versions']['jax']}, commit {str(about['commit'])[:10]}. "
             f"Folder: {run.name}."
         )
+    if run.unfinished:
+        lines.append(f"{unfinished_in_words(run.unfinished)}.")
     shown = []
     for table in tables:
         histogram = figures.get(gates_title(run)) if table.name == "gates" else None

@@ -25,7 +25,7 @@ class FinishedRun:
     Attributes:
       name: of the folder.
       config: as saved.
-      results: `results.json`: "rows", "comparisons", "failed", "about".
+      results: `results.json`: "rows", "comparisons", "failed", "unfinished", "about".
       epochs: epoch records of `metrics.jsonl`, in order.
       examples: (method, backbone) -> example recommendations.
       gates: (method, backbone) -> {"gates" [n, 3], "corrupted" [n]}.
@@ -46,6 +46,12 @@ class FinishedRun:
     def rows(self) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = self.results["rows"]
         return rows
+
+    @property
+    def unfinished(self) -> list[dict[str, Any]]:
+        """Trials that were tested although their training has not ended."""
+        trials: list[dict[str, Any]] = self.results.get("unfinished", [])
+        return trials
 
 
 def read_runs(folders: str, allow_older: bool = False) -> list[FinishedRun]:
@@ -71,6 +77,10 @@ def read_runs(folders: str, allow_older: bool = False) -> list[FinishedRun]:
 def read_run(folder: pathlib.Path, allow_older: bool = False) -> FinishedRun:
     """One workdir; examples and gates may be missing."""
     config = _read_config(folder / CONFIG_FILE)
+    if not (folder / "results.json").exists():
+        raise UserError(
+            f"{folder / 'results.json'} does not exist: this run has no results yet; run grasp-jax --mode=evaluate --workdir={folder}"
+        )
     check_finished(folder, allow_older)
     results = _read_results(folder / "results.json")
     if config.get("eval", {}).get("exclude_seen"):  # as versions before 0.3 called it
@@ -109,6 +119,8 @@ ROW |= {f"{metric}@{k}": NUMBER for metric in ("NDCG", "HR") for k in (5, 10, 20
 COMPARISON = {name: TEXT for name in ("protocol", "backbone", "first", "second")}
 COMPARISON |= {name: NUMBER for name in ("difference", "low", "high", "p_value")}
 FAILED = {"method": TEXT, "backbone": TEXT, "reason": TEXT}
+UNFINISHED = {"method": TEXT, "backbone": TEXT, "epoch": NUMBER, "max_epochs": NUMBER}
+LISTS = {"rows": ROW, "comparisons": COMPARISON, "failed": FAILED, "unfinished": UNFINISHED}
 EPOCH = {"method": TEXT, "backbone": TEXT, "epoch": NUMBER, "loss": NUMBER, "valid_ndcg@10": NUMBER}
 EXAMPLE = {
     "user": TEXT,
@@ -171,10 +183,10 @@ def _read_config(path: pathlib.Path) -> dict[str, Any]:
 
 
 def _read_results(path: pathlib.Path) -> dict[str, Any]:
-    results = {"comparisons": [], "failed": [], "about": {}} | _object(path)
+    results = {"comparisons": [], "failed": [], "unfinished": [], "about": {}} | _object(path)
     if not isinstance(results.get("rows"), list) or not results["rows"]:
         raise UserError(f"{path}: holds no rows; {AGAIN}")
-    for name, fields in (("rows", ROW), ("comparisons", COMPARISON), ("failed", FAILED)):
+    for name, fields in LISTS.items():
         if not isinstance(results[name], list):
             raise UserError(
                 f"{path}: {name} is {json.dumps(results[name])[:40]}; expected a list; {AGAIN}"

@@ -7,12 +7,18 @@ import numpy as np
 
 from grasp_jax.data.groups import PAPER
 from grasp_jax.evaluation.protocols import PROTOCOLS
-from grasp_jax.evaluation.results import COMPARISON_HEADER, comparison_rows, spread, unsure_note
+from grasp_jax.evaluation.results import (
+    COMPARISON_HEADER,
+    HOLM_NOTE,
+    comparison_rows,
+    spread,
+    unsure_note,
+)
 from grasp_jax.evaluation.untrained import shown_backbone, stand_together, without_repeats
 from grasp_jax.models.gates import NAMES
 from grasp_jax.report import paper
 from grasp_jax.report.runs import FinishedRun
-from grasp_jax.report.verdict import baseline_of, baseline_trial
+from grasp_jax.report.verdict import baseline_of, baseline_trial, unfinished_in_words
 
 GROUPS = ("tail_item", "head_item", "tail_user", "head_user")
 MISSING = "-"
@@ -83,7 +89,7 @@ def overall(run: FinishedRun, protocol: str) -> ReportTable:
             line = [
                 shown_backbone(method, backbone),
                 method,
-                *map(spread, measured),
+                *(spread(value, method) for value in measured),
                 _over(run, base, method, backbone, protocol),
             ]
             if with_paper:
@@ -120,6 +126,8 @@ def overall(run: FinishedRun, protocol: str) -> ReportTable:
     note = "Percent, test"
     if with_paper and _dataset(run) not in paper.SAME_DATA:
         note += "; the paper used another version of the data, so compare the gains over plain"
+    if run.unfinished:
+        note += f". {unfinished_in_words(run.unfinished)}"
     return ReportTable(
         f"overall-{protocol}", f"Overall, {PROTOCOLS[protocol]}", header, body, note, best
     )
@@ -143,7 +151,7 @@ def groups(run: FinishedRun, protocol: str) -> ReportTable:
             line, row = [shown_backbone(method, backbone), method], [np.nan, np.nan]
             for group in GROUPS:
                 measured = values(run, method, backbone, protocol, group, "NDCG@10")
-                line.append(spread(measured))
+                line.append(spread(measured, method))
                 row.append(measured.mean() if len(measured) else np.nan)
                 if shown_paper:
                     line.append(
@@ -220,8 +228,8 @@ def mean_gates(run: FinishedRun) -> ReportTable:
 def significance(run: FinishedRun) -> ReportTable:
     """Comparisons of every pair of methods of a backbone."""
     note = (
-        "In percentage points. * marks p below 0.05 after Holm's correction over all pairs of a backbone; a pair without a backbone is "
-        "counted once, with the pairs of the first. The interval is a bootstrap over users and, if there are several, over seeds"
+        f"In percentage points. * marks p below 0.05. {HOLM_NOTE}. A pair without a backbone is counted once, with the pairs of the first. "
+        "The interval is a bootstrap over users and, if there are several, over seeds"
     )
     if unsure := unsure_note(run.results["comparisons"]):
         note += f". {unsure}"

@@ -1,4 +1,4 @@
-"""The verdict: which method leads, by how much, whether this is significant and by which protocol; three sentences."""
+"""The verdict: which method leads, by how much, whether this is significant and by which protocol; a few sentences."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
@@ -112,14 +112,16 @@ def verdict(
     comparisons: Sequence[Mapping[str, Any]],
     protocol: str,
     failed: Sequence[Mapping[str, Any]] = (),
+    unfinished: Sequence[Mapping[str, Any]] = (),
 ) -> list[str]:
-    """Three sentences at most: the leader and its lead, how that was measured, and whether the other protocols agree.
+    """The leader and its lead, how that was measured, and whether the other protocols agree; then what failed or has not ended.
 
     Args:
       rows: of results.json.
       comparisons: of results.json, pairs of methods of one backbone.
       protocol: the main one, `main_protocol`.
-      failed: trials that did not end.
+      failed: trials whose training diverged.
+      unfinished: of results.json, trials that were tested although their training has not ended.
     """
     table = standings(rows, protocol)
     return [
@@ -127,14 +129,30 @@ def verdict(
         _measured(table, protocol),
         *_others(rows, comparisons, protocol, table[0]),
         *([f"Training failed for {all_of([_of(trial) for trial in failed])}."] if failed else []),
+        *([f"{unfinished_in_words(unfinished)}."] if unfinished else []),
     ]
+
+
+def unfinished_in_words(unfinished: Sequence[Mapping[str, Any]]) -> str:
+    """Which trainings have not ended, after how many epochs they were tested, and what that means; without a full stop.
+
+    Args:
+      unfinished: of results.json, at least one.
+    """
+    stops = [
+        f"{_of(trial)} (stopped after {trial['epoch']:,} of at most {trial['max_epochs']:,} epochs)"
+        for trial in unfinished
+    ]
+    return (
+        f"Training has not ended for {all_of(stops)}: these numbers are of the best model so far"
+    )
 
 
 def significance(
     first: Standing, second: Standing, comparisons: Sequence[Mapping[str, Any]], protocol: str
 ) -> tuple[str, str]:
-    """("significant" | "not significant" | "not tested", the interval and p-value in words, or the reason why there is none) for first
-    minus second.
+    """("significant" | "not significant" | that the two disagree | "not tested", the interval and p-value in words, or the reason why there
+    is none) for first minus second.
     """
     if not stand_together(first.shown, second.shown):
         return "not tested", "only methods on one backbone are compared"
@@ -147,9 +165,18 @@ def significance(
             if row["second"] != first.method:
                 low, high = -high, -low
             p = "p < 0.0001" if row["p_value"] < 1e-4 else f"p = {row['p_value']:.4f}"
-            found = "significant" if row["p_value"] < LEVEL else "not significant"
+            found = _agreement(row["p_value"] < LEVEL, low <= 0 <= high)
             return found, f"95 % interval {low:+.2f} to {high:+.2f}, {p}"
     return "not tested", "they were measured in different runs"
+
+
+def _agreement(significant: bool, contains_0: bool) -> str:
+    """What the paired test and the interval say together."""
+    if significant and contains_0:
+        return "not sure, because the test is significant but the interval contains 0"
+    if not significant and not contains_0:
+        return "not sure, because the test is not significant but the interval does not contain 0"
+    return "significant" if significant else "not significant"
 
 
 def _lead(
@@ -190,7 +217,8 @@ def _measured(table: Sequence[Standing], protocol: str) -> str:
         sentence += f", for {users:,} users"
     if seeds == 1:
         return f"{sentence}. There was one seed, so the variation between seeds is not known."
-    return f"{sentence}, with {seeds} seeds or more."
+    more = " or more" if any(standing.seeds > seeds for standing in table) else ""
+    return f"{sentence}, with {seeds} seeds{more}."
 
 
 def _others(

@@ -18,9 +18,7 @@ def write_report(runs: Sequence[FinishedRun], out: pathlib.Path) -> list[pathlib
     labels = run_labels(runs)
     figures = all_figures(runs, labels)
     texts = {"index.html": page(tables, figures)}
-    parts = [
-        f"**{own['dataset']}.** {' '.join(own['sentences'])}\n" for own in verdicts(runs, labels)
-    ]
+    parts = [f"**{own['dataset']}.** {' '.join(own['sentences'])}\n" for own in verdicts(runs)]
     for run, own in tables:
         parts.append(f"## {labels[run.name]}\n")
         for table in own:

@@ -50,7 +50,8 @@ class Progress(NamedTuple):
         5, 10, ... epochs.
         """
         waited = self.epoch - self.best_epoch
-        return trained & (self.stopped | ((waited > 0) & (waited % STANDSTILL == 0)))
+        still: np.ndarray = trained & (self.stopped | ((waited > 0) & (waited % STANDSTILL == 0)))
+        return still
 
     def starting_from(self, scores: np.ndarray) -> "Progress":
         """The state before the first epoch for models that were trained in an earlier run and now have these scores [M]."""

@@ -8,7 +8,7 @@ from grasp_jax.config import Config
 from grasp_jax.core.errors import UserError
 from grasp_jax.data.negatives import draw_candidates, exclusion_index
 from grasp_jax.evaluation.evaluation_set import EvaluationSet, evaluation_set
-from grasp_jax.evaluation.stored import StoredNegatives
+from grasp_jax.evaluation.stored import LOW_RATED, StoredNegatives
 from grasp_jax.models.build import build_backbone
 from grasp_jax.models.methods import METHODS
 from grasp_jax.parallel.processes import main_process_first
@@ -67,7 +67,8 @@ def evaluation_of(
 def _negatives(
     run: Run, name: str, everyone: np.ndarray, positions: np.ndarray | None = None
 ) -> np.ndarray:
-    """[n, C] stored evaluation negatives; drawn once per (dataset, eval seed) and stored in the workdir.
+    """[n, C] stored evaluation negatives, items that a user neither had nor rated low; drawn once per (dataset, eval seed) and stored in
+    the workdir.
 
     Args:
       name: "valid" or "test".
@@ -76,9 +77,16 @@ def _negatives(
         file of their own, unless there is a file for all users (which has 4 GB for 10 million users).
     """
     folder, part = run.workdir / "candidates", run.config.eval
-    config = {"seed": part.seed, "num_negatives": part.num_negatives, "users": len(everyone)}
+    config: dict[str, int | str] = {
+        "seed": part.seed,
+        "num_negatives": part.num_negatives,
+        "users": len(everyone),
+    }
+    low_rated = run.split.log.low_rated
+    if low_rated is not None and len(low_rated):  # else the draw is that of earlier versions
+        config[LOW_RATED] = "excluded"
 
-    def store_of(file: str, described: dict[str, int]) -> StoredNegatives:
+    def store_of(file: str, described: dict[str, int | str]) -> StoredNegatives:
         made_from = {"data": run.fingerprint, "config": described}
         return StoredNegatives(folder / f"{file}.npy", made_from)
 
@@ -90,7 +98,7 @@ def _negatives(
         negatives = store.read()
         if negatives is None:
             log, seed = run.split.log, 2 * part.seed + {"valid": 0, "test": 1}[name]
-            index = exclusion_index(log, log.offsets[:-1], log.offsets[1:])
+            index = exclusion_index(log, log.offsets[:-1], log.offsets[1:], low_rated=True)
             negatives = draw_candidates(index, everyone, part.num_negatives, seed, drawn_for)
             store.write(negatives)
         return negatives if positions is None or drawn_for is not None else negatives[positions]

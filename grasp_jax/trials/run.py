@@ -18,7 +18,7 @@ from grasp_jax.core.errors import DataChanged, UserError
 from grasp_jax.core.log import logger
 from grasp_jax.data.dataset import Dataset, load_dataset
 from grasp_jax.data.groups import Groups, head_tail_groups
-from grasp_jax.data.log import distinct_items
+from grasp_jax.data.log import distinct_items, most_items
 from grasp_jax.data.split import Split, make_split, without_users_short_of_negatives
 from grasp_jax.data.ties import SHUFFLE, num_tied
 from grasp_jax.knowledge.bank import KnowledgeBank, read_manifest
@@ -192,7 +192,7 @@ def _check_negatives(run: Run) -> None:
     """Raises UserError if every user who would be evaluated has had too many items."""
     wanted, log = run.config.eval.num_negatives, run.split.log
     evaluated = (run.split.valid.target >= 0) | (run.split.test.target >= 0)
-    if log.lengths.max() <= log.num_items - wanted or not evaluated.any():
+    if most_items(log) <= log.num_items - wanted or not evaluated.any():
         return
     left = int((log.num_items - distinct_items(log))[evaluated].max())
     if left < wanted:

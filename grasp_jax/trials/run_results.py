@@ -56,7 +56,16 @@ def report_results(
     rows = [row for trial in evaluated.values() for row in trial.rows]
     comparisons = _compare(evaluated)
     lengths = np.bincount(run.split.log.lengths)
-    trials = trained_models(run.records.read())
+    trials = trained_models(
+        run.records.read(),
+        {names: trial.training["epoch"] for names, trial in evaluated.items() if trial.training},
+    )
+    unfinished = [
+        {"method": method, "backbone": backbone}
+        | {name: trial.training[name] for name in ("epoch", "max_epochs")}
+        for (method, backbone), trial in evaluated.items()
+        if trial.training.get("unfinished")
+    ]
     about = {
         "command": redacted(_command_as_typed(sys.argv)),
         "version": __version__,
@@ -68,10 +77,14 @@ def report_results(
         **machine(),
     }
     if is_main_process():
-        save_results(run.workdir / "results.json", rows, comparisons, failed, about)
+        save_results(
+            run.workdir / "results.json",
+            {"rows": rows, "comparisons": comparisons, "failed": list(failed)}
+            | {"unfinished": unfinished, "about": about},
+        )
         write_sealed(run.workdir / READ_FILE, {"lines": read.lines()})
     protocol = main_protocol(rows, run.config.eval.select)
-    print("", *verdict(rows, comparisons, protocol, failed), sep="\n")
+    print("", *verdict(rows, comparisons, protocol, failed, unfinished), sep="\n")
     print(f"\n{table(rows, failed, _columns_of_terminal())}\n")
     if comparisons:
         print(f"{comparison_table(comparisons)}\n")
@@ -91,12 +104,16 @@ def report_results(
     print(f"then {how_to_serve(run.workdir, own)}")
 
 
-def trained_models(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def trained_models(
+    records: Sequence[Mapping[str, Any]], tested: Mapping[tuple[str, str], int]
+) -> list[dict[str, Any]]:
     """What was trained, a row for each method on each backbone: its seconds, and every seed, dropout and learning rate with its best
     validation score.
 
     Args:
       records: the lines of metrics.jsonl.
+      tested: by method and backbone, for how many epochs the models were trained that were tested. Lines of later epochs, which an
+        interrupted training has written after its last checkpoint, are left out.
 
     Returns:
       "method", "backbone", "seconds" of training and validation, and "models": "seed", "dropout", "learning_rate", the last "epoch", and
@@ -105,6 +122,8 @@ def trained_models(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]
     found: dict[tuple[str, str], dict[str, Any]] = {}
     epochs = (record for record in records if record["event"] in ("epoch", "refit"))
     for record in epochs:
+        if record["epoch"] > tested.get((record["method"], record["backbone"]), record["epoch"]):
+            continue
         names = {name: record[name] for name in ("method", "backbone")}
         trial = found.setdefault(
             (record["method"], record["backbone"]), {**names, "epochs": {}, "models": {}}

@@ -47,10 +47,13 @@ class Evaluated:
     Attributes:
       rows: of `results.json`, for every protocol, all groups and each seed.
       gains: per protocol [S, n] NDCG@10 of each seed and user; methods of one run have the same users in the same order.
+      training: of the models that were tested: "epoch", how many they were trained for, "max_epochs", and "unfinished", whether the
+        training could go on; empty if an earlier version tested them.
     """
 
     rows: list[dict[str, Any]]
     gains: dict[str, np.ndarray]
+    training: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def evaluate_trial(trial: Trial, snapshot: Snapshot) -> Evaluated:
@@ -124,11 +127,17 @@ def _store_rows(trial: Trial, snapshot: Snapshot, rows: list[dict[str, Any]]) ->
     made = {_ranks_file(run, trial.name, row["seed"], row["protocol"]) for row in rows}
     made |= {path for path in _example_files(run, trial.name) if path.exists()}
     names = sorted(path.relative_to(run.workdir).as_posix() for path in made)
+    most = trial.config.train.max_epochs
     content = {
         "made_from": results_made_from(
             run, trial.method, trial.backbone, hash_of_model(snapshot.best_params)
         ),
         "rows": rows,
+        "training": {
+            "epoch": int(snapshot.progress.epoch),
+            "max_epochs": most,
+            "unfinished": snapshot.progress.is_unfinished(most),
+        },
         "epochs": run.records.checksum(trial.job.labels),
         "files": checksums(run.workdir, names),
     }
@@ -157,7 +166,8 @@ def finished(run: Run, method: str, backbone: str, model: str | None = None) -> 
     if not path.exists():
         return None
     try:
-        evaluated, made_from = _read(run, method, backbone)
+        evaluated, stored = _read(run, method, backbone)
+        made_from = stored["made_from"]
         if model is None and (
             found := find_model(checkpoint_folder(run.workdir, method, backbone), run.allow_older)
         ):
@@ -165,7 +175,11 @@ def finished(run: Run, method: str, backbone: str, model: str | None = None) -> 
         wanted = results_made_from(run, method, backbone, model)
         if model is None:
             made_from = {name: value for name, value in made_from.items() if name != "model"}
-        reason = difference(made_from, wanted) or _lacking(run, evaluated, made_from, at_hand)
+        reason = (
+            difference(made_from, wanted)
+            or _lacking(run, evaluated, made_from, at_hand)
+            or _continued(run, method, backbone, stored)
+        )
     except UserError as error:
         reason = str(error)
     if reason:
@@ -187,6 +201,16 @@ def _lacking(run: Run, evaluated: Evaluated, made_from: dict[str, Any], at_hand:
         and UNSEEN not in evaluated.gains
     ):
         return f"an earlier version did not rank by {UNSEEN}"
+    return ""
+
+
+def _continued(run: Run, method: str, backbone: str, stored: dict[str, Any]) -> str:
+    """The reason why results say that a training has not ended that has gone on since; even if no later epoch was better."""
+    labels = {"method": method, "backbone": backbone}
+    if stored.get("training", {}).get("unfinished") and stored["epochs"] != run.records.checksum(
+        labels
+    ):
+        return "the training has gone on since then"
     return ""
 
 
@@ -242,7 +266,7 @@ def _top_of(
 
 
 def _read(run: Run, method: str, backbone: str) -> tuple[Evaluated, dict[str, Any]]:
-    """Results of a trial, with their provenance.
+    """Results of a trial, and the content of its file.
 
     Raises:
       UserError: a file is damaged.
@@ -259,7 +283,7 @@ def _read(run: Run, method: str, backbone: str) -> tuple[Evaluated, dict[str, An
             ) as ranks:
                 gains.setdefault(row["protocol"], []).append(ndcg_gains(ranks["rank"]))
     by_seed = {protocol: np.stack(seeds) for protocol, seeds in gains.items()}
-    return Evaluated(stored["rows"], by_seed), stored["made_from"]
+    return Evaluated(stored["rows"], by_seed, stored.get("training", {})), stored
 
 
 def _store_examples(trial: Trial, ranker: Ranker, test: EvaluationSet) -> None:
