@@ -13,7 +13,7 @@ from benchmarks.sections.overview import machine
 from benchmarks.study_records import WIDTH, Page, read
 from benchmarks.study_trials import BY_HAND, VALIDATED, merged
 from grasp_jax.report.runs import FinishedRun
-from grasp_jax.report.tables import trials, values
+from grasp_jax.report.table_data import trials, values
 
 OURS, SASREC, LLMINIT = (
     (VALIDATED, "cross-entropy"),

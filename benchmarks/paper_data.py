@@ -22,7 +22,8 @@ from grasp_jax.evaluation.results import spread
 from grasp_jax.report import paper
 from grasp_jax.report.formats import markdown
 from grasp_jax.report.runs import FinishedRun, read_run
-from grasp_jax.report.tables import GROUPS, ReportTable, trials, values
+from grasp_jax.report.table_data import trials, values
+from grasp_jax.report.tables import GROUPS, ReportTable
 
 NAMES = (
     "fashion-sasrec",

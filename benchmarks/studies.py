@@ -26,7 +26,8 @@ from grasp_jax.evaluation.results import spread
 from grasp_jax.report import figures
 from grasp_jax.report.plot import Figure
 from grasp_jax.report.runs import FinishedRun
-from grasp_jax.report.tables import ReportTable, ablation, trials, values
+from grasp_jax.report.table_data import trials, values
+from grasp_jax.report.tables import ReportTable, ablation
 
 DOCS = pathlib.Path(__file__).parent.parent / "docs"
 ORDER = ("plain", "grasp", "grasp_plus")  # of rows

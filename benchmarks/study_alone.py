@@ -2,7 +2,8 @@
 
 from benchmarks.study_records import Page, page, read
 from grasp_jax.evaluation.results import spread
-from grasp_jax.report.tables import ReportTable, trials, values
+from grasp_jax.report.table_data import trials, values
+from grasp_jax.report.tables import ReportTable
 
 
 def alone() -> Page:

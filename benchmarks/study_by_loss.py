@@ -7,7 +7,8 @@ from benchmarks.study_records import METRICS, Page, page, read
 from benchmarks.study_trials import BASELINE, LOSSES, merged
 from grasp_jax.evaluation.results import spread
 from grasp_jax.report.runs import FinishedRun
-from grasp_jax.report.tables import ReportTable, trials, values
+from grasp_jax.report.table_data import trials, values
+from grasp_jax.report.tables import ReportTable
 
 OTHER_NAME = {"plain": BASELINE, "gsasrec": BASELINE}  # of the row by cross-entropy
 PROTOCOLS = ("full_unseen", "sampled100")

@@ -10,7 +10,8 @@ from benchmarks.study_labels import shown
 from benchmarks.study_records import METRICS, PROTOCOLS, Page, page, path_of, read
 from grasp_jax.evaluation.results import spread
 from grasp_jax.report.runs import FinishedRun
-from grasp_jax.report.tables import ReportTable, trials, values
+from grasp_jax.report.table_data import trials, values
+from grasp_jax.report.tables import ReportTable
 
 DATA = {
     "movies": "MovieLens 100K, titles and genres",

@@ -25,7 +25,8 @@ from benchmarks.study_trials import (
 )
 from grasp_jax.evaluation.results import spread
 from grasp_jax.report.runs import FinishedRun
-from grasp_jax.report.tables import ReportTable, trials, values
+from grasp_jax.report.table_data import trials, values
+from grasp_jax.report.tables import ReportTable
 
 BY_PROTOCOL = (
     "method",

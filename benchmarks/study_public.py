@@ -13,7 +13,8 @@ from benchmarks.study_records import Page, page, path_of, read
 from benchmarks.study_trials import BASELINE, LOSSES, OURS, VALIDATED, merged, tried
 from grasp_jax.evaluation.results import spread
 from grasp_jax.report.runs import FinishedRun
-from grasp_jax.report.tables import ReportTable, trials, values
+from grasp_jax.report.table_data import trials, values
+from grasp_jax.report.tables import ReportTable
 
 HERE = {
     (BASELINE, LOSSES["ce"]): "SASRec, cross-entropy, IDs alone",

@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks.study_records import METRICS
 from grasp_jax.models.methods import METHODS
 from grasp_jax.report.runs import FinishedRun
-from grasp_jax.report.tables import trials, values
+from grasp_jax.report.table_data import trials, values
 
 OURS, BASELINE = "grasp_plus", "sasrec_ce"
 BY_HAND = (OURS, "cross-entropy")  # the row whose match was set with test figures in view

@@ -21,7 +21,7 @@ from benchmarks.study_trials import (
     tried,
 )
 from grasp_jax.report.runs import FinishedRun
-from grasp_jax.report.tables import trials, values
+from grasp_jax.report.table_data import trials, values
 
 ROOT = pathlib.Path(__file__).parent.parent
 DOCS = ROOT / "docs"

@@ -278,6 +278,24 @@ def test_formats_keep_every_cell() -> None:
     assert text.count(r"\begin") == text.count(r"\end") == 2 and "{llr}" in text
 
 
+def test_a_paper_can_take_the_tables_as_they_are(fashion: FinishedRun) -> None:
+    """A reader of the paper would not know what ± and bold are, nor a program get at the numbers behind them."""
+    table = overall(fashion, "full")
+    caption = next(line for line in latex(table).splitlines() if line.startswith(r"\caption"))
+    for part in ("2 seeds of each", "standard deviation over seeds, with n - 1", "Bold", "5 test"):
+        assert part in caption, part
+    cell = dict(zip(table.header, table.rows[0], strict=True))
+    assert (cell["dropout"], cell["learning rate"]) == ("0.2", "-"), "these rows have no rate"
+    (first, second) = csv.DictReader(io.StringIO(comma_separated(table)))
+    assert (first["method"], first["seeds"], first["dropout"]) == ("plain", "2", "0.2")
+    assert float(second["NDCG@10 mean"]) == pytest.approx(50.5, abs=1e-12)
+    assert float(second["NDCG@10 sd"]) == pytest.approx(np.std([50, 51], ddof=1), abs=1e-9)
+    tables = {own.name: own for own in all_tables(fashion)}
+    (pair,) = csv.DictReader(io.StringIO(comma_separated(tables["significance"])))
+    assert (pair["first"], pair["second"], float(pair["p"])) == ("plain", "grasp", 0.01)
+    assert "tail_item mean" in comma_separated(tables["groups-full"])
+
+
 def test_page_stands_alone(tmp_path: pathlib.Path) -> None:
     """The page would need a network, run a title as a script, or lack a part."""
     runs = read_runs(

@@ -16,7 +16,7 @@ from benchmarks import (
 )
 from grasp_jax.evaluation.metrics import ndcg_at_10
 from grasp_jax.report.runs import FinishedRun
-from grasp_jax.report.tables import trials, values
+from grasp_jax.report.table_data import trials, values
 from tests.test_report import SEEDS, workdir
 
 

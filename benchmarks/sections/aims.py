@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 from benchmarks.implementations import MANY
 from benchmarks.project import shares_of_limit
 from benchmarks.sections.words import OURS, PACKED
-from grasp_jax.report.tables import MISSING, ReportTable
+from grasp_jax.report.table_data import MISSING
+from grasp_jax.report.tables import ReportTable
 
 Record = dict[str, Any]
 STEPS = {"Beauty": "step-gpu-256", "Industry": "step-industry-gpu-256"}

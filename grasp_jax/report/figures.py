@@ -13,7 +13,7 @@ from grasp_jax.models.gates import NAMES
 from grasp_jax.report.names import dataset_of
 from grasp_jax.report.plot import COLOURS, Figure, Panel
 from grasp_jax.report.runs import FinishedRun
-from grasp_jax.report.tables import trials, values
+from grasp_jax.report.table_data import trials, values
 from grasp_jax.workdir import trial_name
 
 CURVES = {"K": ("knowledge", "num_neighbours"), "D": ("model", "features")}

@@ -38,6 +38,7 @@ def latex(table: ReportTable) -> str:
     def cell(r: int, c: int, text: str) -> str:
         return rf"\textbf{{{escape(text)}}}" if (r, c) in table.best else escape(text)
 
+    said = (table.title, table.note, table.caption)
     lines = [
         " & ".join(cell(r, c, text) for c, text in enumerate(row)) + r" \\"
         for r, row in enumerate(table.rows)
@@ -45,7 +46,7 @@ def latex(table: ReportTable) -> str:
     return "\n".join(
         [
             r"\begin{table}",
-            rf"\caption{{{escape(table.title)}. {escape(table.note)}.}}",
+            rf"\caption{{{escape('. '.join(filter(None, said)))}.}}",
             rf"\begin{{tabular}}{{{'l' * 2 + 'r' * (len(table.header) - 2)}}}",
             r"\toprule",
             " & ".join(map(escape, table.header)) + r" \\",
@@ -60,7 +61,7 @@ def latex(table: ReportTable) -> str:
 
 
 def comma_separated(table: ReportTable) -> str:
-    """CSV with a header line."""
+    """CSV with a header line: `data` of the table, or its cells where it has none."""
     out = io.StringIO()
-    csv.writer(out).writerows([table.header, *table.rows])
+    csv.writer(out).writerows(table.data or [table.header, *table.rows])
     return out.getvalue()

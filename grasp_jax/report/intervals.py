@@ -8,7 +8,7 @@ import numpy as np
 from grasp_jax.evaluation.significance import LEVEL, bootstrap_means
 from grasp_jax.evaluation.users_and_seeds import interval_of_pair
 from grasp_jax.report.runs import FinishedRun
-from grasp_jax.report.tables import trials, values
+from grasp_jax.report.table_data import trials, values
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,7 @@ from grasp_jax.evaluation.results import spread
 from grasp_jax.evaluation.untrained import is_trained, shown_backbone, stand_together
 from grasp_jax.report.intervals import Interval, intervals
 from grasp_jax.report.runs import FinishedRun
-from grasp_jax.report.tables import MISSING, trials, values
+from grasp_jax.report.table_data import MISSING, trials, values
 from grasp_jax.report.verdict import baseline_trial
 
 METRICS = (  # header, group, metric

@@ -122,7 +122,10 @@ def verdicts(runs: Sequence[FinishedRun]) -> list[dict[str, Any]]:
     for dataset in dict.fromkeys(map(dataset_of, runs)):
         of_dataset = [run for run in runs if dataset_of(run) == dataset]
         names, taken = method_labels(of_dataset), set[str]()
-        rows, comparisons, failed, unfinished = [], [], [], []
+        rows: list[dict[str, Any]] = []
+        comparisons: list[dict[str, Any]] = []
+        failed: list[dict[str, Any]] = []
+        unfinished: list[dict[str, Any]] = []
         for run in of_dataset:
             own = {method: name for (folder, method), name in names.items() if folder == run.name}
             # the same results under the same name count once

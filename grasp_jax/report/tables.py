@@ -14,19 +14,36 @@ from grasp_jax.evaluation.results import (
     spread,
     unsure_note,
 )
-from grasp_jax.evaluation.untrained import shown_backbone, stand_together, without_repeats
+from grasp_jax.evaluation.untrained import shown_backbone, stand_together
 from grasp_jax.models.gates import NAMES
 from grasp_jax.report import paper
 from grasp_jax.report.runs import FinishedRun
+from grasp_jax.report.table_data import (
+    MISSING,
+    caption,
+    chosen_rates,
+    comparison_data,
+    seeds_data,
+    trials,
+    values,
+)
 from grasp_jax.report.verdict import baseline_of, baseline_trial, unfinished_in_words
 
 GROUPS = ("tail_item", "head_item", "tail_user", "head_user")
-MISSING = "-"
 
 
 @dataclasses.dataclass(frozen=True)
 class ReportTable:
-    """Cells as text; `note` says how to read them; `best` holds (row, column) of the best value of a column."""
+    """A table of a report.
+
+    Attributes:
+      name, title: of its files, and above it.
+      header, rows: cells as text.
+      note: how to read them.
+      best: (row, column) of the best value of a column.
+      caption: what else a paper must say of the numbers; for LaTeX.
+      data: header and rows for CSV, numbers with full precision; empty: `header` and `rows`.
+    """
 
     name: str
     title: str
@@ -34,6 +51,8 @@ class ReportTable:
     rows: list[list[str]]
     note: str = ""
     best: frozenset[tuple[int, int]] = frozenset()
+    caption: str = ""
+    data: Sequence[Sequence[str | float]] = ()
 
 
 def all_tables(run: FinishedRun) -> list[ReportTable]:
@@ -49,25 +68,6 @@ def all_tables(run: FinishedRun) -> list[ReportTable]:
     return tables
 
 
-def trials(run: FinishedRun) -> list[tuple[str, str]]:
-    """(method, backbone) of a run, in its order; an untrained method only once."""
-    return without_repeats((row["method"], row["backbone"]) for row in run.rows)
-
-
-def values(
-    run: FinishedRun, method: str, backbone: str, protocol: str, group: str, metric: str
-) -> np.ndarray:
-    """[seeds] percent; empty where nothing was measured."""
-    wanted = (method, backbone, protocol, group)
-    return 100 * np.array(
-        [
-            row[metric]
-            for row in run.rows
-            if (row["method"], row["backbone"], row["protocol"], row["group"]) == wanted
-        ]
-    )
-
-
 def overall(run: FinishedRun, protocol: str) -> ReportTable:
     """Table 2: NDCG and HR, with what each method adds to its plain backbone, here and in the paper."""
     metrics = ("NDCG@5", "NDCG@10", "HR@5", "HR@10", "NDCG@20", "HR@20", "MRR")
@@ -75,7 +75,7 @@ def overall(run: FinishedRun, protocol: str) -> ReportTable:
         paper.overall(_dataset(run), m, b, "NDCG@10") is not None for m, b in trials(run)
     )
     base = baseline_of(method for method, _ in trials(run)) or "plain"
-    header = ["backbone", "method", *metrics, f"over {base}"] + (
+    header = ["backbone", "method", "dropout", "learning rate", *metrics, f"over {base}"] + (
         ["paper NDCG@10", "paper HR@10", "paper over plain"] if with_paper else []
     )
     if with_paper and _dataset(run) in paper.SAME_DATA:
@@ -89,6 +89,7 @@ def overall(run: FinishedRun, protocol: str) -> ReportTable:
             line = [
                 shown_backbone(method, backbone),
                 method,
+                *chosen_rates(run, method, backbone, protocol),
                 *(spread(value, method) for value in measured),
                 _over(run, base, method, backbone, protocol),
             ]
@@ -111,7 +112,7 @@ def overall(run: FinishedRun, protocol: str) -> ReportTable:
                     ]
             body.append(line)
             numbers.append(
-                [np.nan, np.nan, *(value.mean() if len(value) else np.nan for value in measured)]
+                [np.nan] * 4 + [value.mean() if len(value) else np.nan for value in measured]
             )
     best = _best(numbers, [line[0] for line in body])
     for failed in run.results["failed"]:
@@ -119,8 +120,10 @@ def overall(run: FinishedRun, protocol: str) -> ReportTable:
             [
                 failed["backbone"],
                 failed["method"],
+                MISSING,
+                MISSING,
                 f"failed: {failed['reason']}",
-                *[""] * (len(header) - 3),
+                *[""] * (len(header) - 5),
             ]
         )
     note = "Percent, test"
@@ -129,7 +132,14 @@ def overall(run: FinishedRun, protocol: str) -> ReportTable:
     if run.unfinished:
         note += f". {unfinished_in_words(run.unfinished)}"
     return ReportTable(
-        f"overall-{protocol}", f"Overall, {PROTOCOLS[protocol]}", header, body, note, best
+        f"overall-{protocol}",
+        f"Overall, {PROTOCOLS[protocol]}",
+        header,
+        body,
+        note,
+        best,
+        caption(run, protocol),
+        seeds_data(run, protocol, [("all", metric, metric) for metric in metrics]),
     )
 
 
@@ -163,7 +173,10 @@ def groups(run: FinishedRun, protocol: str) -> ReportTable:
     best = _best(numbers, [line[0] for line in body])
     note = "Percent, test" + (_other_groups(run) if shown_paper else "")
     title = f"NDCG@10 by group, {PROTOCOLS[protocol]}"
-    return ReportTable(f"groups-{protocol}", title, header, body, note, best)
+    data = seeds_data(run, protocol, [(group, "NDCG@10", group) for group in GROUPS])
+    return ReportTable(
+        f"groups-{protocol}", title, header, body, note, best, caption(run, protocol), data
+    )
 
 
 def _other_groups(run: FinishedRun) -> str:
@@ -205,7 +218,10 @@ def ablation(run: FinishedRun) -> ReportTable:
             else 100 * (theirs / whole_theirs - 1)
         )
         body.append([*line, _number(theirs), _percent(change)])
-    return ReportTable("ablation", "Ablations of GRASP", header, body, "Percent, test")
+    said = caption(run, protocols[0], bold=False)
+    return ReportTable(
+        "ablation", "Ablations of GRASP", header, body, "Percent, test", caption=said
+    )
 
 
 def mean_gates(run: FinishedRun) -> ReportTable:
@@ -235,7 +251,12 @@ def significance(run: FinishedRun) -> ReportTable:
         note += f". {unsure}"
     body = comparison_rows(run.results["comparisons"])
     return ReportTable(
-        "significance", "Differences between methods", list(COMPARISON_HEADER), body, note
+        "significance",
+        "Differences between methods",
+        list(COMPARISON_HEADER),
+        body,
+        note,
+        data=comparison_data(run.results["comparisons"]),
     )
 
 

@@ -8,7 +8,8 @@ from grasp_jax.knowledge.audit.measure import Audit
 from grasp_jax.report.page import TableView, table_view
 from grasp_jax.report.plot import Figure
 from grasp_jax.report.render import anchor, drawn, render
-from grasp_jax.report.tables import MISSING, ReportTable
+from grasp_jax.report.table_data import MISSING
+from grasp_jax.report.tables import ReportTable
 
 SECTIONS = (  # title, how names of its tables begin, its figures
     ("As people judge", ("ratings",), ()),

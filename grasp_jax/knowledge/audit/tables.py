@@ -7,7 +7,8 @@ import numpy as np
 from grasp_jax.knowledge.audit.measure import Audit, Vectors
 from grasp_jax.knowledge.audit.ratings import RatedGroup
 from grasp_jax.knowledge.audit.texts import GroupTexts
-from grasp_jax.report.tables import MISSING, ReportTable
+from grasp_jax.report.table_data import MISSING
+from grasp_jax.report.tables import ReportTable
 
 HISTORIES = {"items": "purchases in training", "users": "length of training history"}
 SIZES = (2, 3, 6, 11)  # where a line of cluster sizes begins
