@@ -17,7 +17,7 @@ from benchmarks.record import RESULTS
 from benchmarks.study_alone import alone
 from benchmarks.study_by_loss import by_loss
 from benchmarks.study_defaults import defaults
-from benchmarks.study_late_fusion import ahead, domains, headline, shops, splits, wrong
+from benchmarks.study_late_fusion import ahead, domains, headline, shops, short, splits, wrong
 from benchmarks.study_public import public
 from benchmarks.study_records import METRICS, Page, keep, page, path_of, read
 from configs import sweep
@@ -322,6 +322,7 @@ STUDIES: dict[str, tuple[str, Callable[[], Page]]] = {
     "wrong": ("studies.md", wrong),
     "shops": ("studies.md", shops),
     "domains": ("studies.md", domains),
+    "short": ("studies.md", short),
     "defaults": ("studies.md", defaults),
     "splits": ("studies.md", splits),
     "encoders": ("studies.md", encoders),

@@ -5,6 +5,7 @@ from grasp_jax.models.methods import METHODS
 VARIANTS = {  # of the study `ahead`; each sets fields of `model.plus`, or trains for fewer epochs
     "three_id_towers": "control: three ID towers, no text",
     "no_match": "`grasp_plus` without the match",
+    "idtext-validated_match": "`grasp_plus`, IDs start from text, match chosen by validation",
     "validated_match": "`grasp_plus`, match chosen by validation",
     "decay1-validated_match": "`grasp_plus`, match chosen by validation, weight decay 1",
     "id_and_match": "one ID tower and the match",

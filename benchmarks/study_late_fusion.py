@@ -46,6 +46,10 @@ DOMAINS = {
     "domain-toys": "Amazon Toys and Games 5-core, texts of some six words; percent",
     "domain-movies": "MovieLens 100K, titles and genres; percent",
 }
+SHORT = {
+    "short-industrial": "Amazon Industrial and Scientific, first four interactions of a user; percent",
+    "short-office": "Amazon Office Products, first four interactions of a user; percent",
+}
 SPLITS = {
     "split-time": "Split by two days for everybody, `lsa` vectors; percent",
     "split-ties": "Interactions of a user on one day in random order, MiniLM vectors; percent",
@@ -169,6 +173,11 @@ def shops() -> Page:
 def domains() -> Page:
     """The same settings on data of other domains."""
     return _one_table_each("domains", DOMAINS)
+
+
+def short() -> Page:
+    """The same settings where every user has only four interactions."""
+    return _one_table_each("short", SHORT)
 
 
 def splits() -> Page:

@@ -234,11 +234,15 @@ def test_what_studies_says_of_films_is_in_the_record() -> None:
 
 
 def weight_decay_sentences() -> list[str]:
-    """What docs/studies.md says by hand of weight decay."""
+    """What docs/studies.md says by hand of weight decay, and of an ID tower that starts from text."""
     runs = read("ahead")[0]
     parts = {name: own for (name, by), own in all_parts(runs).items() if by == "cross-entropy"}
     found = merged(runs)
-    test = {name: unseen(run, trials(run)[0][0]) for (name, _), run in found.items()}
+    test = {
+        name: unseen(run, trials(run)[0][0])
+        for (name, by), run in found.items()
+        if by == "cross-entropy"
+    }
 
     def valid(name: str) -> float:
         """Best validation NDCG@10 in percent, the mean over seeds, with the setting that was chosen."""
@@ -262,6 +266,12 @@ def weight_decay_sentences() -> list[str]:
         f"on tail items {tails[0].mean():.2f} instead of {tails[1].mean():.2f}",
         f"gains nothing by 0.1 ({little:.2f} and {valid('llminit'):.2f} in validation) and loses by 1 ({much:.2f})",
         f"loses by 1 ({valid(f'decay1-{VALIDATED}'):.2f}, one seed, instead of {valid(VALIDATED):.2f}, the mean of five)",
+        f"({valid('id_text_sum, weight decay 1'):.2f} instead of {valid('id_text_sum'):.2f}, "
+        f"{valid('llm_esr, weight decay 1'):.2f} instead of {valid('llm_esr'):.2f}, one seed each)",
+        f"({test['id_text_sum, weight decay 1']:.2f} instead of {test['id_text_sum']:.2f}, "
+        f"{test['llm_esr, weight decay 1']:.2f} instead of {test['llm_esr']:.2f})",
+        f"{test[f'idtext-{VALIDATED}']:.2f} (two seeds) instead of {test[VALIDATED]:.2f}, and "
+        f"{valid(f'idtext-{VALIDATED}'):.2f} instead of {valid(VALIDATED):.2f} in validation",
         f"the lead is {100 * (test[VALIDATED] / test[decayed] - 1):.0f} % instead of {100 * (test[VALIDATED] / test[sasrec] - 1):.0f} %",
     ]
 
