@@ -64,7 +64,7 @@ def test_a_file_that_a_run_refuses_is_refused(tmp_path: pathlib.Path, name: str)
     else:
         path.write_bytes(b"no array")
     own = knowledge(encoder="file", item_file=str(path))
-    assert_names(refusal(text_width, own, None), (str(path), "not a readable", ".npy"))
+    assert_names(refusal(text_width, own, None), (str(path), "read", ".npy"))
     if name.endswith("safetensors"):
         for shape, dtype in (((3, 4), np.int32), ((3,), np.float32), ((), np.float32)):
             save_file({"embeddings": np.zeros(shape, dtype)}, path)
