@@ -115,6 +115,21 @@ def domain_lead(domain: str, other: str = "sasrec_ce") -> float:
     return 100 * (ndcg.get(VALIDATED, ndcg[OURS]) / ndcg[other] - 1)
 
 
+def short_sentence() -> str:
+    """What docs/studies.md says by hand of histories of four interactions."""
+    leads: list[float] = []
+    for name in ("short-industrial", "short-office"):
+        ndcg = {
+            row.split(", ")[0]: main_metric(run).mean()
+            for row, run in rows_of("short", name).items()
+        }
+        leads += [100 * (ndcg[VALIDATED] / ndcg[other] - 1) for other in ("sasrec_ce", "llminit")]
+    return (
+        "`grasp_plus` is {:.0f} % ahead of SASRec and {:.0f} % ahead of LLMInit on Industrial and Scientific, and {:.0f} % and {:.0f} % "
+        "on Office Products"
+    ).format(*leads)
+
+
 def unseen(run: FinishedRun, method: str) -> float:
     """NDCG@10 without seen items in percent, the mean over seeds."""
     return float(values(run, method, "sasrec", "full_unseen", "all", "NDCG@10").mean())
@@ -408,6 +423,7 @@ def test_figures_of_the_studies_are_those_of_the_records() -> None:
         studies_sentences()
         + match_sentences()
         + weight_decay_sentences()
+        + [short_sentence()]
         + seven_sentences()
         + defaults_sentences()
     ):
