@@ -2,7 +2,7 @@
 
 import pytest
 
-from grasp_jax.knowledge.text.clean import status_of
+from grasp_jax.knowledge.text.clean import split_reference, status_of
 
 KNOWS_NOTHING = (
     "NA",
@@ -21,6 +21,11 @@ KNOWS_NOTHING = (
     "Keine Angaben",
     "Leider liegen keine Informationen vor.",
     "Keine ausreichenden Informationen vorhanden.",
+    "NA\nThe item has no attributes.",
+    "NA due to missing data",
+    "N.A.",
+    "The title does not provide enough information.",
+    "Not available: no attributes",
 )
 REFUSALS = (
     "I'm sorry, but I can't help with that request.",
@@ -50,6 +55,16 @@ DESCRIPTIONS = (
     "Leider geil is a song by Deichkind.",
     "The Information is a novel by Martin Amis.",
     "As an assistant's gift, a mug.",
+    "As an assistant, this kitchen tool chops onions.",
+    "There is no data loss with this backup drive.",
+    "No information overload: this planner shows a day on a page.",
+    "There are no details too small for this macro lens.",
+    "NA - North American version of the controller.",
+    "N/A (NTSC) console.",
+    "Keine Informationen gehen verloren mit dieser Festplatte.",
+    "Als KI-Roboter verkleidet: ein Kostüm.",
+    "Ich kann nicht schlafen ist ein Kinderbuch.",
+    "My Apologies is an album of 2019.",
 )
 
 
@@ -69,3 +84,16 @@ def test_a_refusal(text: str) -> None:
 def test_a_description_stays(text: str) -> None:
     """A description that was paid for would be thrown away."""
     assert status_of(text) == "ok"
+
+
+@pytest.mark.parametrize(
+    ("raw", "rest"),
+    [
+        ('[deadbeef] "Blue" mug', '"Blue" mug'),
+        ("[deadbeef] **Blue mug** is", "**Blue mug** is"),
+        ("**[deadbeef]** a mug", "a mug"),
+    ],
+)
+def test_marks_of_the_text_behind_a_reference_stay(raw: str, rest: str) -> None:
+    """A text would begin in the middle of a quotation."""
+    assert split_reference(raw) == ("deadbeef", rest)

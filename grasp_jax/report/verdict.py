@@ -143,7 +143,7 @@ def unfinished_in_words(unfinished: Sequence[Mapping[str, Any]]) -> str:
         f"{_of(trial)} (stopped after {trial['epoch']:,} of at most {trial['max_epochs']:,} epochs)"
         for trial in unfinished
     ]
-    return f"Training has not ended for {all_of(stops)}: these numbers are of the best model so far"
+    return f"Training was interrupted, or a callback stopped it, for {all_of(stops)}: these numbers are of the best model so far"
 
 
 def significance(

@@ -226,6 +226,7 @@ def find_model(folder: pathlib.Path, allow_older: bool = False) -> StoredSnapsho
     damages: list[str] = []
     recorded: dict[str, Any] = {}
     expected = -1  # the newest step that was complete
+    older: StoredSnapshot | None = None
     steps = list(_steps(folder))
     if steps and _without_manifests(folder):
         say_unverified(folder)
@@ -254,12 +255,15 @@ def find_model(folder: pathlib.Path, allow_older: bool = False) -> StoredSnapsho
                 "--mode=train continues from the newest undamaged snapshot"
             )
             return snapshot
-        if not allow_older:
+        older = older or snapshot
+        if not same:  # "best" is older still
             break
+    if older is not None and allow_older:
         _warn_once(
-            f"{_listed(damages) or _gone(folder, expected)}; {subfolder / str(step)}: this older snapshot is used, as --allow-older says"
+            f"{_listed(damages) or _gone(folder, expected)}; {older.folder / str(older.step)}: this older snapshot is used, as "
+            "--allow-older says"
         )
-        return snapshot
+        return older
     if recorded and not damages:
         damages.append(_gone(folder, expected))
     if damages:

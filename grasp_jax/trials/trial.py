@@ -218,6 +218,17 @@ def trained(trial: Trial) -> Snapshot:
     return tree._replace(progress=as_progress(tree.progress))
 
 
+def is_unfinished(trial: Trial, snapshot: Snapshot) -> bool:
+    """Whether a model could be trained further. Where a newer snapshot is damaged, which is said elsewhere, nobody knows how far training
+    came, so it does not count.
+    """
+    progress = snapshot.progress
+    step = int(progress.epoch) * trial.data.steps_per_epoch + int(progress.step)
+    return progress.is_unfinished(trial.config.train.max_epochs) and not had_newer(
+        trial.folder, step
+    )
+
+
 def say_if_unfinished(trial: Trial, snapshot: Snapshot, instead: str = "") -> None:
     """Says that a model could be trained further: its training was interrupted, or a callback has stopped it.
 
@@ -227,9 +238,7 @@ def say_if_unfinished(trial: Trial, snapshot: Snapshot, instead: str = "") -> No
       instead: the name of the trial whose model is used instead of it; empty: it is used.
     """
     progress, epochs, workdir = snapshot.progress, trial.config.train.max_epochs, trial.run.workdir
-    step = int(progress.epoch) * trial.data.steps_per_epoch + int(progress.step)
-    # where a newer snapshot is damaged, which is said elsewhere, nobody knows how far training came
-    if progress.is_unfinished(epochs) and not had_newer(trial.folder, step):
+    if is_unfinished(trial, snapshot):
         used = "its best model so far is used"
         if instead:
             used = f"{instead} is used instead of its best model so far"

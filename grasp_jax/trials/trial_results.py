@@ -31,7 +31,13 @@ from grasp_jax.training.checkpoint import find_model, hash_of_model
 from grasp_jax.training.snapshot import Snapshot
 from grasp_jax.trials.evaluation_sets import evaluation_of
 from grasp_jax.trials.run import Run
-from grasp_jax.trials.trial import Trial, checkpoint_folder, preferred_replicas, validation_scores
+from grasp_jax.trials.trial import (
+    Trial,
+    checkpoint_folder,
+    is_unfinished,
+    preferred_replicas,
+    validation_scores,
+)
 from grasp_jax.workdir import read_trial_file, trial_file, trial_name
 
 Ranks = dict[str, tuple[EvaluationSet, np.ndarray]]  # by protocol
@@ -136,7 +142,7 @@ def _store_rows(trial: Trial, snapshot: Snapshot, rows: list[dict[str, Any]]) ->
         "training": {
             "epoch": int(snapshot.progress.epoch),
             "max_epochs": most,
-            "unfinished": snapshot.progress.is_unfinished(most),
+            "unfinished": is_unfinished(trial, snapshot),
         },
         "epochs": run.records.checksum(trial.job.labels),
         "files": checksums(run.workdir, names),

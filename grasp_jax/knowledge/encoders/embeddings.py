@@ -230,8 +230,8 @@ def _expected_width(config: EmbedConfig, width: int) -> str:
     if not width:
         return "expected one width"
     return (
-        f"the other vectors of the model {config.model!r} have {width}; run the same command again to request only these, or set "
-        "config.knowledge.embed.dimensions"
+        f"the other vectors of the model {config.model!r} have {width}; run the same command again to request only these, or, if the "
+        "server has another model of this name now, set config.knowledge.embed.cache to a new folder"
     )
 
 

@@ -216,13 +216,15 @@ class Endpoint:
         """The error in one line, without the key; if it has a cause, that: the client calls every failure to connect a time-out."""
         text = str(error.__cause__ or "") or str(error)
         text = text.replace(self._key, "***") if self._key else text
-        return redacted(" ".join(text.split()))[:200]
+        return redacted(" ".join(text.split()))[:400]
 
 
 def _error_in(response: Any) -> str:
     """What an error object says that comes with status 200, as from some gateways; "" without one."""
     said = response.get("error") if isinstance(response, dict) else getattr(response, "error", None)
-    return str(said.get("message") or said) if isinstance(said, dict) else str(said or "")
+    if isinstance(said, dict):
+        return str(said.get("message") or said) if any(said.values()) else ""
+    return str(said or "")
 
 
 def _transient(status: int) -> bool:

@@ -9,6 +9,7 @@ _NOTHING = {
     "",
     "na",
     "n/a",
+    "n.a",
     "none",
     "null",
     "not available",
@@ -21,30 +22,34 @@ _NOTHING = {
     "nicht verfügbar",
     "unbekannt",
 }
-# "NA" in capitals as a word of its own, with more behind it: "NA. The request supports nothing." But "NA-free cream" says something, and
-# so does "Na" (sodium).
+# "NA" in capitals as a word of its own, with a reason behind it: "NA. The request supports nothing." But "NA-free cream" and "NA - North
+# American version" say something, and so does "Na" (sodium).
 _LEADING_NA = re.compile(
-    r"""["'*_(\[]*N/?A["'*_)\]]*(?:[.,:;!?]|\s+[-–—(]|"""
-    r"\s+(?:[Tt]he (?:request|prompt|attributes|title|data|information)|[Tt]here|"
-    r"[Nn]o information|[Nn]ot enough|[Bb]ecause|[Ii]nsufficient)\b)"
+    r"""["'*_(\[]*N/?A["'*_)\]]*(?:[.,:;!?]|\s*\n|\s+[-–—(]?\s*(?:"""
+    r"[Tt]he (?:request|prompt|attributes|title|data|information)|[Tt]here|[Nn]o|[Nn]ot|[Nn]othing|[Bb]ecause|[Dd]ue to|[Aa]s the"
+    r"|[Ii]nsufficient|[Uu]nknown)\b)"
 )
+# what may follow "no information": "no information overload" describes a planner
+_END = r"(?: (?:about|on|to|for|regarding|concerning|available|given|provided|was|is|über|zu|vor|vorhanden|verfügbar)\b|\s*[.,;:!?]|\s*$)"
 _NO_INFORMATION = re.compile(
-    r"(?:unfortunately,? |sorry,? |leider )?(?:"
+    r"not available[:.,]"
+    r"|(?:unfortunately,? |sorry,? |leider )?(?:"
     r"(?:(?:there (?:is|are|was)(?:n't| not| no)|i (?:do not|don't) have|i have no)"
     r"(?: enough| sufficient| any| specific| reliable| further)* (?:information|details|data)"
-    r"|no(?:t enough| specific)? information)\b"
-    r"|insufficient (?:information|details|data)\b"
+    rf"|no(?:t enough| specific)? information|insufficient (?:information|details|data)){_END}"
     r"|the (?:request|prompt|given information|provided information|information provided) (?:does not|doesn't|is (?:not|in)) ?"
     r"(?:support|contain|include|provide|give|enough|sufficient)"
+    r"|the title (?:does not|doesn't) (?:provide|give|contain) (?:enough|sufficient|any)\b"
     r"|(?:es |mir |ich |gibt |liegen |habe )*(?:keine|nicht gen[uü]gend|nicht genug|zu wenig|unzureichende)"
-    r"(?: ausreichenden?| weiteren?| genauen?)* (?:informationen|angaben)\b)",
+    rf"(?: ausreichenden?| weiteren?| genauen?)* (?:informationen|angaben){_END})",
     re.IGNORECASE,
 )
 _REFUSAL = re.compile(
-    r"(i'?m|i am) (so )?(sorry|unable|not able)|sorry[,.]|(unfortunately, )?i (cannot|can'?t|won'?t)|my apologies|i apologi[sz]e"
-    r"|apologies[,.]|as an ai\b|as an? (large |ai )?(language model|assistant)(,| i\b)"
-    r"|(es )?tut mir (sehr )?leid|entschuldigung[,.]|als (ki\b|(gro(ß|ss)es )?(ki-?)?sprachmodell)"
-    r"|leider kann ich\b|ich kann (\w+ ){0,4}(nicht|keine[nr]?)\b"
+    r"(i'?m|i am) (so )?(sorry|unable|not able)|sorry[,.]|(unfortunately, )?i (cannot|can'?t|won'?t)|my apologies[,.;:!]|i apologi[sz]e"
+    r"|apologies[,.]|as an ai\b|as a (large |ai )?language model(,| i\b)|as an? (ai )?assistant,? i\b"
+    r"|(es )?tut mir (sehr )?leid|entschuldigung[,.]|als (ki\b(?!-)|(gro(ß|ss)es )?(ki-?)?sprachmodell)"
+    r"|leider kann ich\b"
+    r"|ich kann (\w+ ){0,4}(nicht|keine[nr]?)( \w+){0,3} (helfen|beantworten|beschreiben|sagen|erstellen|geben|liefern|finden)\b"
     r"|ich bin (leider )?nicht in der lage",
     re.IGNORECASE,
 )
@@ -53,7 +58,7 @@ _END_OF_THOUGHT = re.compile(r".*</think(?:ing)?>", re.IGNORECASE | re.DOTALL)
 _FENCE = re.compile(r"\s*```\w*[ \t]*\n(.*?)(?:\n?[ \t]*```\s*)?\Z", re.DOTALL)
 _MARKS = r"[\s*_`#>\"']*"
 _REFERENCE = re.compile(
-    rf"{_MARKS}(?:refere(?:nce|nz)(?: id)?{_MARKS}:{_MARKS}\[?([0-9a-f]{{8}})\b\]?|\[([0-9a-f]{{8}})\])[\s*_`\"':.,-]*",
+    rf"{_MARKS}(?:refere(?:nce|nz)(?: id)?{_MARKS}:{_MARKS}\[?([0-9a-f]{{8}})\b\]?|\[([0-9a-f]{{8}})\])[*_`\"']*[\s:.,-]*",
     re.IGNORECASE,
 )
 
