@@ -213,8 +213,8 @@ def test_training_continues_if_a_part_hid_that_it_helps(
     without = {"id": 1.0, "text": 1.0, "company": 1.0, "match": 0.0}
     scores = {1: 0.5, 2: 0.1, 3: 0.1, 4: 0.9}  # patience ends after epoch 3, and again after 6
     found = itertools.cycle(
-        [ChosenWeights(without, (0.5, 0.6)), ChosenWeights(without, (0.1, 0.7))]
-    )
+        [ChosenWeights(without, (0.1, 0.7)), ChosenWeights(without, (0.5, 0.6))]
+    )  # of the newest model and of the best one
     monkeypatch.setattr(fusion_weights, "_choose", lambda job, params, m: next(found))
     monkeypatch.setattr(
         loop,
@@ -245,7 +245,7 @@ def test_weights_are_tried_before_patience_ends(
 
     def choose(job: object, params: Any, m: int) -> ChosenWeights:
         tried.append(m)
-        return ChosenWeights(without, (0.5, 0.6 if len(tried) % 2 else 0.7))
+        return ChosenWeights(without, (0.5, 0.7 if len(tried) % 2 else 0.6))
 
     monkeypatch.setattr(fusion_weights, "_choose", choose)
     monkeypatch.setattr(early_stopping, "STANDSTILL", 2)
@@ -265,20 +265,39 @@ def test_weights_are_tried_before_patience_ends(
     assert progress.best_epoch[0] == 5, "a score below that of the new weights is no progress"
 
 
-def test_when_a_score_stands_still() -> None:
-    """Weights would be tried in every epoch, which costs ten validations each, or for models that have stopped."""
+def test_a_worse_model_does_not_replace_a_better_one(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new choice may give up weights by which the best model has its score; the newest one would only have to be better than that."""
+    lowered = {"id": 1.0, "text": 0.0, "company": 1.0, "match": 1.0}
+    found = itertools.cycle(
+        [ChosenWeights(lowered, (0.4, 0.495)), ChosenWeights(lowered, (0.49, 0.49))]
+    )  # of the newest model and of the best one
+    monkeypatch.setattr(fusion_weights, "_choose", lambda job, params, m: next(found))
+    scores = {1: 0.5, 2: 0.1, 3: 0.1}
+    monkeypatch.setattr(
+        loop,
+        "validate",
+        lambda model, params, data, progress: np.full(1, scores[int(progress.epoch) + 1]),
+    )
+    options = OPTIONS | {"seeds": 42, "max_epochs": 9, "patience": 2}
+    gj.Recommender(**options).fit(small_shop(), workdir=tmp_path / "run")
+    records = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").open()]
+    assert not [record for record in records if record["event"] == "parts_in_training"]
+    assert [record["best"] for record in records if record["event"] == "epoch"] == [0.5] * 3
+
+
+def test_when_weights_are_tried() -> None:
+    """Weights would be tried in every epoch, which costs many validations, for models that have stopped, or twice after the last epoch."""
     progress = early_stopping.Progress.start(4)._replace(
         epoch=np.int32(12),
         best_epoch=np.array([7, 8, 12, 2], np.int32),
         stopped=np.array([False, True, False, False]),
     )
-    assert progress.stands_still(np.array([True] * 4)).tolist() == [True, True, False, True]
-    assert progress.stands_still(np.array([True, False, True, False])).tolist() == [
-        True,
-        False,
-        False,
-        False,
-    ]
+    everyone, some = np.array([True] * 4), np.array([True, False, True, False])
+    assert progress.tries_weights(everyone, 20).tolist() == [True, True, False, True]
+    assert progress.tries_weights(some, 20).tolist() == [True, False, False, False]
+    assert progress.tries_weights(everyone, 12).tolist() == [False, True, False, False]
 
 
 @pytest.mark.parametrize("patience", [2, 3])
@@ -291,7 +310,7 @@ def test_newest_model_may_be_the_best_at_the_last_epoch(
     without = {"id": 1.0, "text": 1.0, "company": 1.0, "match": 0.0}
     # of the best epoch, the first, and of the newest; the newest model of the first seed is better, that of the second is not
     found = {(0, 1): (0.5, 0.6), (0, 3): (0.1, 0.7), (1, 1): (0.5, 0.6), (1, 3): (0.1, 0.55)}
-    count = iter([(0, 1), (0, 3), (1, 1), (1, 3), (0, 3), (1, 1)])
+    count = iter([(0, 3), (0, 1), (1, 3), (1, 1), (0, 3), (1, 1)])
     monkeypatch.setattr(
         fusion_weights, "_choose", lambda job, params, m: ChosenWeights(without, found[next(count)])
     )

@@ -13,7 +13,8 @@ from grasp_jax.training.cross_entropy import CrossEntropy
 def catalogue_cross_entropy(
     scores: CatalogueScores | BlockScores, cross_entropy: CrossEntropy
 ) -> jax.Array:
-    """Cross-entropy, averaged over the targets that exist, plus the method's additional loss; the sum of the towers' if there are several.
+    """Cross-entropy, averaged over the targets that exist, plus the method's additional loss. If the score is a sum of towers, their
+    cross-entropies are added.
 
     Args:
       scores: of each target and every item.

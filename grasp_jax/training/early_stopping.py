@@ -4,8 +4,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-# Epochs without a better validation score after which the weights of late fusion's parts are tried, and after which they are tried again.
-# A try costs about ten validations.
+# Late fusion tries other weights of its parts after so many epochs without a better validation score, and after each as many more. A try
+# validates one model after the other: with three or four parts, 6 to 19 times each, and as often again if the newest model may be the best.
 STANDSTILL = 5
 
 
@@ -45,13 +45,20 @@ class Progress(NamedTuple):
         """Indices of the models that still train."""
         return np.flatnonzero(~self.stopped)
 
-    def stands_still(self, trained: np.ndarray) -> np.ndarray:
-        """[M] bool: of the models that were `trained` [M] in this epoch, those that stop with it, or have been without a better score for
-        5, 10, ... epochs.
+    def tries_weights(self, trained: np.ndarray, max_epochs: int) -> np.ndarray:
+        """Which models get a try of other weights of their parts after this epoch.
+
+        Args:
+          trained: [M] bool, the models that were trained in this epoch.
+          max_epochs: `train.max_epochs`. After the last epoch, weights are chosen for all models that still train anyway.
+
+        Returns:
+          [M] bool: the models whose patience ends with this epoch, and after every `STANDSTILL` epochs without a better score.
         """
         waited = self.epoch - self.best_epoch
-        still: np.ndarray = trained & (self.stopped | ((waited > 0) & (waited % STANDSTILL == 0)))
-        return still
+        still = (waited > 0) & (waited % STANDSTILL == 0) & (self.epoch < max_epochs)
+        tried: np.ndarray = trained & (self.stopped | still)
+        return tried
 
     def starting_from(self, scores: np.ndarray) -> "Progress":
         """The state before the first epoch for models that were trained in an earlier run and now have these scores [M]."""

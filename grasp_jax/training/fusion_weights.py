@@ -59,9 +59,8 @@ def with_chosen_weights(job: TrainingJob, snapshot: Snapshot) -> Snapshot:
     """At the end of training: the best parameters of each replica with the weights that validation prefers, and the scores with these.
 
     A replica that `train.max_epochs` or a callback stops may have newer parameters that are better with other weights, because a harmful
-    part hid it; then these become the best. Replicas whose patience ended have been through
-    `with_weights_for_newest`. Models without parts, with named
-    parts (`config.model.plus.parts`) or without validation stay as they are.
+    part hid it; then these become the best. Replicas whose patience ended have been through `with_weights_for_newest`. Models without
+    parts, with named parts (`config.model.plus.parts`) or without validation stay as they are.
     """
     if not _has_choice(job):
         return snapshot
@@ -92,32 +91,39 @@ def with_chosen_weights(job: TrainingJob, snapshot: Snapshot) -> Snapshot:
 
 
 def with_weights_for_newest(
-    job: TrainingJob, snapshot: Snapshot, stands_still: np.ndarray, scores: np.ndarray
+    job: TrainingJob, snapshot: Snapshot, tried: np.ndarray, scores: np.ndarray
 ) -> tuple[Snapshot, np.ndarray]:
     """Gives other weights to replicas whose validation score stands still only because a part weighs too much.
 
     A harmful part hides that the others still improve: on small data, towers that read texts are at their best many epochs before the
-    tower of IDs. So weights are chosen for the best and for the newest parameters of a replica. If the newest ones are better so, they
-    become the best, and the replica is validated with their weights from here on, even if its patience had ended.
+    tower of IDs. So weights are chosen for the newest parameters of a replica. If these are better so than the best score, and than the
+    best parameters with weights chosen for them, they become the best, and the replica is validated with their weights from here on, even
+    if its patience had ended.
 
     Args:
       job: the training.
       snapshot: after an epoch.
-      stands_still: [M] bool, the replicas to try (`Progress.stands_still`).
+      tried: [M] bool, the replicas to try (`Progress.tries_weights`).
       scores: [M] validation NDCG@10 of this epoch.
 
     Returns:
       The snapshot and the scores, with the new weights.
     """
-    if not stands_still.any() or not _has_choice(job):
+    if not tried.any() or not _has_choice(job):
         return snapshot, scores
     params = snapshot.state.params
     weights = np.array(params["backbone"][PART_WEIGHTS])
-    changed, scores = np.zeros_like(stands_still), scores.copy()
-    for m in map(int, np.flatnonzero(stands_still)):
-        choice, is_newest, _ = _preferred(job, snapshot, m)
+    changed, scores = np.zeros_like(tried), scores.copy()
+    for m in map(int, np.flatnonzero(tried)):
+        choice = _choose(job, params, m)
         score, chosen = choice.valid[1], _in_order(job, choice.weights)
-        if not is_newest or np.array_equal(np.asarray(chosen, np.float32), weights[m]):
+        if np.array_equal(np.asarray(chosen, np.float32), weights[m]):
+            continue
+        # the stored score first, which costs nothing; weights of the best model may have been chosen by it, and be given up by a new choice
+        if (
+            score <= snapshot.progress.best[m]
+            or score <= _choose(job, snapshot.best_params, m).valid[1]
+        ):
             continue
         changed[m], scores[m], weights[m] = True, score, chosen
         epoch = int(snapshot.progress.epoch)
@@ -153,9 +159,10 @@ def _preferred(
     job: TrainingJob, snapshot: Snapshot, m: int, may_be_newest: bool = True
 ) -> Preferred:
     """Chooses weights for the best parameters of a replica and, if they may be preferred, for its newest ones, and compares the two."""
+    newest = _choose(job, snapshot.state.params, m) if may_be_newest else None
     best = _choose(job, snapshot.best_params, m)
     of_best = best.valid[1]
-    if may_be_newest and (newest := _choose(job, snapshot.state.params, m)).valid[1] > of_best:
+    if newest is not None and newest.valid[1] > of_best:
         return Preferred(newest, True, of_best)
     return Preferred(best, False, of_best)
 

@@ -173,8 +173,8 @@ def _select(job: TrainingJob, saver: Saver, snapshot: Snapshot) -> tuple[Snapsho
         saver.mark_best_changed()
         best_params = keep_better(best_params, params, replicate(job.data.mesh, better))
     validated = Snapshot(snapshot.state, best_params, progress)
-    stands_still = progress.stands_still(~snapshot.progress.stopped)
-    weighted, scores = with_weights_for_newest(job, validated, stands_still, scores)
+    tried = progress.tries_weights(~snapshot.progress.stopped, job.config.max_epochs)
+    weighted, scores = with_weights_for_newest(job, validated, tried, scores)
     if weighted is not validated:
         saver.mark_best_changed()
     return weighted, scores

@@ -1,9 +1,9 @@
 """Late fusion: concatenated ID, text and company vectors of an item, each with a separate state.
 
-A score is the sum of the towers' scores, `o_id . e + o_text . t + ...`, which is one inner product of the concatenated vectors. By default
-each tower is trained by its own loss, so that none depends on the others. After the towers follows a part without
-parameters, the match: the text vector, scaled to length 1 and multiplied by its weight (`models.text_match`), for the cosine between an
-item and a history. The frozen tables have the names of the parts (`config.model.PARTS`): none for ID, [V, E] for text and company, and for
+A score is the sum of the towers' scores, `o_id . e + o_text . t + ...`, which is one inner product of the concatenated vectors. Each
+tower is trained by its own loss, so that none depends on the others. After the towers follows a part without parameters, the match: the
+text vector, scaled to length 1 and multiplied by its weight (`models.text_match`), for the cosine between an item and a history. The
+frozen tables have the names of the parts (`config.model.PARTS`): none for ID, [V, E] for text and company, and for
 the match its weights [V, 1].
 """
 
