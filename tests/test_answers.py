@@ -158,6 +158,20 @@ def test_killed_between_shard_and_journal(tmp_path: pathlib.Path, small_shards: 
         assert len(cache) == 3 and len(list(tmp_path.glob("*.parquet"))) == 1
 
 
+def test_killed_after_a_newer_answer(tmp_path: pathlib.Path) -> None:
+    """An answer that was requested again, because the first was wrong, would be lost and paid for a third time."""
+    with AnswerCache(tmp_path) as cache:
+        cache.add(KEYS[0], StoredAnswer("wrong"))
+    cache = AnswerCache(tmp_path)
+    cache.add(KEYS[0], StoredAnswer("right"))
+    journal = (tmp_path / "journal.jsonl").read_bytes()
+    cache.close()
+    max(tmp_path.glob("*.parquet")).unlink()
+    (tmp_path / "journal.jsonl").write_bytes(journal)
+    with AnswerCache(tmp_path) as cache:
+        assert next(cache.read(as_keys([KEYS[0]]))) == StoredAnswer("right")
+
+
 def test_a_shard_moved_away_lets_no_other_be_overwritten(
     tmp_path: pathlib.Path, small_shards: None
 ) -> None:

@@ -124,6 +124,21 @@ def test_a_field_that_is_gone(
     assert difference(made_from, {"config": identity(changed("eval.select", other))})
 
 
+def test_a_field_that_is_gone_had_its_default_for_one_method(tmp_path: pathlib.Path) -> None:
+    """A workdir of an earlier version that set such a field for one method could not be opened."""
+    gone = {"model": {"gate_dropout": 0.0}}
+    tree = to_json(Config()) | {
+        "by_method": {"grasp": gone | {"train": {"patience": 7}}, "plain": gone}
+    }
+    (tmp_path / CONFIG_FILE).write_text(json.dumps(tree))
+    config = read_config(tmp_path)
+    assert to_json(config)["by_method"] == {"grasp": {"train": {"patience": 7}}}
+    check_workdir(config, tmp_path)
+    tree["by_method"]["plain"] = {"model": {"gate_dropout": 0.5}}
+    (tmp_path / CONFIG_FILE).write_text(json.dumps(tree))
+    assert_names(refusal(read_config, tmp_path), ("gate_dropout: no such field any more",))
+
+
 @pytest.mark.parametrize("name", GONE)
 def test_a_field_that_is_gone_had_its_default(tmp_path: pathlib.Path, name: str) -> None:
     """A run of an earlier version could not be opened, though it has the present behaviour; or one with another would be trained on."""

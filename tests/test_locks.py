@@ -68,14 +68,20 @@ def test_a_lock_that_is_no_text_is_followed_once_it_is_old(tmp_path: pathlib.Pat
     assert not path.exists()
 
 
+def left_by_another_host(folder: pathlib.Path, age: float) -> pathlib.Path:
+    """A lock of another host that was touched so many seconds ago."""
+    path = folder / ".lock"
+    path.write_text(json.dumps({"host": "elsewhere", "pid": 1, "started": "x"}))
+    os.utime(path, (time.time() - age,) * 2)
+    return path
+
+
 @pytest.mark.parametrize("age, free", [(0.0, False), (2 * locks.DEAD_AFTER, True)])
 def test_another_hosts_lock_is_honoured_while_it_is_touched(
     tmp_path: pathlib.Path, age: float, free: bool
 ) -> None:
     """On a shared file system, nobody can check whether the process of another host still runs."""
-    path = tmp_path / ".lock"
-    path.write_text(json.dumps({"host": "elsewhere", "pid": 1, "started": "x"}))
-    os.utime(path, (time.time() - age,) * 2)
+    path = left_by_another_host(tmp_path, age)
     if free:
         enter(path)
     else:
@@ -105,9 +111,7 @@ def test_the_age_of_another_hosts_lock_is_said(
     tmp_path: pathlib.Path, age: float, said: str
 ) -> None:
     """A user would not know whether to wait or to look for a process; after a clock was set back, a dead lock would seem new for days."""
-    path = tmp_path / ".lock"
-    path.write_text(json.dumps({"host": "elsewhere", "pid": 1, "started": "x"}))
-    os.utime(path, (time.time() - age,) * 2)
+    path = left_by_another_host(tmp_path, age)
     assert_names(refusal(enter, path), (said, "remove this file if nothing runs there"))
 
 

@@ -270,7 +270,7 @@ def test_as_many_candidates_as_are_left() -> None:
     """A user with just so many items left could not be tested, or one with fewer would get repeated candidates."""
     index = whole(log_of([[0], [1, 2, 3, 3, 5]]))
     assert draw_candidates(index, np.arange(2), 8, seed=0).shape == (2, 8)
-    with pytest.raises(AssertionError):
+    with pytest.raises(ValueError, match="a user has 8 items left; expected 9"):
         draw_candidates(index, np.arange(2), 9, seed=0)
 
 

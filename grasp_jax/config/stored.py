@@ -61,15 +61,39 @@ def upgraded(tree: Mapping[str, Any]) -> dict[str, Any]:
             fields[name] = "backbone"
     if fields.pop("eval.exclude_seen", False) and fields.get("eval.select") == "full":
         fields["eval.select"] = "full_unseen"
-    return {
-        name: value for name, value in fields.items() if name not in GONE or value != GONE[name]
-    }
+    return {name: value for name, value in fields.items() if not _changed_nothing(name, value)}
+
+
+def _changed_nothing(name: str, value: Any) -> bool:
+    """Whether a field is gone and had the value with which the code behaves now; `name` may lie within one of `OVERRIDES`."""
+    if name.partition(".")[0] in OVERRIDES:
+        name = ".".join(name.split(".")[2:])
+    return name in GONE and value == GONE[name]
 
 
 def as_changes(tree: Mapping[str, Any]) -> dict[str, Any]:
     """The argument of `Config.with_fields`, from the JSON of a config of this or an earlier version."""
-    overrides = {name: tree[name] for name in OVERRIDES if name in tree}
+    overrides = {
+        name: {
+            of: kept for of, own in tree[name].items() if (kept := _without_gone(own)) or not own
+        }
+        for name in OVERRIDES
+        if name in tree
+    }
     return upgraded({name: tree[name] for name in tree if name not in OVERRIDES}) | overrides
+
+
+def _without_gone(changes: Mapping[str, Any], section: str = "") -> dict[str, Any]:
+    """Nested changes of a method or source, without fields that are gone and changed nothing, and without sections that are then empty."""
+    kept: dict[str, Any] = {}
+    for name, value in changes.items():
+        full = f"{section}.{name}" if section else name
+        if isinstance(value, Mapping):
+            if inner := _without_gone(value, full):
+                kept[name] = inner
+        elif not _changed_nothing(full, value):
+            kept[name] = value
+    return kept
 
 
 def identity(config: Config | Mapping[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 
 from grasp_jax.core.log import logger
+from grasp_jax.core.words import one_line
 
 CHECKED = ".checked"  # its time: programs that were written before it are whole
 CHECKING = ".checking"  # becomes `CHECKED` when all programs were read
@@ -58,9 +59,8 @@ def _say_failures(folder: str) -> None:
             show(message, *where, **how)
         elif not said:
             said = True
-            reason = " ".join(failed[2].split())[:200]
             logger.warning(
-                f"the cache of compiled programs in {folder} fails ({reason}); the run goes on without it"
+                f"the cache of compiled programs in {folder} fails ({one_line(failed[2])}); the run goes on without it"
             )
 
     warnings.showwarning = in_one_line

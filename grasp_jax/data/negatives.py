@@ -157,12 +157,16 @@ def draw_candidates(
 
     Returns:
       [m, count] int32 item rows.
+
+    Raises:
+      ValueError: a user has fewer than `count` items left.
     """
     first, last = index.offsets[users], index.offsets[users + 1]
     available = index.num_items - (last - first).astype(np.int64)
-    assert available.min() >= count, (
-        "runs leave out users who have fewer items left, and refuse if all have"
-    )
+    if len(users) and available.min() < count:  # runs leave out such users, and refuse if all are
+        raise ValueError(
+            f"a user has {available.min()} items left; expected {count}, the number of negatives"
+        )
     rng = np.random.default_rng([seed, 0xE7A1])
     chosen = np.arange(len(users)) if positions is None else positions
     drawn = np.empty((count, len(chosen)), np.int32)

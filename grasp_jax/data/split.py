@@ -272,18 +272,30 @@ def _counts(log: InteractionLog, marked: np.ndarray) -> np.ndarray:
     return counts
 
 
+def items_left(split: Split, least: int) -> np.ndarray | None:
+    """[N] int64 how many items each evaluated user has neither had nor rated low, V for other users.
+
+    Returns None if it is clear without counting that everybody has `least` or more.
+    """
+    log = split.log
+    if most_items(log) <= log.num_items - least:
+        return None
+    evaluated = (split.valid.target >= 0) | (split.test.target >= 0)
+    left: np.ndarray = np.where(evaluated, log.num_items - distinct_items(log), log.num_items)
+    return left
+
+
 def without_users_short_of_negatives(split: Split, num_negatives: int) -> tuple[Split, int]:
     """Users who have had, or rated low, all but fewer than `num_negatives` items are trained on and not evaluated.
 
     Returns:
       The split without them, and their number. If this is everybody, the split unchanged and 0: evaluation refuses it.
     """
-    log = split.log
-    if most_items(log) <= log.num_items - num_negatives:
-        return split, 0  # no user can have had so many
-    evaluated = (split.valid.target >= 0) | (split.test.target >= 0)
-    short = evaluated & (log.num_items - distinct_items(log) < num_negatives)
-    if short.sum() in (0, evaluated.sum()):
+    log, left = split.log, items_left(split, num_negatives)
+    if left is None:
+        return split, 0
+    short = left < num_negatives
+    if short.sum() in (0, (left < log.num_items).sum()):
         return split, 0
     logger.info(
         "%s users are not tested, because fewer than %d items are left that they never had (config.eval.num_negatives); the first is %s",

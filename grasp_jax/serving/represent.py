@@ -287,7 +287,7 @@ def _recorded_checksum(shard: pathlib.Path) -> str:
 def hash_of_ids(ids: np.ndarray) -> np.ndarray:
     """[n] uint64 of ids, the same on every machine and day."""
     if ids.dtype.kind == "i":
-        return _next(ids.astype(np.uint64))
+        return _splitmix64(ids.astype(np.uint64))
     return hash_of_texts(ids.tolist())
 
 
@@ -300,12 +300,12 @@ def history_fingerprints(log: InteractionLog, histories: Histories) -> np.ndarra
     position = np.arange(len(log.items))
     read = (position >= histories.start[users]) & (position < histories.end[users])
     from_end = (histories.end[users] - position).astype(np.uint64)
-    terms = np.where(read, _next(items + _next(from_end)), np.uint64(0))
+    terms = np.where(read, _splitmix64(items + _splitmix64(from_end)), np.uint64(0))
     totals = np.concatenate([[np.uint64(0)], np.cumsum(terms, dtype=np.uint64)])  # wraps around
     fingerprints: np.ndarray = totals[log.offsets[1:]] - totals[log.offsets[:-1]]
     return fingerprints
 
 
-def _next(numbers: np.ndarray) -> np.ndarray:
+def _splitmix64(numbers: np.ndarray) -> np.ndarray:
     """The outputs of SplitMix64 from the states [n] uint64."""
     return mixed(numbers + np.uint64(0x9E3779B97F4A7C15))

@@ -31,8 +31,8 @@ def binary_cross_entropy(scores: PairScores) -> jax.Array:
 
 
 def sampled_softmax(scores: PairScores, smoothing: float = 0.0) -> jax.Array:
-    """[] cross-entropy of the target against its negatives, averaged over targets, plus the method's additional loss; the sum of the
-    towers' if there are several.
+    """[] cross-entropy of the target against its negatives, averaged over targets, plus the method's additional loss. If the score is
+    a sum of towers, their cross-entropies are added.
 
     Args:
       scores: scores of pairs.

@@ -18,8 +18,7 @@ from grasp_jax.core.errors import DataChanged, UserError
 from grasp_jax.core.log import logger
 from grasp_jax.data.dataset import Dataset, load_dataset
 from grasp_jax.data.groups import Groups, head_tail_groups
-from grasp_jax.data.log import distinct_items, most_items
-from grasp_jax.data.split import Split, make_split, without_users_short_of_negatives
+from grasp_jax.data.split import Split, items_left, make_split, without_users_short_of_negatives
 from grasp_jax.data.ties import SHUFFLE, num_tied
 from grasp_jax.knowledge.bank import KnowledgeBank, read_manifest
 from grasp_jax.knowledge.bank import identity as bank_identity
@@ -190,15 +189,14 @@ def check(run: Run) -> None:
 
 def _check_negatives(run: Run) -> None:
     """Raises UserError if every user who would be evaluated has had too many items."""
-    wanted, log = run.config.eval.num_negatives, run.split.log
-    evaluated = (run.split.valid.target >= 0) | (run.split.test.target >= 0)
-    if most_items(log) <= log.num_items - wanted or not evaluated.any():
+    wanted, items = run.config.eval.num_negatives, run.split.log.num_items
+    left = items_left(run.split, wanted)
+    if left is None or not (counted := left[left < items]).size:
         return
-    left = int((log.num_items - distinct_items(log))[evaluated].max())
-    if left < wanted:
+    if (most := int(counted.max())) < wanted:
         raise UserError(
-            f"config.eval.num_negatives: {wanted}; expected at most {left}, because no user has more items left of the {log.num_items} in "
-            "the catalogue"
+            f"config.eval.num_negatives: {wanted}; expected at most {most}, because no user has more items left of the {items} in the "
+            f"catalogue, or at most {int(counted.min())}, so that every user is tested"
         )
 
 

@@ -165,22 +165,8 @@ def request_vectors(
 
         def read(response: Any) -> np.ndarray:
             nonlocal wide
-            vectors: list[list[float] | None] = [None] * len(wanted)
-            for entry in response.data:  # in any order: the index says which text it belongs to
-                if not 0 <= entry.index < len(wanted):
-                    raise NoAnswer(f"a vector of text {entry.index}, and {len(wanted)} were sent")
-                vectors[entry.index] = entry.embedding
-            if any(not vector for vector in vectors):
-                raise NoAnswer(f"{len(response.data)} vectors for {len(wanted)} texts")
-            widths = sorted({len(vector or ()) for vector in vectors})
-            if widths != [wide or widths[0]]:
-                raise NoAnswer(
-                    f"vectors of {' and '.join(map(str, widths))} numbers; {_expected_width(config, wide)}"
-                )
-            numbers = np.array(vectors, VECTOR)
-            if not np.isfinite(numbers).all():
-                raise NoAnswer("a vector that holds no finite number")
-            wide = widths[0]
+            numbers = _vectors_in(response, len(wanted), config, wide)
+            wide = numbers.shape[1]
             counted = getattr(getattr(response, "usage", None), "prompt_tokens", None)
             usage.add(len(batch), counted if isinstance(counted, int) else 0)
             return numbers
@@ -200,7 +186,11 @@ def request_vectors(
                     await send(endpoint, half, retries)
                 return len(batch)
             row, said = int(batch[0]), str(error).removeprefix(f"{endpoint.where}: ")
-            first = "" if endpoint.answered else "; no text was accepted before it"
+            first = (
+                ""
+                if endpoint.answered
+                else "; no text was accepted before it, so a setting such as config.knowledge.embed.dimensions may be at fault"
+            )
             raise RejectedText(
                 endpoint.where,
                 label.removeprefix("encode").strip(),
@@ -221,6 +211,30 @@ def request_vectors(
             label,
         )
     return usage
+
+
+def _vectors_in(response: Any, count: int, config: EmbedConfig, width: int) -> np.ndarray:
+    """[count, E] the vectors of a response, in the order of the texts that were sent.
+
+    Raises:
+      NoAnswer: they are too few or too many, of another width than `width` (0: any) or each other, or not finite.
+    """
+    vectors: list[list[float] | None] = [None] * count
+    for entry in response.data:  # in any order: the index says which text it belongs to
+        if not 0 <= entry.index < count:
+            raise NoAnswer(f"a vector of text {entry.index}, and {count} were sent")
+        vectors[entry.index] = entry.embedding
+    if any(not vector for vector in vectors):
+        raise NoAnswer(f"{len(response.data)} vectors for {count} texts")
+    widths = sorted({len(vector or ()) for vector in vectors})
+    if widths != [width or widths[0]]:
+        raise NoAnswer(
+            f"vectors of {' and '.join(map(str, widths))} numbers; {_expected_width(config, width)}"
+        )
+    numbers = np.array(vectors, VECTOR)
+    if not np.isfinite(numbers).all():
+        raise NoAnswer("a vector that holds no finite number")
+    return numbers
 
 
 def _expected_width(config: EmbedConfig, width: int) -> str:

@@ -113,10 +113,16 @@ class AnswerCache:
         self._thread_lock = threading.RLock()
         self._journal_path = folder / "journal.jsonl"
         self._pending: dict[bytes, StoredAnswer] = {}
-        self._index()
-        self._recover()
-        self._journal = os.open(self._journal_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         self._read_shard = functools.lru_cache(SHARDS_IN_MEMORY)(self._load_shard)
+        try:
+            self._index()
+            self._recover()
+        except (
+            BaseException
+        ):  # an object that was never made would hold the folder until it is collected
+            self._lock_file.close()
+            raise
+        self._journal = os.open(self._journal_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
 
     def __enter__(self) -> "AnswerCache":
         return self
@@ -238,9 +244,12 @@ class AnswerCache:
         with _disk_errors(self._journal_path):
             self._pending = _read_journal(self._journal_path)
         known = as_keys(list(self._pending))
-        # also in a shard: the process was killed after it wrote the shard and before it emptied the journal
-        for key in known[self._places(known) >= 0]:
-            del self._pending[key.tobytes()]
+        places = self._places(known)
+        for key, place in zip(known[places >= 0], places[places >= 0], strict=True):
+            answer = self._pending.pop(key.tobytes())
+            # equal: the process was killed after it wrote the shard and before it emptied the journal; otherwise the journal is newer
+            if self._read_one(key.tobytes(), int(place)) != answer:
+                self._pending[key.tobytes()] = answer
         self._compact()
 
     def _compact(self) -> None:
