@@ -81,9 +81,7 @@ def best(config: ConfigDict) -> ConfigDict:
     """Adds the settings that validation on the whole catalogue chose for late fusion (docs/studies.md)."""
     config.model.method = "grasp_plus"
     config.model.dropout = (0.5,)
-    plus = config.model.plus
-    plus.text_width = 192  # all items are encoded once a step; 384 takes twice as long
-    plus.match_weight, plus.match_decay = 4.0, 0.8  # the default was set by hand
+    config.model.plus.text_width = 192  # all items are encoded once a step; 384 takes twice as long
     config.train.batch_size = 128
     config.train.learning_rate = (2e-3,)
     config.train.max_epochs = config.train.decay_epochs = 20

@@ -36,6 +36,5 @@ def get_config(variant: str = "published") -> ConfigDict:
         config.train.learning_rate = (2e-3,)
         config.train.max_epochs = config.train.decay_epochs = 20
         config.train.patience = 20
-        plus = config.model.plus  # as configs/beauty5.py:best
-        plus.text_width, plus.match_weight, plus.match_decay = 192, 4.0, 0.8
+        config.model.plus.text_width = 192  # as configs/beauty5.py:best
     return config

@@ -157,7 +157,7 @@ def test_other_ways_change_new_items_alone(case: Case) -> None:
 
 def test_parts_add_up_to_the_score(case: Case) -> None:
     """A line would name another part than the one whose columns it keeps, or lose a part."""
-    config = config_of("grasp_plus", 1, 0, {})
+    config = config_of("grasp_plus", 1, 0, {}).with_fields({"model.plus.id_start": "random"})
     small: dict[str, Any] = {**SMALL, "mlp": (8,), "features": 8, "backbone": "gru4rec"}
     model = gj.Recommender(config, **small, num_layers=1).fit(case.known).artifact
     added = add_items(model, case.new)

@@ -55,7 +55,8 @@ WITHOUT_IDS = [
     ("grasp_plus", EARLY),
     ("grasp_plus", {"id_towers": 0, **LEARNED}),
 ]
-ZERO_IDS = [("id_text_concat", {}), ("grasp_plus", {})]
+RANDOM_IDS = {"id_start": "random"}
+ZERO_IDS = [("id_text_concat", {}), ("grasp_plus", RANDOM_IDS)]
 FROM_TEXT = [("llminit", RAW), ("llm_esr", {})]
 # The same in other methods and settings.
 LATER: dict[str, list[Any]] = {
@@ -404,9 +405,9 @@ def with_parts(artifact: Artifact, **weights: float) -> Artifact:
 @pytest.mark.parametrize(
     ("options", "weights"),
     [
-        ({}, {"id": 1.0}),
-        ({"plus__parts": "id"}, {"id": 1.0}),  # as in a refit
-        ({"plus__match_new": 0.0}, {"id": 1.0, "match": 1.0}),
+        (RANDOM_IDS, {"id": 1.0}),
+        (RANDOM_IDS | {"plus__parts": "id"}, {"id": 1.0}),  # as in a refit
+        (RANDOM_IDS | {"plus__match_new": 0.0}, {"id": 1.0, "match": 1.0}),
     ],
 )
 def test_parts_without_a_score_for_new_items(
@@ -424,7 +425,7 @@ def test_parts_without_a_score_for_new_items(
     [
         ({}, {"id": 1.0, "match": 0.25}),
         ({}, {"company": 1.0}),
-        ({"id_start": "text"}, {"id": 1.0}),
+        ({}, {"id": 1.0}),
     ],
 )
 def test_parts_with_a_score_for_new_items(

@@ -250,11 +250,12 @@ def test_ids_start_along_the_directions_of_the_first_day(tmp_path: pathlib.Path)
         message = refusal(check_start, kept, 8, "llminit", other, monday)
         assert_names(message, (f"config.model.{name}", str(value), str(monday), "expected"))
     assert inherited_start(tmp_path / "new", tmp_path / "gone", "llminit") is None
-    towers = Config().with_fields({"model.plus.id_start": "text"}).model
-    assert METHODS["grasp_plus"].starts_from_text(towers)
-    assert METHODS["llm_esr"].starts_from_text(towers)
-    assert not METHODS["grasp_plus"].starts_from_text(Config().model)
-    assert not METHODS["plain"].starts_from_text(towers)
+    usual = Config().model
+    random = Config().with_fields({"model.plus.id_start": "random"}).model
+    assert METHODS["grasp_plus"].starts_from_text(usual)
+    assert METHODS["llm_esr"].starts_from_text(random)
+    assert not METHODS["grasp_plus"].starts_from_text(random)
+    assert not METHODS["plain"].starts_from_text(usual)
 
 
 def test_directions_that_are_lost_are_not_guessed(tmp_path: pathlib.Path) -> None:

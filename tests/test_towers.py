@@ -21,7 +21,12 @@ from grasp_jax.models.backbones.towers import Towers
 from grasp_jax.models.encoders.towers import TowerEncoder
 from grasp_jax.models.methods import METHODS, grasp_plus
 from grasp_jax.models.methods.base import Facts
-from grasp_jax.models.methods.llminit import principal_components
+from grasp_jax.models.methods.llminit import (
+    components_to_start_from,
+    fitted_components,
+    principal_components,
+    start_of_new,
+)
 from grasp_jax.models.new_items import NewTexts
 from grasp_jax.models.text_match import match_weights
 from grasp_jax.models.whitening import transformed, whitening_matrix
@@ -130,7 +135,7 @@ def test_state_of_the_match_is_that_of_the_history(
     text = {item: vector[24:] for item, vector in zip(items["item"], items["vector"], strict=True)}
     history = list(items["item"][:3])
     state = model.user_vectors(histories=[history])["vector"][0]
-    pooled = 0.36 * text[history[0]] + 0.6 * text[history[1]] + text[history[2]]
+    pooled = 0.64 * text[history[0]] + 0.8 * text[history[1]] + text[history[2]]
     np.testing.assert_allclose(state[24:], pooled / np.linalg.norm(pooled), rtol=1e-4, atol=1e-5)
     best = model.recommend(histories=[history], k=1, exclude_seen=False)
     row = list(items["item"]).index(best["item"][0])
@@ -174,12 +179,14 @@ def test_towers_that_are_switched_off_are_not_there() -> None:
         return [f"{table.name} {table.rows.shape[1:]}" for table in given]
 
     text, match, company = f"{TEXT_PART} (3,)", f"{MATCH_PART} (1,)", f"{COMPANY_PART} (3,)"
-    assert tables() == [text, match, company]
-    assert tables(match_weight=0.0) == [text, company]
-    only_ids = {"text_towers": 0, "company_towers": 0, "id_towers": 2}
+    start = f"start ({config.model.features},)"
+    assert tables() == [text, match, company, start]
+    assert tables(match_weight=0.0) == [text, company, start]
+    assert tables(id_towers=0) == [text, match, company]
+    only_ids = {"text_towers": 0, "company_towers": 0, "id_towers": 2, "id_start": "random"}
     assert tables(**only_ids) == [text, match]
     assert tables(**only_ids, match_weight=0.0) == []
-    learned = {"company_towers": 0, "text_width": 2, "text_trust": "learned"}
+    learned = {"company_towers": 0, "text_width": 2, "text_trust": "learned", "id_towers": 0}
     assert tables(**learned, match_weight=0.0) == [f"{TEXT_PART} (2,)"]
     assert tables(fusion="early") == ["items (3,)", "items_similar (3,)", "trust ()"]
     assert method.loss_of(config) == "ce"
@@ -220,11 +227,33 @@ def test_id_vectors_start_from_text_where_it_is_wanted() -> None:
     read = method.of_new_items(NewTexts(items[:5], None, items[:5], fitted, model))
     np.testing.assert_allclose(read.ids, np.tile(expected[:5], 2), atol=1e-5)
 
-    usual = dataclasses.replace(model, plus=dataclasses.replace(model.plus, id_start="random"))
-    facts = Facts(usual, np.ones(30, np.int64))
+    random = dataclasses.replace(model, plus=dataclasses.replace(model.plus, id_start="random"))
+    facts = Facts(random, np.ones(30, np.int64))
     tables = {table.name: table.rows for table in method.tables(bank, facts)}
     assert "start" not in tables and method.start(fresh, tables) is fresh
     assert "start_mean" not in method.fitted(bank, facts)
+
+
+def test_id_vectors_may_be_longer_than_texts() -> None:
+    """The default method would be refused for a small shop, or for short text vectors; llminit, whose paper says D components, is."""
+    rng = np.random.default_rng(0)
+    items = rng.standard_normal((30, 12)).astype(np.float32)
+    model = Config().with_fields({"model.features": 16}).model
+    facts, bank = Facts(model, np.ones(30, np.int64)), {"items": items, "items_similar": items}
+    table = components_to_start_from(bank, facts, padded=True).rows
+    np.testing.assert_array_equal(table[:, :12], principal_components(items, 12)[0])
+    np.testing.assert_array_equal(table[:, 12:], 0.0)
+    fitted = fitted_components(bank, facts, padded=True)
+    texts = NewTexts(items[:5], None, items[:5], fitted, model)
+    np.testing.assert_allclose(start_of_new(texts), table[:5], atol=1e-5)
+    random = {"encoder": {"table": jnp.asarray(rng.standard_normal((30, 16)), jnp.float32)}}
+    started = METHODS["grasp_plus"].start(random, {"start": jnp.asarray(table)})
+    np.testing.assert_array_equal(started["encoder"]["table"][:, :12], table[:, :12])
+    np.testing.assert_array_equal(
+        started["encoder"]["table"][:, 12:], random["encoder"]["table"][:, 12:]
+    )
+    with pytest.raises(UserError, match="features: 16; expected at most 12"):
+        principal_components(items, 16)
 
 
 def test_texts_that_are_all_alike_are_left_unread(caplog: pytest.LogCaptureFixture) -> None:

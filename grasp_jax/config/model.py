@@ -64,10 +64,10 @@ class PlusConfig(Section):
         before=1,
     )
     id_start: str = field(
-        "random",
+        "text",
         Choice("random", "text"),
         "Late fusion: start values of the ID vectors: random | text: the principal components of "
-        "the text vectors, as in llminit (start_components).",
+        "the text vectors, as in llminit (start_components); if there are fewer than D, the other columns start at random.",
         before="random",
     )
     text_dropout: float = field(
@@ -113,7 +113,7 @@ class PlusConfig(Section):
         before="validated",  # of early fusion, which all earlier workdirs have, it says nothing
     )
     match_weight: float = field(
-        5.0,
+        4.0,
         Real(0, 1e6),
         "Late fusion: weight of the match, the untrained cosine of an item's text with the texts "
         "of the history; 0: no match.",
@@ -135,7 +135,7 @@ class PlusConfig(Section):
         before=1.0,
     )
     match_decay: float = field(
-        0.6,
+        0.8,
         Real(0, 1, "a number from 0 to 1"),
         "Late fusion: weight in the match of each item of the history, relative to the next newer"
         " item: 1 gives equal weights, 0 uses only the newest item.",

@@ -100,7 +100,8 @@ def check_components(config: Config, num_items: int, width: int) -> None:
     for method in names(config.model.method):
         own = config.for_method(method)
         model = own.model
-        if own.train.start_from or not METHODS[method].starts_from_text(model):
+        entry = METHODS[method]
+        if own.train.start_from or entry.pads_start or not entry.starts_from_text(model):
             continue
         of_bank = model.start_components != "raw"  # else the encoder decides how many numbers
         most = width if of_bank else num_items

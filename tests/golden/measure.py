@@ -53,6 +53,9 @@ SHOP = {  # a shop of 80 users and 120 items, the fewest that there may be; 4 ep
     "model.num_layers": 1,
     "model.llm_esr.similar_users": 3,
     "model.plus.fusion": "early",
+    "model.plus.id_start": "random",  # this and the match: the defaults when the values were written
+    "model.plus.match_weight": 5.0,
+    "model.plus.match_decay": 0.6,
     "train.batch_size": 16,
     "train.learning_rate": 3e-3,
     "train.max_epochs": 4,

@@ -79,12 +79,14 @@ class Method:
       trained: whether the method has parameters to learn. If not, the model is validated, saved and used without training.
       needs_bank: whether it reads text, so that a knowledge bank must be prepared.
       reads_states: whether its auxiliary loss reads `StepContext.states`, which are computed at the start of each epoch.
+      pads_start: whether ID vectors that start from text may be longer than the components of the text; the rest is random.
       loss: the loss if `config.train.loss` is "auto": one of `LOSSES`.
     """
 
     trained: ClassVar[bool] = True
     needs_bank: ClassVar[bool] = False
     reads_states: ClassVar[bool] = False
+    pads_start: ClassVar[bool] = False
     loss: ClassVar[str] = "bce"
 
     def encoder(self, config: ModelConfig, sizes: ModelSizes) -> ItemEncoder:

@@ -43,6 +43,7 @@ class GRASPPlus(Method):
     """Combines texts and IDs by late or early fusion."""
 
     needs_bank: ClassVar[bool] = True
+    pads_start: ClassVar[bool] = True
 
     def default_loss(self, config: ModelConfig) -> str:
         """Late fusion: cross-entropy of each tower. Early fusion: softmax over shared negatives."""
@@ -127,7 +128,7 @@ class GRASPPlus(Method):
             return {}
         arrays = {"turn": _turn(bank["items"], facts)}
         if _starts_from_text(plus):
-            arrays |= fitted_components(bank, facts)
+            arrays |= fitted_components(bank, facts, self.pads_start)
         if plus.text_trust == "learned":
             learned = _learned_trust(bank["items"], facts)
             arrays |= {"text_trust": learned.trust, "share_right": np.array(learned.share_right)}
@@ -243,7 +244,7 @@ def _starts_from_text(plus: PlusConfig) -> bool:
 
 def _start(bank: Bank, facts: Facts) -> FrozenTable:
     """[V, D of all ID towers] initial ID vectors, the same for each tower."""
-    components = components_to_start_from(bank, facts)
+    components = components_to_start_from(bank, facts, GRASPPlus.pads_start)
     return FrozenTable(START, np.tile(components.rows, facts.config.plus.id_towers))
 
 

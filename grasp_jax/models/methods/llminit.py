@@ -9,26 +9,33 @@ subtracted; raw vectors are only centred, by scikit-learn.
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
+import jax.numpy as jnp
 import numpy as np
 
 from grasp_jax.config import ModelConfig
 from grasp_jax.core.errors import UserError
 from grasp_jax.models.batch import Params, Tables
 from grasp_jax.models.frozen import Bank, FrozenTable
-from grasp_jax.models.id_table_params import put_id_table
+from grasp_jax.models.id_table_params import id_table, put_id_table
 from grasp_jax.models.methods.base import Facts
 from grasp_jax.models.methods.plain import Plain
 from grasp_jax.models.new_items import NewTexts, ReadOfNew
 
 START = "start"  # frozen table [V, D]
+NOTHING = 1e-6  # rounding of components whose true value is 0; text vectors have length 1
 # what decides E
 WIDTHS = "config.knowledge.width of lsa and tfidf_projection, config.knowledge.reduction.width, or another encoder"
 
 
 def principal_components(
-    items: np.ndarray, features: int
+    items: np.ndarray, features: int, padded: bool = False
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """[V, E] item vectors -> [V, D] components, and "start_mean" [E] and "start_directions" [E, D] by which they were computed.
+
+    Args:
+      items: [V, E].
+      features: D.
+      padded: allows a D above V or E, for which the last components and directions are zeros; without it this is an error.
 
     Raises:
       UserError: there are fewer items or text dimensions than components.
@@ -36,11 +43,17 @@ def principal_components(
     from sklearn.decomposition import PCA
 
     items = np.asarray(items, np.float32)
+    if padded and features > min(items.shape):
+        components, fitted = principal_components(items, min(items.shape))
+        zeros = ((0, 0), (0, features - components.shape[1]))
+        directions = np.pad(fitted["start_directions"], zeros)
+        return np.pad(components, zeros), {**fitted, "start_directions": directions}
 
     if features > min(items.shape):
         raise too_few_components(features, *items.shape)
     analysis = PCA(features, svd_solver="covariance_eigh")
-    components = analysis.fit_transform(items).astype(np.float32)
+    with np.errstate(invalid="ignore"):  # the share of a total variance of 0, if all rows are alike
+        components = analysis.fit_transform(items).astype(np.float32)
     return components, {
         "start_mean": analysis.mean_,
         "start_directions": analysis.components_.T,
@@ -70,8 +83,9 @@ def too_few_components(features: int, items: int, width: int, method: str = "") 
     )
 
 
-def components_to_start_from(bank: Bank, facts: Facts) -> FrozenTable:
-    """The table "start" [V, D], from the bank's rows or from raw vectors, as `model.start_components` says.
+def components_to_start_from(bank: Bank, facts: Facts, padded: bool = False) -> FrozenTable:
+    """The table "start" [V, D], from the bank's rows or from raw vectors, as `model.start_components` says; `padded` as in
+    `principal_components`.
 
     Raises:
       UserError: as in `principal_components`, or there are no raw vectors.
@@ -79,16 +93,20 @@ def components_to_start_from(bank: Bank, facts: Facts) -> FrozenTable:
     vectors = _vectors(bank, facts)
     if facts.start is not None:
         return FrozenTable(START, _project(vectors, **facts.start))
-    components, facts.learned[START] = principal_components(vectors, facts.config.features)
+    components, facts.learned[START] = principal_components(vectors, facts.config.features, padded)
     return FrozenTable(START, components)
 
 
-def fitted_components(bank: Bank, facts: Facts) -> dict[str, np.ndarray]:
-    """ "start_mean" [E] and "start_directions" [E, D] of the same components, which `start_of_new` needs for new items; the same errors."""
+def fitted_components(bank: Bank, facts: Facts, padded: bool = False) -> dict[str, np.ndarray]:
+    """ "start_mean" [E] and "start_directions" [E, D] of the same components, which `start_of_new` needs for new items; the same arguments
+    and errors.
+    """
     if facts.start is not None:
         return dict(facts.start)
     features = facts.config.features
-    return facts.once(START, lambda: principal_components(_vectors(bank, facts), features)[1])
+    return facts.once(
+        START, lambda: principal_components(_vectors(bank, facts), features, padded)[1]
+    )
 
 
 def start_of_new(texts: NewTexts) -> np.ndarray:
@@ -120,8 +138,10 @@ def _vectors(bank: Bank, facts: Facts) -> np.ndarray:
 
 
 def start_from_components(params: Params, tables: Tables) -> Params:
-    """Parameters whose ID table is the frozen "start"."""
-    return put_id_table(params, tables[START])
+    """Parameters whose ID table is the frozen "start". Columns of zeros, which say nothing of any item, stay random."""
+    start = tables[START]
+    says = jnp.abs(start).max(axis=0) > NOTHING
+    return put_id_table(params, jnp.where(says, start, id_table(params)))
 
 
 class LLMInit(Plain):
