@@ -188,9 +188,9 @@ class Recommender(Answering):
         """Tests the model, and returns a frame with the rows of results.json: one for each protocol, seed and group of users or items.
 
         Args:
-          metrics: further metrics of the full rankings over all users: names such as "Recall@10", "MAP@10", "Coverage@10" and "Novelty@10",
-            or functions of an `evaluation.ranking_metrics.Ranking`; also a single one. They add two rows for each seed, for `full`
-            and `full_unseen`.
+          metrics: one further metric or a list of them, measured over all users on the rankings of the whole catalogue. A metric is a name,
+            such as "Recall@10", "MAP@10", "Coverage@10" or "Novelty@10", or a function of an `evaluation.ranking_metrics.Ranking`. They
+            add two rows for each seed, for `full` and `full_unseen`.
 
         Raises:
           UserError: nothing was fitted, the recommender is a loaded saved model, which has no test data, or a metric is neither a known

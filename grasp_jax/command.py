@@ -26,19 +26,19 @@ FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file(
     "config",
     None,
-    "Python file with get_config([variant]); --config.a.b=value sets a field.",
+    "FILE.py or FILE.py:VARIANT, a Python file with get_config(); --config.SECTION.FIELD=value sets a field.",
     lock_config=True,
 )
 # the parser of ml_collections reports little about a file that fails
 FLAGS["config"].parser = ConfigFileParser()
 flags.DEFINE_string(
-    "workdir", None, "Folder of this run: config, knowledge, checkpoints, metrics and results."
+    "workdir", None, "Folder of this run: config, text vectors, checkpoints, metrics and results."
 )
 flags.DEFINE_enum(
     "mode",
     "all",
     [*MODES, "report", "plan"],
-    "Stage to run; each uses the results of earlier stages in the workdir.",
+    "What to do with the workdir; a flag whose help begins with modes is for these only.",
 )
 flags.DEFINE_boolean(
     "dry-run",

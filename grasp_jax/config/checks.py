@@ -125,8 +125,8 @@ class Text(Check):
         except UnicodeEncodeError:
             remedy = "expected UTF-8: set LC_ALL=C.UTF-8, or give it in a config file"
             raise UserError(
-                f"{where}: {shown(value)} holds bytes that are no text in this terminal's "
-                f"spelling; {remedy}"
+                f"{where}: {shown(value)} holds bytes that are not text in this terminal's "
+                f"encoding; {remedy}"
             ) from None
         found = _CONTROL.search(value)
         if found and (not self.lines or found[0] == "\0"):

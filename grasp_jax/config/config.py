@@ -31,9 +31,8 @@ OVERRIDES = ("by_source", "by_method")  # fields with the overrides for a source
 class Config(Section):
     """Everything that decides a run; `Config()` has the defaults.
 
-    Whatever comes from outside enters by `from_dict` or `with_fields`, which check it. Each open
-    point of the paper is one field (docs/deviations.md). The constructor and `dataclasses.replace`
-    check nothing.
+    `from_dict` and `with_fields` check every value; the constructor and `dataclasses.replace` check
+    nothing. Where the paper leaves a choice open, one field makes it (docs/deviations.md).
     """
 
     compilation_cache: str = field(
@@ -92,11 +91,10 @@ class Config(Section):
         return self.with_stored_fields(changes, where)
 
     def with_stored_fields(self, changes: Mapping[str, Any], where: str = "config") -> Self:
-        """`with_fields` without `refuse_equal_rates`.
+        """Like `with_fields`, but does not refuse equal dropouts.
 
-        It is for the fields of a run that may be of an earlier version, which took equal dropouts, and for `by_method`, whose fields
-        were checked when they were set. `from_dict` refuses what `to_dict` gives of such a run; to change other fields, call `with_fields`
-        of its config.
+        It is for the fields of a run of an earlier version, which took equal dropouts, and for `by_method`, whose fields were checked
+        when they were set. `from_dict(config.to_dict())` refuses such a config; to change its other fields, call its `with_fields`.
         """
         overrides = {name: changes[name] for name in OVERRIDES if name in changes}
         flat = flatten({name: value for name, value in changes.items() if name not in OVERRIDES})

@@ -153,7 +153,7 @@ def dialect_of(path: pathlib.Path, content: bytes, delimiter: str) -> Dialect:
         raise UserError(f"{path}: the file is UTF-16; save it as UTF-8: {line}")
     if content.startswith((b"\x1f\x8b", b"(\xb5/\xfd", b"PK\x03\x04")):
         raise UserError(
-            f"{path}: the file is compressed, or a spreadsheet; name it .csv.gz or .csv.zst as it may be, or save it as CSV"
+            f"{path}: the file is compressed, or a spreadsheet; end its name in .csv.gz or .csv.zst, or save the spreadsheet as CSV"
         )
     begin = 3 if content.startswith(b"\xef\xbb\xbf") else 0
     while begin < len(content) and content[begin : begin + 1] in (b"\n", b"\r"):

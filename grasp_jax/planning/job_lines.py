@@ -17,10 +17,10 @@ def estimate_line(method: str, job: Job) -> str:
         untimed += f" config.model.dtype={dtype} is not counted: the plan is that of float32."
     return (
         "how a step is estimated: the longer of arithmetic and memory by the data sheet, plus communication, plus "
-        f"{work.kernels:,} kernels of {1e6 * LAUNCH.seconds:.1f} microseconds; or the host's transfers if longer. The kernels are "
-        "those of a step with two layers on one H100 (kernels-h100; of GRU4Rec by XLA: profile-gpu), the microseconds those of an "
-        f"operation of SASRec without text, measured on {LAUNCH.on} ({LAUNCH.record}). Several devices launch more kernels, and so do "
-        f"several blocks of scores, which is not counted. {measured_steps()}: where products are slower than the data sheet says, "
+        f"{work.kernels:,} kernels of {1e6 * LAUNCH.seconds:.1f} microseconds; or the host's transfers if longer. The number of kernels is "
+        "that of a step with two layers on one H100 (kernels-h100; of GRU4Rec by XLA: profile-gpu), the microseconds are those of an "
+        f"operation of SASRec without text, measured on {LAUNCH.on} ({LAUNCH.record}). Several devices or several blocks of scores launch "
+        f"more kernels, which is not counted. {measured_steps()}: where products are slower than the data sheet says, "
         f"more devices gain more than in this table.{untimed}"
     )
 
@@ -66,13 +66,13 @@ def _price_lines(job: Job) -> list[str]:
     lines = []
     if missing:
         lines.append(
-            f"without prices no dollars are printed for times: set {' and '.join(missing)} (per hour)"
+            f"to see the cost of these times in dollars, set {' and '.join(missing)} (per hour)"
         )
     describe = knowledge.describe
     priced = knowledge.describer != "openai" or describe.price_prompt or describe.price_answer
     if job.work.width and not priced:
         lines.append(
-            "without prices no dollars are printed for tokens: set config.knowledge.describe.price_prompt and price_answer "
+            "to see the cost of the tokens in dollars, set config.knowledge.describe.price_prompt and price_answer "
             "(per million tokens)"
         )
     return lines

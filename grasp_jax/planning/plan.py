@@ -160,7 +160,7 @@ def device_of(plan: PlanConfig) -> Device:
 
 def _source_of_device(plan: PlanConfig) -> str:
     """Where the numbers of the device are from."""
-    unseen = "the devices of this machine are not looked at."
+    unseen = "the devices of this machine do not matter."
     if not (given := overridden(plan)):
         return f"The plan is for this device of config.plan.device, by its data sheet; {unseen}"
     fields = ", ".join(f"config.plan.{name}" for name in given)

@@ -100,7 +100,7 @@ def conclusion(estimates: list[Estimate], configured: Layout) -> str:
         return f"As configured the job does not fit; by this estimate it takes {better}."
     as_configured = (
         f"{_ms(present.seconds)} with {_devices(configured)} as configured"
-        f", where {present.limit} takes {_ms(present.limit_seconds)}"
+        f", of which {_ms(present.limit_seconds)} for {present.limit}"
     )
     if layout.devices < configured.devices:
         return f"By this estimate fewer devices are as fast or faster: {better}, {as_configured}."

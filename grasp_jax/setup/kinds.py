@@ -135,7 +135,7 @@ def _note(log: Sample, words: str, kept: str, name: str, values: list[Any] | Non
     out = _kept_file(path)
     file = json.dumps(out.name, ensure_ascii=False)
     return (
-        f"whether all rows count: {words}, and a run uses every row; the command below keeps {kept}, as an example; then set "
+        f"whether all rows count: {words}, and a run uses every row; for example, the command below keeps {kept}; if you run it, set "
         f"config.data.interactions_file = {file}\n{command_that_keeps(log.table, path, out, name, values)}"
     )
 

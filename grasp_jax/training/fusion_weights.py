@@ -224,13 +224,13 @@ def _report(job: TrainingJob, snapshot: Snapshot, m: int, last: Preferred) -> No
     words, score = _words(last.choice.weights), f"NDCG@10 {100 * after:.2f} %"
     if last.is_newest:
         message = (
-            f"the model of epoch {epoch} is used {words}, because validation prefers it so ({score}) to that of epoch "
+            f"items are scored by the model of epoch {epoch}, {words}, because validation prefers it ({score}) to that of epoch "
             f"{progress.best_epoch[m]} ({100 * last.of_best:.2f} %)"
         )
     elif is_lowered(last.choice.weights):
-        message = f"the score is used {words}, because validation is better so ({score} instead of {100 * before:.2f} % with all parts)"
+        message = f"items are scored {words}, because validation is then better ({score} instead of {100 * before:.2f} % with all parts)"
     else:
-        message = f"the score is used with all parts again ({score})"
+        message = f"items are scored with all parts again ({score})"
     logger.info(f"{job.name}, {job.replicas[m].name}: {message}")
 
 

@@ -126,12 +126,12 @@ def new_item_lines(split: Split) -> list[str]:
     if new < LEAST_REPORTED * items:
         return []
     line = (
-        f"new items: {new:,} of {items:,} do not occur in training, which ranks them below others: models of IDs hardly ever recommend "
-        "them, and even grasp_plus does so less often than if they are added after the training (docs/studies.md, New items)"
+        f"new items: {new:,} of {items:,} do not occur in training, so models rank them low: models of IDs hardly ever recommend them, "
+        "and grasp_plus recommends them less often than items that are added after the training (docs/studies.md, New items)"
     )
     if never := int((np.bincount(split.log.items, minlength=items) == 0).sum()):
         line += (
-            f"; leave the {never:,} that nobody has bought out of the items table, and add them to the trained model by model.add_items "
+            f"; leave the {never:,} that nobody has bought out of the items table, and after the training add them by model.add_items "
             "(docs/python.md, New items)"
         )
     return [line]
@@ -151,8 +151,8 @@ def repeat_lines(split: Split) -> list[str]:
     if again <= LEAST_REPORTED * tested:
         return []
     line = (
-        f"repeats: {again:,} of {tested:,} tested users had their next item before ({100 * again / tested:.0f} %); full_unseen, which "
-        "keeps it and leaves out all else that they had, favours methods that repeat items"
+        f"repeats: {again:,} of {tested:,} tested users had their next item before ({100 * again / tested:.0f} %); full_unseen keeps "
+        "this item and leaves out all else that they had, so it favours methods that repeat items"
     )
     if again > MANY_REPEATS * tested:
         line += "; compare by full (config.eval.select=full), and set config.recommend.exclude_seen=False"

@@ -71,13 +71,14 @@ def about(audit: Audit, sheet_rows: int) -> list[str]:
     if "describer" in recipe:
         made += f", describer {recipe['describer']}"
     lines = [
-        f"Items and users by how much of them was seen in training. The knowledge bank: {made}."
+        f"The tables group items and users by the number of their training interactions. Text vectors: {made}."
     ]
     if not audit.texts:
         lines.append("The vectors came from files, so there are no descriptions to audit.")
     elif sheet_rows:
         lines.append(
-            f"{SHEET} has {sheet_rows} descriptions for people to judge. Its last column: {HOW_TO}. --ratings=SHEET reads it back."
+            f"{SHEET} has {sheet_rows} descriptions for people to judge. They fill in the last column: {HOW_TO}. "
+            "Then run --mode=audit --ratings=SHEET."
         )
     elif not audit.rated:
         lines.append(

@@ -69,7 +69,9 @@ def parser() -> argparse.ArgumentParser:
         default="127.0.0.1",
         help="address to listen on; by default 127.0.0.1, for this machine only",
     )
-    parser.add_argument("--compare", help="a second model; the page compares both")
+    parser.add_argument(
+        "--compare", help="folder of a second model; the page shows the recommendations of both"
+    )
     parser.add_argument(
         "--data", help="folder of interactions, so that requests to a saved model may name users"
     )
@@ -89,7 +91,7 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--batch-sizes",
-        help="batch sizes, in people; each size is compiled (1,8,64; with more than 65,536 items 1,8,16,32,64)",
+        help="numbers of people in a batch; a program is compiled for each (1,8,64; with more than 65,536 items 1,8,16,32,64)",
     )
     parser.add_argument(
         "--lengths",
