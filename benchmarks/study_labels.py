@@ -2,15 +2,19 @@
 
 from grasp_jax.models.methods import METHODS
 
+DEFAULT = "idtext-validated_match"  # how runs of today's `grasp_plus` were called before its settings became the defaults
 VARIANTS = {  # of the study `ahead`; each sets fields of `model.plus`, or trains for fewer epochs
+    "grasp_plus": "`grasp_plus`, former defaults",
     "three_id_towers": "control: three ID towers, no text",
-    "no_match": "`grasp_plus` without the match",
-    "idtext-validated_match": "`grasp_plus`, IDs start from text, match chosen by validation",
-    "validated_match": "`grasp_plus`, match chosen by validation",
-    "decay1-validated_match": "`grasp_plus`, match chosen by validation, weight decay 1",
+    "no_match": "`grasp_plus`, former defaults, without the match",
+    DEFAULT: "`grasp_plus`",
+    "validated_match": "`grasp_plus`, IDs start at random",
+    "decay1-validated_match": "`grasp_plus`, IDs start at random, weight decay 1",
     "id_and_match": "one ID tower and the match",
     "id_and_validated_match": "one ID tower and the match, chosen by validation",
-    "grasp_plus_15_epochs": "`grasp_plus`, 15 epochs",
+    "idtext_and_match": "one ID tower that starts from text, and the match",
+    "three_idtext_towers": "three ID towers that start from text",
+    "grasp_plus_15_epochs": "`grasp_plus`, former defaults, 15 epochs",
     "two_towers": "two towers and the match, IDs start from text",
 }
 
@@ -18,5 +22,5 @@ VARIANTS = {  # of the study `ahead`; each sets fields of `model.plus`, or train
 def shown(name: str) -> str:
     """ "sasrec_ce, 40 epochs" becomes "`sasrec_ce`, 40 epochs"; what is neither a method nor a variant stays."""
     first, comma, rest = name.partition(", ")
-    own = f"`{first}`" if first in METHODS else VARIANTS.get(first, first)
+    own = VARIANTS.get(first, f"`{first}`" if first in METHODS else first)
     return f"{own}{comma}{rest}"

@@ -6,20 +6,19 @@ import re
 import numpy as np
 
 from benchmarks import study_search
-from benchmarks.study_labels import VARIANTS, shown
+from benchmarks.study_labels import DEFAULT, VARIANTS, shown
 from benchmarks.study_records import METRICS, PROTOCOLS, Page, page, path_of, read
 from benchmarks.study_trials import (
     BASELINE,
-    BY_HAND,
     LOSSES,
     OURS,
-    VALIDATED,
     Part,
     all_parts,
     chosen,
     loss,
     main_metric,
     merged,
+    starts_from_text,
     together,
     with_training,
 )
@@ -61,12 +60,9 @@ HEADLINE = {
     ("three_id_towers", "cross-entropy"): VARIANTS["three_id_towers"],
     ("id_text_sum", "cross-entropy"): "ID vector plus a linear map of the text (`id_text_sum`)",
     ("llminit", "cross-entropy"): "LLMInit: ID vectors that start from text (`llminit`)",
-    ("no_match", "cross-entropy"): VARIANTS["no_match"],
     ("id_and_validated_match", "cross-entropy"): VARIANTS["id_and_validated_match"],
-    BY_HAND: "`grasp_plus` with the default match, set by hand with test figures in view",
-    (VALIDATED, "cross-entropy"): (
-        "**`grasp_plus`**, match chosen by validation (`configs/beauty5.py:best`)"
-    ),
+    ("idtext_and_match", "cross-entropy"): "LLMInit with the match",
+    (DEFAULT, "cross-entropy"): "**`grasp_plus`** (`configs/beauty5.py:best`)",
 }
 HEADLINE_COLUMNS = {
     "full catalogue, seen items left out: NDCG@10 / HR@10": ("full_unseen", "all", METRICS),
@@ -136,11 +132,13 @@ def wrong() -> Page:
     body = []
     for run in runs:
         method, backbone = trials(run)[0]
-        name = f"{method}{_against_wrong_texts(run) if method == OURS else ''}, {100 * _share(run):.0f} % wrong"
+        own = DEFAULT if method == OURS and starts_from_text(run) else method
+        name = f"{own}{_against_wrong_texts(run) if method == OURS else ''}, {100 * _share(run):.0f} % wrong"
         body.append(_by_protocol(run, method, backbone, name, loss(run, method)))
     named = {
         BASELINE: "sasrec_ce, no text",
         OURS: "grasp_plus, full trust, all parts, 0 % wrong",
+        DEFAULT: f"{DEFAULT}, full trust, 0 % wrong",
         "llm_esr": "llm_esr, 0 % wrong",
     }
     dropout = {trials(run)[0][0]: chosen(run, trials(run)[0][0])[0] for run in runs}
@@ -213,9 +211,10 @@ def rows_of(study: str, name: str) -> dict[str, FinishedRun]:
 
 
 def _variant(run: FinishedRun) -> str:
-    """The variant of `grasp_plus` that a run of `rows_of` trains."""
+    """The variant of `grasp_plus` that a run of `rows_of` trains, `DEFAULT` or the former defaults (`OURS`)."""
     name = re.sub(r"-seed\d+$", "", run.name)
-    return next((variant for variant in VARIANTS if name.endswith(f"-{variant}")), OURS)
+    usual = DEFAULT if starts_from_text(run) else OURS
+    return next((variant for variant in VARIANTS if name.endswith(f"-{variant}")), usual)
 
 
 def _by_protocol(run: FinishedRun, method: str, backbone: str, name: str, by: str) -> list[str]:
@@ -255,9 +254,7 @@ def _minutes(run: FinishedRun) -> str:
 
 
 def headline() -> Page:
-    """The most important rows of `ahead`, as means over seeds. In each column, the best NDCG@10 of the rows without test figures in view is
-    bold.
-    """
+    """The most important rows of `ahead`, as means over seeds. In each column, the best NDCG@10 is bold."""
     found = merged(read("ahead")[0])
     rows = {trial: name for trial, name in HEADLINE.items() if trial in found}
     means = {
@@ -279,10 +276,7 @@ def headline() -> Page:
         for trial, name in rows.items()
     ]
     first = np.array(
-        [
-            [cell[0] if trial != BY_HAND else -np.inf for cell in cells]
-            for trial, cells in means.items()
-        ]
+        [[cell[0] for cell in cells] for cells in means.values()]
     )  # NDCG@10
     best = frozenset((int(row), column + 2) for column, row in enumerate(first.argmax(axis=0)))
     title = "Amazon Beauty 5-core, MiniLM vectors, SASRec: test, percent"

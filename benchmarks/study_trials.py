@@ -10,14 +10,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from benchmarks.study_labels import DEFAULT
 from benchmarks.study_records import METRICS
 from grasp_jax.models.methods import METHODS
 from grasp_jax.report.runs import FinishedRun
 from grasp_jax.report.table_data import trials, values
 
 OURS, BASELINE = "grasp_plus", "sasrec_ce"
-BY_HAND = (OURS, "cross-entropy")  # the row whose match was set with test figures in view
-VALIDATED = "validated_match"  # the variant of `OURS` of which headlines speak: no test figure was in view when its match was chosen
+FORMER = (
+    OURS,
+    "cross-entropy",
+)  # the defaults before version 0.7: a match set with test figures in view, and IDs that start at random
+RANDOM_START = "validated_match"  # as `DEFAULT`, with IDs that start at random
 LOSSES = {"bce": "BCE", "gbce": "gBCE", "softmax": "sampled softmax", "ce": "cross-entropy"}
 EPOCHS = 20  # of the study's trainings by cross-entropy; rows with another number say so
 Trial = tuple[str, str]  # label and loss of a row
@@ -28,17 +32,31 @@ Setting = tuple[float, float]  # dropout and learning rate; 0 in runs that did n
 def label(run: FinishedRun, method: str) -> str:
     """The name of a row: the method, or for `grasp_plus` the variant in the run's name; and what is unusual in its training."""
     if method == OURS:
-        return re.sub(r"^[a-z]+-|-(dropout|seed)\d+|-rates", "", run.name)
+        variant = re.sub(r"^[a-z]+-|-(dropout|seed)\d+|-rates", "", run.name)
+        return DEFAULT if variant == OURS and starts_from_text(run) else variant
     raw = run.config.get("model", {}).get("start_components") == "raw"
     return with_training(run, method) + ", raw vectors" * raw
 
 
+def starts_from_text(run: FinishedRun) -> bool:
+    """Whether the ID vectors of a run of `grasp_plus` start from text, as those of `DEFAULT` do."""
+    return bool(run.config["model"]["plus"].get("id_start") == "text")
+
+
 def with_training(run: FinishedRun, method: str) -> str:
-    """The method, its weight decay if it has one, and its number of epochs if cross-entropy trained it for another number than `EPOCHS`."""
+    """The method, its weight decay if it has one, the length of its texts if that is not 1, and its number of epochs if cross-entropy trained
+    it for another number than `EPOCHS`.
+    """
     epochs = run.config["train"].get("max_epochs", EPOCHS)
     decay = run.config["train"].get("weight_decay", 0.0)
     other = loss(run, method) == LOSSES["ce"] and epochs != EPOCHS
-    return method + f", weight decay {decay:g}" * bool(decay) + f", {epochs} epochs" * other
+    length = run.config["model"].get("row_norm", 1.0) if method != OURS else 1.0
+    changes = {
+        f", weight decay {decay:g}": bool(decay),
+        f", texts of length {length:g}": length != 1,
+        f", {epochs} epochs": other,
+    }
+    return method + "".join(words for words, applies in changes.items() if applies)
 
 
 def loss(run: FinishedRun, method: str) -> str:
