@@ -14,6 +14,7 @@ VARIANTS = {  # of the study `ahead`; each sets fields of `model.plus`, or train
     "id_and_validated_match": "one ID tower and the match, chosen by validation",
     "idtext_and_match": "one ID tower that starts from text, and the match",
     "three_idtext_towers": "three ID towers that start from text",
+    "three_idtext_and_match": "three ID towers that start from text, and the match",
     "grasp_plus_15_epochs": "`grasp_plus`, former defaults, 15 epochs",
     "two_towers": "two towers and the match, IDs start from text",
 }
