@@ -49,7 +49,7 @@ def test_the_service_still_answers_after_all_of_them(running: Running) -> None:
     assert told.pop("data")["users"] == 100
     assert told == {
         "status": "ready", "model": 1, "method": "plain", "backbone": "sasrec", "trained_on_all": False, "items": 100, "users": True,
-        "search": "exact", "recall": 1.0,
+        "exclude_seen": True, "search": "exact", "recall": 1.0,
     }  # fmt: skip
     assert len(running.post("/recommend", histories=[[1]])["results"][0]["items"]) == 10
 
