@@ -17,7 +17,7 @@ from grasp_jax.knowledge.encoders.geometry import (
     to_rows,
     widths,
 )
-from grasp_jax.knowledge.neighbours.pooling import mean_of_neighbours, of_rows_with_text
+from grasp_jax.knowledge.neighbours.pooling import mean_of_neighbours
 from grasp_jax.knowledge.neighbours.retrieve import Search, find_neighbours, row_groups, same_text
 from grasp_jax.knowledge.raw import LENGTHS, item_lengths
 from grasp_jax.knowledge.refresh import refreshed_neighbours
@@ -56,7 +56,6 @@ def bank_tables(
         else:
             labels = same_text(tables.get(f"{kind}_texts"), unit) if config.exclude_copies else None
             neighbours = find_neighbours(config, kind, unit, groups, labels, partial, search)
-        neighbours = of_rows_with_text(neighbours, unit)
         tables[kind] = unit
         tables[f"{kind}_similar"] = new_table(partial, f"{kind}_similar", unit.shape, config.dtype)
         mean_of_neighbours(
