@@ -2,6 +2,7 @@
 
 import functools
 
+import ml_dtypes
 import numpy as np
 
 from grasp_jax.config import KnowledgeConfig, value_of
@@ -15,6 +16,7 @@ from grasp_jax.knowledge.encoders.geometry import (
     mean_direction,
     principal_directions,
     to_rows,
+    unit_rows,
     widths,
 )
 from grasp_jax.knowledge.neighbours.pooling import mean_of_neighbours
@@ -126,5 +128,16 @@ def _write_rows(
         old, unchanged = getattr(work.old, kind), np.flatnonzero(earlier_rows >= 0)
         for start in range(0, len(unchanged), BLOCK):
             rows = unchanged[start : start + BLOCK]
-            unit[rows] = old[earlier_rows[rows]]
+            unit[rows] = _mended(old[earlier_rows[rows]], geometry)
     return unit
+
+
+def _mended(rows: np.ndarray, geometry: Geometry) -> np.ndarray:
+    """Rows of an earlier bank, zeros where there is no text: versions before 0.6 wrote minus the mean there."""
+    if not geometry.centre.any():
+        return rows
+    minus = unit_rows(-geometry.centre[None])
+    minus = minus if geometry.basis is None else unit_rows(minus @ geometry.basis)
+    rounding = 4 * float(ml_dtypes.finfo(rows.dtype).eps)
+    empty = (np.abs(rows.astype(np.float32) - minus) <= rounding).all(axis=1, keepdims=True)
+    return np.where(empty, rows.dtype.type(0), rows)
