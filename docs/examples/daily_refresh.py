@@ -119,8 +119,8 @@ print(f"{again.computed} users computed, then {same.computed}")
 # * **files of recommendations and reports** that were made from these workdirs;
 # * **answers of language models** about users (`knowledge.describe.cache`, [Text knowledge](../knowledge.md)), if you had people described.
 #
-# A saved model holds no ids of users. But it was trained on their purchases, and so was each model that continues from it with `start_from`.
-# If that must end too, train once from nothing and serve that model.
+# A saved model holds no ids of users. But it was trained on their purchases, and so was each model that continues from it
+# (`start_from`). If that must end too, train once from nothing and serve that model.
 #
 # [Text knowledge](../knowledge.md#the-next-day) has the details. In seven steps of a week on Amazon Beauty, continuing lost 3.7 % (± 3.6)
 # of the NDCG@10 of training from nothing, in 14 % of its processor time
