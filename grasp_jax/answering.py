@@ -91,7 +91,7 @@ class Answering:
         histories: Sequence[Ids] | None = None,
         candidates: IdLists | None = None,
         exclude: IdLists | None = None,
-        exclude_seen: bool = True,
+        exclude_seen: bool | None = None,
         unknown: Unknown = "popular",
     ) -> Frame:
         """Recommends the best items for each user, or for each history.
@@ -102,7 +102,8 @@ class Answering:
           histories: instead of users, a list of item ids for each person, oldest first. The person need not be in the training data.
           candidates: item ids to choose from: one list for everybody, or a list for each person.
           exclude: item ids to leave out: one list for everybody, or a list for each person.
-          exclude_seen: leave out the items that the person has had.
+          exclude_seen: leave out the items that the person has had; None: as `config.recommend.exclude_seen` says, which is True unless the
+            config changes it.
           unknown: what to do with ids that the model does not know. "popular": ignore unknown items; a person without a known item gets the
             items with the most training interactions. "error": raise UserError.
 

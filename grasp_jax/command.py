@@ -15,6 +15,7 @@ from grasp_jax.config_checks import check_config
 from grasp_jax.config_file import ConfigFileParser, check_overrides
 from grasp_jax.core import compiled
 from grasp_jax.core.errors import UserError
+from grasp_jax.core.log import logger
 from grasp_jax.core.paths import check_file, check_folder
 from grasp_jax.modes import MAKING, MODES, Options, plan, report, run_mode
 from grasp_jax.parallel.mesh import make_mesh
@@ -162,7 +163,11 @@ def run_of_flags() -> tuple[pathlib.Path, Callable[[], Run]]:
     compiled.keep(config.compilation_cache)
     if FLAGS.mode not in ("prepare", "audit"):
         # reports missing devices before an hour of preparation
-        make_mesh(config.mesh.data, config.mesh.table)
+        mesh = make_mesh(config.mesh.data, config.mesh.table)
+        if mesh.size != config.mesh.data * config.mesh.table:
+            logger.info(
+                f"mesh: all {mesh.size} devices of the processes share each batch; config.mesh names another arrangement"
+            )
     refresh, allow_older = FLAGS.mode == "refresh", bool(FLAGS["allow-older"].value)
     makes = FLAGS.mode in MAKING
     return workdir, lambda: open_run(

@@ -24,6 +24,7 @@ from grasp_jax.serving.artifact import Artifact
 from grasp_jax.training.callbacks import Callback, OnEpoch
 from grasp_jax.training.checkpoint import find_model, hash_of_model
 from grasp_jax.trials.chosen import Chosen, artifact_of, audience_of, choose, of_trial
+from grasp_jax.trials.evaluation_sets import check_negatives
 from grasp_jax.trials.refit import refit_config, refit_workdir
 from grasp_jax.trials.run import check, open_run, prepare, warn_of_missing_interactions
 from grasp_jax.trials.trial import (
@@ -114,6 +115,7 @@ def evaluate(fitted: Fitted, metrics: Sequence[str | Metric] = ()) -> Evaluated:
     chosen = fitted.validated
     trial, run = chosen.trial, chosen.trial.run
     model = hash_of_model(chosen.snapshot.best_params)
+    check_negatives(run)
     found = finished(run, trial.method, trial.backbone, model) or evaluate_trial(
         trial, chosen.snapshot
     )
@@ -234,7 +236,7 @@ def _refitted(chosen: Chosen) -> Chosen | None:
     if find_model(checkpoint_folder(workdir, *names_of_trial)) is None:
         return None
     run = open_run(config, workdir, of.dataset, allow_older=of.allow_older)
-    trial = make_trial(prepare(run), *names_of_trial)
+    trial = make_trial(prepare(run), *names_of_trial, trains=False)
     snapshot, epochs = trained(trial), trial.config.train.max_epochs
     if snapshot.progress.is_unfinished(epochs):
         stopped = f"the refit stopped after epoch {int(snapshot.progress.epoch)} of {epochs}"

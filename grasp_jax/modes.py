@@ -38,6 +38,7 @@ from grasp_jax.serving.users import read_users
 from grasp_jax.serving.vectors import item_vectors
 from grasp_jax.training.checkpoint import hash_of_model
 from grasp_jax.trials.chosen import Chosen, artifact_of, audience_of, choose, wanted_of
+from grasp_jax.trials.evaluation_sets import check_negatives
 from grasp_jax.trials.opening import opening
 from grasp_jax.trials.refit import refit_workdir
 from grasp_jax.trials.run import (
@@ -122,7 +123,7 @@ def evaluate(run: Run, options: Options) -> None:
     read, prepared = opening(run), prepare(run)
     evaluated = {}
     for method, backbone in run.trials:
-        trial = make_trial(prepared, method, backbone)
+        trial = make_trial(prepared, method, backbone, trains=False)
         snapshot = trained(trial)
         say_if_unfinished(trial, snapshot)
         evaluated[method, backbone] = evaluate_trial(trial, snapshot)
@@ -132,6 +133,7 @@ def evaluate(run: Run, options: Options) -> None:
 def everything(run: Run, options: Options) -> None:
     """prepare, then train and evaluate trial by trial: a finished trial is not tested again; one that diverges does not stop the others."""
     check(run)
+    check_negatives(run)
     warn_of_missing_interactions(run)
     read = opening(run)
     print("\n".join(read.first_lines()))

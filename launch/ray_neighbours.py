@@ -51,15 +51,14 @@ class Searcher:
 def search_on_ray(
     unit: np.ndarray,
     k: int,
-    labels: np.ndarray | None,
+    labels: np.ndarray,
     progress: Callable[[int], object],
     folder: pathlib.Path,
 ) -> np.ndarray:
     """[rows, K] exact neighbours, as `grasp_jax.knowledge.neighbours.retrieve.Search`."""
     assert isinstance(unit, np.memmap), "the rows of an unfinished bank are in a file"
     unit.flush()  # so that other machines can read it
-    labels = np.arange(len(unit)) if labels is None else labels
-    write_labels(folder, labels.astype(np.int32))
+    write_labels(folder, labels)
     path = str(pathlib.Path(str(unit.filename)).resolve())
     table = SearchTable(path, unit.dtype.name, k, str(folder.resolve()), ROWS.value or 1)
     blocks = SearchBlocks(table)

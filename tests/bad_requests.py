@@ -158,7 +158,6 @@ BAD: dict[str, Bad] = {
     "exclude null": one("exclude: holds null; expected an id", exclude=[None]),
     "exclude mixed": one("exclude: has ids and lists", exclude=["1", ["2"]]),
     "too many excluded": one("exclude: 501; expected at most 500", exclude=["1"] * 501),
-    "exclude_seen null": one("exclude_seen: null; expected true or false", exclude_seen=None),
     "exclude_seen a list": one("exclude_seen: a list of 0; expected true or false", exclude_seen=[]),
     "diversity null": one("diversity: null; expected a number", diversity=None),
     "diversity true": one("diversity: true; expected a number", diversity=True),

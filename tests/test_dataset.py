@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 from grasp_jax.config import Config, DataConfig, resolve_source
+from grasp_jax.core.errors import UserError
 from grasp_jax.data.dataset import Dataset, load_dataset
 from grasp_jax.data.split import make_split
 from grasp_jax.trials.run import open_run
@@ -461,3 +462,9 @@ def test_blanks_around_ids_are_dropped_as_in_files() -> None:
     assert dataset.user_ids.tolist() == ["lead", "trail"]
     assert dataset.item_ids.tolist() == ["x", "y"]
     assert any("blanks around the fields of column 'user'" in line for line in dataset.summary())
+
+
+def test_a_table_in_place_of_a_folder_is_refused() -> None:
+    """A notebook would show an error of Python that names no way out."""
+    with pytest.raises(UserError, match=r"a dict; expected a folder or a file.*from_frames"):
+        Dataset.read({"user": [1], "item": [2]})  # type: ignore[arg-type]

@@ -218,6 +218,23 @@ def test_vectors_of_an_encoder_that_has_failed(
     assert len(printed(VECTORS).splitlines()) == 1
 
 
+def test_vectors_that_many_items_share(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A table that was joined by the wrong column would be trained on, and end with text that helps nobody and no reason."""
+
+    def printed(shared: int, empty: int = 0) -> str:
+        vectors = np.random.default_rng(0).standard_normal((40, 3)).astype(np.float32)
+        vectors[5 : 5 + shared], vectors[-empty or 40 :] = vectors[5], 0
+        load(write_npy(tmp_path / "v", vectors), np.arange(40), "", "item")
+        return capsys.readouterr().out
+
+    assert "12 of 40 items have the same vector, as item 5 and item 6, so" in printed(12)
+    both = printed(12, empty=15)
+    assert "15 of 40 items have a vector of zeros" in both and "12 of 40 items have the" in both
+    assert "the same vector" not in printed(8) + printed(1, empty=30)
+
+
 def test_row_that_is_not_finite_is_the_files(tmp_path: pathlib.Path) -> None:
     """Would break the search for the bad vector: with an ids file, item "a" may be the file's third row."""
     vectors = VECTORS.copy()

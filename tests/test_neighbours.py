@@ -7,8 +7,17 @@ import numpy as np
 import pytest
 
 from grasp_jax.knowledge.encoders.geometry import unit_rows
-from grasp_jax.knowledge.neighbours import NONE, pooling, search_exact, search_scann, search_state
+from grasp_jax.knowledge.neighbours import (
+    NONE,
+    labels_for_search,
+    pooling,
+    search_clusters,
+    search_exact,
+    search_scann,
+    search_state,
+)
 from grasp_jax.knowledge.neighbours import search as neighbours
+from grasp_jax.knowledge.neighbours.pooling import nearest_of
 from grasp_jax.knowledge.neighbours.search import recall, top_neighbours
 from grasp_jax.knowledge.neighbours.search_scann import drop_same
 from tests.command_line import on_devices, run
@@ -98,8 +107,13 @@ def tied(rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         np.arange(rows, dtype=np.int32),
     )
     labels[rows // 2 :: 7] = labels[1]
+    labels = labels_for_search(vectors, labels)
+    assert (labels == NONE).any() or rows < 333, "some are zeros"
     scores = np.where(labels[:, None] == labels[None, :], -np.inf, vectors @ vectors.T)
-    return vectors, labels, np.argsort(-scores, axis=1, kind="stable")[:, :K]
+    scores[labels == NONE] = scores[:, labels == NONE] = -np.inf
+    nearest = np.argsort(-scores, axis=1, kind="stable")[:, :K]
+    there = np.take_along_axis(scores, nearest, axis=1) > -np.inf
+    return vectors, labels, np.where(there, nearest, NONE)
 
 
 @pytest.mark.parametrize(
@@ -304,6 +318,53 @@ def test_rows_with_the_same_text_are_no_neighbours(method: str) -> None:
         atol=1e-6,
     )
     assert (labels[found] != labels[:, None]).all()
+
+
+def apart(rows: int = 40, empty: int = 6) -> np.ndarray:
+    """Vectors of which no two have a cosine above 0, and rows of zeros among them, to which each has one of 0."""
+    rng = np.random.default_rng(3)
+    vectors = np.eye(rows) - 1 / rows + 1e-3 * rng.standard_normal((rows, rows))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    assert (vectors @ vectors.T - 2 * np.eye(rows)).max() < 0
+    with_empty = np.insert(vectors, np.linspace(0, rows, empty).astype(int), 0.0, axis=0)
+    return with_empty.astype(np.float32)
+
+
+def nearest_with_text(vectors: np.ndarray, k: int) -> np.ndarray:
+    """[rows, k] by brute force; rows of zeros have none and are nobody's."""
+    text = vectors.any(axis=1)
+    scores = np.where(text[:, None] & text, vectors.astype(np.float64) @ vectors.T, -np.inf)
+    np.fill_diagonal(scores, -np.inf)
+    nearest = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    return np.where(np.take_along_axis(scores, nearest, axis=1) > -np.inf, nearest, NONE)
+
+
+@pytest.mark.parametrize("method", ["exact", "in groups", "clusters", "scann"])
+def test_a_row_without_text_is_nobodys_neighbour(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Items without text would take the places of neighbours wherever all others point away, and shorten the means."""
+    if method == "scann":
+        pytest.importorskip("scann", reason="scann is not installed")
+    monkeypatch.setattr(search_clusters, "FEWEST_ROWS", 0)
+    vectors = apart()
+    groups = np.zeros(len(vectors), np.int32) if method == "in groups" else None
+    found = top_neighbours(
+        vectors, K, "exact" if groups is not None else method, None, groups, None
+    )
+    assert np.array_equal(found, nearest_with_text(vectors, K))
+    assert recall(vectors, found, None, 100, groups) == 1.0
+    few = vectors[:4]  # fewer with text than neighbours
+    assert few[1:].any(axis=1).all() and not few[0].any()
+    assert np.array_equal(top_neighbours(few, 3, "exact"), nearest_with_text(few, 3))
+
+
+def test_a_new_row_has_no_neighbour_without_text() -> None:
+    """The text of a new item would be mixed with zeros, or an item without text with the first rows of the bank."""
+    vectors = apart()
+    found = nearest_of(vectors[[0, 1, 2]], vectors, K, ~np.eye(3, len(vectors), dtype=bool))
+    expected = nearest_with_text(vectors, K)[:3]
+    assert np.array_equal(found, expected) and (found[0] == NONE).all()
 
 
 def test_recall_counts_true_neighbours() -> None:

@@ -13,19 +13,20 @@ from grasp_jax.config import KnowledgeConfig
 from grasp_jax.data.attributes import AttributeTable, SourceTexts
 from grasp_jax.data.log import build_log
 from grasp_jax.data.split import CutOff, Split, by_time, ends_no_later, leave_one_out
-from grasp_jax.knowledge import prepare
+from grasp_jax.knowledge import bank_tables, prepare
 from grasp_jax.knowledge.bank import KnowledgeBank
 from grasp_jax.knowledge.encoders import ENCODERS
 from grasp_jax.knowledge.encoders.base import TextEncoder
-from grasp_jax.knowledge.encoders.geometry import unit_rows
+from grasp_jax.knowledge.encoders.geometry import Geometry, unit_rows
 from grasp_jax.knowledge.encoders.saved import SavedTextEncoder
 from grasp_jax.knowledge.encoders.state import read_state, write_state
-from grasp_jax.knowledge.neighbours import search_clusters
+from grasp_jax.knowledge.neighbours import NONE, search_clusters
 from grasp_jax.knowledge.neighbours.search import recall, top_neighbours
 from grasp_jax.knowledge.refresh import refreshed_neighbours
 from tests.refusal import assert_names, refusal
 
 ROWS, K = 300, 6
+PCA = {"reduction.kind": "pca", "reduction.width": 8}
 WORDS = [f"word{k}" for k in range(40)]
 
 
@@ -164,6 +165,48 @@ def test_refreshed_bank_equals_one_made_anew(
     )  # nothing changed: nothing is encoded
     assert len(CALLS) == 2
     np.testing.assert_array_equal(again.items_similar, refreshed.items_similar)
+
+
+class WithoutSome(ByWords):
+    """Texts with a certain word get zeros, as where nothing is known."""
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        vectors = super().encode(texts)
+        vectors[["word7" in text.split() for text in texts]] = 0
+        return vectors
+
+
+@pytest.mark.parametrize("changes", [{}, {"dtype": "bfloat16"}, PCA], ids=["plain", "short", "pca"])
+def test_minus_the_mean_of_an_earlier_version_becomes_no_text(
+    changes: dict[str, Any], tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Items without text would keep one common made-up direction for good, and be each other's neighbours."""
+    monkeypatch.setitem(ENCODERS, "sentence_transformers", WithoutSome)
+    with monkeypatch.context() as earlier:
+        earlier.setattr(bank_tables, "to_rows", as_versions_before(bank_tables.to_rows))
+        monday = make(day(False), tmp_path / "monday", **changes)
+    assert np.asarray(monday.items, np.float32).any(axis=1).all(), "as it was"
+    tuesday = make(day(True), tmp_path / "tuesday", since=str(tmp_path / "monday"), **changes)
+    anew = make(day(True), tmp_path / "anew", centre_from=str(tmp_path / "monday"), **changes)
+    empty = ~np.asarray(anew.items, np.float32).any(axis=1)
+    assert 3 < empty.sum() < 40
+    for name in ("items", "items_similar", "users", "users_similar"):
+        one, other = (np.asarray(getattr(bank, name), np.float32) for bank in (tuesday, anew))
+        np.testing.assert_allclose(one, other, atol=1e-6 if not changes else 2e-2, err_msg=name)
+        assert np.array_equal(one.any(axis=1), other.any(axis=1)), name
+    found = np.asarray(tuesday.extras["items_neighbours"])
+    assert (found[empty] == NONE).all() and not empty[found[~empty]].any()
+
+
+def as_versions_before(to_rows: Any) -> Any:
+    """Where a vector is zeros, the mean was taken out too."""
+
+    def rows(vectors: np.ndarray, geometry: Geometry) -> np.ndarray:
+        minus = unit_rows(-geometry.centre[None])
+        minus = minus if geometry.basis is None else unit_rows(minus @ geometry.basis)
+        return np.where(vectors.any(axis=1, keepdims=True), to_rows(vectors, geometry), minus)
+
+    return rows
 
 
 def test_a_bank_by_clusters_takes_new_rows(

@@ -27,12 +27,16 @@ async def refuse(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": b""})
 
 
+REFUSED: list[int] = []  # statuses of requests whose heads were refused
+
+
 @contextlib.asynccontextmanager
 async def connected(
-    keep_alive: float,
+    keep_alive: float, head_seconds: float = LONG
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     """A connection to a server that refuses everything, and closes an idle connection after so many seconds."""
-    config = uvicorn.Config(refuse, http=connections(LONG), timeout_keep_alive=keep_alive)  # type: ignore[arg-type]
+    http: Any = connections(head_seconds, REFUSED.append)
+    config = uvicorn.Config(refuse, http=http, timeout_keep_alive=keep_alive)  # type: ignore[arg-type]
     config.load()
     state = ServerState()
 
@@ -75,9 +79,10 @@ def test_a_refused_body_is_not_taken_for_the_next_request() -> None:
     )
 
 
-async def say(content: bytes) -> tuple[bytes, bytes]:
+async def say(content: bytes, head_seconds: float = LONG) -> tuple[bytes, bytes]:
     """Head and body of the answer to some bytes."""
-    async with connected(LONG) as (reader, writer):
+    REFUSED.clear()
+    async with connected(LONG, head_seconds) as (reader, writer):
         writer.write(content)
         head, _, body = (await reader.read()).partition(b"\r\n\r\n")
     return head, body
@@ -89,3 +94,23 @@ def test_what_is_no_http_is_refused_like_all_else() -> None:
     assert head.startswith(b"HTTP/1.1 400") and b"content-type: application/json" in head
     assert f"content-length: {len(body)}".encode() in head
     assert list(json.loads(body)) == ["error"]
+    assert REFUSED == [400]
+
+
+def test_a_head_that_comes_too_slowly_is_answered_and_counted() -> None:
+    """The caller would see a closed connection, and the operator nothing at all."""
+    head, body = asyncio.run(asyncio.wait_for(say(HEAD[:20], head_seconds=0.2), LONG))
+    assert head.startswith(b"HTTP/1.1 408 Request Timeout")
+    assert "not complete after 0.2 s" in json.loads(body)["error"] and REFUSED == [408]
+
+
+def test_a_new_connection_may_wait_as_long_as_one_that_was_used() -> None:
+    """A proxy that opens connections before it needs them would find them closed."""
+
+    async def late() -> bytes:
+        async with connected(LONG, head_seconds=0.1) as (reader, writer):
+            await asyncio.sleep(0.5)
+            writer.write(HEAD)
+            return await reader.readuntil(b"\r\n\r\n")
+
+    assert asyncio.run(asyncio.wait_for(late(), LONG)).startswith(b"HTTP/1.1 503")

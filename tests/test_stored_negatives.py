@@ -10,7 +10,7 @@ import pytest
 from grasp_jax.config import Config
 from grasp_jax.data.log import build_log
 from grasp_jax.evaluation.stored import StoredNegatives
-from grasp_jax.trials.evaluation_sets import _negatives
+from grasp_jax.trials.evaluation_sets import _negatives, check_negatives
 from tests.refusal import assert_names, refusal
 
 DRAWN = np.arange(12, dtype=np.int32).reshape(3, 4)
@@ -37,7 +37,7 @@ def run_of(workdir: pathlib.Path, low: bool) -> Any:
     rated = (np.array([0, 0]), np.array([8, 9])) if low else None
     log = build_log("shop", users, items, catalogue=np.arange(12), low_rated=rated)
     config = Config().with_fields({"eval.num_negatives": 7})
-    split = SimpleNamespace(log=log)
+    split = SimpleNamespace(log=log, test=SimpleNamespace(evaluated=np.arange(2)))
     return SimpleNamespace(workdir=workdir, config=config, fingerprint="d", split=split)
 
 
@@ -63,3 +63,23 @@ def test_negatives_of_an_earlier_version_are_refused(tmp_path: pathlib.Path) -> 
     other = run_of(tmp_path, low=True)
     other.fingerprint = "e"
     assert "the data has changed" in refusal(_negatives, other, "test", np.arange(2))
+
+
+def test_negatives_of_an_earlier_version_serve_where_nothing_is_ranked_among_them(
+    tmp_path: pathlib.Path,
+) -> None:
+    """Nobody could recommend, export or train by a full ranking in a workdir of an earlier version whose numbers are sound."""
+    config = {"seed": 42, "num_negatives": 4, "users": 2}
+    run = run_of(tmp_path, low=True)
+    run.config = run.config.with_fields({"eval.num_negatives": 4})
+    for name in ("valid", "test"):
+        path = tmp_path / "candidates" / f"{name}.npy"
+        StoredNegatives(path, {"data": "d", "config": config}).write(DRAWN[:2])
+        before = path.read_bytes()
+        found = _negatives(run, name, np.arange(2), ranked=False)
+        np.testing.assert_array_equal(found, DRAWN[:2])
+        assert path.read_bytes() == before
+        assert "an earlier version" in refusal(_negatives, run, name, np.arange(2))
+    assert "an earlier version" in refusal(check_negatives, run), "before hours of training"
+    run.fingerprint = "e"
+    assert "the data has changed" in refusal(_negatives, run, "valid", np.arange(2), None, False)

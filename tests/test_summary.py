@@ -200,7 +200,7 @@ def test_items_without_a_row_get_an_empty_text(folder: pathlib.Path) -> None:
         "1 of 4 items",
         "config.data.max_missing_text=0.24 allows 0",
         "add them there",
-        "no longer sold, raise that field and set config.recommend.listed_only=True",
+        "no longer sold, raise that field (their number grows every day); config.recommend.listed_only=True",
     )
     assert_names(message, parts)
     assert_names(

@@ -111,6 +111,17 @@ print(f"{again.computed} users computed, then {same.computed}")
 # 5. `--config.train.new_since=DATE` makes a day cheaper: an epoch then reads only the people with purchases since that date and, for each
 #    of them, three others ([Training on](../workdir.md#training-on-from-an-earlier-run)).
 #
+# **A person who wants to be deleted.** Remove their rows from the log and from the table of users. The next day's workdir, its text vectors
+# and its saved model then hold nothing under their id; the warning that the log has lost interactions is right here. Then delete:
+#
+# * **the workdirs of all earlier days**, after the next day is trained. They name users in `knowledge/users_ids.npy`, `refit/`, `ranks/`,
+#   `examples/` and `read.json`, and `knowledge/` has the vectors of their texts;
+# * **files of recommendations and reports** that were made from these workdirs;
+# * **answers of language models** about users (`knowledge.describe.cache`, [Text knowledge](../knowledge.md)), if you had people described.
+#
+# A saved model holds no ids of users. But it was trained on their purchases, and so was each model that continues from it
+# (`start_from`). If that must end too, train once from nothing and serve that model.
+#
 # [Text knowledge](../knowledge.md#the-next-day) has the details. In seven steps of a week on Amazon Beauty, continuing lost 3.7 % (± 3.6)
 # of the NDCG@10 of training from nothing, in 14 % of its processor time
 # ([Studies](../studies.md#seven-steps-of-a-week-continued-training)).

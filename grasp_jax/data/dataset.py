@@ -67,6 +67,10 @@ class Dataset:
         Raises:
           UserError: naming the field, or the file and row, at fault.
         """
+        if not isinstance(path, str | os.PathLike):
+            raise UserError(
+                f"Dataset.read: a {type(path).__name__}; expected a folder or a file; for tables in memory call Dataset.from_frames"
+            )
         place = os.fspath(path)
         given: dict[str, object] = {"path": place, **options}
         if data_settings(given).resolved_source() != "files":

@@ -209,7 +209,8 @@ def _with_catalogue(
             f"{source}: row {first_row(first) + 1}: item id {ids[first]} occurs in the interactions but not in the items table "
             f"({len(missing):,} of {len(ids):,} items lack a row there, and config.data.max_missing_text={max_missing:g} allows "
             f"{int(max_missing * len(ids)):,}); add them there, raise that field, or leave config.data.items_file empty; if such items are "
-            "no longer sold, raise that field and set config.recommend.listed_only=True, so that they are not recommended"
+            "no longer sold, raise that field (their number grows every day); config.recommend.listed_only=True "
+            "keeps them from being recommended"
         )
     rows[missing] = len(catalogue) + np.arange(len(missing))
     return np.concatenate([catalogue, ids[missing]]), rows

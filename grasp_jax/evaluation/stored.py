@@ -2,7 +2,7 @@
 
 import contextlib
 import pathlib
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -38,11 +38,15 @@ class StoredNegatives(NamedTuple):
         """Describes the file: what it was made from, and its checksum."""
         return self.path.with_suffix(".json")
 
-    def read(self) -> np.ndarray | None:
+    def read(self, ranked: bool = True) -> np.ndarray | None:
         """The stored negatives; None if they must be drawn, because there are none or because the files are damaged, which is logged.
 
+        Args:
+          ranked: whether targets will be ranked among them; otherwise it does not matter that an earlier version drew them.
+
         Raises:
-          UserError: they belong to other data or another draw, or an earlier version drew items that users had rated low.
+          UserError: they belong to other data or another draw; or they are `ranked`, and an earlier version drew items that users had rated
+            low.
         """
         if not self.path.exists() and not self.description.exists():
             return None
@@ -55,17 +59,38 @@ class StoredNegatives(NamedTuple):
         except UserError as error:
             logger.warning(f"evaluation negatives: {error}")
             return None
-        if found and not difference(_by_this_version(described["made_from"]), self.made_from):
-            raise UserError(
-                f"{self.path}: an earlier version drew these evaluation negatives, and some are items that their users have rated below "
-                f"config.data.min_rating; use another --workdir, or move {self.path.parent} away and run --mode=evaluate: then they are "
-                "drawn again, and the models are tested again"
-            )
-        if found:
+        if found and not self._drawn_by_earlier_version(described):
             raise UserError(
                 f"{self.path}: these evaluation negatives are of another run: {found}; use another --workdir"
             )
+        if found and ranked:
+            self._refuse()
         return stored
+
+    def check(self) -> None:
+        """Checks, by the description alone, that targets may be ranked among the stored negatives; damage is left to `read`.
+
+        Raises:
+          UserError: an earlier version drew items that users had rated low.
+        """
+        try:
+            described = read_sealed(self.description, "")
+        except UserError:
+            return
+        found = difference(described["made_from"], self.made_from)
+        if found and self._drawn_by_earlier_version(described):
+            self._refuse()
+
+    def _drawn_by_earlier_version(self, described: dict[str, Any]) -> bool:
+        """Whether the draw differs from that of this version only in that items which were rated low are among the negatives."""
+        return not difference(_by_this_version(described["made_from"]), self.made_from)
+
+    def _refuse(self) -> NoReturn:
+        raise UserError(
+            f"{self.path}: an earlier version drew these evaluation negatives, and some are items that their users have rated below "
+            f"config.data.min_rating; use another --workdir, or move {self.path.parent} away and run --mode=evaluate: then they are "
+            "drawn again, and the models are tested again"
+        )
 
     def write(self, drawn: np.ndarray) -> None:
         """Stores negatives. If they were drawn again, they must match the first draw.

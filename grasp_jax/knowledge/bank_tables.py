@@ -2,6 +2,7 @@
 
 import functools
 
+import ml_dtypes
 import numpy as np
 
 from grasp_jax.config import KnowledgeConfig, value_of
@@ -15,9 +16,10 @@ from grasp_jax.knowledge.encoders.geometry import (
     mean_direction,
     principal_directions,
     to_rows,
+    unit_rows,
     widths,
 )
-from grasp_jax.knowledge.neighbours.pooling import mean_of_neighbours, of_rows_with_text
+from grasp_jax.knowledge.neighbours.pooling import mean_of_neighbours
 from grasp_jax.knowledge.neighbours.retrieve import Search, find_neighbours, row_groups, same_text
 from grasp_jax.knowledge.raw import LENGTHS, item_lengths
 from grasp_jax.knowledge.refresh import refreshed_neighbours
@@ -56,7 +58,6 @@ def bank_tables(
         else:
             labels = same_text(tables.get(f"{kind}_texts"), unit) if config.exclude_copies else None
             neighbours = find_neighbours(config, kind, unit, groups, labels, partial, search)
-        neighbours = of_rows_with_text(neighbours, unit)
         tables[kind] = unit
         tables[f"{kind}_similar"] = new_table(partial, f"{kind}_similar", unit.shape, config.dtype)
         mean_of_neighbours(
@@ -127,5 +128,16 @@ def _write_rows(
         old, unchanged = getattr(work.old, kind), np.flatnonzero(earlier_rows >= 0)
         for start in range(0, len(unchanged), BLOCK):
             rows = unchanged[start : start + BLOCK]
-            unit[rows] = old[earlier_rows[rows]]
+            unit[rows] = _mended(old[earlier_rows[rows]], geometry)
     return unit
+
+
+def _mended(rows: np.ndarray, geometry: Geometry) -> np.ndarray:
+    """Rows of an earlier bank, zeros where there is no text: versions before 0.6 wrote minus the mean there."""
+    if not geometry.centre.any():
+        return rows
+    minus = unit_rows(-geometry.centre[None])
+    minus = minus if geometry.basis is None else unit_rows(minus @ geometry.basis)
+    rounding = 4 * float(ml_dtypes.finfo(rows.dtype).eps)  # type: ignore[no-untyped-call]
+    empty = (np.abs(rows.astype(np.float32) - minus) <= rounding).all(axis=1, keepdims=True)
+    return np.where(empty, rows.dtype.type(0), rows)

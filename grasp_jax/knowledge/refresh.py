@@ -10,6 +10,7 @@ import numpy as np
 
 from grasp_jax.core.errors import UserError
 from grasp_jax.knowledge.bank import KnowledgeBank
+from grasp_jax.knowledge.neighbours import NONE, labels_for_search
 from grasp_jax.knowledge.neighbours.search_exact import search_exact
 
 BLOCK = 4096
@@ -52,7 +53,7 @@ def unchanged_rows(
 def refreshed_neighbours(
     unit_vectors: np.ndarray, k: int, earlier_rows: np.ndarray, old_neighbours: np.ndarray
 ) -> np.ndarray:
-    """Exact [rows, K] neighbours, from those of the earlier bank.
+    """Exact [rows, K] neighbours, from those of the earlier bank; rows of zeros, which have no text, have none and are nobody's.
 
     Args:
       unit_vectors: [rows, E] now.
@@ -60,18 +61,21 @@ def refreshed_neighbours(
       earlier_rows: [rows] the row in the earlier bank of an unchanged vector, -1 for a new one.
       old_neighbours: [rows of the earlier bank, K].
     """
-    new_row_of = np.full(len(old_neighbours), -1, np.int32)
+    labels = labels_for_search(unit_vectors, None)
+    text = labels != NONE
+    earlier_rows = np.where(text, earlier_rows, NONE)  # an earlier version took them for neighbours
+    new_row_of = np.full(len(old_neighbours) + 1, NONE, np.int32)  # the last one is that of `NONE`
     new_row_of[earlier_rows[earlier_rows >= 0]] = np.flatnonzero(earlier_rows >= 0)
     found = np.where(
-        earlier_rows[:, None] >= 0, new_row_of[np.asarray(old_neighbours)[earlier_rows]], -1
+        earlier_rows[:, None] >= 0, new_row_of[np.asarray(old_neighbours)[earlier_rows]], NONE
     ).astype(np.int32)
-    searched_again = (found < 0).any(axis=1)  # new rows, and rows that lost a neighbour
+    # new rows, and rows that lost a neighbour
+    searched_again = (found == NONE).any(axis=1) & text
     if searched_again.any():
-        labels = np.arange(len(unit_vectors), dtype=np.int32)
         found[searched_again] = search_exact(
             unit_vectors, k, labels, rows=np.flatnonzero(searched_again)
         )
-    new, rest = np.flatnonzero(earlier_rows < 0), np.flatnonzero(~searched_again)
+    new, rest = np.flatnonzero((earlier_rows < 0) & text), np.flatnonzero(~searched_again & text)
     # rows to which a new row is nearer than their farthest neighbour
     for start in range(0, len(rest), BLOCK) if len(new) else ():
         rows = rest[start : start + BLOCK]

@@ -23,12 +23,15 @@ ALL = (DATA, TABLE)
 
 
 def make_mesh(data: int = 1, table: int = 1) -> Mesh:
-    """The first `data` x `table` devices.
+    """The first `data` x `table` devices. With several processes, 1 x 1 stands for all devices along "data".
 
     Raises:
       UserError: there are fewer, or a process would have none.
     """
-    devices, num_devices = jax.devices(), data * table
+    devices = jax.devices()
+    if jax.process_count() > 1 and data == table == 1:
+        data = len(devices)
+    num_devices = data * table
     if num_devices > len(devices):
         kind = devices[0].platform
         hint = (
@@ -43,7 +46,7 @@ def make_mesh(data: int = 1, table: int = 1) -> Mesh:
     if jax.process_count() > 1 and num_devices < len(devices):
         raise UserError(
             f"config.mesh.data x config.mesh.table: {data} x {table}; expected {len(devices)} together, the number of devices of "
-            f"the {jax.process_count()} processes"
+            f"the {jax.process_count()} processes, as with --config.mesh.data={len(devices)} --config.mesh.table=1"
         )
     return jax.make_mesh(
         (data, table), ALL, axis_types=(AxisType.Auto,) * 2, devices=devices[:num_devices]

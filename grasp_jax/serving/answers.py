@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple, TypeAlias, cast
 
 import numpy as np
 
+from grasp_jax.config import Config
 from grasp_jax.core.errors import UserError
 from grasp_jax.core.log import logger
 from grasp_jax.data.id_text import trimmed
@@ -27,20 +28,23 @@ class ItemChoice:
       k: largest number of items for each person.
       candidates: ids to choose from: one list for everybody, or a list for each person; None: the whole catalogue.
       exclude: ids to leave out: one list for everybody, or a list for each person.
-      exclude_seen: leave out the items that the person has had or rated low.
+      exclude_seen: leave out the items that the person has had or rated low; None: as `config.recommend.exclude_seen` of the model says.
       unknown: "popular": people without a known item get the most bought items; "error": an id that the model does not know is refused.
     """
 
     k: int = 10
     candidates: IdLists | None = None
     exclude: IdLists | None = None
-    exclude_seen: bool = True
+    exclude_seen: bool | None = None
     unknown: Unknown = "popular"
 
     def __post_init__(self) -> None:
-        """Raises UserError if the value of `k` or `unknown` is not allowed."""
+        """Raises UserError if the value of `k`, `exclude_seen` or `unknown` is not allowed."""
         if isinstance(self.k, bool) or not isinstance(self.k, int | np.integer) or self.k < 1:
             raise UserError(f"k: {self.k!r}; expected a whole number from 1")
+        object.__setattr__(self, "k", int(self.k))  # NumPy's integers lack methods of int
+        if self.exclude_seen is not None and not isinstance(self.exclude_seen, bool | np.bool_):
+            raise UserError(f"exclude_seen: {self.exclude_seen!r}; expected True, False or None")
         if self.unknown not in ("popular", "error"):
             raise UserError(f"unknown: {self.unknown!r}; expected 'popular' or 'error'")
 
@@ -184,9 +188,15 @@ class People:
     disliked: Sequence[np.ndarray] | None = None
 
 
+def excludes_seen(wanted: bool | None, config: Config) -> bool:
+    """Whether items that a person has had are left out: as a call wants it, or else as the model's config says."""
+    return config.recommend.exclude_seen if wanted is None else bool(wanted)
+
+
 def answer(artifact: Artifact, people: People, choice: ItemChoice) -> list[Answer]:
     """The best items of each person; people without a known item get the most popular items. Items in `Catalogue.unlisted` are left out."""
     catalogue, num_people = artifact.catalogue, len(people.names)
+    exclude_seen = excludes_seen(choice.exclude_seen, artifact.config)
     k = min(choice.k, len(catalogue.ids))
     allowed = _allowed(catalogue, choice, num_people)
     if len(catalogue.unlisted):
@@ -201,7 +211,7 @@ def answer(artifact: Artifact, people: People, choice: ItemChoice) -> list[Answe
             allowed[..., known_rows(catalogue, lists[0], "exclude", choice.unknown)] = False
         else:
             excluded = _pairs(catalogue, lists, choice.unknown)
-    answers = _by_model(artifact, people, k, choice.exclude_seen, allowed, excluded)
+    answers = _by_model(artifact, people, k, exclude_seen, allowed, excluded)
     unknown = np.flatnonzero(~people.known).tolist()
     if unknown:
         logger.warning(
@@ -215,7 +225,7 @@ def answer(artifact: Artifact, people: People, choice: ItemChoice) -> list[Answe
         if allowed is not None:
             may_get = (allowed if allowed.ndim == 1 else allowed[n]).copy()
         may_get[rows_of.get(n, [])] = False
-        if choice.exclude_seen and people.disliked is not None:
+        if exclude_seen and people.disliked is not None:
             may_get[people.disliked[n]] = False
         items = catalogue.by_count[may_get[catalogue.by_count]][:k]
         answers[n] = Answer(items, np.full(len(items), np.nan, np.float32))

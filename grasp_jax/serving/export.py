@@ -318,7 +318,9 @@ def _difference(artifact: Artifact, model: ExportedModel) -> float:
         audience = audience_of_histories(artifact, people, place(artifact), queries=queries)
         everybody = np.arange(len(people))
         all_known = People(everybody, np.ones(len(people), bool), audience, everybody)
-        answers = answer(artifact, all_known, ItemChoice(model.manifest["sizes"]["k"]))
+        answers = answer(
+            artifact, all_known, ItemChoice(model.manifest["sizes"]["k"], exclude_seen=True)
+        )
         for own, scores, rows in zip(answers, *model.top_items(people, queries), strict=True):
             allowed = TOLERANCE[artifact.config.model.dtype]
             largest = max(largest, difference(own, scores, rows, allowed))

@@ -89,7 +89,9 @@ def choose(prepared: Prepared, among: Sequence[tuple[str, str]] | None = None) -
     """
     found = [
         of_trial(trial, trained(trial))
-        for trial in (make_trial(prepared, *names) for names in among or prepared.run.trials)
+        for trial in (
+            make_trial(prepared, *names, trains=False) for names in among or prepared.run.trials
+        )
     ]
     if not found:
         raise UserError("config.model.method names no model")

@@ -1,6 +1,7 @@
 """Validation and test sets of a trial: who is evaluated, and the negatives that each target is ranked among."""
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -24,7 +25,12 @@ def mask_at(config: Config, method: str, backbone: str) -> str:
 
 
 def evaluation_of(
-    prepared: Prepared, name: str, method: str, backbone: str, users: int = 0
+    prepared: Prepared,
+    name: str,
+    method: str,
+    backbone: str,
+    users: int = 0,
+    ranked: bool = True,
 ) -> EvaluationSet:
     """Validation ("valid") or test set of a trial.
 
@@ -33,9 +39,10 @@ def evaluation_of(
       name: "valid" or "test".
       method, backbone: of the trial.
       users: number of users, sampled once, the same for every method; 0: all.
+      ranked: whether targets will be ranked among the negatives, or only among the whole catalogue.
 
     Raises:
-      UserError: the split has no such part.
+      UserError: the split has no such part; or the negatives are `ranked`, and an earlier version drew them otherwise.
     """
     run = prepared.run
     histories = {"valid": run.split.valid, "test": run.split.test}[name]
@@ -51,7 +58,7 @@ def evaluation_of(
         target = np.full_like(histories.target, -1)
         target[everyone[positions]] = histories.target[everyone[positions]]
         histories = dataclasses.replace(histories, target=target)
-    negatives = _negatives(run, name, everyone, positions)
+    negatives = _negatives(run, name, everyone, positions, ranked)
     gated = METHODS[method].gated(run.config.for_method(method).model)
     return evaluation_set(
         histories,
@@ -64,8 +71,37 @@ def evaluation_of(
     )
 
 
+def check_negatives(run: Run) -> None:
+    """Checks, before anything is trained, that results of the test may be ranked among the negatives that the workdir stores for it.
+
+    Raises:
+      UserError: an earlier version drew items that users had rated low.
+    """
+    evaluated = run.split.test.evaluated
+    if len(evaluated):
+        _store(run, "test", {"users": len(evaluated)}).check()
+
+
+def _store(run: Run, file: str, described: Mapping[str, int]) -> StoredNegatives:
+    """The file of negatives of this name, with what they are drawn from: `described`, seed and number."""
+    part, low_rated = run.config.eval, run.split.log.low_rated
+    config: dict[str, int | str] = {
+        "seed": part.seed,
+        "num_negatives": part.num_negatives,
+        **described,
+    }
+    if low_rated is not None and len(low_rated):  # else the draw is that of earlier versions
+        config[LOW_RATED] = "excluded"
+    made_from = {"data": run.fingerprint, "config": config}
+    return StoredNegatives(run.workdir / "candidates" / f"{file}.npy", made_from)
+
+
 def _negatives(
-    run: Run, name: str, everyone: np.ndarray, positions: np.ndarray | None = None
+    run: Run,
+    name: str,
+    everyone: np.ndarray,
+    positions: np.ndarray | None = None,
+    ranked: bool = True,
 ) -> np.ndarray:
     """[n, C] stored evaluation negatives, items that a user neither had nor rated low; drawn once per (dataset, eval seed) and stored in
     the workdir.
@@ -75,27 +111,15 @@ def _negatives(
       everyone: rows of all users who can be evaluated.
       positions: places in `everyone` of the users who are evaluated; None: all. Their negatives are those of a draw for all users, in a
         file of their own, unless there is a file for all users (which has 4 GB for 10 million users).
+      ranked: as of `evaluation_of`.
     """
-    folder, part = run.workdir / "candidates", run.config.eval
-    config: dict[str, int | str] = {
-        "seed": part.seed,
-        "num_negatives": part.num_negatives,
-        "users": len(everyone),
-    }
-    low_rated = run.split.log.low_rated
-    if low_rated is not None and len(low_rated):  # else the draw is that of earlier versions
-        config[LOW_RATED] = "excluded"
-
-    def store_of(file: str, described: dict[str, int | str]) -> StoredNegatives:
-        made_from = {"data": run.fingerprint, "config": described}
-        return StoredNegatives(folder / f"{file}.npy", made_from)
-
+    part, users = run.config.eval, {"users": len(everyone)}
     with main_process_first(f"negatives {name}"):
-        store, drawn_for = store_of(name, config), None
+        store, drawn_for = _store(run, name, users), None
         if positions is not None and not (store.path.exists() or store.description.exists()):
             drawn_for = positions
-            store = store_of(f"{name}-{len(positions)}", {**config, "asked": len(positions)})
-        negatives = store.read()
+            store = _store(run, f"{name}-{len(positions)}", {**users, "asked": len(positions)})
+        negatives = store.read(ranked)
         if negatives is None:
             log, seed = run.split.log, 2 * part.seed + {"valid": 0, "test": 1}[name]
             index = exclusion_index(log, log.offsets[:-1], log.offsets[1:], low_rated=True)

@@ -10,6 +10,7 @@ from grasp_jax.config import Config
 from grasp_jax.core.errors import UserError
 from grasp_jax.core.log import logger
 from grasp_jax.evaluation.metrics import ndcg_at_10
+from grasp_jax.evaluation.protocols import SAMPLED
 from grasp_jax.evaluation.ranker import Ranker
 from grasp_jax.evaluation.untrained import trial_label
 from grasp_jax.models.methods import METHODS
@@ -123,11 +124,16 @@ def trained_trials(workdir: pathlib.Path) -> list[tuple[str, str]]:
     return [parse_trial_name(folder.name) for folder in folders if has_model(folder)]
 
 
-def make_trial(prepared: Prepared, method: str, backbone: str) -> Trial:
+def make_trial(prepared: Prepared, method: str, backbone: str, trains: bool = True) -> Trial:
     """Model and data of one method on one backbone.
 
+    Args:
+      prepared: the run.
+      method, backbone: names.
+      trains: whether it may be trained, or a trained model is only read: then validation has been, with the negatives that are stored.
+
     Raises:
-      UserError: there is nothing to train on.
+      UserError: there is nothing to train on; or training would validate on negatives that an earlier version drew otherwise.
     """
     run = prepared.run
     config = run.config.for_method(method)
@@ -138,7 +144,14 @@ def make_trial(prepared: Prepared, method: str, backbone: str) -> Trial:
         tables=frozen_tables(prepared, method),
         width=prepared.width,
         mesh=prepared.mesh,
-        valid=evaluation_of(prepared, "valid", method, backbone, config.eval.valid_users)
+        valid=evaluation_of(
+            prepared,
+            "valid",
+            method,
+            backbone,
+            config.eval.valid_users,
+            ranked=trains and config.eval.select == SAMPLED,
+        )
         if config.data.split != "none"
         else None,
         made_from=run.made_from(method, backbone),

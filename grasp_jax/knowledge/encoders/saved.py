@@ -20,7 +20,6 @@ from grasp_jax.knowledge.encoders.state import STATE, read_state, write_state
 from grasp_jax.knowledge.neighbours import NONE
 from grasp_jax.knowledge.neighbours.pooling import (
     nearest_of,
-    of_rows_with_text,
     weighted_mean,
 )
 from grasp_jax.knowledge.text.writer import TextWriter
@@ -175,7 +174,6 @@ class SavedTextEncoder:
         """
         queries = np.asarray(rows, np.float32)
         nearest = nearest_of(queries, table, self.num_neighbours, allowed)
-        nearest = of_rows_with_text(nearest, queries)
         found = np.asarray(table[np.maximum(nearest, 0)], np.float32)
         return weighted_mean(queries, found, nearest != NONE, self.by_similarity)
 

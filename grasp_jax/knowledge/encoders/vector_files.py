@@ -11,6 +11,7 @@ from grasp_jax.core.errors import UserError
 from grasp_jax.core.files import read_array, read_text
 from grasp_jax.core.log import logger
 from grasp_jax.core.words import one_line
+from grasp_jax.knowledge.repeats import are_many, most_common, vector_hashes
 
 RowVectors = Callable[[np.ndarray], np.ndarray]  # [n] rows -> [n, E] float32
 CHECKED = 4096  # rows at a time
@@ -64,7 +65,7 @@ def open_vectors(
         ):  # what is too large becomes inf and is refused
             return np.asarray(vectors[rows[wanted]], np.float32)
 
-    bad, zeros, all_equal = _looked_through(read, len(rows))
+    bad, zeros, hashes = _looked_through(read, len(rows))
     if len(bad):
         first = np.asarray(vectors[rows[bad[0]]])
         value = first[~np.isfinite(read(bad[:1])[0])][0]
@@ -75,7 +76,7 @@ def open_vectors(
             else "; expected finite numbers"
         )
         raise UserError(f"{path}: {row} holds {value}{reason}; {len(bad)} such rows")
-    _report_useless_rows(path, kind, len(rows), zeros, all_equal)
+    _report_useless_rows(path, kind, ids, zeros, hashes)
     return read
 
 
@@ -94,39 +95,53 @@ def width_of_file(path: str, kind: str) -> int:
     return int(_read_vectors(path, kind).shape[1])  # mapped, not read
 
 
-def _looked_through(read: RowVectors, count: int) -> tuple[np.ndarray, int, bool]:
+def _looked_through(read: RowVectors, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Reads every row once, because a file may be larger than the memory.
 
     Returns:
-      The rows with a value that is not finite, the number of rows of zeros, and whether all rows are equal.
+      The rows with a value that is not finite, [count] bool, which rows are zeros, and [count] hashes, equal for equal rows.
     """
-    bad, zeros, first, all_equal = [np.empty(0, np.int64)], 0, read(np.arange(min(count, 1))), True
+    bad, zeros, hashes = [np.empty(0, np.int64)], np.empty(count, bool), np.empty(count, np.int64)
     for start in range(0, count, CHECKED):
         rows = np.arange(start, min(start + CHECKED, count))
         vectors = read(rows)
         bad.append(rows[~np.isfinite(vectors).all(axis=1)])
-        zeros += int((~vectors.any(axis=1)).sum())
-        all_equal = all_equal and bool((vectors == first).all())
-    return np.concatenate(bad), zeros, all_equal
+        zeros[rows], hashes[rows] = ~vectors.any(axis=1), vector_hashes([vectors])[0]
+    return np.concatenate(bad), zeros, hashes
 
 
-def _report_useless_rows(path: str, kind: str, count: int, zeros: int, all_equal: bool) -> None:
-    """Says how many of `count` rows are zeros, which have no direction, and whether all are equal, as where the encoder has failed.
+def _report_useless_rows(
+    path: str, kind: str, ids: np.ndarray, zeros: np.ndarray, hashes: np.ndarray
+) -> None:
+    """Says how many rows are zeros, which have no direction, and whether many others are equal, as where a table was joined by mistake.
+
+    Args:
+      path, kind, ids: as of `open_vectors`.
+      zeros, hashes: [rows] of the rows of `ids`, as of `_looked_through`.
 
     Raises:
       UserError: all rows of items are zeros. Vectors of users may be zeros on purpose, because not every method reads them.
     """
-    if count and zeros == count and kind == "item":
+    count, empty = len(ids), int(zeros.sum())
+    if count and empty == count and kind == "item":
         raise UserError(
             f"{path}: every row holds only zeros, so no item has a direction; expected vectors of a text encoder"
         )
-    if zeros:
+    if empty:
         logger.warning(
-            f"{path}: {zeros:,} of {count:,} {kind}s have a vector of zeros, which has no direction: a method sees no text of theirs"
+            f"{path}: {empty:,} of {count:,} {kind}s have a vector of zeros, which has no direction: a method sees no text of theirs"
         )
-    elif count > 1 and all_equal:
+    ids, hashes = ids[~zeros], hashes[~zeros]
+    equal, row = most_common(hashes)
+    if 1 < equal == count:
         logger.warning(
             f"{path}: all rows are equal, so no {kind} differs from another by its vector; did the encoder fail?"
+        )
+    elif are_many(equal, count):
+        one, other = ids[np.flatnonzero(hashes == hashes[row])[:2]]
+        logger.warning(
+            f"{path}: {equal:,} of {count:,} {kind}s have the same vector, as {kind} {one} and {kind} {other}, so it tells none of them "
+            "apart; did the encoder fail, or were the rows joined by mistake?"
         )
 
 

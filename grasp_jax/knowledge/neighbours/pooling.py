@@ -8,20 +8,6 @@ BLOCK = 1024
 SEARCHED = 65_536  # rows of a table that are compared at a time
 
 
-def of_rows_with_text(neighbours: np.ndarray, unit_vectors: np.ndarray) -> np.ndarray:
-    """[rows, K] neighbours, none of a row of zeros: it has no direction, so a search gives it the first rows that there are.
-
-    Args:
-      neighbours: [rows, K].
-      unit_vectors: [rows, E].
-    """
-    with_text = np.empty((len(neighbours), 1), bool)
-    for start in range(0, len(neighbours), SEARCHED):
-        block = slice(start, start + SEARCHED)
-        with_text[block, 0] = unit_vectors[block].any(axis=1)
-    return neighbours if with_text.all() else np.where(with_text, neighbours, NONE)
-
-
 def mean_of_neighbours(
     unit_vectors: np.ndarray,
     neighbours: np.ndarray,
@@ -73,8 +59,10 @@ def nearest_of(
 ) -> np.ndarray:
     """[n, K] int32 rows of a table that are nearest to each query, `NONE` where fewer are allowed; NumPy, for a few queries.
 
+    Rows of zeros, which have no text, are nobody's neighbour and have none.
+
     Args:
-      queries: [n, E] float32 rows of length one.
+      queries: [n, E] float32 rows of length one, or zeros.
       table: [rows, E]; it may be memory-mapped.
       k: K.
       allowed: [n, rows] bool, which rows count; None: all.
@@ -82,7 +70,9 @@ def nearest_of(
     best = np.empty((len(queries), 0), np.float32)
     ids = np.empty((len(queries), 0), np.int32)
     for start in range(0, len(table), SEARCHED):
-        scores = queries @ table[start : start + SEARCHED].astype(np.float32).T
+        block = table[start : start + SEARCHED].astype(np.float32)
+        scores = queries @ block.T
+        scores[:, ~block.any(axis=1)] = -np.inf
         if allowed is not None:
             scores[~allowed[:, start : start + SEARCHED]] = -np.inf
         near = np.argpartition(-scores, min(k, scores.shape[1]) - 1, axis=1)[:, :k]
@@ -90,5 +80,5 @@ def nearest_of(
         ids = np.concatenate([ids, (start + near).astype(np.int32)], axis=1)
         order = np.lexsort((ids, -best), axis=1)[:, :k]
         best, ids = np.take_along_axis(best, order, axis=1), np.take_along_axis(ids, order, axis=1)
-    found = np.where(best == -np.inf, NONE, ids)
+    found = np.where((best == -np.inf) | ~queries.any(axis=1, keepdims=True), NONE, ids)
     return np.pad(found, ((0, 0), (0, k - found.shape[1])), constant_values=NONE)

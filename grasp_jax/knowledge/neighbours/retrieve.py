@@ -10,12 +10,11 @@ from grasp_jax.core.errors import UserError
 from grasp_jax.core.log import logger
 from grasp_jax.core.progress import progress_bar
 from grasp_jax.data.attributes import AttributeTable
+from grasp_jax.knowledge.neighbours import labels_for_search
 from grasp_jax.knowledge.neighbours.search import Approximation, recall, top_neighbours
 
-Search = Callable[
-    [np.ndarray, int, np.ndarray | None, Callable[[int], object], pathlib.Path], np.ndarray
-]
-"""[rows, E] vectors, K, [rows] labels or None, progress and a folder for what is to be kept -> [rows, K] exact neighbours of all rows."""
+Search = Callable[[np.ndarray, int, np.ndarray, Callable[[int], object], pathlib.Path], np.ndarray]
+"""[rows, E] vectors, K, labels as of `search_exact`, progress and a folder for what is to be kept -> [rows, K] exact neighbours of all."""
 
 
 def find_neighbours(
@@ -47,7 +46,8 @@ def find_neighbours(
     with progress_bar(len(unit), f"neighbours of {kind}", "row") as bar:
         if search is not None and groups is None:
             kept = folder / f"{kind}_search"
-            return search(unit, config.num_neighbours, labels, bar.update, kept)
+            known = labels_for_search(unit, labels)
+            return search(unit, config.num_neighbours, known, bar.update, kept)
         found = top_neighbours(
             unit, config.num_neighbours, config.retrieval, bar.update, groups, labels, approximation
         )

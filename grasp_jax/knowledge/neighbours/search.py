@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from grasp_jax.core.errors import UserError
-from grasp_jax.knowledge.neighbours import NONE
+from grasp_jax.knowledge.neighbours import NONE, labels_for_search
 from grasp_jax.knowledge.neighbours.search_clusters import search_clusters
 from grasp_jax.knowledge.neighbours.search_exact import search_exact
 from grasp_jax.knowledge.neighbours.search_scann import import_scann, search_scann
@@ -48,7 +48,7 @@ def top_neighbours(
     """The K nearest rows of each row.
 
     Args:
-      unit_vectors: [rows, E] rows of unit length (or zero), so that dot products are cosines.
+      unit_vectors: [rows, E] rows of unit length, so that dot products are cosines; or zeros, which are nobody's neighbour and have none.
       k: K, below the number of rows.
       method: one of `METHODS`.
       progress: called with the number of rows done since the last call.
@@ -57,7 +57,7 @@ def top_neighbours(
       approximation: the target and the folders of an approximate search.
 
     Returns:
-      [rows, K] int32, nearest first, `NONE` where a group or the other labels have fewer.
+      [rows, K] int32, nearest first, `NONE` where a group, the other labels or the rows that are not zeros are fewer.
 
     Raises:
       UserError: K out of range, an unknown method, or values that are not finite (which abort ScaNN).
@@ -69,7 +69,7 @@ def top_neighbours(
         for start in range(0, rows, CHECK_BLOCK)
     ):
         raise UserError("neighbours: the vectors hold a value that is not finite")
-    labels = np.arange(rows, dtype=np.int32) if labels is None else labels.astype(np.int32)
+    labels = labels_for_search(unit_vectors, labels)
     if groups is None:
         return _search(unit_vectors, k, method, labels, progress, approximation)
     return _search_groups(unit_vectors, k, method, labels, groups, progress, approximation)
@@ -135,7 +135,7 @@ def recall(
 ) -> float:
     """Recall of `found` [rows, K] on `sample` random rows; 1 if every group was searched exactly."""
     rows, k = found.shape
-    labels = np.arange(rows, dtype=np.int32) if labels is None else labels.astype(np.int32)
+    labels = labels_for_search(unit_vectors, labels)
     groups = np.zeros(rows, np.int32) if groups is None else groups
     numbers, sizes = np.unique(groups, return_counts=True)
     approximate = np.isin(groups, numbers[(sizes > SMALL) | (len(numbers) == 1)])
@@ -169,7 +169,7 @@ def _search(
         found = search_clusters(unit_vectors, k, labels, target, progress, approximation.state)
     else:
         found = search_scann(unit_vectors, k, labels, target, progress, approximation.index)
-    short = np.flatnonzero((found == NONE).any(axis=1))
+    short = np.flatnonzero((found == NONE).any(axis=1) & (labels != NONE))
     if len(short):  # an approximate search may find fewer than K
         found[short] = search_exact(unit_vectors, k, labels, rows=short)
     return found
@@ -179,6 +179,7 @@ def _search_small(unit_vectors: np.ndarray, k: int, labels: np.ndarray) -> np.nd
     unit_vectors = unit_vectors.astype(np.float32)
     scores = unit_vectors @ unit_vectors.T
     scores[labels[:, None] == labels[None, :]] = -np.inf
+    scores[labels == NONE] = scores[:, labels == NONE] = -np.inf
     found = _highest(scores, k)
     return np.where(np.take_along_axis(scores, found, axis=1) == -np.inf, NONE, found)
 

@@ -32,6 +32,7 @@ from grasp_jax.knowledge.neighbours.search_exact import (
     joined,
     search_exact,
 )
+from grasp_jax.knowledge.neighbours.search_resident import no_pair
 from grasp_jax.knowledge.neighbours.search_state import SearchState
 
 FEWEST_ROWS = 16_384  # below, exact search is as fast
@@ -288,7 +289,9 @@ def _merge(best: Best, best_of_keys: Best, queries: Rows, keys: Rows) -> tuple[B
         key_vectors.astype(jnp.float32),
         precision=jax.lax.Precision.HIGHEST,
     )
-    none = (labels[:, None] == key_labels[None, :]) | (ids < 0)[:, None] | (key_ids < 0)[None, :]
+    none = (
+        no_pair(labels[:, None], key_labels[None, :]) | (ids < 0)[:, None] | (key_ids < 0)[None, :]
+    )
     scores, k = jnp.where(none, -jnp.inf, scores), best[0].shape[1]
     return (
         _with(best, best_of(scores, key_ids, k)),

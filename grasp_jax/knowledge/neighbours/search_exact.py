@@ -16,7 +16,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from grasp_jax.core.log import logger
-from grasp_jax.knowledge.neighbours.search_resident import fits, load, search_resident
+from grasp_jax.knowledge.neighbours.search_resident import fits, load, no_pair, search_resident
 
 # a device's queries for one pass over the keys; among all rows, a device's part of a block. Each pass copies all keys to a GPU.
 QUERY_BLOCKS = {"gpu": 131_072}
@@ -41,7 +41,7 @@ def search_exact(
     Args:
       unit_vectors: [keys, E] of any float type, scored in float32.
       k: K, below the number of keys.
-      labels: [keys] int32.
+      labels: [keys] int32, `NONE` for a row that is nobody's neighbour and has none.
       progress: called with the number of rows done since the last call; among all rows, with so many as the work done is worth.
       rows: [queries] the rows to search for; all of them by default.
 
@@ -195,14 +195,11 @@ def _scores(
     key_ids: jax.Array,
     count: jax.Array,
 ) -> jax.Array:
-    """[Q, E] and [n, E] -> [Q, n] cosines, -inf for a key with the query's label and for padding."""
+    """[Q, E] and [n, E] -> [Q, n] cosines, -inf for a key with the query's label, for padding, and where either's label is `NONE`."""
     # In full float32: a GPU would take its short form of it, and the bank depend on the machine.
     scores = jnp.einsum("qe,ke->qk", queries, keys, precision=jax.lax.Precision.HIGHEST)
-    return jnp.where(
-        (key_labels[None, :] == query_labels[:, None]) | (key_ids[None, :] >= count),
-        -jnp.inf,
-        scores,
-    )
+    out = no_pair(query_labels[:, None], key_labels[None, :]) | (key_ids[None, :] >= count)
+    return jnp.where(out, -jnp.inf, scores)
 
 
 def best_of(scores: jax.Array, ids: jax.Array, k: int) -> Best:

@@ -16,6 +16,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from grasp_jax.knowledge.neighbours import NONE
+
 GROUP = 16  # rows of which the highest score is compared first
 MORE_GROUPS = 16  # chosen in addition to K
 SHARE = 0.6  # of a device's memory that the table may take
@@ -173,6 +175,11 @@ def _search(
     return found, (scores[:, -1] > last + error) | (last == -jnp.inf)
 
 
+def no_pair(own: jax.Array, labels: jax.Array) -> jax.Array:
+    """Which rows of two broadcast arrays of labels are not neighbours: those with one label, and any with the label `NONE`."""
+    return (own == labels) | (own == NONE) | (labels == NONE)
+
+
 def _leading_groups(
     queries: jax.Array, own: jax.Array, table: Resident, many: int, pieces: Pieces
 ) -> tuple[jax.Array, jax.Array]:
@@ -184,7 +191,7 @@ def _leading_groups(
         labels = jax.lax.dynamic_slice_in_dim(table.labels, begin, pieces.keys)
         scores = jnp.einsum("qe,ke->qk", queries, keys, preferred_element_type=jnp.float32)
         ids = begin + jnp.arange(pieces.keys)
-        out = (labels == own[:, None]) | (ids >= table.num_rows)
+        out = no_pair(own[:, None], labels) | (ids >= table.num_rows)
         highest = jnp.where(out, -jnp.inf, scores).reshape(len(queries), -1, GROUP).max(axis=-1)
         values, places = top(highest, min(many, highest.shape[1]))
         values = jnp.concatenate([best[0], values], axis=1)
@@ -219,7 +226,7 @@ def _scored_again(
     rows = (groups[:, :, None] * GROUP + jnp.arange(GROUP)).reshape(len(queries), -1)
     near = table.keys[jnp.maximum(rows, 0)].astype(jnp.float32)
     scores = jnp.einsum("qe,qre->qr", queries, near, precision=jax.lax.Precision.HIGHEST)
-    out = (table.labels[rows] == own[:, None]) | (rows < 0) | (rows >= table.num_rows)
+    out = no_pair(own[:, None], table.labels[rows]) | (rows < 0) | (rows >= table.num_rows)
     scores = jnp.where(out, -jnp.inf, scores)
     scores = jnp.pad(scores, ((0, 0), (0, max(k - scores.shape[1], 0))), constant_values=-jnp.inf)
     rows = jnp.pad(rows, ((0, 0), (0, scores.shape[1] - rows.shape[1])), constant_values=-1)

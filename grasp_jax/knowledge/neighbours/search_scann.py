@@ -179,9 +179,13 @@ def open_index(folder: pathlib.Path) -> Any:
 def drop_same(
     ids: np.ndarray, distances: np.ndarray, labels: np.ndarray, own: np.ndarray, k: int
 ) -> np.ndarray:
-    """Leaves the first K of [n, m] ids with another label than the row's own, -1 where there are fewer; ScaNN pads with distance NaN."""
+    """Leaves the first K of [n, m] ids with another label than the row's own, -1 where there are fewer; ScaNN pads with distance NaN.
+
+    Rows with the label `NONE` are left out, and have none.
+    """
     unusable = ~np.isfinite(distances)
-    unusable |= labels[np.where(unusable, 0, ids)] == own[:, None]
+    of_ids = labels[np.where(unusable, 0, ids)]
+    unusable |= (of_ids == own[:, None]) | (of_ids == NONE) | (own == NONE)[:, None]
     order = np.argsort(unusable, axis=1, kind="stable")[:, :k]
     found = np.where(
         np.take_along_axis(unusable, order, axis=1), -1, np.take_along_axis(ids, order, axis=1)

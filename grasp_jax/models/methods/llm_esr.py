@@ -13,6 +13,7 @@ import numpy as np
 
 from grasp_jax.config import Config, ModelConfig
 from grasp_jax.core.errors import UserError
+from grasp_jax.knowledge.neighbours import NONE
 from grasp_jax.knowledge.neighbours.search import top_neighbours
 from grasp_jax.models.auxiliary import AuxiliaryLoss, BatchStates
 from grasp_jax.models.backbones.base import Backbone
@@ -46,17 +47,24 @@ class Distillation(AuxiliaryLoss):
         self, tables: Tables, batch: BatchStates, context: StepContext = NO_CONTEXT
     ) -> jax.Array:
         """[] weighted mean squared error over the users of the batch; 0 outside training, where there are no states. A similar user without
-        a history enters the mean as zeros.
+        a history enters the mean as zeros; a user without similar ones is not pulled.
         """
         if context.states is None:
             return jnp.zeros(())
         places, users, exist = newest_places(batch.segments, self.batch_users)
+        similar = tables["similar_users"][users]
+        exist &= similar[:, 0] != NONE
         teachers = jax.lax.stop_gradient(
-            context.states[tables["similar_users"][users]].mean(axis=1)
+            context.states[jnp.maximum(similar, 0)].mean(axis=1)  # of users without any: not used
         )
         newest = batch.states.reshape(-1, batch.states.shape[-1])[places]
         error = ((newest - teachers) ** 2).mean(axis=-1)
         return self.weight * jnp.where(exist, error, 0.0).sum() / jnp.maximum(exist.sum(), 1)
+
+
+def _filled(similar: np.ndarray) -> np.ndarray:
+    """[N, K] similar users; users with fewer than K have the nearest in the other places too, those without any keep `NONE`."""
+    return np.where(similar == NONE, similar[:, :1], similar)
 
 
 class LLMESR(Method):
@@ -91,7 +99,7 @@ class LLMESR(Method):
         return [
             of_bank(bank, "items"),
             components_to_start_from(bank, facts),
-            FrozenTable("similar_users", similar),
+            FrozenTable("similar_users", _filled(similar)),
         ]
 
     def start(self, params: Params, tables: Tables) -> Params:

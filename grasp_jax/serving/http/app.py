@@ -179,6 +179,7 @@ def _about(service: Service) -> dict[str, Any]:
         "backbone": snapshot.artifact.backbone,
         "trained_on_all": snapshot.artifact.trained_on_all,
         "items": len(snapshot.by_popularity),
+        "exclude_seen": snapshot.artifact.config.recommend.exclude_seen,
         "users": served.users is not None,
         "data": served.data,
         "search": "exact" if snapshot.index is None else "approximate",

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from grasp_jax.serving.answers import Answer, as_text, known_rows
+from grasp_jax.serving.answers import Answer, as_text, excludes_seen, known_rows
 from grasp_jax.serving.http.requests import Recommend, Refused, Similar, shown
 from grasp_jax.serving.http.snapshot import NO_ROWS, Person, ServingSnapshot
 from grasp_jax.serving.http.source import UsersOfData
@@ -43,6 +43,7 @@ def requested_people(
             422,
             "candidates: none of them is an item that the model knows; give ids of the catalogue",
         )
+    exclude_seen = excludes_seen(request.exclude_seen, snapshot.artifact.config)
     people = []
     for n in range(count):
         if request.histories is not None:
@@ -54,7 +55,7 @@ def requested_people(
             name, passed_over = request.users[n], 0
             history, disliked, text_vectors = _of_user(name, users, request.unknown == "error")
         exclude = NO_ROWS if excluded[n] is None else excluded[n]
-        if request.exclude_seen:
+        if exclude_seen:
             exclude = np.concatenate([exclude, history, disliked])
         exclude = np.unique(exclude).astype(np.int32)
         person = Person(history, exclude, allowed[n], text_vectors, with_gates=request.why > 0)

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -15,11 +17,16 @@ class BoundedHead(HttpToolsProtocol):
 
     head_seconds = 5.0
 
+    @staticmethod
+    def refused(status: int) -> None:
+        """Is called with the status of each request that is refused before the application sees it."""
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Starts the time limit for the first head."""
+        """Starts the time limit of idle connections; the first byte starts that of the head."""
         super().connection_made(transport)
         self._in_head, self._head_bytes = True, 0
-        self._head_timer: asyncio.TimerHandle | None = self._started()
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._start_idle_limit()
 
     def data_received(self, data: bytes) -> None:
         """Parses the received bytes, or closes the connection."""
@@ -27,21 +34,22 @@ class BoundedHead(HttpToolsProtocol):
             self._head_timer = self._head_timer or self._started()
             self._head_bytes += len(data)
             if self._head_bytes > LONGEST_HEAD:
-                self.send_400_response("The head of the request is too long.")
+                self._refuse(HTTPStatus.BAD_REQUEST, "The head of the request is too long.")
                 return
         super().data_received(data)
         if self.cycle is not None and self.cycle.response_complete:
             # The body of a request that was refused before it came. uvicorn starts its limit for idle connections only after an answer.
-            self._unset_keepalive_if_required()
-            self.timeout_keep_alive_task = self.loop.call_later(
-                self.timeout_keep_alive, self.timeout_keep_alive_handler
-            )
+            self._start_idle_limit()
 
     def send_400_response(self, msg: str) -> None:
         """Refuses what is not HTTP in the form of all other refusals, and closes the connection."""
-        body = json.dumps({"error": msg}).encode()
+        self._refuse(HTTPStatus.BAD_REQUEST, msg)
+
+    def _refuse(self, status: HTTPStatus, message: str) -> None:
+        self.refused(status)
+        body = json.dumps({"error": message}).encode()
         head = (
-            "HTTP/1.1 400 Bad Request",
+            f"HTTP/1.1 {status:d} {status.phrase}",
             "content-type: application/json",
             f"content-length: {len(body)}",
             "connection: close",
@@ -65,6 +73,12 @@ class BoundedHead(HttpToolsProtocol):
         self._stopped()
         super().connection_lost(exc)
 
+    def _start_idle_limit(self) -> None:
+        self._unset_keepalive_if_required()
+        self.timeout_keep_alive_task = self.loop.call_later(
+            self.timeout_keep_alive, self.timeout_keep_alive_handler
+        )
+
     def _started(self) -> asyncio.TimerHandle:
         return self.loop.call_later(self.head_seconds, self._too_slow)
 
@@ -76,9 +90,13 @@ class BoundedHead(HttpToolsProtocol):
     def _too_slow(self) -> None:
         self._head_timer = None
         if not self.transport.is_closing():
-            self.transport.close()
+            words = f"The head of the request: not complete after {self.head_seconds:g} s."
+            self._refuse(HTTPStatus.REQUEST_TIMEOUT, words)
 
 
-def connections(head_seconds: float) -> Any:
-    """The class of connections with this time limit for heads."""
-    return type("BoundedHead", (BoundedHead,), {"head_seconds": head_seconds})
+def connections(head_seconds: float, refused: Callable[[int], None] | None = None) -> Any:
+    """The class of connections with this time limit for heads; `refused` gets the status of each request that is refused."""
+    own = {"head_seconds": head_seconds}
+    return type(
+        "BoundedHead", (BoundedHead,), own | ({"refused": staticmethod(refused)} if refused else {})
+    )

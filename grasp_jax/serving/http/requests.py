@@ -149,7 +149,10 @@ class Recommend(Body):
     k: int = Field(10, ge=1, description="items for each person, at most")
     candidates: IdLists | None = Field(None, description="item ids to choose from")
     exclude: IdLists | None = Field(None, description="item ids that are left out")
-    exclude_seen: bool = Field(True, description="leave out what the person has had")
+    exclude_seen: bool | None = Field(
+        None,
+        description="leave out what the person has had; null: as config.recommend.exclude_seen of the model",
+    )
     diversity: float = Field(
         0.0,
         ge=0.0,

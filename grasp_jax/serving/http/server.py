@@ -131,7 +131,7 @@ def _build_server(models: Sequence[tuple[Service, OpenedModel]]) -> tuple[uvicor
         ws="none",
         timeout_graceful_shutdown=GRACE,
         timeout_keep_alive=KEEP_ALIVE,
-        http=connections(first.settings.limits.body_seconds),
+        http=connections(first.settings.limits.body_seconds, first.count_refused_head),
     )
     server = uvicorn.Server(config)
     return server, outcome

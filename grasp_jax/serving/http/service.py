@@ -125,6 +125,12 @@ class Service:
         self._stopping.set()
         self.queue.stop()
 
+    def count_refused_head(self, status: int) -> None:
+        """Counts and logs a request whose head is no HTTP, too long or too slow, so that its route is not known."""
+        self.metrics.requests.labels("other", str(status)).inc()
+        if self.settings.log_requests:
+            self.log.event("request", route="other", status=status)
+
     def log_endpoint_failure(self, error: EndpointError) -> None:
         """Counts and logs a request that got 503 because an endpoint failed, without what the endpoint said: it may contain texts."""
         self.metrics.refused.labels("endpoint").inc()
