@@ -275,9 +275,7 @@ def headline() -> Page:
         ]
         for trial, name in rows.items()
     ]
-    first = np.array(
-        [[cell[0] for cell in cells] for cells in means.values()]
-    )  # NDCG@10
+    first = np.array([[cell[0] for cell in cells] for cells in means.values()])  # NDCG@10
     best = frozenset((int(row), column + 2) for column, row in enumerate(first.argmax(axis=0)))
     title = "Amazon Beauty 5-core, MiniLM vectors, SASRec: test, percent"
     header = ["method", "seeds", *HEADLINE_COLUMNS]

@@ -44,8 +44,8 @@ def starts_from_text(run: FinishedRun) -> bool:
 
 
 def with_training(run: FinishedRun, method: str) -> str:
-    """The method, its weight decay if it has one, the length of its texts if that is not 1, and its number of epochs if cross-entropy trained
-    it for another number than `EPOCHS`.
+    """The method, its weight decay if it has one, the length of its texts if that is not 1, and its number of epochs if cross-entropy
+    trained it for another number than `EPOCHS`.
     """
     epochs = run.config["train"].get("max_epochs", EPOCHS)
     decay = run.config["train"].get("weight_decay", 0.0)

@@ -155,7 +155,13 @@ def studies_sentences() -> list[str]:
     )
     three_towers = of_rows["three_id_towers", "cross-entropy"]
     in_full, of_sasrec = (
-        values(found[name, "cross-entropy"], *trials(found[name, "cross-entropy"])[0], "full", "all", "NDCG@10").mean()
+        values(
+            found[name, "cross-entropy"],
+            *trials(found[name, "cross-entropy"])[0],
+            "full",
+            "all",
+            "NDCG@10",
+        ).mean()
         for name in (DEFAULT, "sasrec_ce")
     )
     every_wrong = runs["wrong-1.0-idtext"]
