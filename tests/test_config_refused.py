@@ -163,3 +163,9 @@ def test_values_at_the_edge_are_taken() -> None:
 def test_values_that_would_fail_late(key: str, value: Any) -> None:
     """Would break runs late: an MLP of no or negative width, one model trained twice into one folder."""
     assert f"config.{key}" in refusal(checked, {key: value})
+
+
+def test_a_form_of_layer_that_is_gone_names_its_replacement() -> None:
+    """A config of an earlier version would be refused with two names, and nobody know which to take."""
+    message = refusal(Config().with_fields, {"model.block": "gpt"})
+    assert_names(message, ("config.model.block: 'gpt'", "its replacement is prenorm"))

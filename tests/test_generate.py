@@ -15,7 +15,7 @@ from grasp_jax.core.errors import UserError
 from grasp_jax.knowledge.describe import describers as describe
 from grasp_jax.knowledge.describe import generate
 from grasp_jax.knowledge.describe.language_model import SYSTEM, keys_of
-from grasp_jax.knowledge.describe.local_model import Generated, loaded
+from grasp_jax.knowledge.describe.local_model import Generated, loaded, up_to_end
 from grasp_jax.knowledge.describe.model_folder import fingerprint, model_folder
 from grasp_jax.knowledge.endpoint.cache import AnswerCache, StoredAnswer
 from tests.refusal import refusal
@@ -106,6 +106,25 @@ def test_every_row_gets_its_own_answer_once(config: Any) -> None:
     assert len(asked) == len(set(asked)) == 30 and max(map(len, model.batches)) == 4
     again = Echo()
     assert ask(config, again) == found and not again.batches
+
+
+def test_answers_that_were_cut_are_counted(config: Any) -> None:
+    """Descriptions that stop in the middle of a sentence would be trained on, and nobody told to raise max_tokens."""
+
+    class Cut(Echo):
+        def __call__(self, prompts: Sequence[str]) -> list[Generated | None]:
+            made = super().__call__(prompts)
+            return [own and own._replace(cut="soap" in own.text) for own in made]
+
+    model, words = Cut(), ["soap 1", "endless", "wax", "soap 2"]
+    keys = keys_of(4, words.__getitem__, generate.GENERATE, config)
+    with AnswerCache(pathlib.Path(config.describe.cache)) as cache:
+        usage = generate.request_answers(
+            np.arange(4), keys, words.__getitem__, cache, config, "label", model.load
+        )
+    assert "4 prompts answered, " in (said := describe.summary(usage, np.zeros(4, int), config))
+    assert "(2 cut at max_tokens)" in said
+    assert up_to_end([4, 5, 2, 7], [2, 3]) == [4, 5] and up_to_end([4, 5], [2]) == [4, 5]
 
 
 def test_killed_on_the_way_goes_on(config: Any) -> None:

@@ -279,7 +279,7 @@ class ModelConfig(Section):
     num_layers: int = field(2, LAYERS, "Number of layers of sasrec and bert4rec.")
     block: str = field(
         "sasrec",
-        Choice("sasrec", "prenorm"),
+        Choice("sasrec", "prenorm", otherwise="gpt is gone; its replacement is prenorm"),
         "Form of a layer of sasrec and bert4rec: sasrec | prenorm: with RMSNorm and SwiGLU.",
     )
     padded_length: int = field(

@@ -71,6 +71,7 @@ def request_answers(
                 answer = _answer(own, config.describe.max_characters)
                 cache.add(keys[row].tobytes(), answer)
                 usage.add(1, answer.prompt_tokens, answer.answer_tokens)
+                usage.cut["length"] += own is not None and own.cut
             bar.update(len(batch))
             bar.set_postfix_str(
                 f"{usage.prompt_tokens + usage.answer_tokens:,} tokens", refresh=False

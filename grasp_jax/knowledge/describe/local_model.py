@@ -15,11 +15,12 @@ from grasp_jax.knowledge.describe.model_folder import FIELD, model_folder
 
 
 class Generated(NamedTuple):
-    """What the model wrote for one prompt."""
+    """What the model wrote for one prompt; `cut`: it had not ended when it had written `describe.max_tokens`."""
 
     text: str
     prompt_tokens: int
     answer_tokens: int
+    cut: bool = False
 
 
 # prompts -> answers; None where a prompt is too long for the model
@@ -121,23 +122,23 @@ class LocalModel:
         fitting = [k for k, length in enumerate(lengths) if length <= self._most_tokens]
         answers: list[Generated | None] = [None] * len(prompts)
         if fitting:
-            for k, own in zip(
-                fitting, self._tokens([conversations[k] for k in fitting]), strict=True
-            ):
-                answers[k] = Generated(
-                    self._tokenizer.decode(own, skip_special_tokens=True), lengths[k], len(own)
-                )
+            made = self._tokens([conversations[k] for k in fitting])
+            for k, tokens in zip(fitting, made, strict=True):
+                own = up_to_end(tokens, self._ends)
+                text = self._tokenizer.decode(own, skip_special_tokens=True)
+                # it goes on for the longest of the batch, so without an end it came to the limit
+                answers[k] = Generated(text, lengths[k], len(own), len(own) == len(tokens))
         return answers
 
     def _tokens(self, conversations: list[str]) -> list[list[int]]:
-        """What the model writes after each, up to where it ends its turn."""
+        """What the model writes after each, and whatever stands behind the end of its turn."""
         torch = self._torch
         inputs = self._tokenizer(
             conversations, padding=True, add_special_tokens=False, return_tensors="pt"
         ).to(self._model.device)
         try:
             with torch.inference_mode():
-                tokens = self._model.generate(**inputs)[:, inputs["input_ids"].shape[1] :].tolist()
+                made = self._model.generate(**inputs)[:, inputs["input_ids"].shape[1] :]
         except torch.OutOfMemoryError:
             field, kept = (
                 "config.knowledge.local.batch_size",
@@ -146,16 +147,19 @@ class LocalModel:
             raise UserError(
                 f"{field}: {self._batch_size} prompts at a time do not fit into the GPU; expected fewer; {kept}"
             ) from None
-        return [
-            own[: next((k for k, token in enumerate(own) if token in self._ends), len(own))]
-            for own in tokens
-        ]
+        tokens: list[list[int]] = made.tolist()
+        return tokens
 
     def release(self) -> None:
         """Lets the model go, and with it the GPU's memory."""
         del self._model
         if self._torch.cuda.is_available():
             self._torch.cuda.empty_cache()
+
+
+def up_to_end(tokens: Sequence[int], ends: Sequence[int]) -> Sequence[int]:
+    """Tokens before the first one that ends the turn; all of them if none does."""
+    return tokens[: next((k for k, token in enumerate(tokens) if token in ends), len(tokens))]
 
 
 @contextlib.contextmanager
