@@ -50,7 +50,7 @@ def with_training(run: FinishedRun, method: str) -> str:
     epochs = run.config["train"].get("max_epochs", EPOCHS)
     decay = run.config["train"].get("weight_decay", 0.0)
     other = loss(run, method) == LOSSES["ce"] and epochs != EPOCHS
-    length = run.config["model"].get("row_norm", 1.0) if method != OURS else 1.0
+    length = run.config.get("model", {}).get("row_norm", 1.0) if method != OURS else 1.0
     changes = {
         f", weight decay {decay:g}": bool(decay),
         f", texts of length {length:g}": length != 1,
