@@ -135,7 +135,7 @@ def test_new_items_come_by_add_items(case: Case, tmp_path: pathlib.Path) -> None
     (table,) = cold_study.tables(
         {"runs": [run | {"measured": [{"line": "grasp_plus, a", **kept}]}]}
     )
-    assert table.rows[0][0] == "`grasp_plus`, a" and "Hair Care" in table.title
+    assert table.rows[0][0] == "`grasp_plus`, former defaults, a" and "Hair Care" in table.title
     assert len(table.rows[0]) == len(table.header)
     assert cold_study.AMONG not in table.header, "a column that is empty in each row"
 
@@ -201,7 +201,7 @@ def test_a_table_of_parts_says_which_weight_to_take() -> None:
     assert [row[0] for row in table.rows][:3] == [
         "`semantic_neighbours`",
         "match alone",
-        "`grasp_plus`",
+        "`grasp_plus`, former defaults",
     ]
     assert all(len(row) == len(table.header) for row in table.rows)
     said = table.note or ""

@@ -228,6 +228,7 @@ def test_a_job_of_late_fusion_by_hand() -> None:
     assert "256 numbers" in found["represent all users"].how
     named = job_of({"model.plus.parts": "all"}, method="grasp_plus")
     ids = {
+        "model.plus.id_start": "random",
         "model.plus.text_towers": 0,
         "model.plus.company_towers": 0,
         "model.plus.match_weight": 0.0,

@@ -27,7 +27,10 @@ FIELDS = {
     "model.features": 8,
     "model.mlp": (8,),
     "model.num_layers": 1,
-    "model.plus.fusion": "early",  # as it was then
+    "model.plus.fusion": "early",  # this and the next three: as they were then
+    "model.plus.id_start": "random",
+    "model.plus.match_weight": 5.0,
+    "model.plus.match_decay": 0.6,
     "train.batch_size": 16,
     "train.learning_rate": (1e-3,),  # as configs/quickstart.py had it
     "train.max_epochs": 3,
