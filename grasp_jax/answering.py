@@ -5,6 +5,7 @@ as for the command line.
 """
 
 import os
+import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -15,9 +16,11 @@ from grasp_jax.core.failed_writes import refusing_failed_writes
 from grasp_jax.core.frames import Frame, as_frame
 from grasp_jax.core.log import logger
 from grasp_jax.core.paths import check_folder
+from grasp_jax.core.words import first_of
 from grasp_jax.data.attributes import attributes_of
+from grasp_jax.data.columns import match
 from grasp_jax.data.dataset import Dataset
-from grasp_jax.data.frames import table_of_frame
+from grasp_jax.data.frames import refuse_index, table_of_frame
 from grasp_jax.evaluation.audience import states_of
 from grasp_jax.serving import histories as people
 from grasp_jax.serving.answers import (
@@ -55,6 +58,7 @@ class Answering:
         self._artifact: Artifact | None = None
         self._placed: OnDevice | None = None
         self._item_vectors: np.ndarray | None = None
+        self._interrupted: pathlib.Path | None = None  # workdir of a training that was stopped
 
     @property
     def artifact(self) -> Artifact:
@@ -76,6 +80,10 @@ class Answering:
         if self._fitted is None and self._artifact is not None:
             raise UserError(
                 f"{call}: a saved model holds no data; load the workdir of its run, or fit a Recommender"
+            )
+        if self._fitted is None and self._interrupted is not None:
+            raise UserError(
+                f"{call}: the training in {self._interrupted} was interrupted; the same call of fit resumes it"
             )
         if self._fitted is None:
             raise UserError(
@@ -206,6 +214,13 @@ class Answering:
         title = data.title_column
         if vectors is not None and title not in table.columns:
             title = ""
+        refuse_index(items, table, (data.items_id_column, title))
+        for wanted in filter(None, (data.items_id_column, title)):
+            if match(table.columns, wanted) is None:
+                raise UserError(
+                    f"add_items: no column {wanted!r} among {first_of(list(table.columns))}; the model was trained with this name: "
+                    "rename the column that you mean"
+                )
         known = attributes_of(table, data.items_id_column, "item", title)
         columns: dict[str, Sequence[object]] = {**known.columns, ITEM: known.ids.tolist()}
         self._artifact = add_items(self.artifact, columns, vectors)

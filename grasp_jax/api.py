@@ -154,6 +154,9 @@ class Recommender(Answering):
             if refit:
                 serving = train_refit(self._fitted.validated, listeners)
                 self._fitted = dataclasses.replace(self._fitted, serving=serving)
+        except KeyboardInterrupt:
+            self._interrupted = None if temporary else folder
+            raise
         except TrainingDiverged as error:
             if temporary is None:
                 raise

@@ -49,7 +49,7 @@ def fields_by_full_name(fields: Mapping[str, object]) -> dict[str, object]:
             raise UserError(
                 f"Recommender: {found[full][0]} and {name} are the same field, config.{full}; leave one out"
             )
-        found[full] = name, value
+        found[full] = name, os.fspath(value) if isinstance(value, os.PathLike) else value
     return {full: value for full, (_, value) in found.items()}
 
 

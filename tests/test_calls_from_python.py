@@ -196,3 +196,57 @@ def test_a_config_is_opened(workdir: pathlib.Path, tmp_path: pathlib.Path) -> No
         assert message.startswith(str(place)) and part in message
     message = refusal(Config.from_dict, {"checksum": "0"})
     assert_names(message, ("config.checksum", "open_config(WORKDIR)"))
+
+
+def test_numbers_and_lists_of_other_libraries(shop: gj.Dataset, model: gj.Recommender) -> None:
+    """A loop over a NumPy array, a generator or a set would end in an AttributeError, or in messages with np.str_('7')."""
+    users = shop.user_ids[:3].tolist()
+    expected = list(model.recommend(users=users, k=2)["item"])
+    for k in (np.int64(2), np.uint8(2), np.array(2)):
+        assert list(model.recommend(users=(own for own in users), k=k)["item"]) == expected
+    assert set(model.recommend(users=set(users), k=2)["user"]) == set(users)
+    for k in (True, 2.0, "2", 0):
+        assert "expected a whole number from 1" in refusal(model.recommend, users=users, k=k)
+    message = refusal(model.recommend, users=[np.str_("nobody")], unknown="error")
+    assert message.startswith("users: 'nobody' is not a user")
+
+
+def test_a_folder_may_be_a_path() -> None:
+    """`start_from=folder / "monday"` would be refused."""
+    assert (
+        gj.Recommender(start_from=pathlib.Path("runs/monday")).config.train.start_from
+        == "runs/monday"
+    )
+
+
+def test_rows_are_made_a_table() -> None:
+    """Rows of a database would be refused without a way out."""
+    assert "pandas.DataFrame(rows)" in refusal(gj.Dataset.from_frames, [{"user": 1, "item": 2}])
+
+
+def test_changed_data_need_another_workdir(shop: gj.Dataset, tmp_path: pathlib.Path) -> None:
+    """Python would be told to give flags of the command line."""
+    users, items = shop.user_ids.repeat(shop.log.lengths), shop.item_ids[shop.log.items]
+    model = gj.Recommender(method="popularity", **SMALL)
+    model.fit(gj.Dataset.from_frames({"user": users, "item": items}), tmp_path / "run")
+    fewer = gj.Dataset.from_frames({"user": users[:-1], "item": items[:-1]})
+    message = refusal(model.fit, fewer, tmp_path / "run")
+    assert "train in another workdir, as by fit(dataset, workdir=...)" in message
+    assert "--" not in message
+
+
+def test_an_interrupted_training_says_how_it_goes_on(
+    shop: gj.Dataset, tmp_path: pathlib.Path
+) -> None:
+    """Who stopped a long training would be told that nothing is trained yet."""
+
+    def stop(record: object) -> None:
+        raise KeyboardInterrupt
+
+    model = gj.Recommender(method="plain", **SMALL)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(shop, tmp_path / "run", callbacks=stop)
+    message = refusal(model.recommend, k=2)
+    assert_names(
+        message, (str(tmp_path / "run"), "was interrupted", "the same call of fit resumes it")
+    )

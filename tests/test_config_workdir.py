@@ -33,13 +33,13 @@ def test_a_workdir_belongs_to_its_config(tmp_path: pathlib.Path) -> None:
     check_workdir(Config(), tmp_path / "new")
     path = str(tmp_path / "new" / CONFIG_FILE)
     assert refusal(check_workdir, changed("model.features", 32), tmp_path / "new") == (
-        f"{path}: the workdir is of another config: model.features is 64 there and 32 here; use another --workdir"
+        f"{path}: the workdir is of another config: model.features is 64 there and 32 here; use another workdir"
     )
     config = Config().with_fields({"train.seeds": (42, 43), "model.features": 32})
     message = refusal(check_workdir, config, tmp_path / "new")
     assert_names(
         message,
-        (path, "model.features is 64 there and 32 here (and 1 more)", "use another --workdir"),
+        (path, "model.features is 64 there and 32 here (and 1 more)", "use another workdir"),
     )
 
 

@@ -138,8 +138,19 @@ def test_the_service_leaves_them_out(folder: pathlib.Path) -> None:
             told = {own["item"] for own in result["items"]}
             assert told and not told & set(gone)
         again = {"item": gone[0], "title": "sold again"}
-        assert running.client.put("/items", json={"items": [again]}).json()["restored"] == 1
-        assert running.post("/reload")["items"] == 101 - GONE
+        only = {"histories": [["i5"]], "candidates": gone[:1]}
+        for _ in range(2):
+            running.client.delete(f"/items/{gone[0]}")
+            answer = running.client.put("/items", json={"items": [again]}).json()
+            assert answer["restored"] == 1 and answer["old_text"] == gone[:1]
+        for _ in range(2):
+            assert (
+                running.post("/recommend", **only)["results"][0]["items"][0]["title"]
+                == again["title"]
+            )
+            found = running.client.get("/items", params={"search": "sold again"}).json()["items"]
+            assert [own["item"] for own in found] == gone[:1]
+            assert running.post("/reload")["items"] == 101 - GONE
         running.client.delete(f"/items/{gone[0]}")
         assert running.post("/reload")["items"] == 100 - GONE
         again = running.client.delete(f"/items/{gone[1]}")

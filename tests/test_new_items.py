@@ -294,6 +294,20 @@ def test_columns_that_the_model_does_not_read_are_logged(
     assert len(said) == 1 and "'brnad', 'colour'" in said[0]
 
 
+def test_the_names_of_the_training_are_told(gated: pathlib.Path) -> None:
+    """Whoever has another name for titles would be sent to `Dataset.from_frames`, which is not what adds items."""
+    model = gj.Recommender.load(gated)
+    for frame, wanted in (
+        ({"item": ["n1"], "name": ["red soap"]}, "'title' among item, name"),
+        ({"sku": ["n1"], "title": ["red soap"]}, "'item' among sku, title"),
+    ):
+        message = refusal(model.add_items, frame)
+        assert_names(
+            message, (f"add_items: no column {wanted}", "the model was trained with this name")
+        )
+        assert "from_frames" not in message
+
+
 def _saved(model: gj.Recommender, folder: pathlib.Path) -> gj.Recommender:
     model.save(folder)
     return gj.Recommender.load(folder)

@@ -84,9 +84,17 @@ def test_the_first_item_without_text_is_named(folder: pathlib.Path) -> None:
     lines = load_dataset(section).summary()
     told = (
         "  3 items are not in the items table: they have no text, and are recommended unless "
-        "config.recommend.listed_only=True; the first is i1"
+        "config.recommend.listed_only=True, and config.data.max_missing_text=0.9 allows 3; the first is i1"
     )
     assert told in lines
+    kept = load_dataset(section).summary(listed_only=True)
+    assert (
+        told.replace(
+            "recommended unless config.recommend.listed_only=True",
+            "not recommended (config.recommend.listed_only)",
+        )
+        in kept
+    )
     (folder / "items.csv").write_text("item,title\ni1,Soap\ni2,Balm\ni3,Oil\ni4,Wax\n")
     assert not any("no text" in line for line in load_dataset(section).summary())
 

@@ -110,6 +110,9 @@ print(f"{again.computed} users computed, then {same.computed}")
 #    `--mode=refresh`: it moves the old results to `WORKDIR/earlier` and trains from nothing on the new data. Then refit and save as above.
 # 5. `--config.train.new_since=DATE` makes a day cheaper: an epoch then reads only the people with purchases since that date and, for each
 #    of them, three others ([Training on](../workdir.md#training-on-from-an-earlier-run)).
+# 6. Items that nobody has bought yet are recommended more often if they are left out of the items table of the training (a line that begins
+#    with `new items:` counts them). Then add them before the model is saved: `model = gj.Recommender.load('runs/tuesday')`,
+#    `model.add_items(frame)`, `model.save('models/tuesday')`.
 #
 # **A person who wants to be deleted.** Remove their rows from the log and from the table of users. The next day's workdir, its text vectors
 # and its saved model then hold nothing under their id; the warning that the log has lost interactions is right here. Then delete:

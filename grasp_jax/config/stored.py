@@ -127,8 +127,7 @@ def check_workdir(config: Config, workdir: pathlib.Path) -> None:
     """
     if difference := config_difference(config, workdir):
         raise UserError(
-            f"{workdir / CONFIG_FILE}: the workdir is of another config: {difference}; use another "
-            "--workdir"
+            f"{workdir / CONFIG_FILE}: the workdir is of another config: {difference}; use another workdir"
         )
 
 

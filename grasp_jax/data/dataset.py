@@ -185,13 +185,14 @@ class Dataset:
     def _as_given(self, kind: str, ids: np.ndarray) -> np.ndarray:
         return ids.astype(str) if kind in self.report.text_ids else ids
 
-    def summary(self, include_short_users: bool = False) -> list[str]:
+    def summary(self, include_short_users: bool = False, listed_only: bool = False) -> list[str]:
         """At most 15 lines: what was read, how each column is used, the order of interactions, and what was left out.
 
         Args:
           include_short_users: whether users with two interactions are tested (`config.eval.include_short_users`).
+          listed_only: whether items that the items table lacks are kept from being recommended (`config.recommend.listed_only`).
         """
-        return summary_lines(self.report, self.log, self.data.split, include_short_users)
+        return summary_lines(self.report, self.log, self.data, include_short_users, listed_only)
 
     def __repr__(self) -> str:
         items, users = self.texts.items, self.texts.users

@@ -45,7 +45,9 @@ def table_of_frame(frame: object, name: str) -> SourceTable:
     elif isinstance(frame, ArrowStream):
         named = _columns_of_stream(frame, name)
     else:
-        raise UserError(f"{name}: an object of type {type(frame).__name__}; {_EXPECTED}")
+        rows = isinstance(frame, list) and len(frame) > 0 and isinstance(frame[0], Mapping)
+        remedy = "; pandas.DataFrame(rows) makes a table of a list of rows" if rows else ""
+        raise UserError(f"{name}: an object of type {type(frame).__name__}; {_EXPECTED}{remedy}")
     columns: dict[str, Column] = {}
     repeated = set()
     for key, values in named:

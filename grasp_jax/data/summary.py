@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from grasp_jax.config import DataConfig
 from grasp_jax.core.words import first_of
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.read_report import MOST_OF_ID, ReadReport
@@ -15,15 +16,26 @@ MOST_BAD = 4  # lines on rows that were left out
 
 
 def summary_lines(
-    report: ReadReport, log: InteractionLog, split: str, include_short_users: bool
+    report: ReadReport,
+    log: InteractionLog,
+    data: DataConfig,
+    include_short_users: bool,
+    listed_only: bool,
 ) -> list[str]:
     """At most 15 lines: what was read, which columns for what, in which order, and what was left out.
 
     The sample rows show ids and times of users, and nothing else that is personal.
+
+    Args:
+      report: of the reading.
+      log: the interactions.
+      data: how they were read and are split.
+      include_short_users: whether users with two interactions are tested.
+      listed_only: whether items that the items table lacks are kept from being recommended.
     """
     bought = np.bincount(log.items, minlength=log.num_items) > 0
     shortest = MIN_EVALUATED_LENGTH - 1 if include_short_users else MIN_EVALUATED_LENGTH
-    by_length = split == LEAVE_ONE_OUT  # whom another split evaluates, it says itself
+    by_length = data.split == LEAVE_ONE_OUT  # whom another split evaluates, it says itself
     short = int((log.lengths < shortest).sum()) if by_length else 0
     lines = [f"read: {file}" for file in report.files]
     lines.append(
@@ -44,15 +56,24 @@ def summary_lines(
             f"  left out: {report.low_rated:,} rows rated below {report.min_rating:g}; their items still count as seen"
         )
     empty = int((~bought).sum())
-    still = "recommended unless config.recommend.listed_only=True"
+    still = (
+        "not recommended (config.recommend.listed_only)"
+        if listed_only
+        else "recommended unless config.recommend.listed_only=True"
+    )
+    allowed, limit = int(data.max_missing_text * log.num_items), ""
+    if (
+        2 * report.without_text > allowed
+    ):  # said before a shop that removes items every day is refused
+        limit = f", and config.data.max_missing_text={data.max_missing_text:g} allows {allowed:,}"
     lacking = report.first_without_text[:MOST_OF_ID]
     fewer = f"fewer than {shortest} interactions: not tested (training needs 2)"
     for count, one, more in (
         (empty, "item was never bought", "items were never bought"),
         (
             report.without_text,
-            f"item is not in the items table: it has no text, and is {still}: {lacking}",
-            f"items are not in the items table: they have no text, and are {still}; the first is {lacking}",
+            f"item is not in the items table: it has no text, and is {still}{limit}: {lacking}",
+            f"items are not in the items table: they have no text, and are {still}{limit}; the first is {lacking}",
         ),
         (
             report.without_attributes,

@@ -1,6 +1,7 @@
 """Recommendations for people given by their histories: ids in, ids out."""
 
 import dataclasses
+import operator
 from collections.abc import Hashable, Sequence, Sized
 from typing import Literal, NamedTuple, TypeAlias, cast
 
@@ -40,9 +41,13 @@ class ItemChoice:
 
     def __post_init__(self) -> None:
         """Raises UserError if the value of `k`, `exclude_seen` or `unknown` is not allowed."""
-        if isinstance(self.k, bool) or not isinstance(self.k, int | np.integer) or self.k < 1:
+        try:
+            k = 0 if isinstance(self.k, bool | np.bool_) else operator.index(self.k)
+        except TypeError:
+            k = 0
+        if k < 1:
             raise UserError(f"k: {self.k!r}; expected a whole number from 1")
-        object.__setattr__(self, "k", int(self.k))  # NumPy's integers lack methods of int
+        object.__setattr__(self, "k", k)  # NumPy's integers lack methods of int
         if self.exclude_seen is not None and not isinstance(self.exclude_seen, bool | np.bool_):
             raise UserError(f"exclude_seen: {self.exclude_seen!r}; expected True, False or None")
         if self.unknown not in ("popular", "error"):
@@ -83,8 +88,10 @@ def as_text(name: object) -> str:
 
 
 def listed(ids: Ids) -> list[Hashable]:
-    """A list, tuple, array or series of ids as a list."""
-    return np.atleast_1d(ids).tolist() if isinstance(ids, np.ndarray) else list(ids)
+    """A list, tuple, array or series of ids as a list, in which NumPy's texts and whole numbers are those of Python."""
+    given = np.atleast_1d(ids).tolist() if isinstance(ids, np.ndarray) else list(ids)
+    # messages would show np.str_('7')
+    return [own.item() if isinstance(own, np.str_ | np.integer) else own for own in given]
 
 
 def known_rows(

@@ -1,7 +1,7 @@
 """Users by their ids: those of a file that --users names, or of a list; and which of them are not in the data."""
 
 import pathlib
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -112,6 +112,7 @@ def users_of_data(
     """
     if users is None:
         return dataset.user_ids, np.arange(dataset.log.num_users)
+    users = list(users) if isinstance(users, Iterator) else users
     if not is_list(users):
         raise UserError(f"users: {users!r}; expected a list of user ids")
     given = listed(users)

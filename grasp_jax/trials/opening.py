@@ -63,7 +63,9 @@ def opening(run: Run) -> Opening:
         if run.needs_bank
         else ([], [])
     )
-    summary = run.dataset.summary(run.config.eval.include_short_users)
+    summary = run.dataset.summary(
+        run.config.eval.include_short_users, run.config.recommend.listed_only
+    )
     facts = [
         *fact_lines(statistics(run.split, run.groups), run.config.eval.groups),
         *empty_group_lines(run.split, run.groups, run.config.data),

@@ -149,6 +149,7 @@ def open_run(
     data, may_be_set_aside = config.data, refresh and (workdir / workdirs.DATA_FILE).exists()
     if makes and not may_be_set_aside:
         check_named(config, workdir)
+    given = dataset
     if dataset is None:
         dataset = load_dataset(data, workdirs.log_store(workdir, data, refresh))
     else:
@@ -156,10 +157,12 @@ def open_run(
     with main_process_first("refresh") if refresh else contextlib.nullcontext():
         changed = workdirs.data_change(workdir, dataset.log)
         if changed and not refresh:
-            raise DataChanged(
-                f"{changed}; use another --workdir, or --mode=refresh, which moves the old files to WORKDIR/earlier",
-                changed,
+            remedy = (
+                "use another --workdir, or --mode=refresh, which moves the old files to WORKDIR/earlier"
+                if given is None
+                else "train in another workdir, as by fit(dataset, workdir=...)"
             )
+            raise DataChanged(f"{changed}; {remedy}", changed)
         if makes and may_be_set_aside:  # only the data say whether it is
             check_named(config, workdir, anew=bool(changed))
         if changed:  # only the first process sees it: the others start when the files are set aside

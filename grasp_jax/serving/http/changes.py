@@ -25,12 +25,14 @@ class Changes(NamedTuple):
       corrected: items that an earlier `PUT` has added with another text; their texts are replaced.
       restored: rows of removed items that are recommended again with the texts that they have: items of the model itself, and items that
         an earlier `PUT` has added with the same text.
+      titles: sent titles, by row, of restored items that the items table of the model lacks, so that the model has only their ids.
       old_text: ids of those of the model itself for which the request has a text that is not, or may not be, the one that they have.
     """
 
     new: list[Item]
     corrected: list[Item]
     restored: list[int]
+    titles: dict[int, str]
     old_text: list[Any]
 
 
@@ -50,7 +52,7 @@ def check_new(
     """
     catalogue, first_added = snapshot.catalogue, len(snapshot.base.catalogue.ids)
     seen: set[str] = set()
-    changes = Changes([], [], [], [])
+    changes = Changes([], [], [], {}, [])
     for n, item in enumerate(items):
         name = as_text(item["item"])
         if name in seen:
@@ -71,6 +73,8 @@ def check_new(
                 changes.restored.append(row)
         elif row in snapshot.removed:
             changes.restored.append(row)
+            if not catalogue.recommended[row]:
+                changes.titles[row] = item["title"]
             if not _is_text_of_row(item, row, snapshot):
                 changes.old_text.append(item["item"])
         else:
@@ -88,8 +92,8 @@ def _same_text(item: Item, earlier: Item | None) -> bool:
 
 
 def _is_text_of_row(item: Item, row: int, snapshot: ServingSnapshot) -> bool:
-    """Whether the catalogue has all columns of an item that the model reads, with the same values."""
-    catalogue = snapshot.catalogue
+    """Whether the model was loaded with all columns of an item that it reads, with the same values."""
+    catalogue = snapshot.base.catalogue
     if item["title"] != catalogue.titles[row]:
         return False
     read = set(item) - {"item", "title", *ignored_columns(snapshot.artifact, set(item))}
@@ -105,10 +109,24 @@ def with_changes(snapshot: ServingSnapshot, changes: Changes) -> ServingSnapshot
       UserError: the method of the model reads no text, or the texts cannot be encoded.
     """
     rows = [snapshot.catalogue.rows[as_text(item["item"])] for item in changes.corrected]
-    changed = dataclasses.replace(snapshot, removed=snapshot.removed - {*changes.restored, *rows})
+    changed = with_titles(snapshot, changes.titles)
+    changed = dataclasses.replace(changed, removed=snapshot.removed - {*changes.restored, *rows})
     if changes.corrected:
         changed = with_corrected(changed, changes.corrected, np.array(rows))
     return with_new_items(changed, changes.new) if changes.new else changed
+
+
+def with_titles(snapshot: ServingSnapshot, title_of: Mapping[int, str]) -> ServingSnapshot:
+    """The same model with other titles of items in answers and in the search, by row; its vectors stay as they are."""
+    if not title_of:
+        return snapshot
+    catalogue = snapshot.catalogue
+    titles = catalogue.titles.copy()
+    titles[list(title_of)] = list(title_of.values())
+    catalogue = catalogue.with_texts(titles, catalogue.columns)
+    return dataclasses.replace(
+        snapshot, artifact=dataclasses.replace(snapshot.artifact, catalogue=catalogue)
+    )
 
 
 def with_corrected(
@@ -146,15 +164,28 @@ def columns_of(items: Sequence[Item], snapshot: ServingSnapshot) -> dict[str, np
 
 
 def with_removed(
-    snapshot: ServingSnapshot, names: Collection[str], restored: Collection[str] = ()
+    snapshot: ServingSnapshot, names: Collection[str], restored: Mapping[str, str]
 ) -> ServingSnapshot:
-    """The same model without the items of these ids, and with those that were brought back; unknown ids are ignored."""
+    """The same model without the items of these ids, and with those that were brought back; unknown ids are ignored.
+
+    Args:
+      snapshot: the model.
+      names: ids of removed items.
+      restored: titles by id of items that were brought back; shown for those that the items table of this model lacks too.
+    """
     rows_of = snapshot.catalogue.rows
     removed = {rows_of[name] for name in names if name in rows_of}
     back = {rows_of[name] for name in restored if name in rows_of}
     if not removed and not back:
         return snapshot
-    return dataclasses.replace(snapshot, removed=(snapshot.removed - back) | removed)
+    recommended = snapshot.catalogue.recommended
+    titles = {
+        rows_of[name]: title
+        for name, title in restored.items()
+        if name in rows_of and not recommended[rows_of[name]]
+    }
+    changed = with_titles(snapshot, titles)
+    return dataclasses.replace(changed, removed=(snapshot.removed - back) | removed)
 
 
 def _column(values: Sequence[object]) -> np.ndarray:

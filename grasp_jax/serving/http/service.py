@@ -85,8 +85,8 @@ class Service:
         self._added: dict[str, Item] = {}  # items that PUT added, by id, for the next model
         # ids that no model may recommend, whether this model knows them or not
         self._removed: set[str] = set()
-        # ids that PUT brought back although the items table of the model lacks them, for the next model whose table lacks them
-        self._restored: set[str] = set()
+        # titles, by id, of items that PUT brought back although the items table of the model lacks them, for the next model that lacks them
+        self._restored: dict[str, str] = {}
         self.queue = QueryQueue(settings.limits, self.metrics)
         self._searches = TitleSearches(settings.limits.searches, self.metrics)
 
@@ -212,9 +212,7 @@ class Service:
                 self._removed -= {as_text(item["item"]) for item in request.items}
                 # if the table of a later model drops one of the other items, that is the newer wish
                 self._restored |= {
-                    as_text(catalogue.ids[row])
-                    for row in changes.restored
-                    if not catalogue.recommended[row]
+                    as_text(catalogue.ids[row]): title for row, title in changes.titles.items()
                 }
 
             await asyncio.to_thread(self._serve, Served(changed, users), remember)
@@ -267,7 +265,7 @@ class Service:
 
             def remember() -> None:
                 self._removed.add(name)
-                self._restored.discard(name)
+                self._restored.pop(name, None)
 
             await asyncio.to_thread(self._serve, Served(changed, users), remember)
             self.log.event("item_removed")
