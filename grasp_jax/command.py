@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 
+import jax
 from absl import flags
 from ml_collections import config_flags
 
@@ -18,10 +19,9 @@ from grasp_jax.core.errors import UserError
 from grasp_jax.core.log import logger
 from grasp_jax.core.paths import check_file, check_folder
 from grasp_jax.modes import MAKING, MODES, Options, plan, report, run_mode
-from grasp_jax.parallel.mesh import make_mesh
 from grasp_jax.parallel.processes import PREEMPTION, join
 from grasp_jax.serving.writers import SUFFIXES
-from grasp_jax.trials.run import Run, open_run
+from grasp_jax.trials.run import Run, mesh_of, open_run
 
 FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file(
@@ -163,10 +163,11 @@ def run_of_flags() -> tuple[pathlib.Path, Callable[[], Run]]:
     compiled.keep(config.compilation_cache)
     if FLAGS.mode not in ("prepare", "audit"):
         # reports missing devices before an hour of preparation
-        mesh = make_mesh(config.mesh.data, config.mesh.table)
+        mesh = mesh_of(config)
         if mesh.size != config.mesh.data * config.mesh.table:
             logger.info(
-                f"mesh: all {mesh.size} devices of the processes share each batch; config.mesh names another arrangement"
+                f"mesh: all {mesh.size} devices of the {jax.process_count()} processes share each batch; --config.mesh.data and "
+                "--config.mesh.table name another arrangement"
             )
     refresh, allow_older = FLAGS.mode == "refresh", bool(FLAGS["allow-older"].value)
     makes = FLAGS.mode in MAKING

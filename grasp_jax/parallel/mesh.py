@@ -29,28 +29,44 @@ def make_mesh(data: int = 1, table: int = 1) -> Mesh:
       UserError: there are fewer, or a process would have none.
     """
     devices = jax.devices()
-    if jax.process_count() > 1 and data == table == 1:
-        data = len(devices)
+    shape = mesh_shape(data, table, len(devices), jax.process_count())
+    return jax.make_mesh(
+        shape, ALL, axis_types=(AxisType.Auto,) * 2, devices=devices[: shape[0] * shape[1]]
+    )
+
+
+def mesh_shape(data: int, table: int, available: int, processes: int) -> tuple[int, int]:
+    """The devices along "data" and "table": as given, but all devices along "data" for 1 x 1 with several processes.
+
+    Args:
+      data, table: fields of `config.mesh`.
+      available: number of devices of all processes.
+      processes: number of processes.
+
+    Raises:
+      UserError: there are fewer devices, or a process would have none.
+    """
+    if processes > 1 and data == table == 1:
+        return available, 1
     num_devices = data * table
-    if num_devices > len(devices):
-        kind = devices[0].platform
+    flags = f"--config.mesh.data={available} --config.mesh.table=1"
+    if num_devices > available:
+        kind = jax.default_backend()
         hint = (
             f"; XLA_FLAGS=--xla_force_host_platform_device_count={num_devices} emulates more"
             if kind == "cpu"
             else ""
         )
         raise UserError(
-            f"config.mesh.data x config.mesh.table: {data} x {table}; expected at most {len(devices)} together, because there are no more "
-            f"devices ({kind}){hint}"
+            f"config.mesh.data x config.mesh.table: {data} x {table}; expected at most {available} together, because there are no more "
+            f"devices ({kind}), as with {flags}{hint}"
         )
-    if jax.process_count() > 1 and num_devices < len(devices):
+    if processes > 1 and num_devices < available:
         raise UserError(
-            f"config.mesh.data x config.mesh.table: {data} x {table}; expected {len(devices)} together, the number of devices of "
-            f"the {jax.process_count()} processes, as with --config.mesh.data={len(devices)} --config.mesh.table=1"
+            f"config.mesh.data x config.mesh.table: {data} x {table}; expected {available} together, the number of devices of "
+            f"the {processes} processes, as with {flags}"
         )
-    return jax.make_mesh(
-        (data, table), ALL, axis_types=(AxisType.Auto,) * 2, devices=devices[:num_devices]
-    )
+    return data, table
 
 
 def replicate(mesh: Mesh, tree: Any) -> Any:

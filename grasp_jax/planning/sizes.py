@@ -60,7 +60,7 @@ def check_sizes(
             "file, or raise config.data.min_rating"
         )
     items = split.log.num_items
-    memory = memory_of_devices(config.mesh.data * config.mesh.table) if memory is None else memory
+    memory = memory_of_devices(devices_of(config)) if memory is None else memory
     host_memory = memory_of_host() if host_memory is None else host_memory
     for method in names(config.model.method):
         own = config.for_method(method)
@@ -107,6 +107,12 @@ def check_components(config: Config, num_items: int, width: int) -> None:
         most = width if of_bank else num_items
         if model.features > min(num_items, most):
             raise too_few_components(model.features, num_items, most, method)
+
+
+def devices_of(config: Config) -> int:
+    """The number of devices of a run; those of all processes, if the config leaves the mesh at 1 x 1."""
+    asked = config.mesh.data * config.mesh.table
+    return jax.device_count() if asked == 1 and jax.process_count() > 1 else asked
 
 
 def memory_of_devices(count: int) -> float:

@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import pathlib
 
+import jax
 import numpy as np
 from jax.sharding import Mesh
 
@@ -266,7 +267,23 @@ def prepare(run: Run) -> Prepared:
     bank = prepare_bank_of(run)
     if bank is not None:  # some encoders make fewer numbers than the config names
         check_components(run.config, run.split.log.num_items, bank.width)
-    return Prepared(run, bank, make_mesh(run.config.mesh.data, run.config.mesh.table))
+    return Prepared(run, bank, mesh_of(run.config))
+
+
+def mesh_of(config: Config) -> Mesh:
+    """The devices that the config names.
+
+    Raises:
+      UserError: there are other devices, or `config.kernels` needs a single one.
+    """
+    mesh = make_mesh(config.mesh.data, config.mesh.table)
+    # `config.rules` refuses a larger mesh that the config names; here it may be that of several processes
+    if config.kernels == "backbone" and mesh.size > 1:
+        raise UserError(
+            f"config.kernels: {config.kernels!r} with {mesh.size} devices of {jax.process_count()} processes; no kernel is cut into "
+            "parts: expected auto or xla"
+        )
+    return mesh
 
 
 def knowledge_of(config: Config) -> KnowledgeConfig:
