@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from grasp_jax.data.dataset import Dataset
     from grasp_jax.models.registration import register_backbone, register_method
 
-__version__ = "0.6.0"
+__version__ = "0.7.0"
 
 _PLACES = {
     "Config": "grasp_jax.config",
