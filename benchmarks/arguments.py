@@ -1,8 +1,10 @@
 """Flags that benchmarks share."""
 
 import argparse
+import contextlib
+import math
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 
 def parser_of(module: str, about: str | None) -> argparse.ArgumentParser:
@@ -34,3 +36,17 @@ def names_of(
     if unknown := [name for name in names if name not in known]:
         parser.error(f"{flag}: {', '.join(unknown)}; expected some of {', '.join(known)}")
     return names
+
+
+def number_from(least: float, kind: type[int] | type[float]) -> Callable[[str], float]:
+    """A reader of numbers from `least` on, for argparse; anything else raises ArgumentTypeError, which ends the program in one line."""
+
+    def read(text: str) -> float:
+        with contextlib.suppress(ValueError, OverflowError):
+            if least <= kind(text) < math.inf:
+                return kind(text)
+        raise argparse.ArgumentTypeError(
+            f"{text!r}; expected a {'whole ' if kind is int else ''}number from {least} on"
+        )
+
+    return read

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.record import save
+from grasp_jax.core.errors import UserError
 
 ROOT = pathlib.Path(__file__).parent.parent
 NAME = "finished.json"  # in the folder of the results
@@ -27,13 +28,14 @@ class Finished:
     Args:
       folder: of the results.
       about: what a result belongs to: machine and sources; it must be the same.
+
+    Raises:
+      UserError: the file of an earlier run is damaged.
     """
 
     def __init__(self, folder: pathlib.Path, about: dict[str, Any]) -> None:
         self.folder, self.path, self.about = folder, folder / NAME, about
-        self.known: dict[str, Any] = (
-            json.loads(self.path.read_text(encoding="utf-8")) if self.path.exists() else {}
-        )
+        self.known = _read(self.path)
 
     def has(self, name: str, command: Sequence[str]) -> bool:
         """Whether this command has finished here, and what it wrote is still there."""
@@ -41,7 +43,7 @@ class Finished:
         alike = own.get("command") == list(command) and own.get("about") == self.about
         return (
             alike
-            and bool(own["files"])
+            and bool(own.get("files"))
             and all((self.folder / file).exists() for file in own["files"])
         )
 
@@ -63,3 +65,18 @@ class Finished:
             "files": written,
         }
         save(self.path, self.known)
+
+
+def _read(path: pathlib.Path) -> dict[str, Any]:
+    """What `Finished.add` has written; empty if there is nothing."""
+    if not path.exists():
+        return {}
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        known = None
+    if not isinstance(known, dict) or not all(isinstance(own, dict) for own in known.values()):
+        raise UserError(
+            f"{path}: not what this program writes; remove it, and all benchmarks run again"
+        )
+    return known

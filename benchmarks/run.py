@@ -5,6 +5,8 @@ Results go to `benchmarks/results`, or to --out=FOLDER. --quick tests in some mi
 results. `--suite=gpu` runs the benchmarks for a GPU at a GPU's sizes, the most important first (`launch/gpu_benchmarks.sh`). With
 --at-once=4, those that compile much are started first, four at a time, only to fill the caches of compiled programs. Then all are timed,
 one at a time. --resume leaves out what has finished before, so that a run that was interrupted can be continued.
+
+Benchmarks that take hours, or need other software, run only if --only names them; --help says which.
 """
 
 import argparse
@@ -17,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-from benchmarks.arguments import names_of
+from benchmarks.arguments import names_of, number_from
 from benchmarks.finished import Finished, sources
 from benchmarks.in_time import Clock, end_with_this_process, status_of
 from benchmarks.record import RESULTS
@@ -25,6 +27,7 @@ from benchmarks.record import run as run_main
 from benchmarks.timing import COMPILE
 from grasp_jax.core.cores import cores
 from grasp_jax.core.errors import UserError
+from grasp_jax.core.paths import check_folder
 
 OK = "ok"
 WITH_QUICK = ("--shape=", "--forms=", "--models=", "--rivals=")  # arguments that --quick keeps
@@ -118,7 +121,7 @@ class Options:
       out: folder of the results; None: `benchmarks/results`, or nowhere if `quick`.
       seconds: limit for all together, 0: none. The benchmark that runs then is ended, and later ones are not started.
       at_once: above 1: how many benchmarks compile at a time before anything is timed.
-      finished: what has finished before, to which this run adds; None: nothing is noted.
+      finished: what has finished before, to which this run adds; None: there is no folder for results.
       resume: whether what has finished before is left out.
     """
 
@@ -235,8 +238,52 @@ def main(
     Raises:
       UserError: the suite needs a GPU and there is none.
     """
+    parser = parser_of_suites(suites)
+    given, clock = parser.parse_args(arguments), Clock()
+    benchmarks = suites[given.suite]
+    names = names_of(parser, "--only", given.only, benchmarks) if given.only else []
+    if given.out:
+        check_folder(str(given.out), "--out").mkdir(parents=True, exist_ok=True)
+    folder, finished = given.out or (None if given.quick else RESULTS), None
+    if folder is not None or given.suite == "gpu":
+        machine = machine_of()
+        print(f"device: {machine['device']}", flush=True)
+        if given.suite == "gpu" and machine["backend"] != "gpu" and not given.quick:
+            raise UserError(
+                f"--suite=gpu: JAX finds no GPU, but {machine['device']}; install jax[cuda12], or try the benchmarks with --quick"
+            )
+        finished = finished_in(folder, machine) if folder else None
+    seconds = max(given.seconds - clock.passed(), 1.0) if given.seconds else 0.0
+    at_once = min(given.at_once, cores())
+    options = Options(given.quick, given.out, seconds, at_once, finished, given.resume)
+    failed = run(benchmarks, names, options)
+    if not names and (others := only_named(benchmarks)):
+        print(
+            f"not run, because they take hours or need other software: {others}; --only=NAME runs one"
+        )
+    if failed:
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def only_named(benchmarks: Mapping[str, Benchmark]) -> str:
+    """The names of the benchmarks that run only if they are named, with commas."""
+    return ", ".join(name for name, own in benchmarks.items() if own.only_named)
+
+
+def parser_of_suites(suites: Mapping[str, Mapping[str, Benchmark]]) -> argparse.ArgumentParser:
+    """The parser of this program; its help lists the benchmarks of each suite."""
+    lines = []
+    for suite, benchmarks in suites.items():
+        first = ", ".join(name for name, own in benchmarks.items() if not own.only_named)
+        lines.append(f"--suite={suite} runs {first or 'nothing'}")
+        if others := only_named(benchmarks):
+            lines.append(f"  and, if --only names them: {others}")
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.run", description=__doc__.split(": python -m")[0]
+        prog="python -m benchmarks.run",
+        description=(__doc__ or "").split(": python -m")[0],
+        epilog="\n".join(lines),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--suite", default="cpu", choices=suites, help="which benchmarks to run")
     parser.add_argument(
@@ -255,13 +302,13 @@ def main(
     )
     parser.add_argument(
         "--at-once",
-        type=int,
+        type=number_from(1, int),
         default=1,
         help="benchmarks that compile at the same time (at most one a core) before anything is timed; 1: each compiles when it is timed",
     )
     parser.add_argument(
         "--seconds",
-        type=float,
+        type=number_from(0, float),
         default=0.0,
         help="most seconds of all benchmarks together; 0: no bound",
     )
@@ -271,27 +318,7 @@ def main(
         default=False,
         help="leave out what has finished in the folder of the results, on this machine and with these programs",
     )
-    given, clock = parser.parse_args(arguments), Clock()
-    benchmarks = suites[given.suite]
-    names = names_of(parser, "--only", given.only, benchmarks) if given.only else []
-    if given.out:
-        given.out.mkdir(parents=True, exist_ok=True)
-    folder, finished = given.out or (None if given.quick else RESULTS), None
-    if given.suite == "gpu" or given.resume:
-        machine = machine_of()
-        print(f"device: {machine['device']}", flush=True)
-        if given.suite == "gpu" and machine["backend"] != "gpu" and not given.quick:
-            raise UserError(
-                f"--suite=gpu: JAX finds no GPU, but {machine['device']}; install jax[cuda12], or try the benchmarks with --quick"
-            )
-        finished = finished_in(folder, machine) if folder else None
-    seconds = max(given.seconds - clock.passed(), 1.0) if given.seconds else 0.0
-    at_once = min(given.at_once, cores())
-    options = Options(given.quick, given.out, seconds, at_once, finished, given.resume)
-    failed = run(benchmarks, names, options)
-    if failed:
-        print(f"failed: {', '.join(failed)}", file=sys.stderr)
-    return 1 if failed else 0
+    return parser
 
 
 if __name__ == "__main__":

@@ -7,6 +7,9 @@ import pathlib
 import pytest
 
 from benchmarks import record, report, run, timing
+from tests.refusal import assert_names, refusal
+
+MACHINE = {"device": "none", "backend": "cpu", "cpu": "none", "cores": 1, "versions": {}}
 
 
 def test_a_failing_benchmark_does_not_stop_the_others(
@@ -22,17 +25,25 @@ def test_a_failing_benchmark_does_not_stop_the_others(
         "second": run.Benchmark("kept", ("--full-users=9",)),
         "long": run.Benchmark("kept", ("long",), only_named=True),
     }
+    monkeypatch.setattr(run, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(run, "machine_of", lambda: MACHINE)
     assert run.main([], suites) == 1
     said = capfd.readouterr()
-    lines = said.out.splitlines()
+    assert said.out.startswith("device: none\n")
+    lines = said.out.splitlines()[1:]
     assert (
         lines[0].startswith("benchmark first: failed with status 3, ")
         and lines[1] == "ran --full-users=9"
     )
+    assert lines[2].startswith("benchmark second: ok, ") and "failed: first" in said.err
+    assert lines[3:] == [
+        "not run, because they take hours or need other software: long; --only=NAME runs one"
+    ]
+    with pytest.raises(SystemExit):
+        run.main(["--help"], suites)
+    helped = capfd.readouterr().out
     assert (
-        lines[2].startswith("benchmark second: ok, ")
-        and len(lines) == 3
-        and "failed: first" in said.err
+        "--suite=cpu runs first, second" in helped and "and, if --only names them: long" in helped
     )
     assert run.main(["--only=long"], suites) == 0 and "ran long" in capfd.readouterr().out
     assert (
@@ -47,6 +58,50 @@ def test_a_failing_benchmark_does_not_stop_the_others(
         refused.value.code == 2
         and "third; expected some of first, second, long" in capfd.readouterr().err
     )
+
+
+def test_a_run_is_continued_though_the_first_call_did_not_say_so(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Hours of benchmarks would be measured again, or a damaged note end in a traceback."""
+    (tmp_path / "kept.py").write_text(
+        "import pathlib, sys\npathlib.Path(sys.argv[1][6:], 'kept.json').write_text('{}')\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(run, "machine_of", lambda: MACHINE)
+    suites = {"cpu": {"kept": run.Benchmark("kept")}}
+    out = f"--out={tmp_path / 'out'}"
+    assert run.main([out], suites) == 0 and "benchmark kept: ok" in capfd.readouterr().out
+    assert run.main([out, "--resume"], suites) == 0
+    said = capfd.readouterr().out
+    assert "finished before, so left out: kept" in said and "benchmark kept" not in said
+    note = tmp_path / "out" / "finished.json"
+    for damage in ("{", "[1]", '{"kept": 1}'):
+        note.write_text(damage)
+        assert_names(refusal(run.main, [out], suites), (str(note), "remove it"))
+
+
+@pytest.mark.parametrize(
+    ("flag", "expected"),
+    [
+        ("--seconds=-3", "'-3'; expected a number from 0 on"),
+        ("--seconds=inf", "'inf'; expected a number from 0 on"),
+        ("--at-once=0", "'0'; expected a whole number from 1 on"),
+    ],
+)
+def test_wrong_numbers_are_refused(
+    flag: str, expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A negative limit would end every benchmark at once, as if the time were over."""
+    with pytest.raises(SystemExit) as refused:
+        run.main([flag])
+    assert refused.value.code == 2 and expected in capsys.readouterr().err
+
+
+def test_results_cannot_go_into_a_file(tmp_path: pathlib.Path) -> None:
+    """A traceback."""
+    (tmp_path / "file").touch()
+    assert_names(refusal(run.main, [f"--out={tmp_path / 'file'}"]), ("is a file",))
 
 
 def test_a_suite_ends_with_its_time(
