@@ -71,8 +71,8 @@ From the root of the repository (if `make` installed the package, write `.venv/b
   no data and takes minutes. `--models=grasp-sasrec` measures one model alone.
 * `make bench` compares the step with PyTorch.
 * `python -m benchmarks.run --out=FOLDER` runs the benchmarks of a training step, evaluation, memory and single kernels. Those that take
-  hours or need other software run only if you name them, as in `--only=neighbours,reading`; `--help` lists all. To continue an interrupted run, add
-  `--resume`. Without `--out` a benchmark replaces the record in `benchmarks/results`, from which these pages are generated.
+  hours or need other software run only if you name them, as in `--only=neighbours,reading`; `--help` lists all. To continue an interrupted
+  run, add `--resume`. Without `--out` a benchmark replaces the record in `benchmarks/results`, from which these pages are generated.
 """
 READ_ON = """## Read on
 

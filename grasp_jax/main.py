@@ -49,8 +49,9 @@ from grasp_jax.core.outlets import NO_READER, open_outlets, reader_gone
 from grasp_jax.core.preemption import INTERRUPTED, PREEMPTION
 from grasp_jax.core.words import one_line
 
-# exit statuses: bad input, a full disk or too little memory; and a fault in code, ours or the user's (EX_SOFTWARE of sysexits.h)
-REFUSED, FAULT = 2, 70
+# exit statuses: bad input, a full disk or too little memory; another process of the run has ended (EX_UNAVAILABLE of sysexits.h); and a
+# fault in code, ours or the user's (EX_SOFTWARE)
+REFUSED, LOST, FAULT = 2, 69, 70
 
 
 def run(main: Callable[[Sequence[str]], None] | None = None) -> None:
@@ -111,6 +112,8 @@ def _ended(work: Callable[[], Any]) -> int:
         print(f"interrupted: {PREEMPTION.remedy}", file=sys.stderr)
         return INTERRUPTED
     except BaseException as error:
+        if lost := alone(error):
+            return print_error(lost, LOST)
         return print_error(refusal) if (refusal := explained(error)) else _unexpected(error)
     return 0
 
@@ -133,6 +136,20 @@ def explained(error: BaseException) -> str:
         reason = one_line(error) or "no more memory"
         return f"memory ran out ({reason}); lower config.train.batch_size or config.eval.user_block; --mode=plan says what a config needs"
     return write_failure(error, _workdir())
+
+
+def alone(error: BaseException) -> str:
+    """A one-line message if an error means that another process of the run has ended; empty for any other error."""
+    if type(error).__module__.partition(".")[0] in ("builtins", "grasp_jax"):
+        return ""  # not of JAX, which may not be imported yet
+    from grasp_jax.parallel.processes import lost_process
+
+    if not lost_process(error):
+        return ""
+    return (
+        f"another process of this run has ended, or cannot be reached ({one_line(error, 300)}); see its log for the cause, and run "
+        "the same command again to continue from the last checkpoint"
+    )
 
 
 def _unexpected(error: BaseException) -> int:

@@ -6,6 +6,7 @@ import pathlib
 import shutil
 import sys
 
+import jax
 import numpy as np
 import pyarrow.parquet as parquet
 import pytest
@@ -13,9 +14,10 @@ import pytest
 from grasp_jax import __version__
 from grasp_jax.core.files import disk_is_full, read_sealed, write_sealed
 from grasp_jax.evaluation.protocols import PROTOCOLS
-from grasp_jax.main import explained
+from grasp_jax.main import alone, explained
 from grasp_jax.models.methods import METHODS
 from tests.command_line import arguments, one_line_error, run, write_dataset
+from tests.refusal import assert_names
 from tests.trained import by_command_line
 
 
@@ -328,6 +330,30 @@ def test_divergence_names_step_batch_and_checkpoint(tmp_path: pathlib.Path) -> N
     (saved,) = (tmp_path / "run").rglob("diverged_step*.npz")
     with np.load(saved, allow_pickle=False) as batch:
         assert {"items", "users", "negatives"} <= set(batch.files)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "INTERNAL: Error dispatching computation: Gloo all-reduce failed: [gloo/transport/tcp/pair.cc:538] Read error [127.0.0.1]:45292: "
+        "Connection reset by peer",
+        "INTERNAL: NCCL operation ncclAllReduce failed: remote process exited or there was a network error.",
+        "UNAVAILABLE: Task /job:jax_worker/replica:0/task:1 heartbeat timeout; the coordination service reports it.",
+        "DEADLINE_EXCEEDED: Barrier timed out. Id: saved. Some tasks were unhealthy.",
+    ],
+)
+def test_a_process_that_ended_is_no_fault_of_ours(
+    said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The processes that are left would ask for a report of a bug, and not say that the run can go on."""
+    error = jax.errors.JaxRuntimeError(said)
+    assert not alone(error)  # there is no other process
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    assert_names(
+        alone(error), ("another process of this run has ended", said, "run the same command again")
+    )
+    for other in (jax.errors.JaxRuntimeError("INTERNAL: a product failed"), KeyError("gloo")):
+        assert not alone(other)
 
 
 def test_a_full_disk_outside_of_a_run_has_no_name() -> None:

@@ -27,11 +27,26 @@ __all__ = [
     "barrier",
     "is_main_process",
     "join",
+    "lost_process",
     "main_process_first",
     "max_over_processes",
 ]
 
 ADDRESS, COUNT, PROCESS_ID = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
+# of messages about a process that is gone, in small letters: the library that reports it, and what it says
+LOST_WORDS = {
+    "gloo": ("connection reset", "connection closed", "broken pipe", "timed out", "timeout"),
+    "nccl": ("remote process", "remote error", "connection", "socket", "unhandled system error"),
+    "coordination": (
+        "heartbeat",
+        "unavailable",
+        "disconnect",
+        "shut",
+        "error from another",
+        "barrier",
+    ),
+    "barrier": ("timed out", "timeout", "deadline", "heartbeat", "unhealthy"),
+}
 # actions that a process may request after a dispatch; all processes do the highest one that any of them requests
 CONTINUE, SAVE, STOP = range(3)
 
@@ -62,6 +77,17 @@ def join() -> None:
 def is_main_process() -> bool:
     """Whether this process writes files; true for a single process."""
     return jax.process_index() == 0
+
+
+def lost_process(error: BaseException) -> bool:
+    """Whether an error of a computation means that another process of the run has ended, or cannot be reached any more."""
+    if type(error).__name__ not in ("JaxRuntimeError", "XlaRuntimeError"):
+        return False
+    message = str(error).lower()
+    return jax.process_count() > 1 and any(
+        library in message and any(word in message for word in words)
+        for library, words in LOST_WORDS.items()
+    )
 
 
 def barrier(name: str) -> None:
