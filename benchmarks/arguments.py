@@ -28,6 +28,20 @@ def parser_of(module: str, about: str | None) -> argparse.ArgumentParser:
     return parser
 
 
+def parser_of_pages(module: str, about: str | None) -> argparse.ArgumentParser:
+    """The parser of `python -m benchmarks.MODULE`, which writes pages or stores runs; it refuses what the program does not read.
+
+    Args:
+      about: the module's docstring, the help.
+    """
+    return argparse.ArgumentParser(
+        prog=f"python -m benchmarks.{module}",
+        description=about,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
 def names_of(
     parser: argparse.ArgumentParser, flag: str, value: str, known: Iterable[str]
 ) -> list[str]:

@@ -10,10 +10,10 @@ third writes docs/results.md. `--mode=report --runs=DIR` makes the same table of
 
 import json
 import pathlib
-import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from benchmarks.arguments import parser_of_pages
 from benchmarks.record import RESULTS, run, save
 from benchmarks.study_records import FOLDERS
 from grasp_jax.core.errors import UserError
@@ -112,9 +112,9 @@ def _share(own: FinishedRun, group: str) -> float:
 
 def main() -> None:
     """Stores the runs that the command line names."""
-    if len(sys.argv) < 2:
-        raise UserError("usage: python -m benchmarks.paper_data NAME=WORKDIR ...")
-    for given in sys.argv[1:]:
+    parser = parser_of_pages("paper_data", __doc__)
+    parser.add_argument("runs", nargs="+", metavar="NAME=WORKDIR", help="names and finished runs")
+    for given in parser.parse_args().runs:
         name, _, folder = given.partition("=")
         keep(name, folder)
 

@@ -8,13 +8,13 @@ python -m benchmarks.picture                        # draws docs/figures/recomme
 import html
 import json
 import pathlib
-import sys
 import textwrap
 from typing import Any
 
 import numpy as np
 
 import grasp_jax as gj
+from benchmarks.arguments import parser_of_pages
 from benchmarks.record import RESULTS, run, save
 from grasp_jax.core.files import write_text
 from grasp_jax.models.encoders.towers import TowerEncoder
@@ -247,8 +247,11 @@ def _lines(
 
 def main() -> None:
     """Draws the pictures; with a workdir, chooses and stores a new user first."""
-    if len(sys.argv) > 1:
-        save(RECORD, choose(sys.argv[1]))
+    parser = parser_of_pages("picture", __doc__)
+    parser.add_argument("workdir", nargs="?", help="of a run of the quickstart")
+    workdir = parser.parse_args().workdir
+    if workdir is not None:
+        save(RECORD, choose(workdir))
     record = json.loads(RECORD.read_text())
     write_text(FIGURE, draw(record))
     write_text(OF_A_PHONE, draw_narrow(record))

@@ -9,6 +9,7 @@ import textwrap
 from typing import Any
 
 from benchmarks import paper_data, reading, rehearsal_table, results_words
+from benchmarks.arguments import parser_of_pages
 from benchmarks.record import machine_line
 from benchmarks.study_late_fusion import ahead_tables
 from benchmarks.study_records import page
@@ -55,6 +56,7 @@ COMPACT = "table2"  # the run that is shown first, with one line for each method
 
 def main() -> None:
     """Rewrites the pages in place; runs without a JSON file are left out."""
+    parser_of_pages("readme_tables", __doc__).parse_args()
     if (path := RESULTS / "describe-cpu.json").exists() and "well_behaved" in (
         record := json.loads(path.read_text())
     )["runs"]:

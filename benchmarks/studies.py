@@ -8,12 +8,13 @@ The runs of a study are variants of `configs/sweep.py`. This program writes only
 
 import json
 import pathlib
-import sys
 from collections.abc import Callable
 
 from benchmarks import cold_study, seven_study, study_match
+from benchmarks.arguments import parser_of_pages
 from benchmarks.facts import facts
 from benchmarks.record import RESULTS
+from benchmarks.record import run as run_main
 from benchmarks.study_alone import alone
 from benchmarks.study_by_loss import by_loss
 from benchmarks.study_defaults import defaults
@@ -353,11 +354,20 @@ def write_pages() -> None:
             write_text(DOCS / document, f"{head}{begin}\n{text}\n{end}{rest.split(end)[1]}")
 
 
-if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        others = *RECORDS, "cold", "cold-parts", "seven", "public"
-        of_workdirs = [name for name in STUDIES if name not in others]
-        if sys.argv[1] not in of_workdirs or len(sys.argv) < 3:
-            sys.exit(f"usage: python -m benchmarks.studies [{'|'.join(of_workdirs)} WORKDIR ...]")
-        keep(sys.argv[1], sys.argv[2:])
+def main() -> None:
+    """Stores the runs of a study that the command line names, and writes the pages."""
+    others = *RECORDS, "cold", "cold-parts", "seven", "public"
+    of_workdirs = [name for name in STUDIES if name not in others]
+    parser = parser_of_pages("studies", __doc__)
+    parser.add_argument("study", nargs="?", choices=of_workdirs, help="whose runs are stored")
+    parser.add_argument("workdirs", nargs="*", metavar="WORKDIR", help="its finished runs")
+    given = parser.parse_args()
+    if given.study is not None:
+        if not given.workdirs:
+            parser.error(f"{given.study}: expected the workdirs of its runs after it")
+        keep(given.study, given.workdirs)
     write_pages()
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -10,11 +10,12 @@ needs only its own workdirs and those of SASRec with the same seeds. Store the w
 
 import json
 import pathlib
-import sys
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from benchmarks.arguments import parser_of_pages
+from benchmarks.record import run as run_main
 from benchmarks.record import save
 from benchmarks.study_records import PROTOCOLS, path_of, read
 from benchmarks.study_trials import (
@@ -80,10 +81,16 @@ def _gains(folders: Sequence[str], settings: Mapping[Trial, Setting]) -> Gains:
     return gains
 
 
-if __name__ == "__main__":
-    if len(sys.argv) < 2:
-        sys.exit("usage: python -m benchmarks.study_intervals WORKDIR ...")
+def main() -> None:
+    """Adds the differences of the given workdirs to those that are stored."""
+    parser = parser_of_pages("study_intervals", __doc__)
+    parser.add_argument("workdirs", nargs="+", metavar="WORKDIR", help="finished runs")
+    given = parser.parse_args().workdirs
     path = path_of("ahead-against")
     kept = json.loads(path.read_text())["differences"] if path.exists() else {}
     settings = {trial: best_setting(parts) for trial, parts in all_parts(read("ahead")[0]).items()}
-    save(path, {"differences": kept | differences(sys.argv[1:], settings)})
+    save(path, {"differences": kept | differences(given, settings)})
+
+
+if __name__ == "__main__":
+    run_main(main)

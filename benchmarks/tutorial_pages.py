@@ -11,10 +11,10 @@ import logging
 import os
 import pathlib
 import re
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 
+from benchmarks.arguments import parser_of_pages
 from benchmarks.chat_process import ChatProcess
 from grasp_jax.core.files import write_text
 
@@ -98,8 +98,13 @@ def without_output(text: str) -> str:
 
 def main() -> None:
     """Runs the named tutorials, or all, and writes their pages."""
+    parser = parser_of_pages("tutorial_pages", __doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(TUTORIALS)}")
+    names = parser.parse_args().names
+    if unknown := [name for name in names if name not in TUTORIALS]:
+        parser.error(f"{', '.join(unknown)}; expected some of {', '.join(TUTORIALS)}")
     logging.getLogger("grasp_jax").setLevel(logging.WARNING)
-    for name in sys.argv[1:] or TUTORIALS:
+    for name in names or TUTORIALS:
         script = EXAMPLES / f"{name}.py"
         with stand_in() if name == ASKS_A_MODEL else contextlib.nullcontext():
             printed = run(script)

@@ -3,10 +3,23 @@
 import argparse
 import itertools
 import pathlib
+from collections.abc import Callable
 
 import pytest
 
-from benchmarks import record, report, run, timing
+from benchmarks import (
+    paper_data,
+    picture,
+    readme_tables,
+    record,
+    report,
+    run,
+    studies,
+    study_intervals,
+    timing,
+    tutorial_pages,
+)
+from benchmarks.sections import launches
 from tests.refusal import assert_names, refusal
 
 MACHINE = {"device": "none", "backend": "cpu", "cpu": "none", "cores": 1, "versions": {}}
@@ -176,3 +189,27 @@ def test_every_benchmark_of_the_suites_is_there() -> None:
     assert run.CPU["bank"].only_named
     for name in ("profile", "evaluation", "retrieval", "memory"):
         assert all(f"{name}-{device}" in report.SECTIONS[device] for device in ("cpu", "gpu"))
+
+
+@pytest.mark.parametrize(
+    "main",
+    [
+        readme_tables.main,
+        studies.main,
+        study_intervals.main,
+        paper_data.main,
+        picture.main,
+        tutorial_pages.main,
+        launches.write,
+    ],
+)
+def test_programs_of_pages_refuse_what_they_do_not_read(
+    main: Callable[[], None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Somebody who asks for help, or checks the pages, would rewrite them."""
+    for flag, status in (("--help", 0), ("--check", 2)):
+        monkeypatch.setattr("sys.argv", ["program", flag])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == status
+    assert capsys.readouterr().err.splitlines()[-1].startswith("python -m benchmarks.")

@@ -5,6 +5,7 @@ import pathlib
 import textwrap
 from typing import Any
 
+from benchmarks.arguments import parser_of_pages
 from benchmarks.kernels_of_a_step import RECORD
 from benchmarks.record import RESULTS, run
 from benchmarks.sections.kernel_meaning import KERNEL, fastest_of_xla
@@ -140,6 +141,7 @@ def page(text: str, record: dict[str, Any]) -> str:
 
 def write() -> None:
     """Writes the tables into the page."""
+    parser_of_pages("sections.launches", __doc__).parse_args()
     record = json.loads(RECORD.read_text())
     write_text(PAGE, page(PAGE.read_text(encoding="utf-8"), record))
 
