@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import pathlib
+import re
 import signal
 import sys
 import time
@@ -107,13 +108,18 @@ def save(path: pathlib.Path, record: dict[str, Any]) -> None:
     write_text(path, json.dumps(record, indent=1) + "\n")
 
 
+def short_commit(commit: str | None) -> str:
+    """A commit with seven digits; what else a record says of it stays, such as "-dirty" for local changes that were not committed."""
+    return re.sub(r"\b([0-9a-f]{7})[0-9a-f]{33}", r"\1", commit or "unknown")
+
+
 def machine_line(record: dict[str, Any]) -> str:
     """The machine, versions and commit of a record in one line."""
     machine, others = record["machine"], record["cores_used_by_others"]
     busy = "unknown" if others is None else f"{others:.1f}"
     return (
         f"Measured on {machine['cores']} cores of {machine['cpu']}, {machine['device']}, jax {machine['versions']['jax']}, "
-        f"commit {(machine['commit'] or 'unknown')[:7]}; cores used by other programs meanwhile: {busy}"
+        f"commit {short_commit(machine['commit'])}; cores used by other programs meanwhile: {busy}"
         + (f"; {record['how']}" if "how" in record else "")
     )
 

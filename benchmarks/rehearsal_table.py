@@ -1,10 +1,10 @@
 """The table of the rehearsal's record; without a run of 10 million users, their costs are extrapolated from the two largest runs."""
 
-import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from benchmarks.record import short_commit
 from benchmarks.rehearsal_data import USERS
 
 STAGES = {
@@ -66,18 +66,13 @@ def measured_on(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     places, said = _machines(runs), []
     for number, place in enumerate(places, 1):
         each = [
-            f"{own['users']:,} users, commit {_short(own.get('commit'))}, {_load(own)} cores used by other programs"
+            f"{own['users']:,} users, commit {short_commit(own.get('commit'))}, {_load(own)} cores used by other programs"
             for own in runs
             if _machine(own) == place
         ]
         label = f"Machine {number}: measured" if len(places) > 1 else "Measured"
         said.append(f"{label} on {place}: {'; '.join(each)}.")
     return said
-
-
-def _short(commit: str | None) -> str:
-    """A commit with seven digits; what else a record says of it stays."""
-    return re.sub(r"\b([0-9a-f]{7})[0-9a-f]{33}", r"\1", commit or "unknown")
 
 
 def _load(own: Mapping[str, Any]) -> str:
@@ -128,7 +123,7 @@ def _kills(own: Mapping[str, Any]) -> str:
 
 def _took(run: Mapping[str, Any]) -> str:
     minutes = sum(cost["wall_seconds"] for cost in run["stages"].values()) / 60
-    return f"commit {_short(run['commit'])}, which took {minutes:.0f} minutes"
+    return f"commit {short_commit(run['commit'])}, which took {minutes:.0f} minutes"
 
 
 def markdown(record: Mapping[str, Any]) -> str:

@@ -41,7 +41,8 @@ INTRODUCTION = f"""# Performance: all tables
 ## How to read the tables
 
 * **What it means** stands first, in sentences that are computed from the same record as the table.
-* **The machine** is named above each table. If other programs used many cores meanwhile, the times are upper bounds.
+* **The machine** is named above each table. If other programs used many cores meanwhile, the times are upper bounds. A commit with
+  `-dirty` had local changes that were not committed, so the code that was measured is not stored anywhere.
 * **Words.** "Ours" is this package. The median of many repetitions is given, and p10 and p90, the times that 10 % and 90 % of the
   repetitions do not exceed. Real tokens are items of histories, without padding. A step is forward pass, backward pass and update for one
   batch; its parts are called stages. "Extrapolated" times were measured on a part of the work and multiplied.

@@ -1,5 +1,6 @@
 """How long a training takes on a machine that does nothing else; the runs of other studies shared theirs."""
 
+from benchmarks.record import short_commit
 from benchmarks.study_records import Page, page, read
 from grasp_jax.evaluation.results import spread
 from grasp_jax.report.table_data import trials, values
@@ -20,7 +21,7 @@ def alone() -> Page:
                 f"{about['cores']} cores, {about['cpu']}",
                 *(f"{about['seconds'][part] / 60:.1f}" for part in ("train", "validation")),
                 spread(values(run, *trial, "full_unseen", "all", "NDCG@10")),
-                about["commit"][:7],
+                short_commit(about["commit"]),
             ]
         )
     header = [

@@ -213,3 +213,12 @@ def test_programs_of_pages_refuse_what_they_do_not_read(
             main()
         assert ended.value.code == status
     assert capsys.readouterr().err.splitlines()[-1].startswith("python -m benchmarks.")
+
+
+def test_local_changes_are_said() -> None:
+    """A page would name a commit whose code was not what was measured."""
+    commit = "37a9218a8fdbd7f011409b7d1d13fd7c9744e673"
+    assert record.short_commit(commit) == "37a9218"
+    assert record.short_commit(f"{commit}-dirty") == "37a9218-dirty"
+    assert record.short_commit("0a6c89d or earlier") == "0a6c89d or earlier"
+    assert record.short_commit(None) == "unknown"

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from benchmarks.implementations import MANY
 from benchmarks.project import shares_of_limit
+from benchmarks.record import short_commit
 from benchmarks.sections.words import OURS, PACKED
 from grasp_jax.report.table_data import MISSING
 from grasp_jax.report.tables import ReportTable
@@ -175,7 +176,7 @@ def aims(records: Mapping[str, Record]) -> ReportTable | None:
     body = [[aim.what, aim.predicted, *_measured(aim, records)] for aim in AIMS]
     machines = (own["machine"] for own in records.values())
     where = dict.fromkeys(
-        f"{own['device']} (commit {(own['commit'] or 'unknown')[:7]})" for own in machines
+        f"{own['device']} (commit {short_commit(own['commit'])})" for own in machines
     )
     answers = [row[-1] for row in body]
     note = (

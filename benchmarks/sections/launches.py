@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.arguments import parser_of_pages
 from benchmarks.kernels_of_a_step import RECORD
-from benchmarks.record import RESULTS, run
+from benchmarks.record import RESULTS, run, short_commit
 from benchmarks.sections.kernel_meaning import KERNEL, fastest_of_xla
 from benchmarks.trace import OTHER, STAGES
 from grasp_jax.core.files import write_text
@@ -50,7 +50,7 @@ def launches(record: dict[str, Any]) -> ReportTable:
         f"{sizes['users']:,} users of paper Beauty's lengths, "
         f"{sizes['items']:,} items. The chain is the longest sequence of kernels in which each waits for the one before it. "
         f"jaxlib {versions['jaxlib']}, commit "
-        f"{', '.join(sorted({(row['commit'] or 'unknown')[:7] for row in record['models']}))}"
+        f"{', '.join(sorted({short_commit(row['commit']) for row in record['models']}))}"
     )
     header = ["model", "kernels", "chain", "temporaries, MiB", *stages]
     return ReportTable(
