@@ -31,8 +31,9 @@ with IDs. [Studies](studies.md#late-fusion-compared-with-id-only-models) explain
 PAPER = """## The paper's methods with the paper's protocol
 
 **What it means.** Among 100 negatives, GRASP is the best of the paper's methods with SASRec and GRU4Rec, above all on tail
-items; with BERT4Rec its lead over LLM-ESR is smaller than the corrections of LLM-ESR may change. On the whole catalogue, generative RLMRec
-has more than GRASP with each backbone; with SASRec (three seeds) the difference is significant, with the others (one seed) it is not shown.
+items. With BERT4Rec its lead over LLM-ESR is small, and LLM-ESR was corrected after these runs (below). On the whole catalogue, generative
+RLMRec has a higher NDCG@10 than GRASP with each backbone. With SASRec (three seeds) the difference is significant; with the other backbones
+(one seed) it is not shown.
 `grasp_plus` leads by both protocols, but it has another loss, the softmax over shared negatives, which is its most important part
 ([Studies](studies.md#the-parts-of-grasp_plus-with-early-fusion)).
 

@@ -12,9 +12,8 @@ VARIANTS = {  # of the study `ahead`; each sets fields of `model.plus`, or train
     "decay1-validated_match": "`grasp_plus`, IDs start at random, weight decay 1",
     "id_and_match": "one ID tower and the match",
     "id_and_validated_match": "one ID tower and the match, chosen by validation",
-    "idtext_and_match": "one ID tower that starts from text, and the match",
-    "three_idtext_towers": "three ID towers that start from text",
-    "three_idtext_and_match": "three ID towers that start from text, and the match",
+    "idtext_and_match": "LLMInit with the match",
+    "three_idtext_towers": "three LLMInit towers",
     "grasp_plus_15_epochs": "`grasp_plus`, former defaults, 15 epochs",
     "two_towers": "two towers and the match, IDs start from text",
 }

@@ -61,7 +61,7 @@ HEADLINE = {
     ("id_text_sum", "cross-entropy"): "ID vector plus a linear map of the text (`id_text_sum`)",
     ("llminit", "cross-entropy"): "LLMInit: ID vectors that start from text (`llminit`)",
     ("id_and_validated_match", "cross-entropy"): VARIANTS["id_and_validated_match"],
-    ("idtext_and_match", "cross-entropy"): "LLMInit with the match",
+    ("idtext_and_match", "cross-entropy"): VARIANTS["idtext_and_match"],
     (DEFAULT, "cross-entropy"): "**`grasp_plus`** (`configs/beauty5.py:best`)",
 }
 HEADLINE_COLUMNS = {
@@ -214,7 +214,8 @@ def _variant(run: FinishedRun) -> str:
     """The variant of `grasp_plus` that a run of `rows_of` trains, `DEFAULT` or the former defaults (`OURS`)."""
     name = re.sub(r"-seed\d+$", "", run.name)
     usual = DEFAULT if starts_from_text(run) else OURS
-    return next((variant for variant in VARIANTS if name.endswith(f"-{variant}")), usual)
+    named = (variant for variant in VARIANTS if variant != OURS and name.endswith(f"-{variant}"))
+    return next(named, usual)
 
 
 def _by_protocol(run: FinishedRun, method: str, backbone: str, name: str, by: str) -> list[str]:

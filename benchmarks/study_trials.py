@@ -17,10 +17,7 @@ from grasp_jax.report.runs import FinishedRun
 from grasp_jax.report.table_data import trials, values
 
 OURS, BASELINE = "grasp_plus", "sasrec_ce"
-FORMER = (
-    OURS,
-    "cross-entropy",
-)  # the defaults before version 0.7: a match set with test figures in view, and IDs that start at random
+# Runs called `OURS` have the defaults before version 0.7: a match set with test figures in view, and IDs that start at random.
 RANDOM_START = "validated_match"  # as `DEFAULT`, with IDs that start at random
 LOSSES = {"bce": "BCE", "gbce": "gBCE", "softmax": "sampled softmax", "ce": "cross-entropy"}
 EPOCHS = 20  # of the study's trainings by cross-entropy; rows with another number say so

@@ -77,13 +77,13 @@ class Answering:
         Raises:
           UserError: there is none; the message names the call that needs it.
         """
-        if self._fitted is None and self._artifact is not None:
-            raise UserError(
-                f"{call}: a saved model holds no data; load the workdir of its run, or fit a Recommender"
-            )
         if self._fitted is None and self._interrupted is not None:
             raise UserError(
                 f"{call}: the training in {self._interrupted} was interrupted; the same call of fit resumes it"
+            )
+        if self._fitted is None and self._artifact is not None:
+            raise UserError(
+                f"{call}: a saved model holds no data; load the workdir of its run, or fit a Recommender"
             )
         if self._fitted is None:
             raise UserError(

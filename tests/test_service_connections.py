@@ -30,13 +30,18 @@ async def refuse(scope: Any, receive: Any, send: Any) -> None:
 REFUSED: list[int] = []  # statuses of requests whose heads were refused
 
 
+async def never(scope: Any, receive: Any, send: Any) -> None:
+    """Does not answer."""
+    await asyncio.sleep(LONG)
+
+
 @contextlib.asynccontextmanager
 async def connected(
-    keep_alive: float, head_seconds: float = LONG
+    keep_alive: float, head_seconds: float = LONG, app: Any = refuse
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     """A connection to a server that refuses everything, and closes an idle connection after so many seconds."""
     http: Any = connections(head_seconds, REFUSED.append)
-    config = uvicorn.Config(refuse, http=http, timeout_keep_alive=keep_alive)  # type: ignore[arg-type]
+    config = uvicorn.Config(app, http=http, timeout_keep_alive=keep_alive)  # type: ignore[arg-type]
     config.load()
     state = ServerState()
 
@@ -114,3 +119,15 @@ def test_a_new_connection_may_wait_as_long_as_one_that_was_used() -> None:
             return await reader.readuntil(b"\r\n\r\n")
 
     assert asyncio.run(asyncio.wait_for(late(), LONG)).startswith(b"HTTP/1.1 503")
+
+
+def test_a_slow_second_head_is_not_answered_in_place_of_the_first_request() -> None:
+    """The caller would read 408 as the answer to the request that is still computed."""
+
+    async def two() -> bytes:
+        async with connected(LONG, head_seconds=0.2, app=never) as (reader, writer):
+            writer.write(HEAD + b"bodyG")
+            return await reader.read()
+
+    REFUSED.clear()
+    assert asyncio.run(asyncio.wait_for(two(), LONG)) == b"" and not REFUSED

@@ -9,6 +9,7 @@ import pytest
 from benchmarks import (
     studies,
     study_intervals,
+    study_labels,
     study_late_fusion,
     study_records,
     study_search,
@@ -298,3 +299,16 @@ def test_losses_are_compared_for_the_same_method(
     assert [row.split(" | ")[0] for row in rows] == ["| `llm_esr`", "| `plain`"]
     factor = 60.5 / 20.5
     assert f"| BCE | 2 / 2 | 20.50 ± 0.71 | 60.50 ± 0.71 | {factor:.2f} |" in rows[1]
+
+
+def test_a_row_of_grasp_plus_has_the_name_of_its_defaults() -> None:
+    """Today's runs would be shown as those with the former defaults, or the other way round."""
+    for start, expected in (("text", study_labels.DEFAULT), ("random", study_trials.OURS)):
+        config = {"model": {"plus": {"id_start": start}}}
+        for name in ("ahead-grasp_plus-seed1", "ahead-seed1"):
+            run = FinishedRun(name, config, {"rows": []}, [], {}, {})
+            assert study_late_fusion._variant(run) == expected
+        run = FinishedRun("ahead-grasp_plus-seed1", config, {"rows": []}, [], {}, {})
+        assert study_trials.label(run, study_trials.OURS) == expected
+    other = FinishedRun("domain-x-validated_match-seed3", config, {"rows": []}, [], {}, {})
+    assert study_late_fusion._variant(other) == study_trials.RANDOM_START

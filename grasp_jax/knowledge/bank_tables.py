@@ -139,5 +139,6 @@ def _mended(rows: np.ndarray, geometry: Geometry) -> np.ndarray:
     minus = unit_rows(-geometry.centre[None])
     minus = minus if geometry.basis is None else unit_rows(minus @ geometry.basis)
     rounding = 4 * float(ml_dtypes.finfo(rows.dtype).eps)  # type: ignore[no-untyped-call]
-    empty = (np.abs(rows.astype(np.float32) - minus) <= rounding).all(axis=1, keepdims=True)
+    allowed = rounding * np.abs(minus) + 1e-6
+    empty = (np.abs(rows.astype(np.float32) - minus) <= allowed).all(axis=1, keepdims=True)
     return np.where(empty, rows.dtype.type(0), rows)

@@ -172,7 +172,7 @@ def _search(
     error = lost * table.longest + length * table.farthest
     error += 2.0 * SUMMED * queries.shape[1] * (length + lost) * (table.longest + table.farthest)
     last = best[:, -1]
-    return found, (scores[:, -1] > last + error) | (last == -jnp.inf)
+    return found, (scores[:, -1] > last + error) | ((last == -jnp.inf) & (own != NONE))
 
 
 def no_pair(own: jax.Array, labels: jax.Array) -> jax.Array:

@@ -22,7 +22,7 @@ from grasp_jax.models.methods.plain import Plain
 from grasp_jax.models.new_items import NewTexts, ReadOfNew
 
 START = "start"  # frozen table [V, D]
-NOTHING = 1e-6  # rounding of components whose true value is 0; text vectors have length 1
+NOTHING = 1e-5  # of the largest component: rounding of components whose true value is 0
 # what decides E
 WIDTHS = "config.knowledge.width of lsa and tfidf_projection, config.knowledge.reduction.width, or another encoder"
 
@@ -140,7 +140,8 @@ def _vectors(bank: Bank, facts: Facts) -> np.ndarray:
 def start_from_components(params: Params, tables: Tables) -> Params:
     """Parameters whose ID table is the frozen "start". Columns of zeros, which say nothing of any item, stay random."""
     start = tables[START]
-    says = jnp.abs(start).max(axis=0) > NOTHING
+    largest = jnp.abs(start).max(axis=0)
+    says = largest > NOTHING * jnp.maximum(largest.max(), 1.0)
     return put_id_table(params, jnp.where(says, start, id_table(params)))
 
 

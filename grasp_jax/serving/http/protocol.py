@@ -46,6 +46,9 @@ class BoundedHead(HttpToolsProtocol):
         self._refuse(HTTPStatus.BAD_REQUEST, msg)
 
     def _refuse(self, status: HTTPStatus, message: str) -> None:
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.transport.close()  # the caller would take the refusal for the answer to an earlier request
+            return
         self.refused(status)
         body = json.dumps({"error": message}).encode()
         head = (
