@@ -126,7 +126,9 @@ def test_a_slow_second_head_is_not_answered_in_place_of_the_first_request() -> N
 
     async def two() -> bytes:
         async with connected(LONG, head_seconds=0.2, app=never) as (reader, writer):
-            writer.write(HEAD + b"bodyG")
+            writer.write(HEAD + b"body")
+            await asyncio.sleep(0.2)
+            writer.write(b"G")
             return await reader.read()
 
     REFUSED.clear()
