@@ -8,13 +8,17 @@ import pty
 import re
 import subprocess
 import sys
+import threading
+import time
 
+import jax
 import numpy as np
 import pytest
 from rich.console import Console
 
 from grasp_jax.config import DataConfig
 from grasp_jax.core import board as boards
+from grasp_jax.core import timing
 from grasp_jax.core.board import Board, EpochState, TimeLeft, board, clock, current
 from grasp_jax.data.groups import PAPER, head_tail_groups
 from grasp_jax.data.log import InteractionLog
@@ -154,6 +158,32 @@ def test_time_left_is_of_whole_epochs() -> None:
     assert (
         str(EpochState(1.0, None, None, 10.0, 1)) == "loss 1.0000, 10 tokens/s, 1 model in training"
     )
+    # in the first epoch of several processes each waits for the compilation of the others
+    assert str(EpochState(1.0, None, None, None, 1)) == "loss 1.0000, 1 model in training"
+
+
+def test_tracing_counts_as_compilation_and_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first epoch would seem slower than it is, by the tracing of its step, or tracing within tracing count twice."""
+    clock, before = [100.0], timing.compile_seconds()
+    monkeypatch.setattr(timing, "_now", lambda: clock[0])
+    monkeypatch.setattr(timing, "_of_thread", threading.local())
+    trace, lower, compiled = timing._COMPILE_EVENTS
+    for now, event, seconds in (
+        (101.0, trace, 0.5),
+        (102.0, trace, 0.5),
+        (103.0, trace, 2.9),  # with both within it
+        (104.0, lower, 1.0),
+        (109.0, compiled, 4.0),
+        (110.0, "/jax/other", 1.0),
+    ):
+        clock[0] = now
+        timing._listen(event, seconds)
+    assert timing.compile_seconds() - before == pytest.approx(2.9 + 1.0 + 4.0)
+    slow = jax.jit(lambda x: (time.sleep(0.2), x + 1)[1])
+    monkeypatch.undo()
+    with timing.Stopwatch() as watch:
+        slow(1.0)
+    assert watch.compile_seconds > 0.2 > watch.seconds
 
 
 def test_the_start_of_a_run_is_short() -> None:

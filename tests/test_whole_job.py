@@ -66,6 +66,8 @@ def measured() -> dict[str, float]:
         "REPRESENT": 1 / record("representations-cpu")["first_day"]["users_per_second"],
         "STEP_GRASP": models["grasp-sasrec"]["seconds_per_step"],
         "STEP_PLAIN": models["plain-sasrec"]["seconds_per_step"],
+        "COMPILE": record("train-cpu")["rows"][0]["compile_seconds"],
+        "COMPILE_GPU": record("train-gpu")["rows"][0]["compile_seconds"],
         "LAUNCH": short["seconds_per_step"] / short["operations_per_step"],
     }
 
@@ -195,6 +197,7 @@ def test_seconds_by_hand() -> None:
     found = {stage.name: stage for stage in stages(job)}
     step = total_seconds(step_seconds(job.work, job.layout, job.device))
     assert found["read"].seconds == pytest.approx(job.work.interactions * rates.READ.seconds)
+    assert found["compilation"].seconds is None  # it does not grow with the data
     assert found["an epoch"].seconds == pytest.approx(7 * step)
     assert found["all epochs"].seconds == pytest.approx(21 * step)
     steps = math.ceil(job.trained / 128)

@@ -22,21 +22,22 @@ class EpochState:
       loss: mean over the epoch and the models that were trained in it.
       validation: the best model's NDCG@10 of this epoch, between 0 and 1; None without validation.
       best: of all epochs; None without validation.
-      rate: interactions read in a second.
+      rate: interactions read in a second; None if it is not known.
       training: models that were trained.
     """
 
     loss: float
     validation: float | None
     best: float | None
-    rate: float
+    rate: float | None
     training: int
 
     def __str__(self) -> str:
         """As a line of a log has it."""
         best = "" if self.best is None else f", best validation NDCG@10 {100 * self.best:.2f} %"
         noun = "model" if self.training == 1 else "models"
-        return f"loss {self.loss:.4f}, {self.rate:,.0f} tokens/s{best}, {self.training} {noun} in training"
+        rate = "" if self.rate is None else f", {self.rate:,.0f} tokens/s"
+        return f"loss {self.loss:.4f}{rate}{best}, {self.training} {noun} in training"
 
 
 class Board:
@@ -67,7 +68,7 @@ class Board:
             f"{state.loss:.4f}",
             _percent(state.validation),
             _percent(state.best),
-            f"{state.rate:,.0f}",
+            "" if state.rate is None else f"{state.rate:,.0f}",
             "" if seconds_left is None else f"at most {clock(seconds_left)}",
             TRAINING,
         )
@@ -150,7 +151,8 @@ class TimeLeft:
     this work hardly matters, and whole.
 
     Args:
-      partial: whether an earlier process has done some steps of the first epoch.
+      partial: whether the first epoch says nothing of the others: an earlier process has done some of its steps, or in it processes have
+        waited for the compilation of one another.
     """
 
     def __init__(self, partial: bool = False) -> None:

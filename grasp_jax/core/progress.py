@@ -83,7 +83,7 @@ class EpochProgress:
       name: of what is trained, with which each line begins.
       max_epochs: epochs at most.
       done: epochs that an earlier process has done.
-      partial: whether it has also done some steps of the next one.
+      partial: whether the first epoch of this process says nothing of the others, as for `TimeLeft`.
     """
 
     def __init__(self, name: str, max_epochs: int, done: int, partial: bool = False) -> None:

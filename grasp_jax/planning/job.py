@@ -6,7 +6,7 @@ Every stage says where its seconds are from. A stage that nobody has measured is
 from collections.abc import Iterator
 
 from grasp_jax.planning import rates
-from grasp_jax.planning.stages import CORES, DEVICES, Job, Stage, measured, source
+from grasp_jax.planning.stages import CORES, DEVICES, HOST, Job, Stage, measured, source
 from grasp_jax.planning.step import step_seconds, total_seconds
 from grasp_jax.planning.text_stages import text_stages
 from grasp_jax.planning.workload import FLOAT, Workload
@@ -22,6 +22,7 @@ def stages(job: Job) -> Iterator[Stage]:
     yield measured("split and pack", work.interactions, "interactions", rates.PACK, CORES)
     if work.width:
         yield from text_stages(job)
+    yield _compilation()
     yield from _training(job)
     if config.data.split != "none":
         yield _prepared_test(job)
@@ -36,6 +37,17 @@ def stages(job: Job) -> Iterator[Stage]:
         else f"by one tower, without a match; here a state has {work.vector_width} numbers and takes longer"
     )
     yield measured("represent all users", work.users, "users", rates.REPRESENT, what=numbers)
+
+
+def _compilation() -> Stage:
+    """The stage that XLA needs for the programs of a training; it depends on the method and not on the size of the data."""
+    found = (rates.COMPILE, rates.COMPILE_GPU)
+    took = " and ".join(f"{rate.seconds:.0f} s on {rate.on} ({rate.record})" for rate in found)
+    how = (
+        f"not counted; SASRec without text took {took}, and models with text take longer, up to minutes; a later run with the same shapes "
+        "reads most programs from config.compilation_cache"
+    )
+    return Stage("compilation", "once", None, HOST, how)
 
 
 def _training(job: Job) -> Iterator[Stage]:

@@ -50,6 +50,9 @@ VALIDATION = Rate(0.196, "evaluation-cpu", TWO_CORES, 50_498)
 REPRESENT = Rate(3.37e-05, "representations-cpu", TWO_CORES, 1e6)
 STEP_GRASP = Rate(1.65e-03, "profile-industry-gpu", "an H200", 512, planned=4.59e-04)
 STEP_PLAIN = Rate(4.00e-04, "profile-industry-gpu", "an H200", 512, planned=3.99e-04)
+# Seconds of compilation, without a cache, in a training of SASRec without text.
+COMPILE = Rate(9.26, "train-cpu", TWO_CORES, 1)
+COMPILE_GPU = Rate(17.0, "train-gpu", "an H100", 1)
 # Seconds of an operation of SASRec without text at the shape of Beauty, its start included: all of them are short.
 LAUNCH = Rate(1.705e-06, "profile-gpu", "an H100", 208)
 # Kernels of a step with two layers at the shape of Beauty, as XLA compiles it for an H100 (kernels-h100): of GRASP, without text, and of

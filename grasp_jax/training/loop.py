@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+import jax
 import numpy as np
 
 from grasp_jax.core.board import EpochState
@@ -64,14 +65,18 @@ def train(
         snapshot = _begin(job, saver, start)
         epochs_done, partial = int(snapshot.progress.epoch), bool(snapshot.progress.step)
         stack.enter_context(listeners.during(_info(job, epochs_done)))
+        # in the first epoch each process waits until the slowest one has compiled
+        several = jax.process_count() > 1
         progress_line = stack.enter_context(
-            contextlib.closing(EpochProgress(job.name, config.max_epochs, epochs_done, partial))
+            contextlib.closing(
+                EpochProgress(job.name, config.max_epochs, epochs_done, partial or several)
+            )
         )
         packer = stack.enter_context(contextlib.closing(_Packer(job, epochs_done)))
         steps = compile_steps(job, snapshot.state.params)
         steps = steps._replace(train_steps=progress_line.first_call(steps.train_steps))
         while snapshot.progress.is_unfinished(config.max_epochs) and not stop_requested:
-            active = snapshot.progress.active
+            active, is_first = snapshot.progress.active, int(snapshot.progress.epoch) == epochs_done
             trained = run_epoch(job, steps, saver, snapshot, packer.next_epoch(active))
             with Stopwatch() as watch:
                 snapshot, scores = _select(job, saver, trained.snapshot)
@@ -87,7 +92,9 @@ def train(
             _save_if_due(job, saver, snapshot, trained.action, training_ends)
             progress_line.epoch_done(
                 int(snapshot.progress.epoch),
-                _epoch_state(trained, snapshot.progress, scores, active),
+                _epoch_state(
+                    trained, snapshot.progress, scores, active, waited=several and is_first
+                ),
                 trained.seconds + watch.seconds,
             )
         reason = why_stopped(snapshot.progress, config.patience, stop_requested)
@@ -229,15 +236,21 @@ def _epoch_records(
 
 
 def _epoch_state(
-    trained: TrainedEpoch, progress: Progress, scores: np.ndarray, active: np.ndarray
+    trained: TrainedEpoch,
+    progress: Progress,
+    scores: np.ndarray,
+    active: np.ndarray,
+    waited: bool,
 ) -> EpochState:
-    """One line about an epoch: means over the replicas that were trained in it, and the best score."""
+    """One line about an epoch: means over the replicas that were trained in it, and the best score. The rate is not shown if this process
+    has `waited` for the compilation of others.
+    """
     validated = progress.best.max() >= 0
     return EpochState(
         loss=float(trained.mean_loss[active].mean()),
         validation=float(scores[active].max()) if validated else None,
         best=float(progress.best.max()) if validated else None,
-        rate=trained.tokens_per_second,
+        rate=None if waited else trained.tokens_per_second,
         training=len(active),
     )
 

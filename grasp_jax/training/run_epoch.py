@@ -82,7 +82,7 @@ class TrainedEpoch:
       mean_loss: [M] float32 mean over its steps; without meaning for replicas that have stopped.
       action: the highest action that any process requests after the last step: CONTINUE, SAVE or STOP.
       seconds: duration without compilation.
-      compile_seconds: duration of compilation.
+      compile_seconds: duration of compilation, tracing included.
       tokens_per_second: interactions that all replicas together read in a second.
     """
 
