@@ -20,6 +20,7 @@ from benchmarks import (
     tutorial_pages,
 )
 from benchmarks.arguments import parser_of
+from benchmarks.lengths import PAPER_BEAUTY
 from benchmarks.sections import launches
 from tests.refusal import assert_names, refusal
 
@@ -247,3 +248,9 @@ def test_where_a_record_goes(
         assert expected in capsys.readouterr().err
     made = pathlib.Path(run.__file__).parent.parent / "Makefile"
     assert "benchmarks.step --out=$(OUT)\n" in made.read_text()
+
+
+def test_data_are_found_from_any_folder() -> None:
+    """A benchmark that is started elsewhere would time a synthetic shop in place of the paper's data."""
+    root = pathlib.Path(run.__file__).resolve().parent.parent
+    assert PAPER_BEAUTY.is_absolute() and PAPER_BEAUTY.is_relative_to(root.parent / "shared")
