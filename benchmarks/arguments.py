@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import math
+import os
 import pathlib
 from collections.abc import Callable, Iterable
 
@@ -22,10 +23,31 @@ def parser_of(module: str, about: str | None) -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--out",
-        type=pathlib.Path,
-        help="JSON file, or folder for a file of the usual name; by default the folder is benchmarks/results",
+        type=place_of_record,
+        help="JSON file, or folder for a file of the usual name (a new one: FOLDER/); by default the folder is benchmarks/results",
     )
     return parser
+
+
+def place_of_record(text: str) -> pathlib.Path:
+    """The file or folder in `--out`; a new folder, whose name ends with a slash, is made.
+
+    Raises:
+      argparse.ArgumentTypeError: it could be either, or cannot be made.
+    """
+    path = pathlib.Path(text)
+    if text.endswith(("/", os.sep)):
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise argparse.ArgumentTypeError(
+                f"{text!r}: {error.strerror}; expected a folder, new or old"
+            ) from None
+    elif not path.exists() and path.suffix != ".json":
+        raise argparse.ArgumentTypeError(
+            f"{text!r}; expected a JSON file, as in {text}.json, or a folder, a new one as in {text}/"
+        )
+    return path
 
 
 def parser_of_pages(module: str, about: str | None) -> argparse.ArgumentParser:

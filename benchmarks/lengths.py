@@ -10,7 +10,7 @@ from grasp_jax.data.log import InteractionLog, build_log
 from grasp_jax.data.readers import find_interactions, read_interactions
 from grasp_jax.data.sources import scale_factor
 
-PAPER_BEAUTY = pathlib.Path("../shared/data/paper_beauty")
+PAPER_BEAUTY = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data" / "paper_beauty"
 BEAUTY_USERS, BEAUTY_ITEMS = 52_204, 57_289
 INDUSTRY_USERS, INDUSTRY_ITEMS, INDUSTRY_MEAN = 99_711, 1_205_282, 20.88
 QUICK_USERS, QUICK_ITEMS = 400, 500

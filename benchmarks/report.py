@@ -70,7 +70,8 @@ From the root of the repository (if `make` installed the package, write `.venv/b
 
 * `python -m benchmarks.profile --out=profile.json` shows on one screen what limits a training step, and what would make it faster. It needs
   no data and takes minutes. `--models=grasp-sasrec` measures one model alone.
-* `make bench` compares the step with PyTorch.
+* `make bench` compares the step with PyTorch. It writes `runs/benchmarks/step-cpu-256.json` (on a GPU `step-gpu-256.json`), or what
+  `OUT=FILE.json` or `OUT=FOLDER/` names.
 * `python -m benchmarks.run --out=FOLDER` runs the benchmarks of a training step, evaluation, memory and single kernels. Those that take
   hours or need other software run only if you name them, as in `--only=neighbours,reading`; `--help` lists all. To continue an interrupted
   run, add `--resume`. Without `--out` a benchmark replaces the record in `benchmarks/results`, from which these pages are generated.

@@ -10,20 +10,37 @@
 # models. After a failure submit the same command again; finished steps are skipped. DRY_RUN=1 prints the commands and submits nothing.
 set -euo pipefail
 
-workdir="" since="" flags=()
+usage="launch/slurm_daily.sh --config=CONFIG.py --workdir=/shared/runs/2026-03-02"
+workdir="" since="" config="" flags=()
 for argument in "$@"; do
     case "$argument" in
+        --config | --workdir | --since | --mode)
+            echo "error: $argument without a value; write it with =, as in $argument=VALUE" >&2
+            exit 2
+            ;;
+        --config=*)
+            config="${argument#*=}"
+            flags+=("$argument")
+            ;;
         --workdir=*) workdir="${argument#*=}" ;;
         --since=*) since="${argument#*=}" ;;
         --mode=*)
             echo "error: $argument; expected none, for every step has its own mode" >&2
             exit 2
             ;;
-        *) flags+=("$argument") ;;
+        --*) flags+=("$argument") ;;
+        *)
+            echo "error: unexpected argument $argument; write flags as --name=value, as in $usage" >&2
+            exit 2
+            ;;
     esac
 done
 if [[ -z "$workdir" ]]; then
-    echo "error: --workdir is needed, a folder that all nodes see, as in launch/slurm_daily.sh --config=CONFIG.py --workdir=/shared/runs/2026-03-02" >&2
+    echo "error: --workdir is needed, a folder that all nodes see, as in $usage" >&2
+    exit 2
+fi
+if [[ -z "$config" && ! -f "$workdir/config.json" ]]; then
+    echo "error: --config is needed, because $workdir holds no config.json of an earlier run, as in $usage" >&2
     exit 2
 fi
 

@@ -19,6 +19,8 @@ from benchmarks import (
     timing,
     tutorial_pages,
 )
+from benchmarks.arguments import parser_of
+from benchmarks.lengths import PAPER_BEAUTY
 from benchmarks.sections import launches
 from tests.refusal import assert_names, refusal
 
@@ -222,3 +224,33 @@ def test_local_changes_are_said() -> None:
     assert record.short_commit(f"{commit}-dirty") == "37a9218-dirty"
     assert record.short_commit("0a6c89d or earlier") == "0a6c89d or earlier"
     assert record.short_commit(None) == "unknown"
+
+
+def test_where_a_record_goes(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Results would lie in a file without an ending, where a folder was meant, or replace a committed record."""
+    monkeypatch.chdir(tmp_path)
+
+    def placed(out: str) -> pathlib.Path | None:
+        return record.place(parser_of("step", "x").parse_args([f"--out={out}"]), "step.json")
+
+    assert placed("new/") == pathlib.Path("new/step.json") and (tmp_path / "new").is_dir()
+    assert placed("new") == pathlib.Path("new/step.json")
+    assert placed("one.json") == pathlib.Path("one.json")
+    (tmp_path / "file").touch()
+    for out, expected in (
+        ("other", "'other'; expected a JSON file, as in other.json, or a folder"),
+        ("file/", "'file/': File exists; expected a folder"),
+    ):
+        with pytest.raises(SystemExit):
+            placed(out)
+        assert expected in capsys.readouterr().err
+    made = pathlib.Path(run.__file__).parent.parent / "Makefile"
+    assert "benchmarks.step --out=$(OUT)\n" in made.read_text()
+
+
+def test_data_are_found_from_any_folder() -> None:
+    """A benchmark that is started elsewhere would time a synthetic shop in place of the paper's data."""
+    root = pathlib.Path(run.__file__).resolve().parent.parent
+    assert PAPER_BEAUTY.is_absolute() and PAPER_BEAUTY.is_relative_to(root.parent / "shared")

@@ -81,6 +81,9 @@ def test_a_dry_run_submits_nothing(tmp_path: pathlib.Path) -> None:
     [
         (["--mode=train"], ("--mode=train", "every step has its own mode")),
         (["--workdir="], ("--workdir is needed", "--workdir=/shared/runs/")),
+        (["--config="], ("--config is needed", "/shared/a day holds no config.json")),
+        (["--since", "/shared/yesterday"], ("--since without a value", "--since=VALUE")),
+        (["/shared/yesterday"], ("unexpected argument /shared/yesterday", "--name=value")),
     ],
 )
 def test_wrong_flags_are_one_line(

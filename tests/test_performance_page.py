@@ -111,9 +111,9 @@ def test_aims_on_a_gpu_are_compared_with_what_was_measured() -> None:
         "plain JAX (padded, jitted)": 1e-5,
     }
     rows = [{"name": name, "seconds_per_step": own} for name, own in seconds.items()]
-    machine = {"device": "an H100", "commit": "abcdefghi"}
+    machine = {"device": "an H100", "commit": "abcdef0" + 33 * "1" + "-dirty"}
     shown = aims.aims({"step-gpu-256": {"steps": rows, "machine": machine}})
-    assert shown is not None and "an H100 (commit abcdefg)" in shown.note
+    assert shown is not None and "an H100 (commit abcdef0-dirty)" in shown.note
     assert "2 are reached, 3 are not, and 10 are not measured" in shown.note
     beauty = {row[0].removeprefix("Beauty: "): row[2:] for row in shown.rows if "Beauty" in row[0]}
     assert beauty == {
