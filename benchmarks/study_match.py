@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks.study_labels import shown
+from benchmarks.study_trials import RANDOM_START
 from grasp_jax.evaluation.results import spread
 from grasp_jax.report.tables import ReportTable
 
 ROWS = {  # by number of ID, text and company towers
-    (1, 1, 1): "grasp_plus",
+    (1, 1, 1): RANDOM_START,
     (1, 0, 1): "two_towers",
     (1, 0, 0): "id_and_match",
 }

@@ -30,8 +30,8 @@ def table(runs: Sequence[FinishedRun]) -> ReportTable:
     title = "Settings that were tried; validation chose the bold one"
     note = (
         "Mean over seeds, percent, without seen items. Epochs are the most epochs of one model. Rows with one setting were not tuned "
-        "in this study. The settings of the towers of `grasp_plus` were set during its development, of which no record was kept; "
-        "the match of the former defaults was set by hand with test figures in view."
+        "in this study. The settings of the towers of `grasp_plus` were set during its development; no record of that was kept. "
+        "The match of the former defaults was set by hand with test figures in view."
     )
     return ReportTable("ahead-search", title, header, body, note)
 

@@ -22,7 +22,7 @@ from grasp_jax.models.methods.plain import Plain
 from grasp_jax.models.new_items import NewTexts, ReadOfNew
 
 START = "start"  # frozen table [V, D]
-NOTHING = 1e-5  # of the largest component: rounding of components whose true value is 0
+NOTHING = 1e-5  # times the largest component, or 1 if that is larger: rounding of components whose true value is 0
 # what decides E
 WIDTHS = "config.knowledge.width of lsa and tfidf_projection, config.knowledge.reduction.width, or another encoder"
 
